@@ -1,0 +1,44 @@
+# Two commands matter: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= polyclinic-out
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# torch goes first and alone, so that a CPU build is taken where the index offers one.
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet --editable '.[simulations,dev]'
+	touch $@
+
+.PHONY: install
+install: $(VENV)/installed  ## Build .venv with the pinned dependencies
+
+.PHONY: demo
+demo: install  ## Train a study on real patients of 12 simulated hospitals and write a report
+	$(BIN)/polyclinic simulate gbsg2 --epsilon 1 4 --seeds 3 --out $(OUT)/gbsg2
+
+.PHONY: lint
+lint: install  ## Check format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: test
+test: lint  ## Check format, lint and types, then run every test
+	$(BIN)/pytest -n 2
+
+.PHONY: format
+format: install  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: clean
+clean:  ## Remove what the targets made
+	rm -rf $(VENV) $(OUT) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What every part of Polyclinic agrees on: studies, data contracts, models, privacy, messages."""

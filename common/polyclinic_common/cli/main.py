@@ -1,0 +1,99 @@
+"""The command `polyclinic`: sub-commands that the installed components register, loaded lazily.
+
+A component registers a Typer app under the entry-point group ``polyclinic.commands``. Only the
+app that is called is imported; one whose component is not installed is left out.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from typing import Any
+
+import click
+import typer
+from rich.console import Console
+from rich.markup import escape
+from typer.core import TyperGroup
+
+from polyclinic_common.errors import PolyclinicError
+
+GROUP = "polyclinic.commands"
+SUMMARIES = {
+    "study": "Write, check and read study manifests.",
+    "data": "Check a hospital's table against a study.",
+    "simulate": "Run a whole federation on this machine.",
+}
+
+
+def installed_commands() -> dict[str, EntryPoint]:
+    """Return the registered commands whose component is installed."""
+    found = {entry.name: entry for entry in entry_points(group=GROUP)}
+    return {
+        name: entry
+        for name, entry in sorted(found.items())
+        if find_spec(entry.module.partition(".")[0]) is not None
+    }
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports a sub-command only when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the registered commands."""
+        return list(installed_commands())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command; for the overview a stand-in with its summary is enough."""
+        entry = installed_commands().get(cmd_name)
+        if entry is None:
+            return None
+        if cmd_name not in sys.argv:
+            return click.Command(cmd_name, help=SUMMARIES.get(cmd_name, ""))
+        command = typer.main.get_command(entry.load())
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    add_completion=False,
+    help="Treatment-response models trained across hospitals, with patient data staying put.",
+)
+
+
+@app.callback()
+def root() -> None:
+    """Carry the options that all commands share: none."""
+
+
+def print_error(error: PolyclinicError, *, as_json: bool) -> None:
+    """Print a coded error to standard error: a table for people, JSON for machines."""
+    if as_json:
+        sys.stderr.write(json.dumps(error.as_dict()) + "\n")
+        return
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[bold red]error {error.code.value}[/] {escape(error.what)}")
+    for problem in error.problems:
+        console.print(f"  [bold]{escape(problem.place)}[/]: {escape(problem.what)}")
+        console.print(f"    [green]→[/] {escape(problem.remedy)}")
+    console.print(f"  [green]→[/] {escape(error.remedy)}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a coded error ends it with that error's exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(args=arguments, standalone_mode=True)
+    except PolyclinicError as error:
+        print_error(error, as_json="--json" in arguments)
+        sys.exit(error.exit_status)
+
+
+def print_json(value: Any) -> None:
+    """Print `value` as JSON to standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,0 +1,138 @@
+"""From one declared feature and a column of values to numbers in [-1, 1], row by row.
+
+Every encoding is total: whatever stands in a cell gives a finite row. Missing is an indicator of
+its own (the last column of every feature), out of range is clamped, an unknown word is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import singledispatch
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from polyclinic_common.data.genotype import diplotype_copies, snp_copies
+from polyclinic_common.data.table import as_number, as_text, column_or_missing
+from polyclinic_common.study.features import (
+    Categorical,
+    Diplotype,
+    Feature,
+    Numeric,
+    Ordinal,
+    Panel,
+    Projection,
+    Snp,
+)
+
+Matrix = NDArray[np.float64]
+
+
+def to_unit(values: Matrix, bounds: tuple[float, float]) -> Matrix:
+    """Map a public range to [-1, 1] and clamp; NaN stays NaN."""
+    low, high = bounds
+    return np.clip(2.0 * (values - low) / (high - low) - 1.0, -1.0, 1.0)
+
+
+def indicators(values: pd.Series, levels: tuple[str, ...]) -> Matrix:
+    """Return indicators of `levels` and, last, of a missing or unknown word; shape (n, L + 1)."""
+    codes = pd.Categorical(as_text(values), categories=list(levels)).codes.astype(np.int64)
+    return np.eye(len(levels) + 1)[np.where(codes < 0, len(levels), codes)]
+
+
+def _with_missing(values: Matrix) -> Matrix:
+    """Replace rows with a NaN by zeros and append their indicator; (n, k) -> (n, k + 1)."""
+    missing = np.isnan(values).any(axis=1)
+    return np.column_stack([np.where(missing[:, None], 0.0, values), missing.astype(np.float64)])
+
+
+def projection_matrix(width: int, projection: Projection) -> Matrix:
+    """Return the public sign matrix of shape (width, projection.width), entries +-1.
+
+    Signs are the bits of SHAKE-256 of a label, the sizes and the seed, so that any program can
+    rebuild it. Achlioptas, Database-friendly random projections (2003), equation 1.
+    """
+    size = width * projection.width
+    label = f"polyclinic projection 1|{width}|{projection.width}|{projection.seed}"
+    stream = hashlib.shake_256(label.encode()).digest((size + 7) // 8)
+    bits = np.unpackbits(np.frombuffer(stream, dtype=np.uint8))[:size]
+    return (2.0 * bits - 1.0).reshape(width, projection.width)
+
+
+@singledispatch
+def encode_feature(feature: Feature, frame: pd.DataFrame) -> Matrix:
+    """Encode `feature` from the contract's columns in `frame`; shape (n, width of the feature)."""
+    raise TypeError(type(feature).__name__)
+
+
+@encode_feature.register
+def _(feature: Numeric, frame: pd.DataFrame) -> Matrix:
+    numbers = as_number(column_or_missing(frame, feature.name))
+    return _with_missing(to_unit(numbers, feature.range)[:, None])
+
+
+@encode_feature.register
+def _(feature: Ordinal, frame: pd.DataFrame) -> Matrix:
+    known = indicators(column_or_missing(frame, feature.name), feature.levels)
+    steps = np.append(np.linspace(-1.0, 1.0, len(feature.levels)), 0.0)
+    return np.column_stack([known @ steps, known[:, -1]])
+
+
+@encode_feature.register
+def _(feature: Categorical, frame: pd.DataFrame) -> Matrix:
+    return indicators(column_or_missing(frame, feature.name), feature.levels)
+
+
+@encode_feature.register
+def _(feature: Snp, frame: pd.DataFrame) -> Matrix:
+    return _with_missing(snp_copies(feature, column_or_missing(frame, feature.name)) - 1.0)
+
+
+@encode_feature.register
+def _(feature: Diplotype, frame: pd.DataFrame) -> Matrix:
+    return _with_missing(diplotype_copies(feature, column_or_missing(frame, feature.name)) / 2.0)
+
+
+@encode_feature.register
+def _(feature: Panel, frame: pd.DataFrame) -> Matrix:
+    columns = [as_number(column_or_missing(frame, column)) for column in feature.columns]
+    values = to_unit(np.column_stack(columns), feature.range)
+    missing_share = np.isnan(values).mean(axis=1)
+    values = np.nan_to_num(values, nan=0.0)
+    if feature.projection is not None:
+        signs = projection_matrix(len(feature.columns), feature.projection)
+        projected = np.einsum("np,pq->nq", values, signs) / np.sqrt(len(feature.columns))
+        values = np.clip(projected, -1.0, 1.0)
+    return np.column_stack([values, missing_share])
+
+
+@singledispatch
+def feature_names(feature: Feature) -> list[str]:
+    """Return the names of the columns that `encode_feature` gives."""
+    raise TypeError(type(feature).__name__)
+
+
+@feature_names.register(Numeric)
+@feature_names.register(Ordinal)
+@feature_names.register(Snp)
+def _(feature: Numeric | Ordinal | Snp) -> list[str]:
+    return [feature.name, f"{feature.name} missing"]
+
+
+@feature_names.register
+def _(feature: Categorical) -> list[str]:
+    return [f"{feature.name} = {level}" for level in (*feature.levels, "missing")]
+
+
+@feature_names.register
+def _(feature: Diplotype) -> list[str]:
+    return [f"{feature.name} {a}" for a in feature.alleles] + [f"{feature.name} missing"]
+
+
+@feature_names.register
+def _(feature: Panel) -> list[str]:
+    names = [f"{feature.name} {column}" for column in feature.columns]
+    if feature.projection is not None:
+        names = [f"{feature.name} projection {k + 1}" for k in range(feature.projection.width)]
+    return [*names, f"{feature.name} missing share"]

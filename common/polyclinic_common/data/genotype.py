@@ -1,0 +1,60 @@
+"""Words for genotypes: the ways in which laboratories write the same two alleles."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from polyclinic_common.data.table import as_text
+from polyclinic_common.study.features import Diplotype, Snp
+
+_SEPARATOR = re.compile(r"[/|\s,:]+")
+
+
+def _split_snp(word: str, alleles: tuple[str, str]) -> tuple[str, ...]:
+    parts = tuple(_SEPARATOR.split(word.upper()))
+    single_letters = all(len(allele) == 1 for allele in alleles)
+    if len(parts) == 1 and len(word) == 2 and single_letters:
+        return tuple(word.upper())
+    return parts
+
+
+def snp_copies(feature: Snp, values: pd.Series) -> NDArray[np.float64]:
+    """Return copies of the effect allele, shape (n, 1), NaN where missing or not understood."""
+    alleles = (feature.reference, feature.effect)
+
+    def copies(word: str) -> list[float]:
+        parts = _split_snp(word, alleles)
+        known = len(parts) == 2 and all(part in alleles for part in parts)
+        return [float(parts.count(feature.effect)) if known else np.nan]
+
+    return _by_word(values, copies, 1)
+
+
+def diplotype_copies(feature: Diplotype, values: pd.Series) -> NDArray[np.float64]:
+    """Return copies of each allele, shape (n, alleles), NaN where missing or not understood."""
+    known = {feature.reference, *feature.alleles}
+
+    def copies(word: str) -> list[float]:
+        parts = [part if part.startswith("*") else f"*{part}" for part in _SEPARATOR.split(word)]
+        if len(parts) != 2 or not set(parts) <= known:
+            return [np.nan] * len(feature.alleles)
+        return [float(parts.count(allele)) for allele in feature.alleles]
+
+    return _by_word(values, copies, len(feature.alleles))
+
+
+def _by_word(
+    values: pd.Series, read: Callable[[str], list[float]], width: int
+) -> NDArray[np.float64]:
+    """Read every distinct word once."""
+    words = as_text(values)
+    table: dict[object, list[float]] = {word: read(word) for word in words.dropna().unique()}
+    missing = [np.nan] * width
+    return np.array([table.get(word, missing) for word in words], dtype=np.float64).reshape(
+        len(words), width
+    )

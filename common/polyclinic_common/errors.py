@@ -1,0 +1,124 @@
+"""Errors a user can cause: a stable code, one sentence on what happened, one on what to do next.
+
+Every code is listed in ``docs/errors.md``. Nothing computed from patients may stand in a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Stable error codes; the letter names the concern, a number is never reused."""
+
+    STUDY_UNREADABLE = "S001"
+    STUDY_SYNTAX = "S002"
+    STUDY_INVALID = "S003"
+    STUDY_UNKNOWN = "S004"
+    STUDY_EXPIRED = "S005"
+    TABLE_UNREADABLE = "D001"
+    TABLE_ENCODING = "D002"
+    TABLE_EMPTY = "D003"
+    MAPPING_INVALID = "D004"
+    COLUMN_ABSENT = "D005"
+    DUPLICATE_PATIENTS = "D006"
+    DATA_UNUSABLE = "D007"
+    SITE_UNKNOWN = "D008"
+    DATA_FOLDER = "D009"
+    FILE_EXISTS = "D010"
+    PRIVACY_PARAMETER = "P001"
+    PRIVACY_DELTA = "P002"
+    PRIVACY_CLIP_VOID = "P003"
+    MODEL_UNREADABLE = "M001"
+    MODEL_SHAPE = "M002"
+    MESSAGE_INVALID = "W001"
+    RUN_TOO_FEW_SITES = "R001"
+    RUN_DIVERGED = "R002"
+    RUN_CHECKPOINT = "R003"
+    SIMULATION_EMPTY = "X001"
+    SIMULATION_OUTPUT = "X002"
+    SIMULATION_OPTION = "X003"
+    SIMULATION_INTERRUPTED = "X004"
+    COMPONENT_MISSING = "X005"
+
+
+EXIT_STATUS = {"S": 10, "D": 11, "P": 12, "M": 13, "W": 14, "R": 15, "X": 16}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with one value: where it stands, what is wrong, how to mend it."""
+
+    place: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.what} {self.remedy}"
+
+
+class PolyclinicError(Exception):
+    """Base of all errors a user can cause.
+
+    Parameters
+    ----------
+    code : Code
+        Stable code.
+    what : str
+        One sentence: what happened.
+    remedy : str
+        One sentence: what to do next.
+    problems : sequence of Problem
+        Single findings, where one error reports several.
+    """
+
+    def __init__(self, code: Code, what: str, remedy: str, problems: Sequence[Problem] = ()):
+        super().__init__(f"[{code}] {what} {remedy}")
+        self.code = code
+        self.what = what
+        self.remedy = remedy
+        self.problems = tuple(problems)
+
+    @property
+    def exit_status(self) -> int:
+        """Exit status of a command that ends with this error: one number a concern."""
+        return EXIT_STATUS[self.code.value[0]]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the error for ``--json``."""
+        return {
+            "error": self.code.value,
+            "what": self.what,
+            "remedy": self.remedy,
+            "problems": [vars(problem) for problem in self.problems],
+        }
+
+
+class StudyError(PolyclinicError):
+    """A study manifest cannot be used."""
+
+
+class DataError(PolyclinicError):
+    """A table, mapping or data folder cannot be used."""
+
+
+class PrivacyError(PolyclinicError):
+    """A privacy guarantee cannot be kept; nothing is computed or sent."""
+
+
+class ModelError(PolyclinicError):
+    """A saved model or coefficient file cannot be used."""
+
+
+class MessageError(PolyclinicError):
+    """A message between server and site is not exactly what the protocol says."""
+
+
+class RunError(PolyclinicError):
+    """A run cannot go on."""
+
+
+class SimulationError(PolyclinicError):
+    """A simulation cannot be started or was stopped."""

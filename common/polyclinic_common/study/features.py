@@ -1,0 +1,131 @@
+"""Columns of the cohort: what a study declares of each, all of it public.
+
+Every range and vocabulary names its source: it comes from a textbook, a guideline or a device's
+data sheet, never from the patients of the study.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from polyclinic_common.study.base import Name, Part, Range, Source, check_vocabulary
+
+
+class Numeric(Part):
+    """A measured number, mapped from its public range to [-1, 1]."""
+
+    name: Name
+    kind: Literal["numeric"]
+    unit: str = Field(min_length=1)
+    range: Range
+    source: Source
+
+
+class Ordinal(Part):
+    """Ordered levels, mapped to equal steps on [-1, 1]."""
+
+    name: Name
+    kind: Literal["ordinal"]
+    levels: tuple[str, ...]
+    source: Source
+
+    @field_validator("levels")
+    @classmethod
+    def _levels(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
+        return check_vocabulary(levels, at_least=2)
+
+
+class Categorical(Part):
+    """Unordered levels, one indicator each."""
+
+    name: Name
+    kind: Literal["categorical"]
+    levels: tuple[str, ...]
+    source: Source
+
+    @field_validator("levels")
+    @classmethod
+    def _levels(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
+        return check_vocabulary(levels, at_least=2)
+
+
+class Snp(Part):
+    """A single-nucleotide genotype such as ``A/G``; encoded as copies of the effect allele."""
+
+    name: Name
+    kind: Literal["snp"]
+    reference: str = Field(pattern="^[ACGT]+$")
+    effect: str = Field(pattern="^[ACGT]+$")
+    source: Source
+
+    @model_validator(mode="after")
+    def _two_alleles(self) -> Snp:
+        if self.reference == self.effect:
+            raise PydanticCustomError(
+                "same_allele",
+                "reference and effect allele are both {allele}",
+                {"allele": self.effect, "remedy": "Name the two different alleles."},
+            )
+        return self
+
+
+class Diplotype(Part):
+    """A star-allele diplotype such as ``*1/*3``; encoded as copies of each non-reference allele."""
+
+    name: Name
+    kind: Literal["diplotype"]
+    reference: str = Field(default="*1", pattern=r"^\*\w+$")
+    alleles: tuple[str, ...]
+    source: Source
+
+    @field_validator("alleles")
+    @classmethod
+    def _alleles(cls, alleles: tuple[str, ...]) -> tuple[str, ...]:
+        return check_vocabulary(alleles, at_least=1)
+
+    @model_validator(mode="after")
+    def _reference_is_not_listed(self) -> Diplotype:
+        if self.reference in self.alleles:
+            raise PydanticCustomError(
+                "reference_listed",
+                "the reference allele {allele} is listed among the alleles",
+                {"allele": self.reference, "remedy": "List only the other alleles."},
+            )
+        return self
+
+
+class Projection(Part):
+    """A fixed public projection of a panel onto fewer columns, derived from `seed` alone."""
+
+    width: int = Field(ge=1, le=4096)
+    seed: int = Field(ge=0)
+
+
+class Panel(Part):
+    """Many columns with one public range: an expression panel, a set of proteins."""
+
+    name: Name
+    kind: Literal["panel"]
+    columns: tuple[Name, ...]
+    unit: str = Field(min_length=1)
+    range: Range
+    source: Source
+    projection: Projection | None = None
+
+    @field_validator("columns")
+    @classmethod
+    def _columns(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        return check_vocabulary(columns, at_least=1)
+
+
+Feature = Annotated[
+    Numeric | Ordinal | Categorical | Snp | Diplotype | Panel, Field(discriminator="kind")
+]
+
+
+def columns_of(feature: Feature) -> tuple[str, ...]:
+    """Return the contract's columns that `feature` reads."""
+    return feature.columns if isinstance(feature, Panel) else (feature.name,)

@@ -1,0 +1,76 @@
+"""Read a manifest and say in plain words what is wrong with it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from polyclinic_common.errors import Code, Problem, StudyError
+from polyclinic_common.study.manifest import Study
+
+TEMPLATE = Path(__file__).with_name("template.toml")
+
+REMEDIES = {
+    "missing": "Add this field; `polyclinic study new` shows an example.",
+    "extra_forbidden": "Remove it or correct its spelling; `polyclinic study new` lists all.",
+    "union_tag_invalid": "Choose one of the kinds named.",
+    "union_tag_not_found": "Add `kind`.",
+}
+DEFAULT_REMEDY = "Correct the value; `polyclinic study new` shows an example."
+
+
+def load_study(path: Path) -> Study:
+    """Read and validate the manifest at `path`.
+
+    Raises
+    ------
+    StudyError
+        With one problem for every wrong field: its place, its value and a remedy.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(
+            Code.STUDY_UNREADABLE,
+            f"The study file {path} cannot be read as UTF-8 text.",
+            "Check the path, its permissions and its encoding.",
+        ) from error
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(
+            Code.STUDY_SYNTAX,
+            f"The study file {path} is not valid TOML: {error}.",
+            "Mend the line that is named.",
+        ) from error
+    return parse_study(data, path.name)
+
+
+def parse_study(data: dict[str, Any], file_name: str) -> Study:
+    """Validate plain data as a study; `file_name` is only named in problems."""
+    try:
+        return Study.model_validate(data)
+    except ValidationError as error:
+        problems = [_problem(detail, file_name) for detail in error.errors(include_url=False)]
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise StudyError(
+            Code.STUDY_INVALID,
+            f"The study {file_name} has {count}.",
+            "Mend each and run `polyclinic study check` again.",
+            problems,
+        ) from error
+
+
+def _problem(detail: ErrorDetails, file_name: str) -> Problem:
+    context = detail.get("ctx", {})
+    where = str(context.get("at") or ".".join(str(step) for step in detail["loc"]) or "study")
+    remedy = str(context.get("remedy") or REMEDIES.get(detail["type"], DEFAULT_REMEDY))
+    what = detail["msg"].rstrip(".")
+    value = detail["input"]
+    if detail["type"] != "missing" and isinstance(value, str | int | float | bool):
+        what += f" (found {value!r})"
+    return Problem(f"{file_name}, {where}", f"{what}.", remedy)

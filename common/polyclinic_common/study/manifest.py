@@ -1,0 +1,237 @@
+"""The study manifest: the contract that everybody signs."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from polyclinic_common.canonical import canonical_hash
+from polyclinic_common.study.base import Name, Part
+from polyclinic_common.study.features import Categorical, Feature, Ordinal, columns_of
+from polyclinic_common.study.outcomes import Arms, Outcome, Survival, Treatment, outcome_columns
+from polyclinic_common.study.sections import (
+    METRICS_OF,
+    Evaluation,
+    Metric,
+    Model,
+    Privacy,
+    Roster,
+    SplitColumn,
+    Subgroup,
+    TestSites,
+    Training,
+)
+
+Loss = Literal["squared", "huber", "logistic", "hazard"]
+LOSSES_OF: dict[str, tuple[Loss, ...]] = {
+    "continuous": ("squared", "huber"),
+    "binary": ("logistic",),
+    "survival": ("hazard",),
+}
+CLIP = {"squared": 0.25, "huber": 0.25, "logistic": 0.7, "hazard": 0.7}
+LEARNING_RATE = {"squared": 8.0, "huber": 8.0, "logistic": 32.0, "hazard": 32.0}
+MLP_LEARNING_RATE_SHARE = 0.125
+
+
+class Cohort(Part):
+    """Who is studied, and which columns describe a patient."""
+
+    patient_id: Name
+    site: Name
+    site_indicator: bool = False
+    features: tuple[Feature, ...] = Field(min_length=1)
+
+
+class Study(Part):
+    """A complete study. `canonical` is what is hashed and signed: no default is left open in it."""
+
+    polyclinic: Literal[1]
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{1,40}$")
+    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    title: str = Field(min_length=3)
+    purpose: str = Field(min_length=3)
+    expires: dt.date
+    synthetic: bool = False
+    roster: Roster
+    cohort: Cohort
+    treatment: Treatment | None = None
+    outcome: Outcome
+    model: Model = Model()
+    privacy: Privacy = Privacy()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    subgroups: tuple[Subgroup, ...] = ()
+
+    @property
+    def loss(self) -> Loss:
+        """Loss per patient (default: the first that fits the outcome)."""
+        return self.model.loss or LOSSES_OF[self.outcome.kind][0]
+
+    @property
+    def clip(self) -> float:
+        """Bound on the Euclidean norm of one patient's gradient."""
+        return self.privacy.clip or CLIP[self.loss]
+
+    @property
+    def learning_rate(self) -> float:
+        """Server learning rate: 8 / L, with L the smoothness of the loss on unit rows."""
+        if self.training.learning_rate is not None:
+            return self.training.learning_rate
+        share = MLP_LEARNING_RATE_SHARE if self.model.kind == "mlp" else 1.0
+        return share * LEARNING_RATE[self.loss]
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Metrics reported (default: all that fit the outcome)."""
+        return self.evaluation.metrics or METRICS_OF[self.outcome.kind]
+
+    @property
+    def c(self) -> int:
+        """Colluding participants tolerated."""
+        size = len(self.roster.sites)
+        default = 1 if size <= 7 else 2 if size <= 25 else size // 10
+        return self.privacy.c or default
+
+    @property
+    def m(self) -> int:
+        """Fewest participants of a round."""
+        size = len(self.roster.sites)
+        default = size if size <= 3 else size - self.c
+        return self.privacy.m or default
+
+    def columns(self) -> dict[str, str]:
+        """Return every column of the contract with the part of the manifest that uses it."""
+        return dict(_columns_with_use(self))
+
+    def canonical(self) -> dict[str, Any]:
+        """Return the canonical form: plain data, every default filled in."""
+        data = self.model_dump(mode="json")
+        data["model"]["loss"] = self.loss
+        data["privacy"] |= {"clip": self.clip, "m": self.m, "c": self.c}
+        data["training"]["learning_rate"] = self.learning_rate
+        data["evaluation"]["metrics"] = list(self.metrics)
+        return data
+
+    def hash(self) -> str:
+        """SHA-256 of the canonical form; it names the study everywhere."""
+        return canonical_hash(self.canonical())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Study:
+        _check_columns_used_once(self)
+        _check_loss_and_metrics(self)
+        _check_participants(self)
+        _check_holdout(self)
+        _check_subgroups(self)
+        return self
+
+
+def _columns_with_use(study: Study) -> list[tuple[str, str]]:
+    used = [(study.cohort.patient_id, "patient id"), (study.cohort.site, "site")]
+    used += [(column, "feature") for f in study.cohort.features for column in columns_of(f)]
+    if study.treatment is not None:
+        used.append((study.treatment.column, "treatment"))
+    used += [(column, "outcome") for column in outcome_columns(study.outcome)]
+    if isinstance(study.evaluation.holdout, SplitColumn):
+        used.append((study.evaluation.holdout.column, "split"))
+    return used
+
+
+def _check_columns_used_once(study: Study) -> None:
+    names = [column for column, _ in _columns_with_use(study)]
+    names += [f.name for f in study.cohort.features if f.kind == "panel"]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise PydanticCustomError(
+            "column_used_twice",
+            "column {column} is used twice",
+            {"column": twice[0], "at": "cohort", "remedy": "Use every column in one place only."},
+        )
+
+
+def _check_loss_and_metrics(study: Study) -> None:
+    kind = study.outcome.kind
+    if study.loss not in LOSSES_OF[kind]:
+        raise PydanticCustomError(
+            "loss_does_not_fit",
+            "loss {loss} does not fit a {kind} outcome",
+            {
+                "loss": study.loss,
+                "kind": kind,
+                "at": "model.loss",
+                "remedy": f"Use {' or '.join(LOSSES_OF[kind])}.",
+            },
+        )
+    wrong = [metric for metric in study.metrics if metric not in METRICS_OF[kind]]
+    if wrong:
+        raise PydanticCustomError(
+            "metric_does_not_fit",
+            "metric {metric} does not fit a {kind} outcome",
+            {
+                "metric": wrong[0],
+                "kind": kind,
+                "at": "evaluation.metrics",
+                "remedy": f"Choose from {', '.join(METRICS_OF[kind])}.",
+            },
+        )
+
+
+def _check_participants(study: Study) -> None:
+    size, m, c = len(study.roster.sites), study.m, study.c
+    if m > size or m <= c or 2 * m <= size + c:
+        raise PydanticCustomError(
+            "participant_rule",
+            "m = {m} and c = {c} do not fit a roster of {size}: "
+            "c < m <= roster and 2m > roster + c must hold",
+            {
+                "m": m,
+                "c": c,
+                "size": size,
+                "at": "privacy.m",
+                "remedy": "Raise m, lower c, or leave both out to take the defaults.",
+            },
+        )
+
+
+def _check_holdout(study: Study) -> None:
+    holdout = study.evaluation.holdout
+    if isinstance(holdout, TestSites):
+        unknown = [site for site in holdout.sites if site not in study.roster.sites]
+        if unknown or len(holdout.sites) >= len(study.roster.sites):
+            raise PydanticCustomError(
+                "test_sites",
+                "the test sites are not a proper part of the roster",
+                {
+                    "at": "evaluation.holdout.sites",
+                    "remedy": "Name sites of the roster, and leave some for training.",
+                },
+            )
+
+
+def _check_subgroups(study: Study) -> None:
+    declared = {f.name: f for f in study.cohort.features}
+    arms = study.treatment.column if isinstance(study.treatment, Arms) else None
+    for index, subgroup in enumerate(study.subgroups):
+        feature = declared.get(subgroup.column)
+        has_levels = isinstance(feature, Categorical | Ordinal) or subgroup.column == arms
+        is_number = feature is not None and feature.kind == "numeric"
+        if not (has_levels and subgroup.cuts is None) and not (is_number and subgroup.cuts):
+            raise PydanticCustomError(
+                "subgroup_column",
+                "subgroup {column} is no declared column, or its cuts do not fit its kind",
+                {
+                    "column": subgroup.column,
+                    "at": f"subgroups.{index}",
+                    "remedy": "Name a categorical column or the arms without cuts, "
+                    "or a numeric column with cuts.",
+                },
+            )
+
+
+def time_grid(study: Study) -> tuple[float, ...]:
+    """Return the right ends of the intervals of a survival study, else an empty tuple."""
+    return study.outcome.grid if isinstance(study.outcome, Survival) else ()

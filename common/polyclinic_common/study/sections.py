@@ -1,0 +1,151 @@
+"""Model, privacy, training, evaluation and subgroups of a study, with defaults that need no tuning.
+
+The defaults are one setting for every study (``docs/decisions/0003``): clip and learning rate
+depend on the loss alone.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from polyclinic_common.study.base import Name, Part, check_vocabulary
+
+Mode = Literal["local", "none"]
+Metric = Literal["mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index"]
+
+METRICS_OF: dict[str, tuple[Metric, ...]] = {
+    "continuous": ("mae", "rmse", "within_20"),
+    "binary": ("accuracy", "auc", "brier"),
+    "survival": ("c_index",),
+}
+
+
+class Model(Part):
+    """What is fitted: a linear predictor, or a multilayer perceptron with tanh units."""
+
+    kind: Literal["linear", "mlp"] = "linear"
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()
+    loss: Literal["squared", "huber", "logistic", "hazard"] | None = None
+
+    @model_validator(mode="after")
+    def _hidden_fits_kind(self) -> Model:
+        if (self.kind == "mlp") != bool(self.hidden):
+            raise PydanticCustomError(
+                "hidden_layers",
+                "hidden layers and model kind {kind} do not fit",
+                {"kind": self.kind, "remedy": 'Give `hidden` for "mlp" and only for it.'},
+            )
+        return self
+
+
+class Privacy(Part):
+    """What every patient is promised.
+
+    `clip` bounds one patient's gradient (Euclidean norm). `m` is the fewest participants of a
+    round and `c` the number of colluding participants tolerated.
+    """
+
+    mode: Mode = "local"
+    epsilon: float = 1.0
+    delta: float = 1e-5
+    clip: float | None = Field(default=None, gt=0)
+    m: int | None = Field(default=None, ge=1)
+    c: int | None = Field(default=None, ge=1)
+
+    @field_validator("epsilon")
+    @classmethod
+    def _epsilon(cls, epsilon: float) -> float:
+        if not 0 < epsilon <= 50:
+            raise PydanticCustomError(
+                "epsilon_range",
+                "epsilon {epsilon} is not between 0 and 50",
+                {"epsilon": epsilon, "remedy": "Give a positive epsilon; 0.5 to 4 is usual."},
+            )
+        return epsilon
+
+    @field_validator("delta")
+    @classmethod
+    def _delta(cls, delta: float) -> float:
+        if not 0 < delta <= 1e-3:
+            raise PydanticCustomError(
+                "delta_range",
+                "delta {delta} is not between 0 and 0.001",
+                {"delta": delta, "remedy": "Give a delta below 1 / (number of patients)."},
+            )
+        return delta
+
+
+class Training(Part):
+    """The schedule: one gradient over the whole cohort a round."""
+
+    rounds: int = Field(default=60, ge=1, le=10_000)
+    learning_rate: float | None = Field(default=None, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    average_from: float = Field(default=0.5, ge=0, lt=1)
+
+
+class Fraction(Part):
+    """Hold out a share of the patients, chosen by a hash of the patient number and the seed."""
+
+    kind: Literal["fraction"] = "fraction"
+    fraction: float = Field(default=0.25, gt=0, lt=1)
+
+
+class SplitColumn(Part):
+    """Hold out the patients that a column marks."""
+
+    kind: Literal["column"]
+    column: Name
+    test: str = Field(min_length=1)
+
+
+class TestSites(Part):
+    """Hold out whole sites."""
+
+    kind: Literal["sites"]
+    sites: tuple[Name, ...] = Field(min_length=1)
+
+
+Holdout = Annotated[Fraction | SplitColumn | TestSites, Field(discriminator="kind")]
+
+
+class Evaluation(Part):
+    """How the model is judged."""
+
+    metrics: tuple[Metric, ...] | None = None
+    holdout: Holdout = Fraction()
+
+
+class Subgroup(Part):
+    """Patients reported apart: levels of a column, or bands between `cuts` of a number."""
+
+    column: Name
+    cuts: tuple[float, ...] | None = None
+
+    @field_validator("cuts")
+    @classmethod
+    def _increasing(cls, cuts: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if cuts is not None and (
+            not cuts or any(not left < right for left, right in pairwise(cuts))
+        ):
+            raise PydanticCustomError(
+                "cuts_not_increasing",
+                "the cuts are empty or not increasing",
+                {"remedy": "List the cuts in increasing order."},
+            )
+        return cuts
+
+
+class Roster(Part):
+    """The hospitals of the study, by public name."""
+
+    sites: tuple[Name, ...]
+
+    @field_validator("sites")
+    @classmethod
+    def _sites(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
+        return check_vocabulary(sites, at_least=1)
