@@ -41,20 +41,30 @@ def installed_commands() -> dict[str, EntryPoint]:
 class LazyGroup(TyperGroup):
     """A group that imports a sub-command only when it is called."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the names of the registered commands."""
         return list(installed_commands())
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return one command; for the overview a stand-in with its summary is enough."""
-        entry = installed_commands().get(cmd_name)
-        if entry is None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
+        """Return a stand-in with the command's summary: enough for the overview, no import."""
+        if cmd_name not in installed_commands():
             return None
-        if cmd_name not in sys.argv:
-            return click.Command(cmd_name, help=SUMMARIES.get(cmd_name, ""))
-        command = typer.main.get_command(entry.load())
-        command.name = cmd_name
-        return command
+        return click.Command(cmd_name, help=SUMMARIES.get(cmd_name, ""))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Import the command that is called."""
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        if name is None or stand_in is None:
+            return name, stand_in, rest
+        command = typer.main.get_command(installed_commands()[name].load())
+        command.name = name
+        return name, command, rest
 
 
 app = typer.Typer(

@@ -38,13 +38,15 @@ def to_unit(values: Matrix, bounds: tuple[float, float]) -> Matrix:
 def indicators(values: pd.Series, levels: tuple[str, ...]) -> Matrix:
     """Return indicators of `levels` and, last, of a missing or unknown word; shape (n, L + 1)."""
     codes = pd.Categorical(as_text(values), categories=list(levels)).codes.astype(np.int64)
-    return np.eye(len(levels) + 1)[np.where(codes < 0, len(levels), codes)]
+    rows = np.where(codes < 0, len(levels), codes)
+    return np.asarray(np.eye(len(levels) + 1)[rows], dtype=np.float64)
 
 
 def _with_missing(values: Matrix) -> Matrix:
     """Replace rows with a NaN by zeros and append their indicator; (n, k) -> (n, k + 1)."""
-    missing = np.isnan(values).any(axis=1)
-    return np.column_stack([np.where(missing[:, None], 0.0, values), missing.astype(np.float64)])
+    missing: NDArray[np.bool_] = np.any(np.isnan(values), axis=1)
+    known = np.where(missing[:, None], 0.0, values)
+    return np.asarray(np.column_stack([known, missing]), dtype=np.float64)
 
 
 def projection_matrix(width: int, projection: Projection) -> Matrix:
@@ -61,7 +63,7 @@ def projection_matrix(width: int, projection: Projection) -> Matrix:
 
 
 @singledispatch
-def encode_feature(feature: Feature, frame: pd.DataFrame) -> Matrix:
+def encode_feature(feature: Feature, frame: pd.DataFrame) -> Matrix:  # noqa: ARG001
     """Encode `feature` from the contract's columns in `frame`; shape (n, width of the feature)."""
     raise TypeError(type(feature).__name__)
 

@@ -63,7 +63,7 @@ class Encoding:
     def __init__(self, study: Study):
         self.study = study
         self.features = (*study.cohort.features, *_public_features(study))
-        self.columns = tuple(n for f in self.features for n in feature_names(f)) + ("intercept",)
+        self.columns = (*(n for f in self.features for n in feature_names(f)), "intercept")
         self.row_scale = float(np.sqrt(1.0 + sum(map(_variables, self.features)) / 2.0))
 
     @property
@@ -157,7 +157,10 @@ def _variables(feature: Feature) -> int:
 
 
 @singledispatch
-def encode_outcome(outcome: Outcome, frame: pd.DataFrame) -> tuple[Matrix, Matrix]:
+def encode_outcome(
+    outcome: Outcome,
+    frame: pd.DataFrame,  # noqa: ARG001
+) -> tuple[Matrix, Matrix]:
     """Return targets and mask, both of shape (n, K); a patient without outcome has mask 0."""
     raise TypeError(type(outcome).__name__)
 

@@ -68,7 +68,9 @@ def as_text(values: pd.Series) -> pd.Series:
         words = values.astype("string").str.strip()
         words = words.mask(words.isin(MISSING_WORDS))
         words = words.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
-    return words.astype(object).where(words.notna(), None)
+    words = words.astype(object)
+    words[words.isna()] = None
+    return words
 
 
 def _number_word(value: float) -> str:

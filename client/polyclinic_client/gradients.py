@@ -1,0 +1,174 @@
+"""Gradients of single patients through Opacus, and their clipped sum.
+
+Patients pass through the network in zero-padded blocks of one fixed shape, in float64, so that
+the result for one patient does not depend on who else is in the cohort (``docs/privacy.md``).
+Opacus gives the gradient of every patient (hooks) or, for wide models, only its norm (ghost
+norms: Li et al., Large language models can be strong differentially private learners, 2022,
+section 4; Goodfellow, Efficient per-example gradient computations, 2015). Noise is never left
+to Opacus.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
+from torch import Tensor, nn
+
+from polyclinic_common.data.encoding import Cohort
+from polyclinic_common.errors import Code, PrivacyError
+from polyclinic_common.models.losses import PatientLoss
+from polyclinic_common.models.network import Vector, set_weights, weight_count
+
+BLOCK = 256
+WIDEST_FOR_HOOKS = 20_000
+
+
+class GradientEngine(Protocol):
+    """Computes the sum over patients of their gradients."""
+
+    def gradient_sum(self, weights: Vector, cohort: Cohort) -> Vector:
+        """Return the sum of the patients' gradients at `weights`, shape (d,), float64."""
+        ...
+
+
+class ClippedByHooks:
+    """Every patient's gradient is materialised by Opacus' hooks and clipped on its own.
+
+    Parameters
+    ----------
+    network : nn.Module
+        The study's network; the engine wraps it.
+    loss : PatientLoss
+        Loss per patient.
+    clip : float
+        Bound C on the Euclidean norm of one patient's gradient.
+    """
+
+    def __init__(self, network: nn.Module, loss: PatientLoss, clip: float):
+        self._module = GradSampleModule(network, loss_reduction="sum")
+        self._loss = loss
+        self._clip = clip
+
+    def gradient_sum(self, weights: Vector, cohort: Cohort) -> Vector:
+        """Return the sum of the clipped gradients, shape (d,): sensitivity C."""
+        set_weights(self._module, weights)
+        total = np.zeros(weights.size)
+        for x, y, mask in blocks(cohort):
+            total += self._clipped_rows(x, y, mask).sum(axis=0)
+        return total
+
+    def _clipped_rows(self, x: Tensor, y: Tensor, mask: Tensor) -> NDArray[np.float64]:
+        """Return the clipped gradient of every patient of a block, shape (BLOCK, d)."""
+        rows = self.patient_gradients(x, y, mask)
+        norms = np.sqrt(np.einsum("bd,bd->b", rows, rows))
+        usable = np.isfinite(norms)
+        factor = np.minimum(1.0, self._clip / np.maximum(norms, self._clip))
+        return np.where(usable[:, None], rows * np.where(usable, factor, 0.0)[:, None], 0.0)
+
+    def patient_gradients(self, x: Tensor, y: Tensor, mask: Tensor) -> NDArray[np.float64]:
+        """Return the unclipped gradient of every patient of a block, shape (BLOCK, d)."""
+        losses = patient_losses(self._loss, self._module(x), y, mask)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        parameters = list(self._module.parameters())
+        rows = torch.cat([p.grad_sample.reshape(len(x), -1) for p in parameters], dim=1)
+        self._module.zero_grad(set_to_none=True)
+        return np.asarray(rows.numpy(), dtype=np.float64)
+
+
+class ClippedByGhostNorms:
+    """Only the norms are computed per patient; one weighted backward pass gives the clipped sum."""
+
+    def __init__(self, network: nn.Module, loss: PatientLoss, clip: float):
+        self._module = GradSampleModuleFastGradientClipping(
+            network, loss_reduction="sum", max_grad_norm=clip, use_ghost_clipping=True
+        )
+        self._loss = loss
+
+    def gradient_sum(self, weights: Vector, cohort: Cohort) -> Vector:
+        """Return the sum of the clipped gradients, shape (d,)."""
+        set_weights(self._module, weights)
+        total = np.zeros(weights.size)
+        for x, y, mask in blocks(cohort):
+            total += self._clipped_sum(x, y, mask)
+        return total
+
+    def _clipped_sum(self, x: Tensor, y: Tensor, mask: Tensor) -> Vector:
+        losses = patient_losses(self._loss, self._module(x), y, mask)
+        losses.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        coefficients = self._module.get_clipping_coef()
+        self._module.zero_grad(set_to_none=True)
+        self._module.disable_hooks()
+        (coefficients * losses).sum().backward()
+        gradient = flat_gradient(self._module)
+        self._module.enable_hooks()
+        self._module.zero_grad(set_to_none=True)
+        return gradient
+
+
+class Unclipped:
+    """The plain gradient sum of mode `none`: a baseline for simulation, without any privacy."""
+
+    def __init__(self, network: nn.Module, loss: PatientLoss):
+        self._network = network
+        self._loss = loss
+
+    def gradient_sum(self, weights: Vector, cohort: Cohort) -> Vector:
+        """Return the sum of the gradients, shape (d,)."""
+        set_weights(self._network, weights)
+        x, y, mask = (torch.from_numpy(part) for part in (cohort.x, cohort.y, cohort.mask))
+        self._network.zero_grad(set_to_none=True)
+        patient_losses(self._loss, self._network(x), y, mask).sum().backward()  # type: ignore[no-untyped-call]
+        return flat_gradient(self._network)
+
+
+def clipped_engine(network: nn.Module, loss: PatientLoss, clip: float) -> GradientEngine:
+    """Return the Opacus engine that suits the width of the model."""
+    if weight_count(network) <= WIDEST_FOR_HOOKS:
+        return ClippedByHooks(network, loss, clip)
+    return ClippedByGhostNorms(network, loss, clip)
+
+
+def patient_losses(loss: PatientLoss, logits: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+    """Return losses of shape (B,).
+
+    Raises
+    ------
+    PrivacyError
+        If the loss gives any other shape: Opacus' ghost clipping would then silently not clip.
+    """
+    losses = loss(logits, y, mask)
+    if losses.shape != (len(logits),):
+        raise PrivacyError(
+            Code.PRIVACY_CLIP_VOID,
+            f"The loss gives shape {tuple(losses.shape)} for {len(logits)} patients.",
+            "A loss must give one number a patient; report this as a defect.",
+        )
+    return losses
+
+
+def blocks(cohort: Cohort) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Cut a cohort into zero-padded blocks of BLOCK patients; padding has mask 0.
+
+    A patient with a number that is not finite is replaced by zeros before the pass: 0 * NaN is
+    NaN, and one such row would spoil the sum of all.
+    """
+    finite = np.isfinite(np.column_stack([cohort.x, cohort.y, cohort.mask])).all(axis=1)
+    keep = finite.reshape(-1, 1)
+    parts = [np.where(keep, part, 0.0) for part in (cohort.x, cohort.y, cohort.mask)]
+    count = -(-len(cohort) // BLOCK)
+    padded = [np.pad(part, ((0, count * BLOCK - len(part)), (0, 0))) for part in parts]
+    cut = [torch.split(torch.from_numpy(part), BLOCK) for part in padded]
+    return list(zip(*cut, strict=True)) if count else []
+
+
+def flat_gradient(network: nn.Module) -> Vector:
+    """Return the gradient of all weights as one vector, shape (d,)."""
+    parts = [
+        np.zeros(p.numel()) if p.grad is None else p.grad.numpy().ravel()
+        for p in network.parameters()
+    ]
+    return np.concatenate(parts)

@@ -1,0 +1,1 @@
+"""Model heads, their losses per patient, and how weights are stored."""

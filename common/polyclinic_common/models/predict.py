@@ -1,0 +1,49 @@
+"""What a model says about patients, in the units of the study."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from polyclinic_common.data.encoding import Encoding, inverse_transform
+from polyclinic_common.models.network import Vector, build_network, logits, set_weights
+from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.outcomes import Continuous, Survival
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predictions for n patients.
+
+    Attributes
+    ----------
+    value : array of shape (n,)
+        Continuous: outcome in the study's unit. Binary: probability. Survival: risk score (the
+        higher, the earlier the event).
+    survival : array of shape (n, K), or None
+        Probability to be free of the event at the end of every interval of the grid.
+    """
+
+    value: NDArray[np.float64]
+    survival: NDArray[np.float64] | None = None
+
+
+def predict(study: Study, encoding: Encoding, weights: Vector, x: Vector) -> Prediction:
+    """Predict for encoded rows `x` of shape (n, width)."""
+    network = build_network(study, encoding)
+    set_weights(network, weights)
+    return from_logits(study, logits(network, x))
+
+
+def from_logits(study: Study, scores: NDArray[np.float64]) -> Prediction:
+    """Turn logits of shape (n, K) into predictions in the units of the study."""
+    outcome = study.outcome
+    if isinstance(outcome, Survival):
+        survival = np.cumprod(expit(-scores), axis=1).astype(np.float64)
+        return Prediction(scores.mean(axis=1), survival)
+    if isinstance(outcome, Continuous):
+        return Prediction(inverse_transform(outcome, scores[:, 0]))
+    return Prediction(np.asarray(expit(scores[:, 0])))

@@ -1,0 +1,1 @@
+"""Privacy mechanisms and accounting: small pure functions, numbers in, numbers out."""

@@ -1,0 +1,100 @@
+"""What watches a run: progress, history and checkpoints hang on the rounds as observers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from polyclinic_common.errors import Code, ModelError, RunError
+from polyclinic_common.models.network import Vector
+from polyclinic_common.models.storage import load_vectors, save_vectors
+from polyclinic_server.optimizer import State
+
+
+@dataclass(frozen=True)
+class Round:
+    """A finished round: its number, the sites whose releases it used, the state after it."""
+
+    number: int
+    sites: tuple[str, ...]
+    state: State
+
+
+class Observer(Protocol):
+    """Told after every round; it cannot change the run."""
+
+    def after_round(self, finished: Round) -> None:
+        """Take note of a finished round."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Calls back with the number of the round."""
+
+    advance: Callable[[int], None]
+
+    def after_round(self, finished: Round) -> None:
+        """Report the round's number."""
+        self.advance(finished.number)
+
+
+@dataclass
+class History:
+    """Keeps the averaged model of every `every`-th round, for learning curves."""
+
+    every: int = 1
+    rounds: list[int] = field(default_factory=list)
+    models: list[Vector] = field(default_factory=list)
+
+    def after_round(self, finished: Round) -> None:
+        """Keep the model."""
+        if finished.number % self.every == 0:
+            self.rounds.append(finished.number)
+            self.models.append(finished.state.average)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Writes the state after every round, whole or not at all, so that a run can go on."""
+
+    path: Path
+    run_id: str
+
+    def after_round(self, finished: Round) -> None:
+        """Write the state."""
+        state = finished.state
+        vectors = {
+            "weights": state.weights,
+            "velocity": state.velocity,
+            "average": state.average,
+            "round_number": np.array([float(state.round_number)]),
+        }
+        save_vectors(self.path, vectors, {"run_id": self.run_id})
+
+    def load(self) -> State | None:
+        """Return the last state written by this run, or None where there is none.
+
+        Raises
+        ------
+        RunError
+            If the file is damaged or belongs to another run.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            vectors, header = load_vectors(self.path)
+            if header != {"run_id": self.run_id}:
+                raise KeyError("run_id")
+            number = int(vectors["round_number"][0])
+            return State(number, vectors["weights"], vectors["velocity"], vectors["average"])
+        except (ModelError, KeyError) as error:
+            raise RunError(
+                Code.RUN_CHECKPOINT,
+                f"The checkpoint {self.path.name} is damaged or belongs to another run.",
+                "Delete it to start the run again.",
+            ) from error

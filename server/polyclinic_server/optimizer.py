@@ -1,0 +1,79 @@
+"""From noisy gradient sums to a model: momentum, ridge and iterate averaging.
+
+All of it is post-processing of what the sites released, and costs no privacy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyclinic_common.models.network import Vector
+from polyclinic_common.study.manifest import Study
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands after `round_number` rounds; all vectors have shape (d,)."""
+
+    round_number: int
+    weights: Vector
+    velocity: Vector
+    average: Vector
+
+    @staticmethod
+    def start(weights: Vector) -> State:
+        """Return the state before the first round."""
+        return State(0, weights, np.zeros_like(weights), weights)
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Gradient descent with momentum taken as an average, and averaging of late iterates.
+
+    One round: ``v <- beta v + (1 - beta) g``, ``w <- w - eta v`` with ``g`` the mean gradient plus
+    the pull ``ridge (w - start)``. The model is the mean of the iterates after the share
+    `average_from` of the rounds (Polyak and Juditsky, Acceleration of stochastic approximation by
+    averaging, 1992).
+    """
+
+    learning_rate: float
+    momentum: float
+    ridge: float
+    start: Vector
+    rounds: int
+    average_from: float
+
+    def step(self, state: State, mean_gradient: Vector) -> State:
+        """Return the state after one more round."""
+        number = state.round_number + 1
+        gradient = mean_gradient + self.ridge * (state.weights - self.start)
+        velocity = self.momentum * state.velocity + (1.0 - self.momentum) * gradient
+        weights = state.weights - self.learning_rate * velocity
+        averaged = number - min(int(self.average_from * self.rounds), self.rounds - 1)
+        if averaged <= 1:
+            return State(number, weights, velocity, weights)
+        average = state.average + (weights - state.average) / averaged
+        return State(number, weights, velocity, average)
+
+
+def make_optimizer(study: Study, start: Vector, ridge: float) -> Optimizer:
+    """Return the optimizer that `study` declares."""
+    return Optimizer(
+        learning_rate=study.learning_rate,
+        momentum=study.training.momentum,
+        ridge=ridge,
+        start=start,
+        rounds=study.training.rounds,
+        average_from=study.training.average_from,
+    )
+
+
+def noise_ridge(deviation: float, sites: int, divisor: float) -> float:
+    """Return the ridge that public quantities suggest for noisy sums.
+
+    ``lambda = deviation * sqrt(sites) / (0.5 * divisor)``: the noise of the summed gradient, as a
+    mean, against coefficients of size one half. Zero noise gives no ridge.
+    """
+    return float(deviation * np.sqrt(sites) / (0.5 * divisor))
