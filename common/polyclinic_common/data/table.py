@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,10 @@ from numpy.typing import NDArray
 
 from polyclinic_common.errors import Code, DataError
 
-MISSING_WORDS = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "<NA>", "?")
+MISSING_WORDS = frozenset(
+    {"", "NA", "N/A", "NaN", "nan", "NaT", "NULL", "null", "None", "<NA>", "?"}
+)
+_WHOLE_NUMBER = re.compile(r"^(-?\d+)\.0+$")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -35,6 +40,8 @@ def read_table(path: Path) -> pd.DataFrame:
             f"The table {path.name} is not UTF-8 text (byte {error.start}).",
             "Export it again as UTF-8.",
         ) from None
+    except pd.errors.EmptyDataError:
+        frame = pd.DataFrame()
     except (OSError, ValueError, pyarrow.ArrowInvalid):
         raise DataError(
             Code.TABLE_UNREADABLE,
@@ -53,33 +60,47 @@ def read_table(path: Path) -> pd.DataFrame:
 def _read_csv(path: Path) -> pd.DataFrame:
     frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", header=None)
     names = [str(name).strip() for name in frame.iloc[0]]
-    if len(set(names)) != len(names):
-        raise ValueError("a column name stands twice")
+    if len(names) == 1 and any(separator in names[0] for separator in ";\t|"):
+        raise DataError(
+            Code.TABLE_UNREADABLE,
+            f"The table {path.name} is not separated by commas.",
+            "Export it again with commas between the columns (and points in the numbers).",
+        )
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(
+            Code.TABLE_UNREADABLE,
+            f"The table {path.name} has two columns named {twice[0]!r}.",
+            "Rename or drop one of them.",
+        )
     return frame.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
 
 
 def as_text(values: pd.Series) -> pd.Series:
-    """Return `values` as stripped text, missing as None; ``1.0`` and ``1`` are the same word."""
-    if pd.api.types.is_bool_dtype(values):
-        words = values.map({True: "1", False: "0"})
-    elif pd.api.types.is_numeric_dtype(values):
-        words = values.map(_number_word, na_action="ignore")
+    """Return `values` as stripped text, missing as None.
+
+    ``1.0``, ``1`` and true are the same word, whether the file held them as text or as numbers.
+    """
+    return pd.Series([_word(value) for value in values], index=values.index, dtype=object)
+
+
+def _word(value: object) -> str | None:
+    if isinstance(value, bool | np.bool_):
+        return "1" if value else "0"
+    if isinstance(value, float | np.floating):
+        text = repr(float(value))
+    elif isinstance(value, bytes):
+        text = value.decode("utf-8", errors="replace").strip()
     else:
-        words = values.astype("string").str.strip()
-        words = words.mask(words.isin(MISSING_WORDS))
-        words = words.str.replace(r"^(-?\d+)\.0+$", r"\1", regex=True)
-    words = words.astype(object)
-    words[words.isna()] = None
-    return words
-
-
-def _number_word(value: float) -> str:
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+        text = str(value).strip()
+    if text in MISSING_WORDS:
+        return None
+    return _WHOLE_NUMBER.sub(r"\1", text) if "." in text else text
 
 
 def as_number(values: pd.Series) -> NDArray[np.float64]:
     """Return `values` as float64 of shape (n,); missing, unreadable and infinite become NaN."""
-    if values.dtype == object or pd.api.types.is_string_dtype(values):
+    if not pd.api.types.is_any_real_numeric_dtype(values):
         values = as_text(values)
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     return np.where(np.isfinite(numbers), numbers, np.nan)

@@ -1,0 +1,241 @@
+"""A study in plain words, and what it declares of each of its columns."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from polyclinic_common.study.features import Feature, columns_of
+from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.outcomes import Arms, Binary, Continuous, Survival
+from polyclinic_common.study.sections import Fraction, SplitColumn, Subgroup
+
+Bounds = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the contract declares of one column, or of all columns of one panel.
+
+    Attributes
+    ----------
+    name : str
+        The column, or the panel.
+    columns : tuple of str
+        The columns read: one, or those of the panel.
+    role : str
+        ``patient id``, ``site``, ``feature``, ``treatment``, ``outcome`` or ``split``.
+    what : str
+        Kind, unit and range or vocabulary in words.
+    bounds : pair of float, optional
+        Public range of a number; None for words.
+    unit : str
+        Unit of a number.
+    words : tuple of str
+        Vocabulary of words; empty where any word is allowed.
+    feature : Feature, optional
+        The declared feature.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    role: str
+    what: str
+    bounds: Bounds | None = None
+    unit: str = ""
+    words: tuple[str, ...] = ()
+    feature: Feature | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and its lines."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+def declared_columns(study: Study) -> tuple[Declared, ...]:
+    """Return what the study declares of each column, in the order of the manifest."""
+    cohort, holdout = study.cohort, study.evaluation.holdout
+    declared = [
+        Declared(cohort.patient_id, (cohort.patient_id,), "patient id", "one row a patient"),
+        Declared(cohort.site, (cohort.site,), "site", "read in simulation only"),
+        *map(_declared_feature, cohort.features),
+        *_declared_treatment(study),
+        *_declared_outcome(study),
+    ]
+    if isinstance(holdout, SplitColumn):
+        what = f"held out where {holdout.test}"
+        declared.append(Declared(holdout.column, (holdout.column,), "split", what))
+    return tuple(declared)
+
+
+def _number(name: str, role: str, kind: str, unit: str, bounds: Bounds) -> Declared:
+    what = f"{kind}, {unit}, {bounds[0]:g} to {bounds[1]:g}"
+    return Declared(name, (name,), role, what, bounds=bounds, unit=unit)
+
+
+def _word(name: str, role: str, kind: str, words: tuple[str, ...]) -> Declared:
+    return Declared(name, (name,), role, f"{kind}: {', '.join(words)}", words=words)
+
+
+def _declared_feature(feature: Feature) -> Declared:
+    name, columns = feature.name, columns_of(feature)
+    if feature.kind in {"numeric", "panel"}:
+        low, high = feature.range
+        count = f" of {len(columns)} columns" if feature.kind == "panel" else ""
+        what = f"{feature.kind}{count}, {feature.unit}, {low:g} to {high:g}"
+        return Declared(
+            name, columns, "feature", what, feature.range, feature.unit, feature=feature
+        )
+    if feature.kind == "snp":
+        what = f"SNP: {feature.reference} (reference), {feature.effect} (effect)"
+        return Declared(name, columns, "feature", what, feature=feature)
+    if feature.kind == "diplotype":
+        what = f"diplotype of {', '.join((feature.reference, *feature.alleles))}"
+        return Declared(name, columns, "feature", what, feature=feature)
+    what = f"{feature.kind}: {', '.join(feature.levels)}"
+    return Declared(name, columns, "feature", what, words=feature.levels, feature=feature)
+
+
+def _declared_treatment(study: Study) -> list[Declared]:
+    treatment = study.treatment
+    if treatment is None:
+        return []
+    if isinstance(treatment, Arms):
+        return [_word(treatment.column, "treatment", "arms", treatment.arms)]
+    return [_number(treatment.column, "treatment", "dose", treatment.unit, treatment.range)]
+
+
+def _declared_outcome(study: Study) -> list[Declared]:
+    outcome = study.outcome
+    if isinstance(outcome, Survival):
+        return [
+            _number(outcome.time, "outcome", "time", outcome.unit, (0.0, math.inf)),
+            _word(outcome.event, "outcome", "event", (outcome.occurred, outcome.censored)),
+        ]
+    if isinstance(outcome, Binary):
+        words = (outcome.positive, outcome.negative)
+        return [_word(outcome.column, "outcome", "binary", words)]
+    return [_number(outcome.column, "outcome", "continuous", outcome.unit, outcome.range)]
+
+
+def describe(study: Study) -> tuple[Section, ...]:
+    """Say in plain words what the study asks, reads, computes and promises."""
+    return (
+        Section("What is asked", _asked(study)),
+        Section("Which columns are read", _read(study)),
+        Section("What is computed", _computed(study)),
+        Section("What every patient is promised", _promised(study)),
+        Section("What could tell something about a hospital", _about_hospitals(study)),
+        Section("How the model is judged", _judged(study)),
+        Section("Who takes part, and until when", _takes_part(study)),
+    )
+
+
+def _asked(study: Study) -> tuple[str, ...]:
+    treatment = study.treatment
+    lines = [study.title, study.purpose, f"Outcome: {_outcome_in_words(study)}."]
+    if isinstance(treatment, Arms):
+        arms = " or ".join(treatment.arms)
+        lines.append(f"Treatment: {treatment.column}, {arms} ({treatment.assignment}).")
+    elif treatment is not None:
+        lines.append(
+            f"Treatment: {treatment.column}, in {treatment.unit} ({treatment.assignment})."
+        )
+    if study.synthetic:
+        lines.append("The patients of this study are synthetic.")
+    return tuple(lines)
+
+
+def _outcome_in_words(study: Study) -> str:
+    outcome = study.outcome
+    if isinstance(outcome, Survival):
+        end = f"{outcome.grid[-1]:g} {outcome.unit}"
+        return f"time until {outcome.event} is {outcome.occurred}, followed for up to {end}"
+    if isinstance(outcome, Continuous):
+        scale = "" if outcome.transform == "none" else f", on the {outcome.transform} scale"
+        return f"{outcome.column}, a number in {outcome.unit}{scale}"
+    return f"whether {outcome.column} is {outcome.positive} rather than {outcome.negative}"
+
+
+def _read(study: Study) -> tuple[str, ...]:
+    return tuple(f"{d.name} ({d.role}): {d.what}" for d in declared_columns(study))
+
+
+def _computed(study: Study) -> tuple[str, ...]:
+    layers = " and ".join(map(str, study.model.hidden))
+    kind = f"a multilayer perceptron with {layers} hidden units" if layers else "a linear model"
+    return (
+        f"Fitted: {kind} with the {study.loss} loss.",
+        f"In each of {study.training.rounds} rounds every hospital sends one gradient over its "
+        "whole cohort; the server combines them.",
+        f"One patient's gradient is clipped to length {study.clip:g}."
+        if study.privacy.mode != "none"
+        else "Gradients are not clipped.",
+    )
+
+
+def _promised(study: Study) -> tuple[str, ...]:
+    privacy = study.privacy
+    if privacy.mode == "none":
+        return (
+            "Mode none: nothing protects the patients. It serves as a baseline in simulation; "
+            "a hospital's node refuses it.",
+        )
+    odds = math.exp(privacy.epsilon)
+    return (
+        f"Mode {privacy.mode}: what a hospital sends is private on its own, before it leaves.",
+        f"Differential privacy with epsilon = {privacy.epsilon:g} and delta = {privacy.delta:g} "
+        "over all rounds of this study.",
+        "Unit: patient (all rows of one patient together). Adjacency: add or remove one patient.",
+        "Whoever sees everything that a hospital sends can change the odds that a given patient "
+        f"was there by at most a factor of {odds:.3g}, except with a probability of about "
+        f"{privacy.delta:g}.",
+        f"A round needs at least m = {study.m} of {len(study.roster.sites)} hospitals; "
+        f"up to c = {study.c} of them may collude.",
+    )
+
+
+def _about_hospitals(study: Study) -> tuple[str, ...]:
+    lines = [
+        "The promise holds for single patients, not for a hospital: averages over its patients "
+        "may be inferred from what it sends.",
+    ]
+    if study.cohort.site_indicator:
+        lines.append(
+            f"The hospital itself ({study.cohort.site}) is a feature of the model: the released "
+            "model shows how each hospital differs from the others."
+        )
+    else:
+        lines.append("No column of the model names the hospital (no site indicator).")
+    return tuple(lines)
+
+
+def _judged(study: Study) -> tuple[str, ...]:
+    holdout = study.evaluation.holdout
+    if isinstance(holdout, Fraction):
+        held_out = f"{holdout.fraction:.0%} of the patients, chosen by a hash of the patient id"
+    elif isinstance(holdout, SplitColumn):
+        held_out = f"patients whose {holdout.column} is {holdout.test}"
+    else:
+        held_out = f"all patients of {', '.join(holdout.sites)}"
+    lines = [f"Held out from training: {held_out}.", f"Metrics: {', '.join(study.metrics)}."]
+    lines += [f"Reported apart: {_bands(subgroup)}." for subgroup in study.subgroups]
+    return tuple(lines)
+
+
+def _bands(subgroup: Subgroup) -> str:
+    if subgroup.cuts is None:
+        return f"each level of {subgroup.column}"
+    return f"{subgroup.column} cut at {', '.join(f'{cut:g}' for cut in subgroup.cuts)}"
+
+
+def _takes_part(study: Study) -> tuple[str, ...]:
+    sites = study.roster.sites
+    return (
+        f"{len(sites)} hospitals: {', '.join(sites)}.",
+        f"Expires on {study.expires.isoformat()}; hospitals refuse the study afterwards.",
+        f"Study {study.id} {study.version}, hash {study.hash()}.",
+    )

@@ -1,0 +1,171 @@
+"""What a simulation found: the typed form of ``result.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+
+METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index")
+LOWER_IS_BETTER = frozenset({"mae", "rmse", "brier"})
+Metrics = dict[str, float | None]
+
+
+class Record(BaseModel):
+    """Immutable, nothing unknown."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Scores(Record):
+    """Metrics of one model on the test patients; null where undefined."""
+
+    overall: Metrics
+    by_site: dict[str, Metrics]
+    by_subgroup: dict[str, Metrics]
+
+    def mean_of_sites(self, metric: str) -> float | None:
+        """Return the unweighted mean over the sites where `metric` is defined."""
+        values = [scores[metric] for scores in self.by_site.values()]
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+
+class PrivacySpent(Record):
+    """What the run cost every patient; `epsilon` is null without privacy."""
+
+    epsilon: float | None
+    delta: float | None
+    unit: str
+    adjacency: str
+    accountant: str
+
+
+class Baselines(Record):
+    """What keeps a figure honest, on the same test patients; null where there is none.
+
+    `trivial` predicts the same for everybody. `local_only_*` is the hospital that stays out: every
+    test patient is judged by the own hospital's model. `pooled_*` needs the data in one place.
+    """
+
+    trivial: Scores
+    local_only_private: Scores | None
+    local_only_non_private: Scores
+    pooled_same_trainer: Scores
+    pooled_converged: Scores
+    cox: Scores | None = None
+    published: Scores | None = None
+
+
+class Timing(Record):
+    """Seconds: of the whole cell, of the rounds alone; and the number of rounds."""
+
+    total_s: float
+    train_s: float
+    rounds: int
+
+
+class CalibrationBin(Record):
+    """Patients with similar predictions: mean predicted, mean observed, how many."""
+
+    predicted: float
+    observed: float
+    patients: int
+
+
+class RiskGroup(Record):
+    """Kaplan-Meier estimate of one third of predicted risk, at the times of the grid."""
+
+    name: str
+    times: list[float]
+    survival: list[float]
+    patients: int
+
+
+class Figures(Record):
+    """What the plots need; aggregates, no single patient.
+
+    `curve_rounds` and `curve_values`: main metric of the averaged model during training.
+    `calibration`: bins of predicted against observed (survival: probability of an event by the
+    middle time of the grid, observed by Kaplan-Meier).
+    `joint`: counts on a square grid over `joint_range`, rows observed, columns predicted
+    (continuous outcomes).
+    """
+
+    curve_rounds: list[int]
+    curve_values: list[float | None]
+    calibration: list[CalibrationBin]
+    joint: list[list[int]] = []
+    joint_range: tuple[float, float] | None = None
+    risk_groups: list[RiskGroup] = []
+
+
+class Cell(Record):
+    """One run: one mode, one epsilon, one seed."""
+
+    mode: str
+    epsilon: float | None
+    seed: int
+    engine: str
+    privacy: PrivacySpent
+    test: Scores
+    baselines: Baselines
+    timing: Timing
+    figures: Figures
+
+    @property
+    def label(self) -> str:
+        """Short name of the setting, without the seed."""
+        return self.mode if self.epsilon is None else f"{self.mode} ε={self.epsilon:g}"
+
+
+class SiteSummary(Record):
+    """A site's data in numbers (known in simulation only)."""
+
+    name: str
+    train: int
+    test: int
+    missing_share: float
+    outcome: str
+
+
+class Result(Record):
+    """A finished simulation."""
+
+    study: str
+    study_hash: str
+    version: str
+    main_metric: str
+    sites: list[SiteSummary]
+    cells: list[Cell]
+
+    def settings(self) -> dict[str, list[Cell]]:
+        """Return the cells by setting, in order of first appearance."""
+        groups: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            groups.setdefault(cell.label, []).append(cell)
+        return groups
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a cell and test group, for analysis in a notebook."""
+        rows = []
+        for cell in self.cells:
+            key = {"mode": cell.mode, "epsilon": cell.epsilon, "seed": cell.seed}
+            groups = {("overall", "all"): cell.test.overall}
+            groups |= {("site", name): scores for name, scores in cell.test.by_site.items()}
+            groups |= {("subgroup", n): scores for n, scores in cell.test.by_subgroup.items()}
+            for (kind, name), scores in groups.items():
+                rows.append({**key, "group": kind, "name": name, **scores})
+        return pd.DataFrame(rows)
+
+
+def mean_and_error(values: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Return mean and standard error of the values that are defined (error: two or more)."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None, None
+    if len(known) == 1:
+        return known[0], None
+    return float(np.mean(known)), float(np.std(known, ddof=1) / np.sqrt(len(known)))
