@@ -118,11 +118,16 @@ class Unclipped:
 
     def gradient_sum(self, weights: Vector, cohort: Cohort) -> Vector:
         """Return the sum of the gradients, shape (d,)."""
+        return self.loss_and_gradient(weights, cohort)[1]
+
+    def loss_and_gradient(self, weights: Vector, cohort: Cohort) -> tuple[float, Vector]:
+        """Return the summed loss and its gradient, shape (d,)."""
         set_weights(self._network, weights)
         x, y, mask = (torch.from_numpy(part) for part in (cohort.x, cohort.y, cohort.mask))
         self._network.zero_grad(set_to_none=True)
-        patient_losses(self._loss, self._network(x), y, mask).sum().backward()  # type: ignore[no-untyped-call]
-        return flat_gradient(self._network)
+        total = patient_losses(self._loss, self._network(x), y, mask).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        return float(total.detach()), flat_gradient(self._network)
 
 
 def clipped_engine(network: nn.Module, loss: PatientLoss, clip: float) -> GradientEngine:

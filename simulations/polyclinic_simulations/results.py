@@ -51,8 +51,8 @@ class Baselines(Record):
     """
 
     trivial: Scores
-    local_only_private: Scores | None
-    local_only_non_private: Scores
+    local_only_private: Scores | None = None
+    local_only_non_private: Scores | None = None
     pooled_same_trainer: Scores
     pooled_converged: Scores
     cox: Scores | None = None

@@ -1,10 +1,128 @@
 """`polyclinic study`: write, check and read study manifests."""
 
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
+from polyclinic_common.errors import Code, DataError
+
 app = typer.Typer(no_args_is_help=True, help="Write, check and read study manifests.")
+
+StudyFile = Annotated[Path, typer.Argument(help="The study manifest (TOML).", metavar="FILE")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Out = Annotated[
+    Path | None, typer.Option(help="Write to this new file instead of standard output.")
+]
 
 
 @app.callback()
 def root() -> None:
     """Write, check and read study manifests."""
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write `text` to a file that must not exist yet.
+
+    Raises
+    ------
+    DataError
+        If there is such a file already, or the folder cannot be written to.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise DataError(
+            Code.FILE_EXISTS,
+            f"The file {path} exists already and is left as it is.",
+            "Choose another name or remove the file.",
+        ) from None
+    except OSError as error:
+        raise DataError(
+            Code.DATA_FOLDER,
+            f"The file {path} cannot be written ({error.strerror}).",
+            "Check the folder and its permissions.",
+        ) from None
+
+
+@app.command(epilog="Example:  polyclinic study check warfarin.toml")
+def check(file: StudyFile, as_json: AsJson = False) -> None:
+    """Validate a study and name every wrong field with its remedy."""
+    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.study import load_study
+
+    study = load_study(file)
+    privacy = study.privacy
+    facts: dict[str, object] = {
+        "id": study.id,
+        "version": study.version,
+        "hash": study.hash(),
+        "sites": list(study.roster.sites),
+        "features": [feature.name for feature in study.cohort.features],
+        "outcome": study.outcome.kind,
+        "mode": privacy.mode,
+        "epsilon": None if privacy.mode == "none" else privacy.epsilon,
+        "delta": None if privacy.mode == "none" else privacy.delta,
+        "expires": study.expires.isoformat(),
+    }
+    if as_json:
+        print_json({"valid": True} | facts)
+        return
+    typer.echo(f"{file.name} is a valid study.")
+    for name, value in facts.items():
+        if value is not None:
+            words = f"{len(value)}: {', '.join(value)}" if isinstance(value, list) else value
+            typer.echo(f"  {name:<9} {words}")
+
+
+@app.command(epilog="Example:  polyclinic study new --out warfarin.toml")
+def new(out: Out = None) -> None:
+    """Write a commented study to start from."""
+    from polyclinic_common.study.load import TEMPLATE
+
+    text = TEMPLATE.read_text(encoding="utf-8")
+    if out is None:
+        sys.stdout.write(text)
+        return
+    write_new(out, text)
+    typer.echo(f"Wrote {out}. Edit it, then run: polyclinic study check {out}")
+
+
+@app.command(epilog="Example:  polyclinic study show warfarin.toml")
+def show(file: StudyFile, as_json: AsJson = False) -> None:
+    """Say in plain words what a study asks, computes and promises."""
+    from dataclasses import asdict
+
+    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.study import load_study
+    from polyclinic_common.study.describe import describe
+
+    study = load_study(file)
+    sections = describe(study)
+    if as_json:
+        print_json(
+            {
+                "id": study.id,
+                "version": study.version,
+                "hash": study.hash(),
+                "sections": [asdict(section) for section in sections],
+                "canonical": study.canonical(),
+            }
+        )
+        return
+    _print_sections(study.title, [(section.title, section.lines) for section in sections])
+
+
+def _print_sections(title: str, sections: list[tuple[str, tuple[str, ...]]]) -> None:
+    width = max(40, min(100, shutil.get_terminal_size().columns))
+    typer.secho(title, bold=True)
+    for heading, lines in sections:
+        typer.secho(f"\n{heading}", bold=True)
+        for line in lines:
+            typer.echo(textwrap.fill(line, width, initial_indent="  ", subsequent_indent="    "))

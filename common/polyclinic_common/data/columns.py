@@ -59,7 +59,7 @@ def projection_matrix(width: int, projection: Projection) -> Matrix:
     label = f"polyclinic projection 1|{width}|{projection.width}|{projection.seed}"
     stream = hashlib.shake_256(label.encode()).digest((size + 7) // 8)
     bits = np.unpackbits(np.frombuffer(stream, dtype=np.uint8))[:size]
-    return (2.0 * bits - 1.0).reshape(width, projection.width)
+    return np.asarray(2.0 * bits - 1.0, dtype=np.float64).reshape(width, projection.width)
 
 
 @singledispatch

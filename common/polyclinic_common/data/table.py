@@ -85,9 +85,11 @@ def as_text(values: pd.Series) -> pd.Series:
 
 
 def _word(value: object) -> str | None:
-    if isinstance(value, bool | np.bool_):
-        return "1" if value else "0"
-    if isinstance(value, float | np.floating):
+    if isinstance(value, str):
+        text = value.strip()
+    elif isinstance(value, bool | np.bool_):
+        text = "1" if value else "0"
+    elif isinstance(value, float | np.floating):
         text = repr(float(value))
     elif isinstance(value, bytes):
         text = value.decode("utf-8", errors="replace").strip()
@@ -95,15 +97,23 @@ def _word(value: object) -> str | None:
         text = str(value).strip()
     if text in MISSING_WORDS:
         return None
-    return _WHOLE_NUMBER.sub(r"\1", text) if "." in text else text
+    return _WHOLE_NUMBER.sub(r"\1", text) if text.endswith("0") and "." in text else text
+
+
+def read_numbers(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return `values` as float64 and whether anything stands in each cell, both of shape (n,).
+
+    Missing, unreadable and infinite values become NaN; the last two count as present.
+    """
+    if not pd.api.types.is_any_real_numeric_dtype(values):
+        values = as_text(values)
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    return np.where(np.isfinite(numbers), numbers, np.nan), values.notna().to_numpy()
 
 
 def as_number(values: pd.Series) -> NDArray[np.float64]:
     """Return `values` as float64 of shape (n,); missing, unreadable and infinite become NaN."""
-    if not pd.api.types.is_any_real_numeric_dtype(values):
-        values = as_text(values)
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    return np.where(np.isfinite(numbers), numbers, np.nan)
+    return read_numbers(values)[0]
 
 
 def column_or_missing(frame: pd.DataFrame, column: str) -> pd.Series:

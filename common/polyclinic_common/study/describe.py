@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from polyclinic_common.study.features import Feature, columns_of
+from polyclinic_common.study.features import Diplotype, Feature, Numeric, Panel, Snp, columns_of
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Arms, Binary, Continuous, Survival
 from polyclinic_common.study.sections import Fraction, SplitColumn, Subgroup
@@ -82,17 +82,17 @@ def _word(name: str, role: str, kind: str, words: tuple[str, ...]) -> Declared:
 
 def _declared_feature(feature: Feature) -> Declared:
     name, columns = feature.name, columns_of(feature)
-    if feature.kind in {"numeric", "panel"}:
+    if isinstance(feature, Numeric | Panel):
         low, high = feature.range
         count = f" of {len(columns)} columns" if feature.kind == "panel" else ""
         what = f"{feature.kind}{count}, {feature.unit}, {low:g} to {high:g}"
         return Declared(
             name, columns, "feature", what, feature.range, feature.unit, feature=feature
         )
-    if feature.kind == "snp":
+    if isinstance(feature, Snp):
         what = f"SNP: {feature.reference} (reference), {feature.effect} (effect)"
         return Declared(name, columns, "feature", what, feature=feature)
-    if feature.kind == "diplotype":
+    if isinstance(feature, Diplotype):
         what = f"diplotype of {', '.join((feature.reference, *feature.alleles))}"
         return Declared(name, columns, "feature", what, feature=feature)
     what = f"{feature.kind}: {', '.join(feature.levels)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def load_study(path: Path) -> Study:
 def parse_study(data: dict[str, Any], file_name: str) -> Study:
     """Validate plain data as a study; `file_name` is only named in problems."""
     try:
-        return Study.model_validate(data)
+        # As JSON, strict validation takes lists for tuples and texts for dates, and nothing else.
+        return Study.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
         problems = [_problem(detail, file_name) for detail in error.errors(include_url=False)]
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"

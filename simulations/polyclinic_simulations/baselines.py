@@ -1,0 +1,81 @@
+"""What keeps a figure honest: the same test patients, judged by simpler or luckier models."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from lifelines import CoxPHFitter
+from numpy.typing import NDArray
+
+from polyclinic_common.models.network import Vector
+from polyclinic_common.models.predict import predict
+from polyclinic_simulations.federation import Federation
+from polyclinic_simulations.metrics import is_survival
+from polyclinic_simulations.results import Scores
+from polyclinic_simulations.training import Setting, train_alone, train_converged
+
+Floats = NDArray[np.float64]
+COX_RIDGE = 1e-3
+
+
+def scores_of(federation: Federation, weights: Vector) -> Scores:
+    """Score one model on all test patients."""
+    return scores_by_site(federation, {site.name: weights for site in federation.sites})
+
+
+def scores_by_site(federation: Federation, weights: dict[str, Vector]) -> Scores:
+    """Score every site's test patients by that site's model."""
+    study, encoding = federation.study, federation.encoding
+    return federation.score(
+        {
+            site.name: predict(study, encoding, weights[site.name], site.test.x).value
+            for site in federation.sites
+        }
+    )
+
+
+def trivial(federation: Federation) -> Scores:
+    """Predict the mean training outcome for everybody (survival: one risk for all)."""
+    mean = float(np.nanmean(federation.observed_train.value))
+    return federation.score({site.name: np.full(len(site.test), mean) for site in federation.sites})
+
+
+def local_only(federation: Federation, setting: Setting) -> Scores | None:
+    """Let every hospital train alone; null where whole sites are held out."""
+    if len(federation.training_sites) < len(federation.sites):
+        return None
+    return scores_by_site(
+        federation,
+        {s.name: train_alone(federation, s.train, s.declared, setting) for s in federation.sites},
+    )
+
+
+def cox(federation: Federation) -> Scores | None:
+    """Cox's proportional hazards model on the pooled encoded columns; null if not survival.
+
+    Cox, Regression models and life-tables (1972), fitted by lifelines with a negligible ridge.
+    """
+    if not is_survival(federation.study):
+        return None
+    observed, x = federation.observed_train, federation.pooled.x
+    varying = np.flatnonzero(x.std(axis=0) > 0)
+    known = ~np.isnan(observed.value)
+    frame = pd.DataFrame(x[:, varying]).assign(time=observed.value, event=observed.event)[known]
+    model = CoxPHFitter(penalizer=COX_RIDGE).fit(frame, "time", "event")
+    risk = model.params_.to_numpy()
+    return federation.score({s.name: s.test.x[:, varying] @ risk for s in federation.sites})
+
+
+def non_private(federation: Federation) -> dict[str, Scores | None]:
+    """Return the baselines that do not depend on epsilon: once a seed."""
+    plain = Setting("none", None)
+    declared = sum(federation.declared.values())
+    pooled = train_alone(federation, federation.pooled, declared, plain)
+    converged = train_converged(federation, federation.pooled)
+    return {
+        "trivial": trivial(federation),
+        "local_only_non_private": local_only(federation, plain),
+        "pooled_same_trainer": scores_of(federation, pooled),
+        "pooled_converged": scores_of(federation, converged),
+        "cox": cox(federation),
+    }

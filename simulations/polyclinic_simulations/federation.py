@@ -1,0 +1,177 @@
+"""One seed's federation: every site's training and test patients, encoded."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from polyclinic_common.data.check import check_table
+from polyclinic_common.data.encoding import Cohort, Encoding
+from polyclinic_common.data.table import as_text, column_or_missing
+from polyclinic_common.errors import Code, DataError, SimulationError
+from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.sections import Fraction, SplitColumn
+from polyclinic_simulations.metrics import Observed, Rows, observe, score, subgroup_rows
+from polyclinic_simulations.results import Metrics, Scores
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SiteData:
+    """One site: its encoded cohorts, observed outcomes, and rows of every audited subgroup.
+
+    `subgroups` and `observed` are those of the test patients.
+    """
+
+    name: str
+    train: Cohort
+    observed_train: Observed
+    test: Cohort
+    observed: Observed
+    subgroups: dict[str, Rows]
+
+    @property
+    def declared(self) -> int:
+        """Training patients rounded to ten: the only size that anybody else learns."""
+        return max(10, round(len(self.train) / 10) * 10)
+
+
+@dataclass(frozen=True)
+class Federation:
+    """All sites of a study under one seed."""
+
+    study: Study
+    encoding: Encoding
+    seed: int
+    sites: tuple[SiteData, ...]
+
+    @property
+    def declared(self) -> dict[str, int]:
+        """Declared patients of every site that trains."""
+        return {site.name: site.declared for site in self.training_sites}
+
+    @property
+    def training_sites(self) -> tuple[SiteData, ...]:
+        """Sites that are not held out as a whole."""
+        holdout = self.study.evaluation.holdout
+        held = holdout.sites if holdout.kind == "sites" else ()
+        return tuple(site for site in self.sites if site.name not in held)
+
+    @property
+    def pooled(self) -> Cohort:
+        """All training patients in one place: for baselines that no consortium could have."""
+        return Cohort.concatenate([site.train for site in self.training_sites])
+
+    @property
+    def observed_train(self) -> Observed:
+        """Observed outcomes of all training patients."""
+        return Observed.concatenate([site.observed_train for site in self.training_sites])
+
+    @property
+    def observed(self) -> Observed:
+        """Observed outcomes of all test patients."""
+        return Observed.concatenate([site.observed for site in self.sites])
+
+    def score(self, predicted: dict[str, Floats]) -> Scores:
+        """Score predictions for every site's test patients, overall, by site and by subgroup."""
+        pooled = np.concatenate([predicted[site.name] for site in self.sites])
+        observed = self.observed
+        by_site = {s.name: score(self.study, s.observed, predicted[s.name]) for s in self.sites}
+        by_subgroup: dict[str, Metrics] = {}
+        for name in self.sites[0].subgroups:
+            rows = np.concatenate([site.subgroups[name] for site in self.sites])
+            by_subgroup[name] = score(self.study, observed.take(rows), pooled[rows])
+        return Scores(
+            overall=score(self.study, observed, pooled), by_site=by_site, by_subgroup=by_subgroup
+        )
+
+
+def refuse_unusable(study: Study, frame: pd.DataFrame) -> None:
+    """Refuse a table that breaks the data contract, before anything is trained.
+
+    Raises
+    ------
+    DataError
+        If the site column is absent, names a site outside the roster, or a site's table is not
+        usable.
+    """
+    column = study.cohort.site
+    if column not in frame.columns:
+        raise DataError(
+            Code.COLUMN_ABSENT,
+            f"The table has no site column {column!r}.",
+            "Name the site column in the study, or add it to the table.",
+        )
+    words = as_text(frame[column])
+    if not set(words.dropna()) <= set(study.roster.sites) or words.isna().any():
+        raise DataError(
+            Code.SITE_UNKNOWN,
+            f"The site column {column!r} holds names that are not in the roster, or none.",
+            "Correct the column or the roster of the study.",
+        )
+    for site, rows in frame.groupby(words, sort=False):
+        report = check_table(study, rows)
+        if not report.usable:
+            raise DataError(
+                Code.DATA_UNUSABLE,
+                f"The table of site {site} is not usable: {'; '.join(report.reasons)}.",
+                "Run `polyclinic data check` on it.",
+            )
+
+
+def build_federation(study: Study, frame: pd.DataFrame, seed: int) -> Federation:
+    """Split and encode a checked table.
+
+    The seed fixes which patients are held out (where the study asks for a fraction).
+
+    Raises
+    ------
+    SimulationError
+        If no patient is left for training or none for testing.
+    """
+    encoding = Encoding(study)
+    words = as_text(frame[study.cohort.site])
+    test = held_out(study, frame, seed)
+    sites = []
+    for name in study.roster.sites:
+        here = (words == name).to_numpy()
+        sites.append(_site(encoding, name, frame[here & ~test], frame[here & test]))
+    if not any(len(site.train) for site in sites) or not any(len(site.test) for site in sites):
+        raise SimulationError(
+            Code.SIMULATION_EMPTY,
+            "The holdout leaves no patient to train on, or none to test on.",
+            "Change evaluation.holdout in the study.",
+        )
+    return Federation(study, encoding, seed, tuple(sites))
+
+
+def _site(encoding: Encoding, name: str, train: pd.DataFrame, test: pd.DataFrame) -> SiteData:
+    return SiteData(
+        name=name,
+        train=encoding.encode(train, name),
+        observed_train=observe(encoding.study, train),
+        test=encoding.encode(test, name),
+        observed=observe(encoding.study, test),
+        subgroups=subgroup_rows(encoding.study, test),
+    )
+
+
+def held_out(study: Study, frame: pd.DataFrame, seed: int) -> Rows:
+    """Return which rows are test patients, shape (n,)."""
+    holdout = study.evaluation.holdout
+    if isinstance(holdout, Fraction):
+        numbers = as_text(frame[study.cohort.patient_id])
+        return np.array([_uniform(f"{n}|{seed}") < holdout.fraction for n in numbers], dtype=bool)
+    if isinstance(holdout, SplitColumn):
+        return (as_text(column_or_missing(frame, holdout.column)) == holdout.test).to_numpy()
+    return as_text(frame[study.cohort.site]).isin(holdout.sites).to_numpy()
+
+
+def _uniform(text: str) -> float:
+    """Return a number in [0, 1) that is a hash of `text`."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2.0**64

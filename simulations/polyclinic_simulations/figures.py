@@ -1,0 +1,112 @@
+"""What the report's plots need, as aggregates: no single patient is kept."""
+
+from __future__ import annotations
+
+import numpy as np
+from lifelines import KaplanMeierFitter
+from numpy.typing import NDArray
+
+from polyclinic_common.models.network import Vector
+from polyclinic_common.models.predict import Prediction, predict
+from polyclinic_common.study.outcomes import Continuous, Survival
+from polyclinic_server.observers import History
+from polyclinic_simulations.baselines import scores_of
+from polyclinic_simulations.federation import Federation
+from polyclinic_simulations.metrics import Observed
+from polyclinic_simulations.results import CalibrationBin, Figures, RiskGroup
+
+Floats = NDArray[np.float64]
+CALIBRATION_BINS = 5
+JOINT_BINS = 24
+RISK_GROUPS = ("low predicted risk", "medium predicted risk", "high predicted risk")
+
+
+def make_figures(federation: Federation, weights: Vector, history: History) -> Figures:
+    """Return the plots' data of one trained model."""
+    study = federation.study
+    metric = study.metrics[0]
+    parts = [predict(study, federation.encoding, weights, s.test.x) for s in federation.sites]
+    observed = federation.observed
+    known = ~np.isnan(observed.value)
+    prediction = _join(parts, known)
+    observed = observed.take(known)
+    outcome = study.outcome
+    curve = [scores_of(federation, model).overall[metric] for model in history.models]
+    common = {"curve_rounds": history.rounds, "curve_values": curve}
+    if isinstance(outcome, Survival):
+        return Figures(
+            **common,
+            calibration=_survival_calibration(outcome, observed, prediction),
+            risk_groups=_risk_groups(outcome, observed, prediction.value),
+        )
+    calibration = _calibration(observed.value, prediction.value)
+    if not isinstance(outcome, Continuous):
+        return Figures(**common, calibration=calibration)
+    edges = np.linspace(*outcome.range, JOINT_BINS + 1)
+    counts, _, _ = np.histogram2d(
+        np.clip(observed.value, *outcome.range), prediction.value, bins=[edges, edges]
+    )
+    joint = [[int(count) for count in row] for row in counts]
+    return Figures(**common, calibration=calibration, joint=joint, joint_range=outcome.range)
+
+
+def _join(parts: list[Prediction], known: NDArray[np.bool_]) -> Prediction:
+    value = np.concatenate([part.value for part in parts])[known]
+    curves = [part.survival for part in parts if part.survival is not None]
+    return Prediction(value, np.concatenate(curves)[known] if curves else None)
+
+
+def _groups(ranking: Floats, count: int) -> list[NDArray[np.int64]]:
+    """Cut patients into `count` groups of equal size in order of `ranking`; empty ones go."""
+    return [
+        group for group in np.array_split(np.argsort(ranking, kind="stable"), count) if group.size
+    ]
+
+
+def _calibration(value: Floats, predicted: Floats) -> list[CalibrationBin]:
+    return [
+        CalibrationBin(
+            predicted=float(predicted[group].mean()),
+            observed=float(value[group].mean()),
+            patients=len(group),
+        )
+        for group in _groups(predicted, CALIBRATION_BINS)
+    ]
+
+
+def _survival_calibration(
+    outcome: Survival, observed: Observed, prediction: Prediction
+) -> list[CalibrationBin]:
+    """Event probability by the middle time of the grid: predicted, and by Kaplan-Meier."""
+    if prediction.survival is None:
+        return []
+    middle = (len(outcome.grid) - 1) // 2
+    event_by_middle = 1.0 - prediction.survival[:, middle]
+    return [
+        CalibrationBin(
+            predicted=float(event_by_middle[group].mean()),
+            observed=1.0 - _kaplan_meier(observed, group, [outcome.grid[middle]])[0],
+            patients=len(group),
+        )
+        for group in _groups(event_by_middle, CALIBRATION_BINS)
+    ]
+
+
+def _risk_groups(outcome: Survival, observed: Observed, risk: Floats) -> list[RiskGroup]:
+    times = [0.0, *outcome.grid]
+    groups = _groups(risk, len(RISK_GROUPS))
+    return [
+        RiskGroup(
+            name=name,
+            times=times,
+            survival=_kaplan_meier(observed, group, times),
+            patients=len(group),
+        )
+        for name, group in zip(RISK_GROUPS, groups, strict=False)
+    ]
+
+
+def _kaplan_meier(observed: Observed, group: NDArray[np.int64], times: list[float]) -> list[float]:
+    """Kaplan and Meier, Nonparametric estimation from incomplete observations (1958)."""
+    fitter = KaplanMeierFitter().fit(observed.value[group], observed.event[group])
+    return [float(value) for value in fitter.survival_function_at_times(times)]

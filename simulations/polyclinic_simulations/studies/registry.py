@@ -1,0 +1,68 @@
+"""Find a study by name or file, and its data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pandas as pd
+
+from polyclinic_common.data.table import read_table
+from polyclinic_common.errors import Code, DataError, StudyError
+from polyclinic_common.study import Study, load_study
+
+HERE = Path(__file__).parent
+DATA_VARIABLE = "POLYCLINIC_DATA"
+BUILT_IN = tuple(sorted(path.parent.name for path in HERE.glob("*/study.toml")))
+
+Loader = Callable[[Path | None], pd.DataFrame]
+
+
+def resolve(study: str | Path, data: Path | None) -> tuple[Study, pd.DataFrame]:
+    """Return a study and its table in the contract's columns.
+
+    Parameters
+    ----------
+    study : str or Path
+        Name of a built-in study, or a manifest file.
+    data : Path or None
+        A table for a manifest file; a folder for a built-in study (default: the folder that
+        POLYCLINIC_DATA names).
+    """
+    if str(study) in BUILT_IN:
+        folder = HERE / str(study)
+        loader: Loader = import_module(f"{__package__}.{folder.name}.loader").load
+        return load_study(folder / "study.toml"), loader(data or _data_folder())
+    path = Path(study)
+    if path.suffix != ".toml":
+        raise StudyError(
+            Code.STUDY_UNKNOWN,
+            f"There is no built-in study {str(study)!r}.",
+            f"Name one of {', '.join(BUILT_IN)}, or a manifest file ending in .toml.",
+        )
+    manifest = load_study(path)
+    if data is None:
+        raise DataError(
+            Code.TABLE_UNREADABLE,
+            "A manifest file needs a table.",
+            "Add --data TABLE with a CSV or Parquet file in the study's columns.",
+        )
+    return manifest, read_table(data)
+
+
+def _data_folder() -> Path | None:
+    folder = os.environ.get(DATA_VARIABLE)
+    return Path(folder) if folder else None
+
+
+def required_folder(data: Path | None, *parts: str) -> Path:
+    """Return the folder `parts` below the data folder, or refuse with what to do."""
+    if data is not None and (folder := data.joinpath(*parts)).is_dir():
+        return folder
+    raise DataError(
+        Code.DATA_FOLDER,
+        f"The folder {'/'.join(parts)} with this study's public data was not found.",
+        f"Set {DATA_VARIABLE} to the data folder, or name it with --data.",
+    )
