@@ -10,6 +10,8 @@ to Opacus.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -26,11 +28,16 @@ from polyclinic_common.models.network import Vector, set_weights, weight_count
 BLOCK = 256
 WIDEST_FOR_HOOKS = 20_000
 
+Block = tuple[Tensor, Tensor, Tensor]
+
+# Opacus hooks a first layer whose input needs no gradient; torch remarks on that at every call.
+warnings.filterwarnings("ignore", message="Full backward hook is firing")
+
 
 class GradientEngine(Protocol):
     """Computes the sum over patients of their gradients."""
 
-    def gradient_sum(self, weights: Vector, cohort: Cohort) -> Vector:
+    def gradient_sum(self, weights: Vector, patients: Sequence[Block]) -> Vector:
         """Return the sum of the patients' gradients at `weights`, shape (d,), float64."""
         ...
 
@@ -50,14 +57,15 @@ class ClippedByHooks:
 
     def __init__(self, network: nn.Module, loss: PatientLoss, clip: float):
         self._module = GradSampleModule(network, loss_reduction="sum")
+        self._parameters = list(network.parameters())
         self._loss = loss
         self._clip = clip
 
-    def gradient_sum(self, weights: Vector, cohort: Cohort) -> Vector:
+    def gradient_sum(self, weights: Vector, patients: Sequence[Block]) -> Vector:
         """Return the sum of the clipped gradients, shape (d,): sensitivity C."""
         set_weights(self._module, weights)
         total = np.zeros(weights.size)
-        for x, y, mask in blocks(cohort):
+        for x, y, mask in patients:
             total += self._clipped_rows(x, y, mask).sum(axis=0)
         return total
 
@@ -73,10 +81,16 @@ class ClippedByHooks:
         """Return the unclipped gradient of every patient of a block, shape (BLOCK, d)."""
         losses = patient_losses(self._loss, self._module(x), y, mask)
         losses.sum().backward()  # type: ignore[no-untyped-call]
-        parameters = list(self._module.parameters())
-        rows = torch.cat([p.grad_sample.reshape(len(x), -1) for p in parameters], dim=1)
+        parts = [_patient_gradient(parameter) for parameter in self._parameters]
+        rows = torch.cat(parts, dim=1)
         self._module.zero_grad(set_to_none=True)
         return np.asarray(rows.numpy(), dtype=np.float64)
+
+
+def _patient_gradient(parameter: nn.Parameter) -> Tensor:
+    """Return what Opacus' hooks left on a parameter, shape (B, size)."""
+    gradient: Tensor = parameter.grad_sample  # type: ignore[attr-defined]
+    return gradient.reshape(len(gradient), -1)
 
 
 class ClippedByGhostNorms:
@@ -88,11 +102,11 @@ class ClippedByGhostNorms:
         )
         self._loss = loss
 
-    def gradient_sum(self, weights: Vector, cohort: Cohort) -> Vector:
+    def gradient_sum(self, weights: Vector, patients: Sequence[Block]) -> Vector:
         """Return the sum of the clipped gradients, shape (d,)."""
         set_weights(self._module, weights)
         total = np.zeros(weights.size)
-        for x, y, mask in blocks(cohort):
+        for x, y, mask in patients:
             total += self._clipped_sum(x, y, mask)
         return total
 
@@ -116,18 +130,20 @@ class Unclipped:
         self._network = network
         self._loss = loss
 
-    def gradient_sum(self, weights: Vector, cohort: Cohort) -> Vector:
+    def gradient_sum(self, weights: Vector, patients: Sequence[Block]) -> Vector:
         """Return the sum of the gradients, shape (d,)."""
-        return self.loss_and_gradient(weights, cohort)[1]
+        return self.loss_and_gradient(weights, patients)[1]
 
-    def loss_and_gradient(self, weights: Vector, cohort: Cohort) -> tuple[float, Vector]:
+    def loss_and_gradient(self, weights: Vector, patients: Sequence[Block]) -> tuple[float, Vector]:
         """Return the summed loss and its gradient, shape (d,)."""
         set_weights(self._network, weights)
-        x, y, mask = (torch.from_numpy(part) for part in (cohort.x, cohort.y, cohort.mask))
         self._network.zero_grad(set_to_none=True)
-        total = patient_losses(self._loss, self._network(x), y, mask).sum()
-        total.backward()  # type: ignore[no-untyped-call]
-        return float(total.detach()), flat_gradient(self._network)
+        total = 0.0
+        for x, y, mask in patients:
+            loss = patient_losses(self._loss, self._network(x), y, mask).sum()
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        return total, flat_gradient(self._network)
 
 
 def clipped_engine(network: nn.Module, loss: PatientLoss, clip: float) -> GradientEngine:
@@ -155,7 +171,7 @@ def patient_losses(loss: PatientLoss, logits: Tensor, y: Tensor, mask: Tensor) -
     return losses
 
 
-def blocks(cohort: Cohort) -> list[tuple[Tensor, Tensor, Tensor]]:
+def blocks(cohort: Cohort) -> list[Block]:
     """Cut a cohort into zero-padded blocks of BLOCK patients; padding has mask 0.
 
     A patient with a number that is not finite is replaced by zeros before the pass: 0 * NaN is

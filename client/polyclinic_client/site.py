@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
-from polyclinic_client.gradients import GradientEngine, Unclipped, clipped_engine
+from polyclinic_client.gradients import (
+    Block,
+    GradientEngine,
+    Unclipped,
+    blocks,
+    clipped_engine,
+)
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.losses import LOSSES
 from polyclinic_common.models.network import Vector, build_network, weight_count
@@ -18,9 +25,9 @@ from polyclinic_common.wire import PrivateUpdate, Reason, Refusal, TrainRequest
 
 
 class Mechanism(Protocol):
-    """Turns a cohort and a model into what may leave the site."""
+    """Turns patients (padded blocks) and a model into what may leave the site."""
 
-    def release(self, weights: Vector, cohort: Cohort) -> Vector:
+    def release(self, weights: Vector, patients: Sequence[Block]) -> Vector:
         """Return the release for one round, shape (d,), float64."""
         ...
 
@@ -41,9 +48,9 @@ class GaussianSum:
     noise: NoiseSource
     deviation: float
 
-    def release(self, weights: Vector, cohort: Cohort) -> Vector:
+    def release(self, weights: Vector, patients: Sequence[Block]) -> Vector:
         """Return the noisy clipped sum."""
-        total = self.engine.gradient_sum(weights, cohort)
+        total = self.engine.gradient_sum(weights, patients)
         return total + self.noise.gaussian(total.size, self.deviation)
 
 
@@ -53,9 +60,9 @@ class PlainSum:
 
     engine: GradientEngine
 
-    def release(self, weights: Vector, cohort: Cohort) -> Vector:
+    def release(self, weights: Vector, patients: Sequence[Block]) -> Vector:
         """Return the sum of gradients."""
-        return self.engine.gradient_sum(weights, cohort)
+        return self.engine.gradient_sum(weights, patients)
 
 
 def local_mechanism(
@@ -104,7 +111,7 @@ class Site:
         self._study_hash = study.hash()
         self._rounds = study.training.rounds
         self._length = weight_count(build_network(study, encoding))
-        self._cohort = cohort
+        self._patients = blocks(cohort)
         self._mechanism = mechanism
         self._run_id = run_id
         self._last_round = rounds_done
@@ -118,7 +125,7 @@ class Site:
         if reason is not None:
             return Refusal(reason)
         self._last_round = request.round_number
-        vector = self._mechanism.release(request.weights, self._cohort)
+        vector = self._mechanism.release(request.weights, self._patients)
         return PrivateUpdate(request.study_hash, request.run_id, request.round_number, vector)
 
     def _why_not(self, request: TrainRequest) -> Reason | None:

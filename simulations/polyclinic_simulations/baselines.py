@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from lifelines import CoxPHFitter
+from lifelines.exceptions import ConvergenceWarning
 from numpy.typing import NDArray
 
 from polyclinic_common.models.network import Vector
 from polyclinic_common.models.predict import predict
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.metrics import is_survival
-from polyclinic_simulations.results import Scores
+from polyclinic_simulations.results import Scores, SharedBaselines
 from polyclinic_simulations.training import Setting, train_alone, train_converged
 
 Floats = NDArray[np.float64]
@@ -61,21 +64,23 @@ def cox(federation: Federation) -> Scores | None:
     varying = np.flatnonzero(x.std(axis=0) > 0)
     known = ~np.isnan(observed.value)
     frame = pd.DataFrame(x[:, varying]).assign(time=observed.value, event=observed.event)[known]
-    model = CoxPHFitter(penalizer=COX_RIDGE).fit(frame, "time", "event")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # rare indicators: the ridge copes
+        model = CoxPHFitter(penalizer=COX_RIDGE).fit(frame, "time", "event")
     risk = model.params_.to_numpy()
     return federation.score({s.name: s.test.x[:, varying] @ risk for s in federation.sites})
 
 
-def non_private(federation: Federation) -> dict[str, Scores | None]:
-    """Return the baselines that do not depend on epsilon: once a seed."""
+def shared_baselines(federation: Federation) -> SharedBaselines:
+    """Return the baselines that do not depend on epsilon."""
     plain = Setting("none", None)
     declared = sum(federation.declared.values())
     pooled = train_alone(federation, federation.pooled, declared, plain)
     converged = train_converged(federation, federation.pooled)
-    return {
-        "trivial": trivial(federation),
-        "local_only_non_private": local_only(federation, plain),
-        "pooled_same_trainer": scores_of(federation, pooled),
-        "pooled_converged": scores_of(federation, converged),
-        "cox": cox(federation),
-    }
+    return SharedBaselines(
+        trivial=trivial(federation),
+        local_only_non_private=local_only(federation, plain),
+        pooled_same_trainer=scores_of(federation, pooled),
+        pooled_converged=scores_of(federation, converged),
+        cox=cox(federation),
+    )

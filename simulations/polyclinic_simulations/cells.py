@@ -1,98 +1,94 @@
-"""Run the cells of a simulation: one federated run each, beside its baselines."""
+"""The work of a simulation, piece by piece: one federated run, or one seed's baselines."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pandas as pd
 
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study.manifest import Study
-from polyclinic_server.observers import History, Observer, Progress
+from polyclinic_server.observers import History, Progress
 from polyclinic_server.optimizer import State
-from polyclinic_simulations.baselines import local_only, non_private, scores_of
+from polyclinic_simulations.baselines import local_only, scores_of, shared_baselines
 from polyclinic_simulations.federation import Federation, build_federation
 from polyclinic_simulations.figures import make_figures
-from polyclinic_simulations.results import Baselines, Cell, PrivacySpent, Scores, Timing
-from polyclinic_simulations.store import ENGINE, CellStore
+from polyclinic_simulations.results import PrivacySpent, Run, Timing
+from polyclinic_simulations.store import ENGINE, Store
 from polyclinic_simulations.training import Setting, start_weights, train_federated
-from polyclinic_simulations.watcher import Watcher
 
 CURVE_POINTS = 12
+Advance = Callable[[float], None]
 
 
-def run_cells(
-    study: Study,
-    frame: pd.DataFrame,
-    settings: list[Setting],
-    seeds: range,
-    store: CellStore,
-    watcher: Watcher,
-) -> Iterator[Cell]:
-    """Yield every cell: the kept ones at once, the others after running them."""
-    missing = {seed: [s for s in settings if store.read(s, seed) is None] for seed in seeds}
-    watcher.begin(sum(map(len, missing.values())), study.training.rounds)
-    for seed in seeds:
-        kept = [store.read(s, seed) for s in settings if s not in missing[seed]]
-        yield from (cell for cell in kept if cell is not None)
-        if not missing[seed]:
-            continue
-        watcher.working_on(f"seed {seed}: baselines without privacy")
-        federation = build_federation(study, frame, seed)
-        gdp.check_delta(study.privacy.delta, sum(federation.declared.values()))
-        base = non_private(federation)
-        for setting in missing[seed]:
-            cell = _run_cell(federation, setting, base, store, watcher)
-            store.write(setting, cell)
-            yield cell
+@dataclass(frozen=True)
+class Job:
+    """What all pieces of one simulation share."""
+
+    study: Study
+    frame: pd.DataFrame
+    store: Store
 
 
-def _run_cell(
-    federation: Federation,
-    setting: Setting,
-    base: dict[str, Scores | None],
-    store: CellStore,
-    watcher: Watcher,
-) -> Cell:
+@dataclass(frozen=True)
+class Piece:
+    """One piece: a seed's baselines (no setting), or a run."""
+
+    seed: int
+    setting: Setting | None
+
+    def units(self, study: Study) -> float:
+        """Return the work in it, in rounds of a federation."""
+        private = self.setting is not None and self.setting.epsilon is not None
+        return study.training.rounds * (2.0 if private else 1.0)
+
+
+def run_piece(job: Job, piece: Piece, advance: Advance) -> None:
+    """Do one piece of work and keep what it found."""
+    federation = build_federation(job.study, job.frame, piece.seed)
+    if piece.setting is None:
+        job.store.write_baselines(piece.seed, shared_baselines(federation))
+        advance(piece.units(job.study))
+    else:
+        job.store.write_run(run_cell(federation, piece.setting, job.store, advance))
+
+
+def run_cell(federation: Federation, setting: Setting, store: Store, advance: Advance) -> Run:
+    """Train one federation, score it, and score hospitals on their own with the same privacy."""
     study, seed, began = federation.study, federation.seed, time.perf_counter()
-    name = setting.mode if setting.epsilon is None else f"{setting.mode} ε={setting.epsilon:g}"
-    watcher.working_on(f"seed {seed}: {name}")
-    history = History(every=max(1, study.training.rounds // CURVE_POINTS))
-    observers: list[Observer] = [Progress(lambda _: watcher.round_done()), history]
+    rounds = study.training.rounds
+    history = History(every=max(1, rounds // CURVE_POINTS))
     checkpoint = store.checkpoint(setting, seed)
-    start = State.start(start_weights(federation))
-    if checkpoint is not None:
-        start = checkpoint.load() or start
-        observers.append(checkpoint)
+    start = checkpoint.load() or State.start(start_weights(federation))
+    advance(start.round_number)
     trained = train_federated(
         federation,
         setting,
         run_id=store.run_id(setting, seed),
         start=start,
-        observers=observers,
+        observers=[Progress(lambda _: advance(1.0)), history, checkpoint],
     )
+    alone = None
     if setting.epsilon is not None:
-        watcher.working_on(f"seed {seed}: {name}, hospitals on their own")
-        base = base | {"local_only_private": local_only(federation, setting)}
-    return Cell(
+        alone = local_only(federation, setting)
+        advance(rounds)
+    total_s = time.perf_counter() - began
+    return Run(
         mode=setting.mode,
         epsilon=setting.epsilon,
         seed=seed,
         engine=ENGINE,
-        privacy=_spent(study, setting),
+        privacy=spent(study, setting),
         test=scores_of(federation, trained.weights),
-        baselines=Baselines.model_validate(base),
+        local_only_private=alone,
         figures=make_figures(federation, trained.weights, history),
-        timing=Timing(
-            total_s=time.perf_counter() - began,
-            train_s=trained.seconds,
-            rounds=study.training.rounds,
-        ),
+        timing=Timing(total_s=total_s, train_s=trained.seconds, rounds=rounds),
     )
 
 
-def _spent(study: Study, setting: Setting) -> PrivacySpent:
+def spent(study: Study, setting: Setting) -> PrivacySpent:
     """Return what the noise that was really added has cost, recomputed from its level."""
     if setting.epsilon is None:
         return PrivacySpent(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from polyclinic_common.data.check import check_table
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.data.table import as_text, column_or_missing
-from polyclinic_common.errors import Code, DataError, SimulationError
+from polyclinic_common.errors import Code, DataError, Problem, SimulationError
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Fraction, SplitColumn
 from polyclinic_simulations.metrics import Observed, Rows, observe, score, subgroup_rows
@@ -68,6 +68,11 @@ class Federation:
         return Cohort.concatenate([site.train for site in self.training_sites])
 
     @property
+    def x_test(self) -> Floats:
+        """Encoded rows of all test patients."""
+        return np.concatenate([site.test.x for site in self.sites])
+
+    @property
     def observed_train(self) -> Observed:
         """Observed outcomes of all training patients."""
         return Observed.concatenate([site.observed_train for site in self.training_sites])
@@ -114,14 +119,18 @@ def refuse_unusable(study: Study, frame: pd.DataFrame) -> None:
             f"The site column {column!r} holds names that are not in the roster, or none.",
             "Correct the column or the roster of the study.",
         )
-    for site, rows in frame.groupby(words, sort=False):
-        report = check_table(study, rows)
-        if not report.usable:
-            raise DataError(
-                Code.DATA_UNUSABLE,
-                f"The table of site {site} is not usable: {'; '.join(report.reasons)}.",
-                "Run `polyclinic data check` on it.",
-            )
+    problems = [
+        Problem(f"{site}, {problem.place}", problem.what, problem.remedy)
+        for site, rows in frame.groupby(words, sort=False)
+        for problem in check_table(study, rows).problems
+    ]
+    if problems:
+        raise DataError(
+            Code.DATA_UNUSABLE,
+            "The table cannot be used as it is.",
+            "Mend what is listed; `polyclinic data check` shows more of one hospital's table.",
+            problems,
+        )
 
 
 def build_federation(study: Study, frame: pd.DataFrame, seed: int) -> Federation:

@@ -10,9 +10,8 @@ from polyclinic_common.models.network import Vector
 from polyclinic_common.models.predict import Prediction, predict
 from polyclinic_common.study.outcomes import Continuous, Survival
 from polyclinic_server.observers import History
-from polyclinic_simulations.baselines import scores_of
 from polyclinic_simulations.federation import Federation
-from polyclinic_simulations.metrics import Observed
+from polyclinic_simulations.metrics import Observed, score
 from polyclinic_simulations.results import CalibrationBin, Figures, RiskGroup
 
 Floats = NDArray[np.float64]
@@ -25,13 +24,12 @@ def make_figures(federation: Federation, weights: Vector, history: History) -> F
     """Return the plots' data of one trained model."""
     study = federation.study
     metric = study.metrics[0]
-    parts = [predict(study, federation.encoding, weights, s.test.x) for s in federation.sites]
-    observed = federation.observed
+    x, observed, outcome = federation.x_test, federation.observed, study.outcome
+    predictions = [predict(study, federation.encoding, model, x) for model in history.models]
+    curve = [score(study, observed, prediction.value)[metric] for prediction in predictions]
     known = ~np.isnan(observed.value)
-    prediction = _join(parts, known)
+    prediction = predict(study, federation.encoding, weights, x[known])
     observed = observed.take(known)
-    outcome = study.outcome
-    curve = [scores_of(federation, model).overall[metric] for model in history.models]
     common = {"curve_rounds": history.rounds, "curve_values": curve}
     if isinstance(outcome, Survival):
         return Figures(
@@ -48,12 +46,6 @@ def make_figures(federation: Federation, weights: Vector, history: History) -> F
     )
     joint = [[int(count) for count in row] for row in counts]
     return Figures(**common, calibration=calibration, joint=joint, joint_range=outcome.range)
-
-
-def _join(parts: list[Prediction], known: NDArray[np.bool_]) -> Prediction:
-    value = np.concatenate([part.value for part in parts])[known]
-    curves = [part.survival for part in parts if part.survival is not None]
-    return Prediction(value, np.concatenate(curves)[known] if curves else None)
 
 
 def _groups(ranking: Floats, count: int) -> list[NDArray[np.int64]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from polyclinic_common.data.table import as_number, as_text, column_or_missing
+from polyclinic_common.study.features import Categorical, Ordinal
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.outcomes import Binary, Continuous, Survival
+from polyclinic_common.study.outcomes import Arms, Binary, Continuous, Survival
 from polyclinic_simulations.results import METRICS, Metrics
 
 Floats = NDArray[np.float64]
@@ -116,7 +118,7 @@ def subgroup_rows(study: Study, frame: pd.DataFrame) -> dict[str, Rows]:
             continue
         numbers = as_number(column)
         edges = (-np.inf, *subgroup.cuts, np.inf)
-        for low, high in zip(edges[:-1], edges[1:], strict=True):
+        for low, high in pairwise(edges):
             groups[_band(subgroup.column, low, high)] = (numbers >= low) & (numbers < high)
     return groups
 
@@ -124,12 +126,9 @@ def subgroup_rows(study: Study, frame: pd.DataFrame) -> dict[str, Rows]:
 def levels_of(study: Study, column: str) -> tuple[str, ...]:
     """Return the declared levels of a categorical column or of the arms."""
     for feature in study.cohort.features:
-        if feature.name == column and feature.kind in {"categorical", "ordinal"}:
-            return tuple(feature.levels)  # type: ignore[union-attr]
-    treatment = study.treatment
-    if treatment is not None and treatment.kind == "arms" and treatment.column == column:
-        return treatment.arms
-    return ()
+        if feature.name == column and isinstance(feature, Categorical | Ordinal):
+            return feature.levels
+    return study.treatment.arms if isinstance(study.treatment, Arms) else ()
 
 
 def _band(column: str, low: float, high: float) -> str:

@@ -43,20 +43,25 @@ class PrivacySpent(Record):
     accountant: str
 
 
-class Baselines(Record):
-    """What keeps a figure honest, on the same test patients; null where there is none.
+class SharedBaselines(Record):
+    """Baselines that do not depend on epsilon: computed once a seed, null where there is none.
 
     `trivial` predicts the same for everybody. `local_only_*` is the hospital that stays out: every
     test patient is judged by the own hospital's model. `pooled_*` needs the data in one place.
     """
 
     trivial: Scores
-    local_only_private: Scores | None = None
-    local_only_non_private: Scores | None = None
+    local_only_non_private: Scores | None
     pooled_same_trainer: Scores
     pooled_converged: Scores
     cox: Scores | None = None
     published: Scores | None = None
+
+
+class Baselines(SharedBaselines):
+    """All baselines of a cell, on the same test patients."""
+
+    local_only_private: Scores | None = None
 
 
 class Timing(Record):
@@ -102,8 +107,22 @@ class Figures(Record):
     risk_groups: list[RiskGroup] = []
 
 
+class Run(Record):
+    """One federated run: one mode, one epsilon, one seed."""
+
+    mode: str
+    epsilon: float | None
+    seed: int
+    engine: str
+    privacy: PrivacySpent
+    test: Scores
+    local_only_private: Scores | None
+    timing: Timing
+    figures: Figures
+
+
 class Cell(Record):
-    """One run: one mode, one epsilon, one seed."""
+    """A run beside its baselines."""
 
     mode: str
     epsilon: float | None
@@ -114,6 +133,13 @@ class Cell(Record):
     baselines: Baselines
     timing: Timing
     figures: Figures
+
+    @staticmethod
+    def of(run: Run, shared: SharedBaselines) -> Cell:
+        """Put a run beside its baselines."""
+        own = {name: getattr(run, name) for name in Cell.model_fields if name != "baselines"}
+        baselines = Baselines(**dict(shared), local_only_private=run.local_only_private)
+        return Cell(**own, baselines=baselines)
 
     @property
     def label(self) -> str:

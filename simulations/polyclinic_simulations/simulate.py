@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
@@ -13,11 +14,12 @@ from polyclinic_common.canonical import canonical_hash, write_atomically
 from polyclinic_common.errors import Code, SimulationError, StudyError
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study.manifest import Study
-from polyclinic_simulations.cells import run_cells
+from polyclinic_simulations.cells import Job, Piece
 from polyclinic_simulations.federation import refuse_unusable
+from polyclinic_simulations.pool import run_pieces
 from polyclinic_simulations.report import write_report
-from polyclinic_simulations.results import Result
-from polyclinic_simulations.store import CellStore
+from polyclinic_simulations.results import Cell, Result
+from polyclinic_simulations.store import Store
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.summaries import summarise_sites
 from polyclinic_simulations.training import Setting
@@ -32,6 +34,7 @@ def simulate(
     epsilons: Sequence[float] = (),
     seeds: int = 1,
     out: Path | None = None,
+    workers: int = 1,
     watcher: Watcher | None = None,
 ) -> Result:
     """Simulate a federation and compare it with honest baselines.
@@ -51,6 +54,8 @@ def simulate(
     out : Path or None
         Folder for finished cells, ``result.json`` and ``report.html``; None keeps nothing.
         Called again with the same folder, only what is missing is run.
+    workers : int
+        Processes to use.
     watcher : Watcher or None
         Told how it gets on.
 
@@ -72,19 +77,44 @@ def simulate(
             Code.SIMULATION_OPTION, f"{seeds} seeds cannot be run.", "Give at least one seed."
         )
     refuse_unusable(manifest, frame)
-    store = CellStore(out, canonical_hash([manifest.hash(), _digest(frame), version("polyclinic")]))
-    cells = list(run_cells(manifest, frame, settings, range(seeds), store, watcher or Silent()))
+    sites = summarise_sites(manifest, frame)
+    identity = canonical_hash([manifest.hash(), _digest(frame), version("polyclinic")])
+    with TemporaryDirectory() as scratch:
+        store = Store(out or Path(scratch), identity)
+        _run_missing(Job(manifest, frame, store), settings, seeds, workers, watcher or Silent())
+        cells = [_gather(store, setting, seed) for setting in settings for seed in range(seeds)]
     result = Result(
         study=manifest.id,
         study_hash=manifest.hash(),
         version=version("polyclinic"),
         main_metric=manifest.metrics[0],
-        sites=summarise_sites(manifest, frame),
-        cells=sorted(cells, key=lambda cell: settings.index(Setting(cell.mode, cell.epsilon))),
+        sites=sites,
+        cells=cells,
     )
     if out is not None:
         _write(manifest, result, out)
     return result
+
+
+def _run_missing(
+    job: Job, settings: list[Setting], seeds: int, workers: int, watcher: Watcher
+) -> None:
+    """Do whatever is not kept from an earlier call; baselines first, they take longest."""
+    runs = [(seed, setting) for seed in range(seeds) for setting in settings]
+    pieces = [Piece(seed, None) for seed in range(seeds) if job.store.read_baselines(seed) is None]
+    pieces += [Piece(seed, s) for seed, s in runs if job.store.read_run(s, seed) is None]
+    run_pieces(job, pieces, workers, watcher)
+
+
+def _gather(store: Store, setting: Setting, seed: int) -> Cell:
+    run, shared = store.read_run(setting, seed), store.read_baselines(seed)
+    if run is None or shared is None:
+        raise SimulationError(
+            Code.SIMULATION_OUTPUT,
+            "A finished cell could not be read back from the output folder.",
+            "Check that the disk is not full and nobody else writes there; run it again.",
+        )
+    return Cell.of(run, shared)
 
 
 def _load(

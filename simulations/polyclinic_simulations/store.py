@@ -1,63 +1,78 @@
-"""Finished cells on disk, so that an interrupted simulation goes on where it stopped."""
+"""Finished work on disk, so that an interrupted simulation goes on where it stopped."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
 from polyclinic_common.canonical import canonical_hash, write_atomically
 from polyclinic_server.observers import Checkpoint
-from polyclinic_simulations.results import Cell
+from polyclinic_simulations.results import Record, Run, SharedBaselines
 from polyclinic_simulations.training import Setting
 
 ENGINE = "inline"
+Kept = TypeVar("Kept", bound=Record)
 
 
 @dataclass(frozen=True)
-class CellStore:
-    """Finished cells, one file each, named by everything that determines them.
+class Store:
+    """One file for every finished run and every seed's baselines.
+
+    Names are hashes of everything that determines the content, so that a changed study, table or
+    version never meets old files.
 
     Attributes
     ----------
-    folder : Path or None
-        Where cells are kept; None keeps nothing.
+    folder : Path
+        Where files are kept.
     identity : str
         Hash of study, data and version.
     """
 
-    folder: Path | None
+    folder: Path
     identity: str
 
     def run_id(self, setting: Setting, seed: int) -> str:
-        """Return the name of a cell's run."""
+        """Return the name of a run."""
         key = [self.identity, setting.mode, setting.epsilon, seed, ENGINE]
         return canonical_hash(key)[:16]
 
-    def read(self, setting: Setting, seed: int) -> Cell | None:
-        """Return a finished cell, or None; a damaged file counts as none."""
-        if self.folder is None:
-            return None
+    def read_run(self, setting: Setting, seed: int) -> Run | None:
+        """Return a finished run, if kept."""
+        return self._read(Run, self.run_id(setting, seed))
+
+    def read_baselines(self, seed: int) -> SharedBaselines | None:
+        """Return a seed's baselines, if kept."""
+        return self._read(SharedBaselines, self._baselines_name(seed))
+
+    def write_run(self, run: Run) -> None:
+        """Keep a finished run and drop its checkpoint."""
+        setting = Setting(run.mode, run.epsilon)
+        self._write(run, self.run_id(setting, run.seed))
+        self.checkpoint(setting, run.seed).path.unlink(missing_ok=True)
+
+    def write_baselines(self, seed: int, baselines: SharedBaselines) -> None:
+        """Keep a seed's baselines."""
+        self._write(baselines, self._baselines_name(seed))
+
+    def checkpoint(self, setting: Setting, seed: int) -> Checkpoint:
+        """Return the observer that lets this run go on after an interruption."""
+        name = self.run_id(setting, seed)
+        return Checkpoint(self.folder / "cells" / f"{name}.safetensors", name)
+
+    def _baselines_name(self, seed: int) -> str:
+        return canonical_hash([self.identity, "baselines", seed])[:16]
+
+    def _read(self, kind: type[Kept], name: str) -> Kept | None:
+        """Read a kept file; an absent or damaged one counts as not kept."""
         try:
-            return Cell.model_validate_json(self._path(setting, seed).read_bytes())
+            return kind.model_validate_json((self.folder / "cells" / f"{name}.json").read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
 
-    def write(self, setting: Setting, cell: Cell) -> None:
-        """Keep a finished cell and drop its checkpoint."""
-        if self.folder is not None:
-            write_atomically(self._path(setting, cell.seed), cell.model_dump_json().encode())
-            self._checkpoint_path(setting, cell.seed).unlink(missing_ok=True)
-
-    def checkpoint(self, setting: Setting, seed: int) -> Checkpoint | None:
-        """Return the observer that lets this cell's run go on after an interruption."""
-        if self.folder is None:
-            return None
-        return Checkpoint(self._checkpoint_path(setting, seed), self.run_id(setting, seed))
-
-    def _path(self, setting: Setting, seed: int) -> Path:
-        return Path(self.folder or ".", "cells", f"{self.run_id(setting, seed)}.json")
-
-    def _checkpoint_path(self, setting: Setting, seed: int) -> Path:
-        return Path(self.folder or ".", "cells", f"{self.run_id(setting, seed)}.safetensors")
+    def _write(self, record: Record, name: str) -> None:
+        path = self.folder / "cells" / f"{name}.json"
+        write_atomically(path, record.model_dump_json().encode())

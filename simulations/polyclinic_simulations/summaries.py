@@ -48,4 +48,5 @@ def _outcome_words(study: Study, observed: Observed) -> str:
         return f"mean {known.value.mean():.3g} {outcome.unit}"
     if isinstance(outcome, Binary):
         return f"{known.value.mean():.0%} {outcome.positive}"
-    return f"{int(known.event.sum())} events, median follow-up {np.median(known.value):.0f} {outcome.unit}"
+    middle = np.median(known.value)
+    return f"{int(known.event.sum())} events, median follow-up {middle:.0f} {outcome.unit}"

@@ -11,7 +11,7 @@ from flwr.app import Context
 from scipy.optimize import minimize
 
 from polyclinic_client.app import make_client_app
-from polyclinic_client.gradients import Unclipped
+from polyclinic_client.gradients import Unclipped, blocks
 from polyclinic_client.site import Mechanism, Site, local_mechanism, plain_mechanism
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.losses import LOSSES
@@ -125,9 +125,9 @@ def train_alone(
     study, start = federation.study, start_weights(federation)
     mechanism = setting.mechanism(study, federation.encoding, noise)
     optimizer = make_optimizer(study, start, noise_ridge(setting.deviation(study), 1, declared))
-    state = State.start(start)
+    state, patients = State.start(start), blocks(cohort)
     while state.round_number < optimizer.rounds:
-        state = optimizer.step(state, mechanism.release(state.weights, cohort) / declared)
+        state = optimizer.step(state, mechanism.release(state.weights, patients) / declared)
     return state.average
 
 
@@ -135,11 +135,11 @@ def train_converged(federation: Federation, cohort: Cohort) -> Vector:
     """Return the minimiser of the mean loss by L-BFGS, with a negligible ridge."""
     study, start = federation.study, start_weights(federation)
     network = build_network(study, federation.encoding)
-    engine = Unclipped(network, LOSSES[study.loss])
+    engine, patients = Unclipped(network, LOSSES[study.loss]), blocks(cohort)
 
     def objective(weights: Vector) -> tuple[float, Vector]:
         pull = weights - start
-        loss, gradient = engine.loss_and_gradient(weights, cohort)
+        loss, gradient = engine.loss_and_gradient(weights, patients)
         size = max(1, len(cohort))
         value = loss / size + 0.5 * CONVERGED_RIDGE * float(pull @ pull)
         return value, gradient / size + CONVERGED_RIDGE * pull

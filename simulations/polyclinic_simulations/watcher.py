@@ -6,29 +6,22 @@ from typing import Protocol
 
 
 class Watcher(Protocol):
-    """Told how a simulation gets on."""
+    """Told how a simulation gets on; one unit of work is one round of one federation."""
 
-    def begin(self, cells: int, rounds: int) -> None:
-        """Start: so many cells of so many rounds are left to run."""
+    def begin(self, units: float) -> None:
+        """Start: so much work is left."""
         ...
 
-    def working_on(self, what: str) -> None:
-        """Name what is being done."""
-        ...
-
-    def round_done(self) -> None:
-        """Count a round of a cell."""
+    def advance(self, units: float) -> None:
+        """Count finished work."""
         ...
 
 
 class Silent:
     """Watches without a word."""
 
-    def begin(self, cells: int, rounds: int) -> None:
+    def begin(self, units: float) -> None:
         """Do nothing."""
 
-    def working_on(self, what: str) -> None:
-        """Do nothing."""
-
-    def round_done(self) -> None:
+    def advance(self, units: float) -> None:
         """Do nothing."""

@@ -153,24 +153,27 @@ def _unit_error(tally: _Tally, conversions: tuple[Conversion, ...]) -> UnitError
 
 def _check_words(declared: Declared, series: pd.Series) -> ColumnCheck:
     words = as_text(series)
-    counts = words.value_counts()
-    known = pd.Index(_understood(declared, counts.index))
-    unknown = (
-        counts[~counts.index.isin(known)].sort_index().sort_values(ascending=False, kind="stable")
-    )
-    few = len(unknown) <= MOST_DISTINCT
+    unknown = _unknown_words(declared, words)
+    shown = unknown.index[:MOST_WORDS] if len(unknown) <= MOST_DISTINCT else []
     return ColumnCheck(
         declared.name,
         declared.role,
         present=True,
-        values=int(counts.sum()),
+        values=int(words.notna().sum()),
         missing_share=float(words.isna().mean()),
         unknown=int(unknown.sum()),
-        unknown_words=tuple(_shorten(str(word)) for word in unknown.index[:MOST_WORDS])
-        if few
-        else (),
+        unknown_words=tuple(_shorten(str(word)) for word in shown),
         unknown_distinct=len(unknown),
     )
+
+
+def _unknown_words(declared: Declared, words: pd.Series) -> pd.Series[int]:
+    """Return how often each unknown word occurs, the most frequent first."""
+    if not declared.words and declared.feature is None:
+        return pd.Series(dtype=np.int64)
+    counts = words.value_counts().sort_index()
+    unknown = counts[~counts.index.isin(_understood(declared, counts.index))]
+    return unknown.sort_values(ascending=False, kind="stable")
 
 
 def _shorten(word: str) -> str:
@@ -186,7 +189,7 @@ def _understood(declared: Declared, words: pd.Index) -> list[str]:
     elif isinstance(declared.feature, Diplotype):
         copies = diplotype_copies(declared.feature, series)
     else:
-        return list(declared.words or series)
+        return list(declared.words)
     understood: NDArray[np.bool_] = np.all(~np.isnan(copies), axis=1)
     return list(series[understood])
 

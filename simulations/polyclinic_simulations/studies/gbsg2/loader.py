@@ -31,7 +31,7 @@ COLUMNS = {
 def load(data: Path | None) -> pd.DataFrame:
     """Return the 686 patients; `data` is not needed."""
     del data
-    frame = load_gbsg2().rename(columns=COLUMNS)
+    frame: pd.DataFrame = load_gbsg2().rename(columns=COLUMNS)
     return frame.assign(
         patient=[str(row) for row in range(len(frame))],
         hospital=[hospital_of(row) for row in range(len(frame))],

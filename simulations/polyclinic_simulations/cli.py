@@ -1,0 +1,116 @@
+"""`polyclinic simulate`: run a whole federation on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from typer.core import TyperCommand
+
+INTERRUPTED = 130
+EXAMPLES = """
+Examples:
+
+  polyclinic simulate gbsg2                          the demonstration study, its own settings
+
+  polyclinic simulate gbsg2 --epsilon 0.5 1 2 --seeds 5
+
+  polyclinic simulate my-study.toml --data patients.csv --mode local none
+
+  polyclinic simulate heart --data ~/polyclinic-data --json
+"""
+
+
+class ManyValues(TyperCommand):
+    """A command whose repeatable options take several values: ``--epsilon 0.5 1 2``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Rewrite ``--epsilon 0.5 1`` as ``--epsilon 0.5 --epsilon 1``."""
+        repeatable = {
+            name: option.type
+            for option in self.get_params(ctx)
+            if isinstance(option, click.Option) and option.multiple
+            for name in option.opts
+        }
+        rewritten: list[str] = []
+        current: str | None = None
+        for position, word in enumerate(args):
+            after_option = position > 0 and args[position - 1] == current
+            if word.startswith("-"):
+                current = word if word in repeatable else None
+            elif current is not None and not after_option:
+                if _fits(repeatable[current], word):
+                    rewritten.append(current)
+                else:
+                    current = None
+            rewritten.append(word)
+        return super().parse_args(ctx, rewritten)
+
+
+def _fits(kind: click.ParamType[object], word: str) -> bool:
+    try:
+        kind.convert(word, None, None)
+    except click.UsageError:
+        return False
+    return True
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(cls=ManyValues, epilog=EXAMPLES)
+def simulate(
+    study: Annotated[str, typer.Argument(help="A built-in study (gbsg2, heart) or a manifest.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Table of a manifest; data folder of a built-in study.")
+    ] = None,
+    mode: Annotated[
+        list[str] | None, typer.Option(help="local, none or both (default: the study's).")
+    ] = None,
+    epsilon: Annotated[
+        list[float] | None, typer.Option(help="One or several budgets (default: the study's).")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds; each is a split of its own.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="Where results go (default: polyclinic-out/STUDY).")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes (default: one a core).")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print result.json instead of tables.")
+    ] = False,
+) -> None:
+    """Train a study across simulated hospitals and compare it with honest baselines.
+
+    Writes result.json and report.html. Ctrl-C keeps what is finished; the same command goes on.
+    """
+    from polyclinic_simulations.console import RichWatcher, print_result
+    from polyclinic_simulations.simulate import simulate as run
+
+    folder = out or Path("polyclinic-out", Path(study).stem)
+    try:
+        with RichWatcher(quiet=as_json) as watcher:
+            result = run(
+                study,
+                data,
+                modes=mode or (),
+                epsilons=epsilon or (),
+                seeds=seeds,
+                out=folder,
+                workers=workers or len(os.sched_getaffinity(0)),
+                watcher=watcher,
+            )
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            f"Stopped. Finished cells are kept in {folder}; the same command goes on from there.\n"
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        sys.stdout.write((folder / "result.json").read_text() + "\n")
+    else:
+        print_result(result, folder)

@@ -1,0 +1,59 @@
+"""Do the pieces of a simulation, in this process or in one process a core."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing.queues import SimpleQueue
+from typing import ClassVar
+
+import torch
+
+from polyclinic_simulations.cells import Job, Piece, run_piece
+from polyclinic_simulations.watcher import Watcher
+
+POLL_S = 0.2
+
+
+def run_pieces(job: Job, pieces: Sequence[Piece], workers: int, watcher: Watcher) -> None:
+    """Do all pieces; what is finished is kept even if a later one fails or is interrupted."""
+    watcher.begin(sum(piece.units(job.study) for piece in pieces))
+    if workers == 1 or len(pieces) <= 1:
+        for piece in pieces:
+            run_piece(job, piece, watcher.advance)
+        return
+    context = multiprocessing.get_context("fork")
+    progress: SimpleQueue[float] = context.SimpleQueue()
+    executor = ProcessPoolExecutor(
+        min(workers, len(pieces)), context, initializer=_start_worker, initargs=(job, progress)
+    )
+    try:
+        waiting: set[Future[None]] = {executor.submit(_work, piece) for piece in pieces}
+        while waiting:
+            done, waiting = wait(waiting, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            while not progress.empty():
+                watcher.advance(progress.get())
+            for future in done:
+                future.result()
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker(job: Job, progress: SimpleQueue[float]) -> None:
+    """Prepare a worker: Ctrl-C is the parent's business, one core is enough."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    _Worker.job, _Worker.advance = job, staticmethod(progress.put)
+
+
+class _Worker:
+    """What a worker process was started with."""
+
+    job: ClassVar[Job]
+    advance: ClassVar[Callable[[float], None]]
+
+
+def _work(piece: Piece) -> None:
+    run_piece(_Worker.job, piece, _Worker.advance)

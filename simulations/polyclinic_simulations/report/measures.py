@@ -1,0 +1,144 @@
+"""How each metric is named, explained and printed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from polyclinic_common.study import Study
+from polyclinic_common.study.outcomes import Continuous
+from polyclinic_simulations.results import LOWER_IS_BETTER, mean_and_error
+
+UNKNOWN = "–"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric as the report shows it.
+
+    Attributes
+    ----------
+    key : str
+        Name in ``result.json``.
+    name : str
+        Name for the reader.
+    says : str
+        What it says of the model, with ``{}`` in the place of the value.
+    meaning : str
+        Definition in one line.
+    unit : str
+        Unit of what is printed.
+    factor : float
+        What is printed = factor x what is stored.
+    decimals : int
+        Digits after the point.
+    """
+
+    key: str
+    name: str
+    says: str
+    meaning: str
+    unit: str = ""
+    factor: float = 1.0
+    decimals: int = 3
+
+    @property
+    def heading(self) -> str:
+        """Name with unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    @property
+    def axis(self) -> str:
+        """Label of an axis."""
+        better = "lower" if self.key in LOWER_IS_BETTER else "higher"
+        unit = f"{self.unit}; " if self.unit else ""
+        return f"{self.name} ({unit}{better} is better)"
+
+    def scaled(self, values: Sequence[float | None]) -> tuple[float | None, float | None]:
+        """Return mean and standard error of stored values, in the printed unit."""
+        mean, error = mean_and_error(values)
+        return (
+            None if mean is None else mean * self.factor,
+            None if error is None else error * self.factor,
+        )
+
+    def text(self, values: Sequence[float | None], *, signed: bool = False) -> str:
+        """Return ``mean ± standard error`` without unit; a dash where undefined."""
+        mean, error = self.scaled(values)
+        if mean is None:
+            return UNKNOWN
+        shown = f"{mean:{'+' if signed else ''}.{self.decimals}f}".replace("-", "−")
+        return shown if error is None else f"{shown} ± {error:.{self.decimals}f}"
+
+    def phrase(self, values: Sequence[float | None]) -> str:
+        """Return ``mean ± standard error unit``."""
+        return f"{self.text(values)} {self.unit}".strip()
+
+
+_ALL = {
+    measure.key: measure
+    for measure in (
+        Measure(
+            "mae",
+            "Mean error",
+            "is off by {} on average",
+            "mean absolute error: how far the prediction lies from the truth, on average",
+        ),
+        Measure(
+            "rmse",
+            "Root-mean-square error",
+            "has a root-mean-square error of {}",
+            "like the mean error, but large errors weigh more",
+        ),
+        Measure(
+            "within_20",
+            "Within 20 %",
+            "comes within 20 % of the truth for {} of the patients",
+            "share of patients whose prediction lies within 20 % of the truth",
+            unit="%",
+            factor=100.0,
+            decimals=1,
+        ),
+        Measure(
+            "accuracy",
+            "Accuracy",
+            "is right for {} of the patients",
+            "share of patients for whom the likelier answer is the true one",
+            unit="%",
+            factor=100.0,
+            decimals=1,
+        ),
+        Measure(
+            "auc",
+            "AUC",
+            "tells patients apart with an area under the ROC curve of {} "
+            "(0.5 is chance, 1 is perfect)",
+            "of two patients, one with and one without the outcome: how often the first gets the "
+            "higher probability (0.5 is chance, 1 is perfect)",
+        ),
+        Measure(
+            "brier",
+            "Brier score",
+            "predicts probabilities with a Brier score of {} (0 is perfect)",
+            "mean squared distance between predicted probability and outcome (0 is perfect)",
+        ),
+        Measure(
+            "c_index",
+            "C-index",
+            "ranks patients by risk with a C-index of {} (0.5 is chance, 1 is perfect)",
+            "Harrell's concordance: of two comparable patients, how often the one with the higher "
+            "predicted risk has the earlier event (0.5 is chance, 1 is perfect)",
+        ),
+    )
+}
+
+
+def measure_of(study: Study, metric: str) -> Measure:
+    """Return how `metric` is shown in this study."""
+    measure = _ALL[metric]
+    if metric in {"mae", "rmse"} and isinstance(study.outcome, Continuous):
+        low, high = study.outcome.range
+        decimals = min(6, max(0, 4 - math.floor(math.log10(high - low))))
+        return replace(measure, unit=study.outcome.unit, decimals=decimals)
+    return measure

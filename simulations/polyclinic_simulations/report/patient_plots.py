@@ -1,0 +1,201 @@
+"""Plots of patients in aggregate: how many, calibration, prediction against truth, survival."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import zip_longest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic_common.study import Study
+from polyclinic_common.study.outcomes import Binary, Continuous, Survival
+from polyclinic_simulations.report.comparison import Comparison, Line
+from polyclinic_simulations.report.drawing import (
+    BLUE,
+    GREEN,
+    INK,
+    MARKERS,
+    MUTED,
+    ORANGE,
+    VERMILION,
+    Plot,
+    blank,
+    dots,
+    finish,
+    legend_above,
+    row_labels,
+)
+from polyclinic_simulations.results import CalibrationBin, Cell, SiteSummary
+
+RISK_COLOURS = (GREEN, ORANGE, VERMILION, BLUE, INK)
+
+
+def sites_plot(sites: Sequence[SiteSummary]) -> Plot | None:
+    """Show training and test patients of every site as bars."""
+    if not sites:
+        return None
+    figure, axes = blank(0.95 + 0.2 * len(sites))
+    rows = range(len(sites))
+    train, test = [site.train for site in sites], [site.test for site in sites]
+    axes.barh(rows, train, 0.7, color=BLUE, label="training")
+    axes.barh(rows, test, 0.7, left=train, color=ORANGE, label="test")
+    row_labels(axes, rows, [site.name for site in sites])
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("patients")
+    legend_above(axes)
+    sizes = [site.train + site.test for site in sites]
+    return finish(
+        figure,
+        "sites",
+        f"Bar plot of patients at each of {len(sites)} hospitals, from {min(sizes)} to "
+        f"{max(sizes)}.",
+        f"Patients at each hospital: {min(sizes)} at the smallest, {max(sizes)} at the largest.",
+    )
+
+
+def calibration_plot(study: Study, comparison: Comparison) -> Plot | None:
+    """Show mean predicted against mean observed, for the headline and without privacy."""
+    chosen = [comparison.headline]
+    if comparison.open is not None and comparison.open is not comparison.headline:
+        chosen.append(comparison.open)
+    series = [(line, pool_bins(line.cells)) for line in chosen]
+    series = [(line, bins) for line, bins in series if bins]
+    if not series:
+        return None
+    figure, axes = blank(3.6)
+    looks = ((BLUE, "o", "-"), (MUTED, "D", "--"))
+    for (line, bins), (colour, marker, dash) in zip(series, looks, strict=False):
+        predicted, observed = [b.predicted for b in bins], [b.observed for b in bins]
+        axes.plot(predicted, observed, dash, marker=marker, color=colour, label=line.label)
+    ends = [end for _, bins in series for b in bins for end in (b.predicted, b.observed)]
+    pad = 0.05 * (max(ends) - min(ends) or 1.0)
+    low, high = min(ends) - pad, max(ends) + pad
+    axes.plot([low, high], [low, high], color=INK, linewidth=0.9, linestyle=":", label="ideal")
+    axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    what = _calibrated(study)
+    axes.set_xlabel(f"predicted {what}")
+    axes.set_ylabel(f"observed {what}")
+    legend_above(axes)
+    misses = "; ".join(f"{line.label}: {_miss(study, bins)}" for line, bins in series)
+    return finish(
+        figure,
+        "calibration",
+        f"Calibration: predicted against observed {what}. Mean distance from ideal: {misses}.",
+        f"Patients in bins of similar prediction, all runs together. On the dotted line the "
+        f"{what} is as predicted. Mean distance from it: {misses}.",
+    )
+
+
+def _calibrated(study: Study) -> str:
+    outcome = study.outcome
+    if isinstance(outcome, Continuous):
+        return f"{outcome.column} ({outcome.unit})"
+    if isinstance(outcome, Binary):
+        return f"share with {outcome.column} = {outcome.positive}"
+    return f"share with {outcome.event} by the middle of the time grid"
+
+
+def _miss(study: Study, bins: Sequence[CalibrationBin]) -> str:
+    weights = [b.patients for b in bins]
+    miss = float(np.average([abs(b.predicted - b.observed) for b in bins], weights=weights))
+    if isinstance(study.outcome, Continuous):
+        return f"{miss:.3g} {study.outcome.unit}"
+    return f"{100 * miss:.1f} percentage points"
+
+
+def pool_bins(cells: Sequence[Cell]) -> list[CalibrationBin]:
+    """Pool the bins of all seeds: the lowest of each together, and so on, patients weighted."""
+    sorted_bins = [
+        sorted((b for b in cell.figures.calibration if b.patients > 0), key=lambda b: b.predicted)
+        for cell in cells
+    ]
+    pooled = []
+    for group in zip_longest(*sorted_bins):
+        bins = [b for b in group if b is not None]
+        weights = [b.patients for b in bins]
+        pooled.append(
+            CalibrationBin(
+                predicted=float(np.average([b.predicted for b in bins], weights=weights)),
+                observed=float(np.average([b.observed for b in bins], weights=weights)),
+                patients=sum(weights),
+            )
+        )
+    return pooled
+
+
+def joint_plot(study: Study, line: Line) -> Plot | None:
+    """Show counts of patients by predicted and observed value; only for a continuous outcome."""
+    grids = [cell.figures for cell in line.cells if cell.figures.joint]
+    outcome = study.outcome
+    if not isinstance(outcome, Continuous) or not grids or grids[0].joint_range is None:
+        return None
+    low, high = grids[0].joint_range
+    counts: NDArray[np.float64] = np.sum([np.asarray(g.joint, float) for g in grids], axis=0)
+    figure, axes = blank(3.9)
+    image = axes.imshow(
+        np.sqrt(np.where(counts > 0, counts, np.nan)), cmap="cividis_r", origin="lower",
+        extent=(low, high, low, high), interpolation="none",
+    )  # fmt: skip
+    axes.plot([low, high], [low, high], color=INK, linewidth=0.9, linestyle=":")
+    scale = figure.colorbar(image, ax=axes, label="patients, all runs together")
+    most = int(counts.max())
+    marks = [m for m in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if m <= most]
+    scale.set_ticks([float(np.sqrt(m)) for m in marks], labels=[str(m) for m in marks])
+    axes.set_xlabel(f"predicted {outcome.column} ({outcome.unit})")
+    axes.set_ylabel(f"observed {outcome.column} ({outcome.unit})")
+    return finish(
+        figure,
+        "joint",
+        f"Heat map of predicted against observed {outcome.column}, {line.label}, "
+        f"{int(counts.sum())} predictions.",
+        f"{line.label}: darker squares hold more patients. On the dotted line the prediction is "
+        "exact; squares above it are patients whose value was higher than predicted.",
+    )
+
+
+def survival_plot(study: Study, line: Line) -> Plot | None:
+    """Show Kaplan-Meier curves by third of predicted risk, averaged over seeds."""
+    outcome = study.outcome
+    curves = _mean_curves(line.cells)
+    if not isinstance(outcome, Survival) or not curves:
+        return None
+    figure, axes = blank(3.4)
+    for (name, (times, survival)), colour, marker in zip(
+        curves.items(), RISK_COLOURS, MARKERS, strict=False
+    ):
+        percent = [100 * share for share in survival]
+        axes.plot(times, percent, color=colour, marker=marker, markersize=4, label=name)
+    axes.set(ylim=(0, 102))
+    axes.set_xlim(left=0)
+    axes.set_xticks([0.0, *outcome.grid], [f"{time:g}" for time in (0.0, *outcome.grid)])
+    axes.set_xlabel(f"time ({outcome.unit})")
+    axes.set_ylabel(f"patients without {outcome.event} (%)")
+    legend_above(axes)
+    last = next(iter(curves.values()))[0][-1]
+    ends = "; ".join(f"{name} {100 * survival[-1]:.0f} %" for name, (_, survival) in curves.items())
+    runs = "one run" if len(line.cells) == 1 else f"averaged over {len(line.cells)} runs"
+    return finish(
+        figure,
+        "survival",
+        f"Kaplan-Meier curves by third of predicted risk. At {last:g} {outcome.unit}: {ends}.",
+        f"{line.label}, {runs}: what happened to the test patients whom the model put into "
+        f"each third of risk (Kaplan-Meier at the times of the grid). Without "
+        f"{outcome.event} at {last:g} {outcome.unit}: {ends}. The further apart the curves, the "
+        "better the model separates patients.",
+    )
+
+
+def _mean_curves(cells: Sequence[Cell]) -> dict[str, tuple[list[float], list[float]]]:
+    """Return times and mean survival by group, over the runs that share the first run's times."""
+    times: dict[str, list[float]] = {}
+    survival: dict[str, list[list[float]]] = defaultdict(list)
+    for cell in cells:
+        for group in cell.figures.risk_groups:
+            if group.times and times.setdefault(group.name, group.times) == group.times:
+                survival[group.name].append(group.survival)
+    return {
+        name: (times[name], [float(value) for value in np.mean(curves, axis=0)])
+        for name, curves in survival.items()
+    }

@@ -1,0 +1,254 @@
+"""The manifest: every error names its remedy, and the hash names the study everywhere."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyclinic_common.errors import Code, StudyError
+from polyclinic_common.study import Study, load_study, parse_study
+from polyclinic_common.study.describe import describe
+from polyclinic_common.study.load import TEMPLATE
+
+Data = dict[str, Any]
+TEMPLATE_HASH = "b663afbd1589507d70ad65ea2906c1b23c92c08410d773dfc8aec40f36c19231"
+
+
+def template() -> Data:
+    return tomllib.loads(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def survival(**changes: object) -> Data:
+    return {
+        "kind": "survival",
+        "time": "days",
+        "event": "event",
+        "occurred": "1",
+        "censored": "0",
+        "unit": "days",
+        "grid": [365, 730],
+        "source": "protocol",
+        **changes,
+    }
+
+
+def change(section: str, **fields: object) -> Callable[[Data], None]:
+    return lambda data: data[section].update(fields)
+
+
+def change_feature(index: int, **fields: object) -> Callable[[Data], None]:
+    return lambda data: data["cohort"]["features"][index].update(fields)
+
+
+def replace(**fields: object) -> Callable[[Data], None]:
+    return lambda data: data.update(fields)
+
+
+WRONG = {
+    "unknown field": (change("privacy", epsilonn=1.0), "privacy.epsilonn", "1.0", "spelling"),
+    "missing field": (replace(outcome={"kind": "binary"}), "outcome.binary.column", "", "Add"),
+    "range upside down": (
+        change_feature(0, range=[90, 18]),
+        "cohort.features.0.numeric.range",
+        "[90.0, 18.0]",
+        "lower bound first",
+    ),
+    "column used twice": (change_feature(2, name="age"), "cohort", "age", "one place only"),
+    "epsilon zero": (change("privacy", epsilon=0), "privacy.epsilon", "0", "positive"),
+    "epsilon negative": (change("privacy", epsilon=-1), "privacy.epsilon", "-1", "positive"),
+    "epsilon as text": (change("privacy", epsilon="1"), "privacy.epsilon", "'1'", "Correct"),
+    "delta too large": (change("privacy", delta=0.1), "privacy.delta", "0.1", "below 1 /"),
+    "2m <= roster + c": (change("privacy", m=2, c=1), "privacy.m", "m = 2", "Raise m"),
+    "grid not increasing": (
+        replace(outcome=survival(grid=[730, 365])),
+        "outcome.survival.grid",
+        "not increasing",
+        "later than the one before",
+    ),
+    "empty vocabulary": (
+        change_feature(2, levels=[]),
+        "cohort.features.2.categorical.levels",
+        "0 entries",
+        "at least 2",
+    ),
+    "metric of another outcome": (
+        change("evaluation", metrics=["mae"]),
+        "evaluation.metrics",
+        "mae",
+        "accuracy, auc, brier",
+    ),
+    "no such metric": (
+        change("evaluation", metrics=["f1"]),
+        "evaluation.metrics.0",
+        "'f1'",
+        "Correct",
+    ),
+    "infinite epsilon": (change("privacy", epsilon=float("inf")), "privacy.epsilon", "", "Correct"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "field", "value", "remedy"), WRONG.values(), ids=WRONG)
+def test_every_error_names_file_field_value_and_remedy(
+    spoil: Callable[[Data], None], field: str, value: str, remedy: str
+) -> None:
+    data = template()
+    spoil(data)
+    with pytest.raises(StudyError) as caught:
+        parse_study(data, "mine.toml")
+    assert caught.value.code is Code.STUDY_INVALID
+    problem = caught.value.problems[0]
+    assert problem.place == f"mine.toml, {field}"
+    assert value in problem.what
+    assert remedy in problem.remedy
+
+
+def test_all_wrong_fields_are_reported_at_once() -> None:
+    data = template()
+    change("privacy", epsilon=0, delta=1)(data)
+    change_feature(0, range=[1, 0])(data)
+    with pytest.raises(StudyError, match="3 problems") as caught:
+        parse_study(data, "mine.toml")
+    assert len(caught.value.problems) == 3
+
+
+def test_the_template_is_a_valid_study() -> None:
+    assert load_study(TEMPLATE).id == "my-study"
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (None, Code.STUDY_UNREADABLE),
+        (b"title = 'K\xf6ln'", Code.STUDY_UNREADABLE),
+        (b"title = ", Code.STUDY_SYNTAX),
+        (b"", Code.STUDY_INVALID),
+    ],
+    ids=["absent", "latin-1", "no TOML", "empty"],
+)
+def test_a_file_that_is_no_study_gives_a_coded_error(
+    tmp_path: Path, content: bytes | None, code: Code
+) -> None:
+    path = tmp_path / "mine.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(StudyError) as caught:
+        load_study(path)
+    assert caught.value.code is code
+
+
+def test_the_hash_is_the_known_one() -> None:
+    assert load_study(TEMPLATE).hash() == TEMPLATE_HASH
+
+
+def reverse(value: object) -> object:
+    """Return `value` with the keys of every table in reverse order."""
+    if isinstance(value, dict):
+        return {key: reverse(value[key]) for key in reversed(value)}
+    return [reverse(entry) for entry in value] if isinstance(value, list) else value
+
+
+def test_the_hash_does_not_depend_on_the_order_of_keys() -> None:
+    data = reverse(template())
+    assert isinstance(data, dict)
+    assert parse_study(data, "mine.toml").hash() == TEMPLATE_HASH
+
+
+@pytest.mark.parametrize(
+    "write_out",
+    [
+        change("privacy", clip=0.7, m=3, c=1),
+        change("training", rounds=60, learning_rate=32.0, momentum=0.9, average_from=0.5),
+        change("evaluation", metrics=["accuracy", "auc", "brier"]),
+        change("model", loss="logistic", hidden=[]),
+        replace(synthetic=False),
+        change("privacy", epsilon=1),
+        change_feature(0, range=[18.0, 90.0]),
+    ],
+)
+def test_writing_out_a_default_does_not_change_the_hash(write_out: Callable[[Data], None]) -> None:
+    data = template()
+    write_out(data)
+    assert parse_study(data, "mine.toml").hash() == TEMPLATE_HASH
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        change("privacy", epsilon=1.5),
+        change("cohort", site_indicator=True),
+        change_feature(0, range=[18, 91]),
+        change_feature(1, levels=["II", "I", "III"]),
+        replace(expires="2031-01-01"),
+    ],
+)
+def test_any_change_of_meaning_changes_the_hash(alter: Callable[[Data], None]) -> None:
+    data = template()
+    alter(data)
+    assert parse_study(data, "mine.toml").hash() != TEMPLATE_HASH
+
+
+def test_a_study_survives_its_own_canonical_form() -> None:
+    study = load_study(TEMPLATE)
+    assert parse_study(study.canonical(), "again").hash() == study.hash()
+
+
+def words(study: Study) -> str:
+    return " ".join(line for section in describe(study) for line in section.lines)
+
+
+def test_plain_words_state_the_whole_promise() -> None:
+    text = words(load_study(TEMPLATE))
+    for promise in (
+        "Mode local",
+        "epsilon = 1 and delta = 1e-05",
+        "Unit: patient",
+        "Adjacency: add or remove one patient",
+        "m = 3 of 4",
+        "c = 1",
+        "2030-12-31",
+        "25% of the patients",
+        "age cut at 50, 65",
+        "no site indicator",
+    ):
+        assert promise in text
+
+
+def test_plain_words_say_that_mode_none_protects_nobody() -> None:
+    data = template()
+    change("privacy", mode="none")(data)
+    text = words(parse_study(data, "mine.toml"))
+    assert "nothing protects the patients" in text
+    assert "epsilon" not in text
+
+
+def test_plain_words_warn_of_the_site_indicator() -> None:
+    data = template()
+    change("cohort", site_indicator=True)(data)
+    assert "shows how each hospital differs" in words(parse_study(data, "mine.toml"))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (survival(), "time until event is 1, followed for up to 730 days"),
+        (
+            {
+                "kind": "continuous",
+                "column": "dose",
+                "unit": "mg/week",
+                "range": [5, 100],
+                "transform": "sqrt",
+                "source": "label",
+            },
+            "dose, a number in mg/week, on the sqrt scale",
+        ),
+    ],
+)
+def test_plain_words_name_every_kind_of_outcome(outcome: Data, expected: str) -> None:
+    data = template()
+    data["outcome"] = outcome
+    assert expected in words(parse_study(data, "mine.toml"))
