@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -109,6 +110,7 @@ class Site:
         rounds_done: int = 0,
     ):
         self._study_hash = study.hash()
+        self._expires = study.expires
         self._rounds = study.training.rounds
         self._length = weight_count(build_network(study, encoding))
         self._patients = blocks(cohort)
@@ -131,6 +133,8 @@ class Site:
     def _why_not(self, request: TrainRequest) -> Reason | None:
         if request.study_hash != self._study_hash or request.run_id != self._run_id:
             return Reason.NOT_APPROVED
+        if dt.datetime.now(dt.UTC).date() > self._expires:
+            return Reason.EXPIRED
         if request.round_number > self._rounds:
             return Reason.OVER_BUDGET
         if request.round_number <= self._last_round:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -76,6 +77,7 @@ def simulate(
         raise SimulationError(
             Code.SIMULATION_OPTION, f"{seeds} seeds cannot be run.", "Give at least one seed."
         )
+    _refuse_expired(manifest)
     refuse_unusable(manifest, frame)
     sites = summarise_sites(manifest, frame)
     identity = canonical_hash([manifest.hash(), _digest(frame), version("polyclinic")])
@@ -129,6 +131,15 @@ def _load(
             "Read the table with polyclinic_common.data.table.read_table.",
         )
     return resolve(study, data)
+
+
+def _refuse_expired(study: Study) -> None:
+    if dt.datetime.now(dt.UTC).date() > study.expires:
+        raise StudyError(
+            Code.STUDY_EXPIRED,
+            f"The study {study.id} expired on {study.expires}.",
+            "Set a later date in `expires`; every hospital would have to approve it again.",
+        )
 
 
 def _settings(study: Study, modes: Sequence[str], epsilons: Sequence[float]) -> list[Setting]:

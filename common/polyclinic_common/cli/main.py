@@ -72,6 +72,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
     add_completion=False,
+    pretty_exceptions_enable=False,
     help="Treatment-response models trained across hospitals, with patient data staying put.",
 )
 

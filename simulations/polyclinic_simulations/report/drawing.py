@@ -7,12 +7,14 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 
 from polyclinic_simulations.report.comparison import Comparison, Line
 
@@ -21,7 +23,7 @@ INK, MUTED, FAINT = "#1d2733", "#5b6775", "#dde2e8"
 # Okabe and Ito's colours: apart for every common form of colour blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
-_STYLE = {
+_STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "polyclinic",
     "text.parse_math": False,

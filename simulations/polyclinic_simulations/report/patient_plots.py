@@ -22,7 +22,6 @@ from polyclinic_simulations.report.drawing import (
     VERMILION,
     Plot,
     blank,
-    dots,
     finish,
     legend_above,
     row_labels,

@@ -1,0 +1,244 @@
+"""Put sentences, tables and plots together into one HTML page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from polyclinic_common.study import Study
+from polyclinic_simulations.report import patient_plots, score_plots, tables, words
+from polyclinic_simulations.report.comparison import Comparison, Line, compare
+from polyclinic_simulations.report.drawing import Plot, style
+from polyclinic_simulations.report.measures import Measure, measure_of
+from polyclinic_simulations.report.tables import Table
+from polyclinic_simulations.results import PrivacySpent, Result
+
+LIBRARIES = ("torch", "opacus", "flwr", "numpy", "scipy", "pandas", "lifelines")
+Facts = list[tuple[str, str]]
+
+BASELINES = {
+    "Own hospital only": "every test patient is judged by a model trained at the patient's own "
+    "hospital alone, with the same privacy or with none: the hospital that stays out",
+    "Pooled data, same training": "all training patients in one place, the same training without "
+    "privacy: what the hospitals give up by not sharing data",
+    "Pooled data, fully fitted": "all training patients in one place, fitted until nothing "
+    "changes any more: the best this kind of model can do",
+    "Cox model, pooled data": "Cox's proportional hazards model, the standard of survival "
+    "analysis, fitted to the pooled data",
+    "Published formula": "a formula from the literature, not fitted here",
+    "Same prediction for everybody": "the mean outcome of the training patients, whoever the "
+    "patient is: a model has to beat it",
+}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Results by site or by subgroup."""
+
+    table: Table
+    more: Table | None
+    plot: Plot
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything on the page that needs at least one finished run."""
+
+    conclusion: list[str]
+    tiles: Facts
+    spread: str
+    modes: list[str]
+    epsilon: str
+    two_hospitals: str
+    spent: PrivacySpent
+    privacy: Table
+    overall: Table
+    overview: Plot
+    trade_off: Plot | None
+    by_site: Groups | None
+    by_subgroup: Groups | None
+    gap: str
+    learning: Plot | None
+    calibration: Plot | None
+    joint: Plot | None
+    survival: Plot | None
+    baselines: Facts
+    timing: Table
+
+
+def write_report(study: Study, result: Result, path: Path) -> None:
+    """Write the report of a simulation as one HTML file that needs nothing else.
+
+    Parameters
+    ----------
+    study : Study
+        What was asked.
+    result : Result
+        What was found; cells, baselines, metrics and plots' data may be missing.
+    path : Path
+        The file to write; its folder exists.
+    """
+    path.write_text(render_report(study, result), encoding="utf-8")
+
+
+def render_report(study: Study, result: Result) -> str:
+    """Return the report as HTML text; see `write_report`."""
+    environment = Environment(
+        loader=PackageLoader("polyclinic_simulations.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    measures = [measure_of(study, metric) for metric in study.metrics]
+    comparison = compare(study, result)
+    with style():
+        sites_plot = patient_plots.sites_plot(result.sites)
+        findings = None if comparison is None else _findings(study, result, comparison, measures)
+    return environment.get_template("template.html.j2").render(
+        study=study,
+        result=result,
+        asked=_asked(study),
+        columns=tables.columns_table(study),
+        sites=tables.sites_table(result.sites),
+        sites_plot=sites_plot,
+        found=findings,
+        made=_made(study, result),
+        metrics=[(measure.heading, measure.meaning) for measure in measures],
+    )
+
+
+def _findings(
+    study: Study, result: Result, comparison: Comparison, measures: list[Measure]
+) -> Findings:
+    head, main = comparison.headline, measure_of(study, result.main_metric)
+    promise = next((line for line in comparison.private if line is head), None)
+    promise = promise or next(iter(comparison.private), head)
+    spent = promise.cells[0].privacy
+    used = [line.name for line in comparison.baselines]
+    return Findings(
+        conclusion=words.conclusion(comparison, main, len(result.sites)),
+        tiles=_tiles(comparison, main),
+        spread=words.spread_words(study, len(head.scores)),
+        modes=[words.MODES[mode] for mode in _modes(comparison) if mode in words.MODES],
+        epsilon=words.epsilon_words(spent),
+        two_hospitals=words.two_hospitals(spent),
+        spent=spent,
+        privacy=tables.privacy_table(comparison),
+        overall=tables.overall_table(comparison, measures),
+        overview=score_plots.overview_plot(comparison, main),
+        trade_off=_trade_off(comparison, main),
+        by_site=_by_site(result, comparison, main, measures),
+        by_subgroup=_by_subgroup(comparison, main, measures),
+        gap=words.gap_words(study, comparison, main),
+        learning=score_plots.learning_plot(comparison, main),
+        calibration=patient_plots.calibration_plot(study, comparison),
+        joint=patient_plots.joint_plot(study, head),
+        survival=patient_plots.survival_plot(study, head),
+        baselines=[(name, meaning) for name, meaning in BASELINES.items() if name in used],
+        timing=tables.timing_table(comparison),
+    )
+
+
+def _modes(comparison: Comparison) -> list[str]:
+    return list(dict.fromkeys(line.mode or "" for line in comparison.settings))
+
+
+def _trade_off(comparison: Comparison, main: Measure) -> Plot | None:
+    epsilons = {line.epsilon for line in comparison.private}
+    return score_plots.privacy_utility_plot(comparison, main) if len(epsilons) > 1 else None
+
+
+def _tiles(comparison: Comparison, main: Measure) -> Facts:
+    """Return the few figures that stand on top of the page."""
+    head = comparison.headline
+    lines = [
+        head,
+        comparison.baseline("pooled_converged"),
+        comparison.baseline("local_only_private", head),
+        comparison.baseline("local_only_non_private"),
+    ]
+    return [(line.label, main.phrase(line.overall(main.key))) for line in lines if line]
+
+
+def _beside(comparison: Comparison) -> list[Line]:
+    """Return the lines that are shown by group in plots."""
+    alone = comparison.baseline("local_only_non_private")
+    lines = [comparison.headline, comparison.open, alone]
+    return list({line.label: line for line in lines if line is not None}.values())
+
+
+def _columns(comparison: Comparison) -> list[Line]:
+    """Return the lines that are shown by group in tables."""
+    alone = comparison.baseline("local_only_non_private")
+    return [*comparison.settings, *([alone] if alone else [])]
+
+
+def _by_site(
+    result: Result, comparison: Comparison, main: Measure, measures: list[Measure]
+) -> Groups | None:
+    patients = {site.name: site.test for site in result.sites}
+    names = list(patients)
+    if not names:
+        return None
+    read = partial(_at_site, metric=main.key)
+    return Groups(
+        tables.group_table(_columns(comparison), names, read, main, "Hospital", patients),
+        tables.metrics_table(comparison.headline, names, _at_site, measures, "Hospital")
+        if len(measures) > 1
+        else None,
+        score_plots.groups_plot(_beside(comparison), names, read, main, "by-site"),
+    )
+
+
+def _by_subgroup(comparison: Comparison, main: Measure, measures: list[Measure]) -> Groups | None:
+    names = comparison.subgroups
+    if not names:
+        return None
+    read = partial(_in_subgroup, metric=main.key)
+    return Groups(
+        tables.group_table(_columns(comparison), names, read, main, "Subgroup"),
+        tables.metrics_table(comparison.headline, names, _in_subgroup, measures, "Subgroup")
+        if len(measures) > 1
+        else None,
+        score_plots.groups_plot(_beside(comparison), names, read, main, "by-subgroup"),
+    )
+
+
+def _at_site(line: Line, name: str, metric: str) -> list[float | None]:
+    return line.at_site(name, metric)
+
+
+def _in_subgroup(line: Line, name: str, metric: str) -> list[float | None]:
+    return line.in_subgroup(name, metric)
+
+
+def _asked(study: Study) -> Facts:
+    subgroups = ", ".join(subgroup.column for subgroup in study.subgroups)
+    return [
+        ("Outcome", words.outcome_words(study)),
+        ("Treatment", words.treatment_words(study)),
+        ("Hospitals", f"{len(study.roster.sites)}: {', '.join(study.roster.sites)}."),
+        ("Test patients", words.holdout_words(study)),
+        ("Rounds of training", str(study.training.rounds)),
+        ("Subgroups reported apart by", subgroups or "none"),
+        ("Study", f"{study.id} {study.version}"),
+    ]
+
+
+def _made(study: Study, result: Result) -> Facts:
+    hidden = " and ".join(map(str, study.model.hidden))
+    model = f"multilayer perceptron, {hidden} hidden units" if hidden else "linear"
+    indicator = ", with an indicator of the hospital" if study.cohort.site_indicator else ""
+    return [
+        ("Model", f"{model}{indicator}; {study.loss} loss"),
+        ("Training", f"clip {study.clip:g} (private modes), learning rate "
+         f"{study.learning_rate:g}, momentum {study.training.momentum:g}"),
+        ("Polyclinic", result.version),
+        ("Libraries when this page was written",
+         ", ".join(f"{name} {version(name)}" for name in LIBRARIES)),
+    ]  # fmt: skip

@@ -1,0 +1,199 @@
+"""The report's tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from polyclinic_common.study import Study
+from polyclinic_common.study.describe import Declared, declared_columns
+from polyclinic_simulations.report.comparison import Comparison, Line
+from polyclinic_simulations.report.measures import UNKNOWN, Measure
+from polyclinic_simulations.report.words import suspicion, two_hospitals
+from polyclinic_simulations.results import SiteSummary, mean_and_error
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading; numbers are aligned right, words may wrap."""
+
+    title: str
+    number: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """Cells as text, the first names the row; `look` is ``""``, ``headline`` or ``apart``."""
+
+    cells: tuple[str, ...]
+    look: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its caption; `groups` are headings over several columns, with their width."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    groups: tuple[tuple[str, int], ...] = ()
+
+
+def _words(*titles: str) -> tuple[Column, ...]:
+    return tuple(Column(title, number=False) for title in titles)
+
+
+def _numbers(*titles: str) -> tuple[Column, ...]:
+    return tuple(Column(title) for title in titles)
+
+
+def columns_table(study: Study) -> Table:
+    """List the columns that are read, with their public ranges and sources."""
+    shown = [d for d in declared_columns(study) if d.role in {"feature", "treatment", "outcome"}]
+    rows = tuple(
+        Row((d.name, d.role, d.what.removesuffix(", 0 to inf"), _source(study, d))) for d in shown
+    )
+    return Table(
+        "What is known of each patient. Ranges and vocabularies are public: they come from the "
+        "sources named, never from these patients.",
+        _words("Column", "Role", "Kind, unit and range", "Source"),
+        rows,
+    )
+
+
+def _source(study: Study, declared: Declared) -> str:
+    if declared.feature is not None:
+        return declared.feature.source
+    if declared.role == "treatment" and study.treatment is not None:
+        return study.treatment.source
+    return study.outcome.source
+
+
+def sites_table(sites: Sequence[SiteSummary]) -> Table:
+    """List the sites with their data."""
+    rows = [
+        Row((s.name, str(s.train), str(s.test), f"{100 * s.missing_share:.1f} %", s.outcome))
+        for s in sites
+    ]
+    if sites:
+        train, test = sum(s.train for s in sites), sum(s.test for s in sites)
+        rows.append(Row(("All hospitals", str(train), str(test), "", ""), "apart"))
+    return Table(
+        "Patients at each hospital (numbers of training and test patients: of the first run). "
+        "Missing: share of the values of the columns above that are not recorded.",
+        (*_words("Hospital"), *_numbers("Training", "Test", "Missing"), *_words("Outcome")),
+        tuple(rows),
+    )
+
+
+def privacy_table(comparison: Comparison) -> Table:
+    """List what every setting promises a patient."""
+    rows = []
+    for line in comparison.settings:
+        spent = line.cells[0].privacy
+        look = "headline" if line is comparison.headline else ""
+        if spent.epsilon is None or spent.delta is None:
+            rows.append(
+                Row((line.mode or UNKNOWN, *[UNKNOWN] * 2, "no bound", "no bound", ""), look)
+            )
+            continue
+        odds = f"× {math.exp(spent.epsilon):.3g}"
+        rows.append(
+            Row(
+                (line.mode or UNKNOWN, f"{spent.epsilon:.3g}", f"{spent.delta:g}", odds,
+                 suspicion(spent.epsilon), two_hospitals(spent) or UNKNOWN),
+                look,
+            )
+        )  # fmt: skip
+    return Table(
+        "The promise of each setting that was run.",
+        (
+            *_words("Mode"),
+            *_numbers("ε", "δ", "Odds change by at most", "50 % suspicion becomes at most"),
+            *_numbers("ε if in two hospitals' cohorts"),
+        ),
+        tuple(rows),
+    )
+
+
+def overall_table(comparison: Comparison, measures: Sequence[Measure]) -> Table:
+    """List every setting and baseline with every metric, over patients and over sites."""
+    rows = []
+    for index, line in enumerate(comparison.settings + comparison.baselines):
+        cells = [measure.text(line.overall(measure.key)) for measure in measures]
+        cells += [measure.text(line.mean_of_sites(measure.key)) for measure in measures]
+        epsilon = UNKNOWN if line.epsilon is None else f"{line.epsilon:g}"
+        look = "headline" if line is comparison.headline else ""
+        if index == len(comparison.settings):
+            look = "apart"
+        rows.append(Row((line.name, line.mode or UNKNOWN, epsilon, *cells), look))
+    headings = [measure.heading for measure in measures]
+    return Table(
+        "Above the line the models trained across the hospitals, below it what they are compared "
+        "with, on the same test patients. Mean ± standard error over the runs.",
+        (*_words("Model", "Mode"), *_numbers("ε", *headings, *headings)),
+        tuple(rows),
+        (("", 3), ("All test patients", len(measures)), ("Mean of hospitals", len(measures))),
+    )
+
+
+def group_table(
+    lines: Sequence[Line],
+    names: Sequence[str],
+    read: Callable[[Line, str], list[float | None]],
+    measure: Measure,
+    kind: str,
+    patients: dict[str, int] | None = None,
+) -> Table:
+    """List one metric by site or subgroup, a column a line."""
+    rows = []
+    for name in names:
+        count = () if patients is None else (str(patients.get(name, UNKNOWN)),)
+        rows.append(Row((name, *count, *(measure.text(read(line, name)) for line in lines))))
+    counted = () if patients is None else _numbers("Test patients")
+    return Table(
+        f"{measure.heading} by {kind.lower()}, mean ± standard error over the runs.",
+        (*_words(kind), *counted, *_numbers(*(line.label for line in lines))),
+        tuple(rows),
+    )
+
+
+def metrics_table(
+    line: Line,
+    names: Sequence[str],
+    read: Callable[[Line, str, str], list[float | None]],
+    measures: Sequence[Measure],
+    kind: str,
+) -> Table:
+    """List every metric of one line by site or subgroup."""
+    rows = tuple(
+        Row((name, *(measure.text(read(line, name, measure.key)) for measure in measures)))
+        for name in names
+    )
+    return Table(
+        f"All metrics by {kind.lower()}: {line.label}.",
+        (*_words(kind), *_numbers(*(measure.heading for measure in measures))),
+        rows,
+    )
+
+
+def timing_table(comparison: Comparison) -> Table:
+    """List how often and how long every setting ran."""
+    rows = []
+    for line in comparison.settings:
+        cells = line.cells
+        seeds = ", ".join(str(cell.seed) for cell in cells)
+        engines = ", ".join(dict.fromkeys(cell.engine for cell in cells))
+        rounds = ", ".join(dict.fromkeys(str(cell.timing.rounds) for cell in cells))
+        train, _ = mean_and_error([cell.timing.train_s for cell in cells])
+        total, _ = mean_and_error([cell.timing.total_s for cell in cells])
+        rows.append(Row((line.label, engines, seeds, rounds, f"{train:.2f}", f"{total:.2f}")))
+    return Table(
+        "Runs and mean time of one run; the whole run includes evaluation and baselines.",
+        (
+            *_words("Setting", "Engine", "Seeds"),
+            *_numbers("Rounds", "Training (s)", "Whole run (s)"),
+        ),
+        tuple(rows),
+    )

@@ -1,0 +1,214 @@
+"""The report's sentences, computed from the numbers."""
+
+from __future__ import annotations
+
+import math
+
+from polyclinic_common.privacy import gdp
+from polyclinic_common.study import Study
+from polyclinic_common.study.outcomes import Arms, Continuous, Survival
+from polyclinic_common.study.sections import Fraction, SplitColumn
+from polyclinic_simulations.report.comparison import Comparison, Line, difference
+from polyclinic_simulations.report.measures import Measure
+from polyclinic_simulations.results import LOWER_IS_BETTER, PrivacySpent, mean_and_error
+
+CLEAR = 2.0
+
+MODES = {
+    "local": "Mode local: noise is added inside each hospital, before anything leaves it. What a "
+    "hospital sends is private on its own, so patients need not trust the server, its operator or "
+    "the other hospitals.",
+    "none": "Mode none: there is no protection. It exists in simulation only, to show what privacy "
+    "costs; a hospital's node refuses it.",
+}
+
+
+def conclusion(comparison: Comparison, measure: Measure, sites: int) -> list[str]:
+    """Say what was found: the headline with its alternatives, then what follows from it."""
+    head = comparison.headline
+    how = "without privacy" if head.epsilon is None else f"with ε = {head.epsilon:g}"
+    says = measure.says.format(measure.phrase(head.overall(measure.key)))
+    rivals = [
+        ("With all data pooled in one place and no privacy", "pooled_converged", None),
+        ("A hospital on its own with the same privacy", "local_only_private", head),
+        ("A hospital on its own without any privacy", "local_only_non_private", None),
+    ]
+    found = []
+    for words, key, like in rivals:
+        line = comparison.baseline(key, like)
+        if line is not None:
+            found.append(f"{words}: {measure.phrase(line.overall(measure.key))}.")
+    hospitals = "one hospital" if sites == 1 else f"{sites} hospitals"
+    opening = f"Trained across {hospitals} {how}, the model {says}."
+    return [" ".join([opening, *found]), " ".join(_verdicts(comparison, measure))]
+
+
+def _verdicts(comparison: Comparison, measure: Measure) -> list[str]:
+    head = comparison.headline
+    verdicts = [
+        _verdict(head, comparison.baseline("trivial"), measure, "the same prediction for everybody")
+    ]
+    alone = comparison.baseline("local_only_non_private")
+    verdicts.append(_verdict(head, alone, measure, "the model a hospital trains on its own data"))
+    if head.epsilon is not None:
+        unprotected = comparison.open or comparison.baseline("pooled_same_trainer")
+        verdicts.append(_verdict(head, unprotected, measure, "the same training without privacy"))
+    verdicts.append(_along_epsilon(comparison, measure))
+    return [verdict for verdict in verdicts if verdict]
+
+
+def _verdict(head: Line, other: Line | None, measure: Measure, what: str) -> str:
+    """Compare two lines seed by seed; clear means more than two standard errors."""
+    if other is None:
+        return ""
+    differences = difference(head, other, measure.key)
+    mean, error = mean_and_error(differences)
+    if mean is None:
+        return ""
+    sign = -1.0 if measure.key in LOWER_IS_BETTER else 1.0
+    word = "better" if mean * sign > 0 else "worse"
+    by = measure.phrase([abs(mean)])
+    if error is None:
+        return f"It is {word} than {what} by {by} in this one run."
+    if abs(mean) > CLEAR * error:
+        return f"It is clearly {word} than {what}, by {by} (± {_error(measure, error)})."
+    return f"It cannot be told apart from {what}: the difference, {by}, is within the spread of the runs."
+
+
+def _error(measure: Measure, error: float) -> str:
+    return f"{error * measure.factor:.{measure.decimals}f}"
+
+
+def _along_epsilon(comparison: Comparison, measure: Measure) -> str:
+    private = comparison.private
+    if len(private) < 2:
+        return ""
+    first, last = private[0], private[-1]
+    return (
+        f"Between ε = {first.epsilon:g} and ε = {last.epsilon:g} the {measure.name} goes from "
+        f"{measure.phrase(first.overall(measure.key))} to "
+        f"{measure.phrase(last.overall(measure.key))}."
+    )
+
+
+def spread_words(study: Study, seeds: int) -> str:
+    """Say what ± means."""
+    if seeds < 2:
+        return "One run only: how much the figures vary from run to run is unknown."
+    varies = "the split into training and test patients, and the noise"
+    if not isinstance(study.evaluation.holdout, Fraction):
+        varies = "start and noise; the test patients are the same in every run"
+    return (
+        f"± is one standard error over {seeds} runs, which differ in {varies}. "
+        "It does not include that another group of patients would give other figures."
+    )
+
+
+def outcome_words(study: Study) -> str:
+    """Say what is predicted."""
+    outcome = study.outcome
+    if isinstance(outcome, Survival):
+        end = f"{outcome.grid[-1]:g} {outcome.unit}"
+        return f"Time until {outcome.event}, in {outcome.unit}, followed for up to {end}."
+    if isinstance(outcome, Continuous):
+        scale = "" if outcome.transform == "none" else f", on the {outcome.transform} scale"
+        return f"{outcome.column}, a number in {outcome.unit}{scale}."
+    return f"Whether {outcome.column} is {outcome.positive} rather than {outcome.negative}."
+
+
+def treatment_words(study: Study) -> str:
+    """Say what treatment was given, and how it was assigned."""
+    treatment = study.treatment
+    if treatment is None:
+        return "None declared."
+    given = " or ".join(treatment.arms) if isinstance(treatment, Arms) else treatment.unit
+    warning = ""
+    if treatment.assignment == "observational":
+        warning = " Not assigned by chance: the figures here are no estimate of its effect."
+    return f"{treatment.column}: {given} ({treatment.assignment}).{warning}"
+
+
+def holdout_words(study: Study) -> str:
+    """Say on which patients the models are judged."""
+    holdout = study.evaluation.holdout
+    if isinstance(holdout, Fraction):
+        return (
+            f"{100 * holdout.fraction:g} % of the patients of each hospital, another choice in "
+            "every run; never used for training."
+        )
+    if isinstance(holdout, SplitColumn):
+        return f"Patients whose {holdout.column} is {holdout.test}; never used for training."
+    return f"All patients of {', '.join(holdout.sites)}; never used for training."
+
+
+def epsilon_words(spent: PrivacySpent) -> str:
+    """Say in two sentences what epsilon and delta promise."""
+    if spent.epsilon is None or spent.delta is None:
+        return ""
+    return (
+        "ε bounds what anybody can learn about one patient because that patient took part. "
+        f"With ε = {spent.epsilon:.3g}, whoever sees everything that is released can raise or "
+        "lower the odds that a given patient was among the data by a factor of at most "
+        f"{math.exp(spent.epsilon):.3g}: a suspicion of 50 % becomes {suspicion(spent.epsilon)} at "
+        f"most. δ = {spent.delta:g} is, roughly, the chance that this bound fails: 1 in "
+        f"{1 / spent.delta:,.0f}."
+    )
+
+
+def suspicion(epsilon: float) -> str:
+    """Return how far a suspicion of 50 % can rise."""
+    percent = 100 / (1 + math.exp(-epsilon))
+    return "more than 99.9 %" if percent > 99.9 else f"{percent:.3g} %"
+
+
+def two_hospitals(spent: PrivacySpent) -> str:
+    """Return the epsilon of a patient in two hospitals' cohorts: twice the Gaussian parameter."""
+    if spent.epsilon is None or spent.delta is None or spent.accountant != gdp.ACCOUNTANT:
+        return ""
+    return f"{gdp.epsilon_of(2 * gdp.mu_of(spent.epsilon, spent.delta), spent.delta):.3g}"
+
+
+def gap_words(study: Study, comparison: Comparison, measure: Measure) -> str:
+    """Name the largest gap between subgroups of one column, and the same gap without privacy."""
+    head, key = comparison.headline, measure.key
+    gaps = []
+    for names in _by_column(study, comparison.subgroups):
+        means = {name: mean_and_error(head.in_subgroup(name, key))[0] for name in names}
+        known = sorted((mean, name) for name, mean in means.items() if mean is not None)
+        if len(known) > 1:
+            gaps.append((known[-1][0] - known[0][0], known[0][1], known[-1][1]))
+    if not gaps:
+        return ""
+    _, low, high = max(gaps)
+    lowest, highest = (measure.phrase(head.in_subgroup(name, key)) for name in (low, high))
+    return (
+        f"{head.label}: the largest gap is between {low} ({lowest}) and {high} ({highest}): "
+        f"{_gap(head, low, high, measure)}.{_gap_without_privacy(comparison, low, high, measure)}"
+    )
+
+
+def _gap_without_privacy(comparison: Comparison, low: str, high: str, measure: Measure) -> str:
+    fitted = comparison.baseline("pooled_converged")
+    if fitted is None:
+        return ""
+    return (
+        " In the model fitted to the pooled data without privacy the same gap is "
+        f"{_gap(fitted, low, high, measure)}."
+    )
+
+
+def _gap(line: Line, low: str, high: str, measure: Measure) -> str:
+    pairs = zip(
+        line.in_subgroup(low, measure.key), line.in_subgroup(high, measure.key), strict=True
+    )
+    return measure.phrase([b - a for a, b in pairs if a is not None and b is not None])
+
+
+def _by_column(study: Study, names: list[str]) -> list[list[str]]:
+    """Put the names of subgroups together that cut the same column."""
+    columns = sorted((subgroup.column for subgroup in study.subgroups), key=len, reverse=True)
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        column = next((c for c in columns if name.startswith(f"{c} ")), name)
+        groups.setdefault(column, []).append(name)
+    return list(groups.values())

@@ -1,0 +1,238 @@
+"""The ServerApp and ClientApp of a real consortium run in process, over our grid."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Context, Error, Message, MessageType, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+
+from polyclinic_client.app import make_client_app
+from polyclinic_client.site import Site
+from polyclinic_common.errors import RunError
+from polyclinic_common.models.network import Vector
+from polyclinic_common.wire import PrivateUpdate, Reason, Refusal, TrainRequest, encode_reply
+from polyclinic_server.coordinator import RunPlan, make_server_app
+from polyclinic_server.flower import ask
+from polyclinic_server.observers import Checkpoint, History, Progress
+from polyclinic_server.optimizer import State
+from polyclinic_simulations.engines.inline import (
+    FIRST_SITE_NODE,
+    SERVER_NODE,
+    InlineGrid,
+    run_inline,
+)
+from polyclinic_simulations.federation import Federation, build_federation
+from polyclinic_simulations.training import (
+    Setting,
+    start_weights,
+    train_alone,
+    train_federated,
+)
+from tests.conftest import small_study, small_table
+
+
+class NoNoise:
+    """A zero-noise source, injected through the constructor."""
+
+    def gaussian(self, size: int, deviation: float) -> Vector:
+        return np.zeros(size)
+
+
+PLAIN = Setting("none", None)
+
+
+def federation(kind: str = "binary") -> Federation:
+    return build_federation(small_study(kind), small_table(), seed=0)
+
+
+def train(made: Federation, setting: Setting = PLAIN, **options: object) -> Vector:
+    start = State.start(start_weights(made))
+    return train_federated(made, setting, run_id="run", start=start, noise=NoNoise).weights
+
+
+def echo_app() -> ClientApp:
+    app = ClientApp()
+
+    @app.train()
+    def reply(message: Message, context: Context) -> Message:
+        return Message(message.content, reply_to=message)
+
+    return app
+
+
+def test_the_grid_keeps_flowers_contract() -> None:
+    """What the coordinator relies on: numbers, replies by number, each delivered once."""
+    run_inline_identity()
+    grid: Grid = InlineGrid(echo_app(), [2, 3])
+    assert list(grid.get_node_ids()) == [2, 3]
+    messages = [Message(RecordDict(), node, MessageType.TRAIN, group_id="1") for node in (2, 3)]
+    numbers = list(grid.push_messages(messages))
+    assert len(set(numbers)) == 2
+    replies = list(grid.pull_messages(numbers))
+    assert [reply.metadata.reply_to_message_id for reply in replies] == numbers
+    assert [reply.metadata.src_node_id for reply in replies] == [2, 3]
+    assert not list(grid.pull_messages(numbers))
+
+
+def run_inline_identity() -> None:
+    from flwr.supercore.task_identity import TaskIdentity
+
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, SERVER_NODE
+
+
+@pytest.mark.parametrize("kind", ["binary", "continuous", "survival"])
+def test_a_federation_without_noise_equals_one_hospital_with_all_patients(kind: str) -> None:
+    made = federation(kind)
+    pooled = train_alone(made, made.pooled, sum(made.declared.values()), PLAIN)
+    np.testing.assert_allclose(train(made), pooled, rtol=1e-9, atol=1e-12)
+
+
+def test_mode_local_without_noise_is_clipped_training_and_nothing_else() -> None:
+    made = federation()
+    clipped = train(made, Setting("local", 1e-3 * 50))
+    assert np.isfinite(clipped).all()
+    assert not np.array_equal(clipped, train(made))
+
+
+def test_observers_see_every_round_and_a_checkpoint_goes_on(tmp_path: Path) -> None:
+    made = federation()
+    whole = train(made)
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", "run")
+    seen: list[int] = []
+
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop_at_four(number: int) -> None:
+        seen.append(number)
+        if number == 4:
+            raise Stop
+
+    start = State.start(start_weights(made))
+    with pytest.raises(Stop):
+        train_federated(
+            made, PLAIN, run_id="run", start=start, observers=[checkpoint, Progress(stop_at_four)]
+        )
+    resumed = checkpoint.load()
+    assert resumed is not None
+    assert resumed.round_number == 4
+    history = History()
+    rest = train_federated(made, PLAIN, run_id="run", start=resumed, observers=[history])
+    assert seen == [1, 2, 3, 4]
+    assert history.rounds == [5, 6]
+    assert np.array_equal(rest.weights, whole)
+
+
+def test_a_foreign_or_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    made = federation()
+    train_federated(
+        made,
+        PLAIN,
+        run_id="run",
+        start=State.start(start_weights(made)),
+        observers=[Checkpoint(path, "run")],
+    )
+    with pytest.raises(RunError):
+        Checkpoint(path, "another run").load()
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(RunError) as caught:
+        Checkpoint(path, "run").load()
+    assert caught.value.code == "R003"
+
+
+def make_site(made: Federation, run_id: str = "run") -> Site:
+    site = made.sites[0]
+    mechanism = PLAIN.mechanism(made.study, made.encoding, NoNoise)
+    return Site(made.study, made.encoding, site.train, mechanism, run_id=run_id)
+
+
+def test_a_site_refuses_what_it_did_not_join() -> None:
+    made = federation()
+    weights, study_hash = start_weights(made), made.study.hash()
+
+    def ask_site(site: Site, study: str, run: str, number: int, vector: Vector) -> object:
+        return site.answer(TrainRequest(study, run, number, vector))
+
+    site = make_site(made)
+    assert ask_site(site, "other", "run", 1, weights) == Refusal(Reason.NOT_APPROVED)
+    assert ask_site(site, study_hash, "other", 1, weights) == Refusal(Reason.NOT_APPROVED)
+    assert ask_site(site, study_hash, "run", 7, weights) == Refusal(Reason.OVER_BUDGET)
+    assert ask_site(site, study_hash, "run", 1, weights[1:]) == Refusal(Reason.BAD_MESSAGE)
+    nan = np.full_like(weights, np.nan)
+    assert ask_site(site, study_hash, "run", 1, nan) == Refusal(Reason.BAD_MESSAGE)
+    assert isinstance(ask_site(site, study_hash, "run", 2, weights), PrivateUpdate)
+    for again in (1, 2):
+        assert ask_site(site, study_hash, "run", again, weights) == Refusal(Reason.OUT_OF_ORDER)
+
+
+def plan(made: Federation, fewest: int = 3) -> RunPlan:
+    from polyclinic_server.optimizer import make_optimizer
+
+    start = start_weights(made)
+    nodes = {site.name: FIRST_SITE_NODE + index for index, site in enumerate(made.sites)}
+    optimizer = make_optimizer(made.study, start, 0.0)
+    return RunPlan(made.study.hash(), "run", nodes, made.declared, optimizer, fewest, 0.05)
+
+
+def run_with(made: Federation, app: ClientApp, fewest: int) -> list[State]:
+    finished: list[State] = []
+    start = State.start(start_weights(made))
+    server = make_server_app(lambda _: (plan(made, fewest), start), [], finished.append)
+    run_inline(server, app, len(made.sites))
+    return finished
+
+
+def client_with(made: Federation, fault: str) -> ClientApp:
+    """Every hospital answers, but the last one has a fault."""
+    sites = {FIRST_SITE_NODE + i: make_site(made) for i in range(len(made.sites))}
+    last = max(sites)
+    honest = make_client_app(lambda context: sites[context.node_id])
+    app = ClientApp()
+
+    @app.train()
+    def reply(message: Message, context: Context) -> Message:
+        if context.node_id != last:
+            return honest(message, context)
+        if fault == "error":
+            return Message(Error(1, "patient 17: division by zero"), reply_to=message)
+        if fault == "rubbish":
+            return Message(RecordDict(), reply_to=message)
+        wrong = PrivateUpdate(made.study.hash(), "run", 99, start_weights(made))
+        return Message(encode_reply(wrong), reply_to=message)
+
+    return app
+
+
+@pytest.mark.parametrize("fault", ["error", "rubbish", "wrong round"])
+def test_a_faulty_site_ends_a_run_that_needs_it_and_only_that(fault: str) -> None:
+    made = federation()
+    with pytest.raises(RunError) as caught:
+        run_with(made, client_with(made, fault), fewest=3)
+    assert caught.value.code == "R001"
+    assert "site 2" in caught.value.what
+    assert "patient" not in caught.value.what
+    assert len(run_with(made, client_with(made, fault), fewest=2)) == 1
+
+
+def test_a_silent_site_is_absent_after_the_timeout() -> None:
+    class Mute(InlineGrid):
+        def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+            return []
+
+    run_inline_identity()
+    grid = Mute(echo_app(), [2])
+    request = TrainRequest("study", "run", 1, np.zeros(2))
+    assert ask(grid, request, {"site 0": 2}, timeout_s=0.05) == {}
+
+
+def test_training_that_diverges_stops_with_a_coded_error() -> None:
+    study = small_study("continuous", training={"rounds": 200, "learning_rate": 1e6})
+    made = build_federation(study, small_table(), seed=0)
+    with pytest.raises(RunError) as caught, np.errstate(all="ignore"):
+        train(made)
+    assert caught.value.code == "R002"

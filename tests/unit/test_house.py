@@ -1,0 +1,140 @@
+"""The house keeps its rules: who imports what, and where Flower is touched."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from polyclinic_common.errors import Code
+
+ROOT = Path(__file__).parents[2]
+ROOMS = {
+    "common": {"polyclinic_common"},
+    "client": {"polyclinic_common", "polyclinic_client"},
+    "server": {"polyclinic_common", "polyclinic_server"},
+    "simulations": {
+        "polyclinic_common",
+        "polyclinic_client",
+        "polyclinic_server",
+        "polyclinic_simulations",
+    },
+}
+PUBLIC_FLOWER = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
+ADAPTERS = {"simulations/polyclinic_simulations/engines/inline.py"}
+FORBIDDEN = {"pickle", "random", "marshal", "shelve"}
+
+
+def modules(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_what_it_may(room: str) -> None:
+    for path in modules(room):
+        ours = {name.partition(".")[0] for name in imports(path)}
+        foreign = {name for name in ours if name.startswith("polyclinic_")} - ROOMS[room]
+        assert not foreign, f"{path} imports {foreign}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_flower_beyond_its_public_api_is_touched_in_adapters_only(room: str) -> None:
+    for path in modules(room):
+        private = {
+            name
+            for name in imports(path)
+            if name.partition(".")[0] == "flwr" and not name.startswith(PUBLIC_FLOWER)
+        }
+        relative = path.relative_to(ROOT).as_posix()
+        assert not private or relative in ADAPTERS, f"{relative} imports {private}"
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_nothing_unsafe_is_imported_or_called(room: str) -> None:
+    for path in modules(room):
+        assert not imports(path) & FORBIDDEN, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                assert node.func.id not in {"eval", "exec", "print"}, f"{path}:{node.lineno}"
+
+
+def test_product_packages_know_no_test_switch() -> None:
+    for room in ROOMS:
+        for path in modules(room):
+            text = path.read_text().lower()
+            assert "pytest" not in text, path
+            assert "polyclinic_require" not in text, path
+
+
+def test_help_answers_at_once_without_importing_torch() -> None:
+    polyclinic = Path(sys.executable).with_name("polyclinic")
+    code = "import sys; from polyclinic_common.cli.main import app; app(['--help'])"
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "torch" not in done.stderr
+    assert "pandas" not in done.stderr
+    shown = subprocess.run([polyclinic, "--help"], capture_output=True, text=True, check=True)
+    for command in ("study", "data", "simulate"):
+        assert command in shown.stdout
+
+
+def test_a_hospital_image_holds_no_server_code(tmp_path: Path) -> None:
+    """A tree with only `common/` and `client/` builds a wheel by the same pyproject."""
+    for name in ("pyproject.toml", "README.md"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    for room in ("common", "client"):
+        for path in (ROOT / room).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                copy = tmp_path / path.relative_to(ROOT)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(path.read_bytes())
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {"polyclinic_common", "polyclinic_client"} <= tops
+    assert not {"polyclinic_server", "polyclinic_simulations"} & tops
+
+
+def test_every_error_code_is_documented() -> None:
+    text = (ROOT / "docs" / "errors.md").read_text()
+    for code in Code:
+        assert f"`{code.value}`" in text, code
+
+
+def test_every_dependency_has_its_reason() -> None:
+    text = (ROOT / "docs" / "dependencies.md").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    for requirement in (line for group in groups for line in group):
+        name = requirement.partition(">")[0].partition("=")[0].partition("[")[0]
+        assert f"`{name}`" in text, name
+
+
+def test_every_code_is_used() -> None:
+    text = "".join(path.read_text() for room in ROOMS for path in modules(room))
+    for code in Code:
+        assert f"Code.{code.name}" in text, code

@@ -1,0 +1,49 @@
+"""The server's optimizer does what its formula says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from polyclinic_server.optimizer import Optimizer, State, make_optimizer, noise_ridge
+from tests.conftest import small_study
+
+
+def optimizer(rounds: int = 10, ridge: float = 0.0, average_from: float = 0.5) -> Optimizer:
+    return Optimizer(0.5, 0.9, ridge, np.zeros(2), rounds, average_from)
+
+
+def test_one_step_by_hand() -> None:
+    state = optimizer(ridge=0.1).step(State.start(np.array([1.0, 0.0])), np.array([2.0, -1.0]))
+    gradient = np.array([2.1, -1.0])
+    np.testing.assert_allclose(state.velocity, 0.1 * gradient)
+    np.testing.assert_allclose(state.weights, np.array([1.0, 0.0]) - 0.05 * gradient)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 3, 10])
+@pytest.mark.parametrize("average_from", [0.0, 0.5, 0.9, 0.99])
+def test_the_model_is_the_mean_of_the_late_iterates(rounds: int, average_from: float) -> None:
+    made, state = optimizer(rounds, average_from=average_from), State.start(np.zeros(2))
+    iterates = []
+    for number in range(rounds):
+        state = made.step(state, np.array([1.0 + number, -2.0]))
+        iterates.append(state.weights)
+    late = iterates[min(int(average_from * rounds), rounds - 1) :]
+    np.testing.assert_allclose(state.average, np.mean(late, axis=0))
+
+
+def test_a_quadratic_is_minimised() -> None:
+    target, state, made = np.array([0.3, -0.7]), State.start(np.zeros(2)), optimizer(400)
+    while state.round_number < 400:
+        state = made.step(state, state.weights - target)
+    np.testing.assert_allclose(state.average, target, atol=1e-3)
+
+
+def test_defaults_come_from_the_study() -> None:
+    for kind, rate in (("binary", 32.0), ("survival", 32.0), ("continuous", 8.0)):
+        assert make_optimizer(small_study(kind), np.zeros(1), 0.0).learning_rate == rate
+
+
+def test_ridge_follows_public_quantities() -> None:
+    assert noise_ridge(deviation=10.0, sites=4, divisor=1000) == pytest.approx(0.04)
+    assert noise_ridge(0.0, 4, 1000) == 0.0

@@ -1,0 +1,112 @@
+"""A message is exactly what the protocol declares, or it is refused whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyclinic_common.errors import MessageError
+from polyclinic_common.wire import (
+    PrivateUpdate,
+    Reason,
+    Refusal,
+    TrainRequest,
+    decode_reply,
+    decode_request,
+    encode_reply,
+    encode_request,
+)
+
+VECTOR = np.array([1.0, -2.5, 0.0])
+
+
+def raw(shape: tuple[int, ...], data: bytes) -> Array:
+    return Array(dtype="float64", shape=shape, stype="numpy.ndarray", data=data)
+
+
+def request() -> RecordDict:
+    return encode_request(TrainRequest("study", "run", 3, VECTOR))
+
+
+def test_request_and_replies_come_back_as_they_were_sent() -> None:
+    found = decode_request(request())
+    assert (found.study_hash, found.run_id, found.round_number) == ("study", "run", 3)
+    assert np.array_equal(found.weights, VECTOR)
+    update = decode_reply(encode_reply(PrivateUpdate("study", "run", 3, VECTOR)))
+    assert isinstance(update, PrivateUpdate)
+    assert np.array_equal(update.vector, VECTOR)
+    for reason in Reason:
+        assert decode_reply(encode_reply(Refusal(reason))) == Refusal(reason)
+
+
+def header(records: RecordDict) -> ConfigRecord:
+    found = records["polyclinic"]
+    assert isinstance(found, ConfigRecord)
+    return found
+
+
+def test_anything_unexpected_is_refused() -> None:
+    def with_field(name: str, value: str | int) -> RecordDict:
+        records = request()
+        header(records)[name] = value
+        return records
+
+    def with_record() -> RecordDict:
+        records = request()
+        records["extra"] = MetricRecord({"patients": 12})
+        return records
+
+    def without_vector() -> RecordDict:
+        records = request()
+        del records["vectors"]
+        return records
+
+    def with_vector(array: Array, name: str = "vector") -> RecordDict:
+        records = request()
+        records["vectors"] = ArrayRecord({name: array})
+        return records
+
+    hostile = [
+        RecordDict(),
+        with_field("note", "free text"),
+        with_field("protocol", 2),
+        with_field("kind", "private_update"),
+        with_field("round_number", 0),
+        with_field("round_number", "three"),
+        with_field("study_hash", 7),
+        with_record(),
+        without_vector(),
+        with_vector(Array(VECTOR.astype(np.float32))),
+        with_vector(Array(VECTOR[None, :])),
+        with_vector(Array(np.array([np.nan]))),
+        with_vector(Array(np.array([np.inf]))),
+        with_vector(Array(np.array([]))),
+        with_vector(Array(VECTOR), name="other"),
+        with_vector(raw((3,), b"rubbish")),
+        with_vector(raw((2,), Array(VECTOR).data)),
+    ]
+    for records in hostile:
+        with pytest.raises(MessageError):
+            decode_request(records)
+
+
+@given(st.binary(max_size=200))
+def test_rubbish_bytes_are_refused_without_a_crash(data: bytes) -> None:
+    records = request()
+    records["vectors"] = ArrayRecord({"vector": raw((3,), data)})
+    with pytest.raises(MessageError):
+        decode_request(records)
+
+
+def test_a_refusal_carries_a_known_reason_and_nothing_else() -> None:
+    records = encode_reply(Refusal(Reason.EXPIRED))
+    header(records)["reason"] = "patient 17 is too old"
+    with pytest.raises(MessageError):
+        decode_reply(records)
+    records = encode_reply(Refusal(Reason.EXPIRED))
+    header(records)["count"] = 3
+    with pytest.raises(MessageError):
+        decode_reply(records)
