@@ -30,6 +30,7 @@ BASELINES = {
     "cox": "data pooled, no privacy, Cox model",
     "published": "published formula",
 }
+PIPED_WIDTH = 140
 
 
 class RichWatcher:
@@ -72,6 +73,8 @@ class RichWatcher:
 def print_result(result: Result, folder: Path) -> None:
     """Print one table: settings and baselines, all test patients and the mean of the sites."""
     console = Console()
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
     metrics = [m for m in METRICS if any(c.test.overall[m] is not None for c in result.cells)]
     table = Table(title=f"{result.study}: exact scores on test patients, mean ± standard error")
     table.add_column("model")

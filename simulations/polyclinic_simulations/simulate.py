@@ -79,6 +79,8 @@ def simulate(
         )
     _refuse_expired(manifest)
     refuse_unusable(manifest, frame)
+    if any(setting.epsilon is not None for setting in settings):
+        gdp.check_delta(manifest.privacy.delta, len(frame))
     sites = summarise_sites(manifest, frame)
     identity = canonical_hash([manifest.hash(), _digest(frame), version("polyclinic")])
     with TemporaryDirectory() as scratch:

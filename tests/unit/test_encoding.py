@@ -244,7 +244,7 @@ def test_transforms_invert(name: str) -> None:
 
 
 def test_a_missing_date_is_missing_and_not_a_number() -> None:
-    dates = pd.Series(pd.to_datetime(["2020-01-01", None]))
+    dates = pd.Series([pd.Timestamp("2020-01-01"), pd.NaT])
     assert np.isnan(as_number(dates)).all()
     assert as_text(dates).isna().tolist() == [False, True]
 

@@ -95,9 +95,9 @@ def print_report(report: CheckReport, table_name: str) -> None:
     console.print(f"[bold]{escape(table_name)}[/] checked against the study {report.study}")
     console.print(grid)
     console.print(
-        f"{report.rows} rows; {report.missing_patient_ids} without patient id; "
-        f"{report.duplicate_patients} patients in more than one row; "
-        f"{report.without_outcome} without outcome."
+        f"rows: {report.rows}; without patient id: {report.missing_patient_ids}; "
+        f"patients in several rows: {report.duplicate_patients}; "
+        f"without outcome: {report.without_outcome}"
     )
     for note in report.notes:
         console.print(f"[yellow]note[/] {escape(note)}")

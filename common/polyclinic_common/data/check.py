@@ -154,7 +154,7 @@ def _unit_error(tally: _Tally, conversions: tuple[Conversion, ...]) -> UnitError
 def _check_words(declared: Declared, series: pd.Series) -> ColumnCheck:
     words = as_text(series)
     unknown = _unknown_words(declared, words)
-    shown = unknown.index[:MOST_WORDS] if len(unknown) <= MOST_DISTINCT else []
+    shown = unknown.index[: MOST_WORDS if len(unknown) <= MOST_DISTINCT else 0]
     return ColumnCheck(
         declared.name,
         declared.role,

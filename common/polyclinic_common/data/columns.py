@@ -30,9 +30,9 @@ Matrix = NDArray[np.float64]
 
 
 def to_unit(values: Matrix, bounds: tuple[float, float]) -> Matrix:
-    """Map a public range to [-1, 1] and clamp; NaN stays NaN."""
+    """Clamp to a public range and map it to [-1, 1]; NaN stays NaN."""
     low, high = bounds
-    return np.clip(2.0 * (values - low) / (high - low) - 1.0, -1.0, 1.0)
+    return 2.0 * (np.clip(values, low, high) - low) / (high - low) - 1.0
 
 
 def indicators(values: pd.Series, levels: tuple[str, ...]) -> Matrix:

@@ -135,7 +135,8 @@ def _translate(entry: ColumnSource, values: pd.Series) -> pd.Series:
         values = words.map(entry.codes).where(words.isin(list(entry.codes)), words)
     if not _is_scaled(entry):
         return values
-    numbers = as_number(values) * entry.factor + entry.offset
+    with np.errstate(over="ignore"):
+        numbers = as_number(values) * entry.factor + entry.offset
     return pd.Series(
         np.where(np.isnan(numbers), as_text(values), numbers.astype(object)),
         index=values.index,

@@ -40,7 +40,8 @@ class Conversion:
 
     def apply(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return `values`, measured in `found`, in `declared`."""
-        return values * self.factor + self.offset
+        with np.errstate(over="ignore"):
+            return values * self.factor + self.offset
 
     def inverse(self) -> Conversion:
         """Return the way back."""

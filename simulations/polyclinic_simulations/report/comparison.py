@@ -42,14 +42,19 @@ class Line:
         return NAMES[self.key]
 
     @property
+    def setting(self) -> str:
+        """What protects patients; empty where nothing was trained at single hospitals."""
+        if self.mode is None:
+            return ""
+        if self.epsilon is None:
+            return "no privacy"
+        mode = "" if self.mode == "local" else f", {self.mode}"
+        return f"ε = {self.epsilon:g}{mode}"
+
+    @property
     def label(self) -> str:
         """Name with the setting."""
-        if self.mode is None:
-            return self.name
-        if self.epsilon is None:
-            return f"{self.name}, no privacy"
-        mode = "" if self.mode == "local" else f", {self.mode}"
-        return f"{self.name}, ε = {self.epsilon:g}{mode}"
+        return f"{self.name}, {self.setting}" if self.setting else self.name
 
     def overall(self, metric: str) -> list[float | None]:
         """Return the metric over all test patients, one value a seed."""

@@ -19,6 +19,7 @@ from matplotlib.typing import RcKeyType
 from polyclinic_simulations.report.comparison import Comparison, Line
 
 WIDTH = 6.4
+LETTERS_ABREAST = 84
 INK, MUTED, FAINT = "#1d2733", "#5b6775", "#dde2e8"
 # Okabe and Ito's colours: apart for every common form of colour blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
@@ -131,11 +132,13 @@ def row_labels(axes: Axes, rows: Sequence[float], names: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def legend_above(axes: Axes, columns: int = 3) -> None:
-    """Put the legend above the axes, if anything is named."""
+def legend_above(axes: Axes) -> None:
+    """Put the legend above the axes, in as many columns as fit, if anything is named."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        axes.legend(
-            handles, labels, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns,
-            borderaxespad=0.2, handlelength=1.8, columnspacing=1.4,
+    figure = axes.get_figure(root=True)
+    if handles and figure is not None:
+        columns = max(1, min(3, LETTERS_ABREAST // (max(map(len, labels)) + 6)))
+        figure.legend(
+            handles, labels, loc="outside upper left", ncols=columns, borderaxespad=0.2,
+            handlelength=1.8, columnspacing=1.4,
         )  # fmt: skip

@@ -48,7 +48,8 @@ class Groups:
 class Findings:
     """Everything on the page that needs at least one finished run."""
 
-    conclusion: list[str]
+    conclusion: str
+    verdicts: list[str]
     tiles: Facts
     spread: str
     modes: list[str]
@@ -122,6 +123,7 @@ def _findings(
     used = [line.name for line in comparison.baselines]
     return Findings(
         conclusion=words.conclusion(comparison, main, len(result.sites)),
+        verdicts=words.verdicts(comparison, main),
         tiles=_tiles(comparison, main),
         spread=words.spread_words(study, len(head.scores)),
         modes=[words.MODES[mode] for mode in _modes(comparison) if mode in words.MODES],

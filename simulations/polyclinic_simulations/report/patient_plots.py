@@ -63,7 +63,7 @@ def calibration_plot(study: Study, comparison: Comparison) -> Plot | None:
     series = [(line, bins) for line, bins in series if bins]
     if not series:
         return None
-    figure, axes = blank(3.6)
+    figure, axes = blank(3.9)
     looks = ((BLUE, "o", "-"), (MUTED, "D", "--"))
     for (line, bins), (colour, marker, dash) in zip(series, looks, strict=False):
         predicted, observed = [b.predicted for b in bins], [b.observed for b in bins]
@@ -73,17 +73,19 @@ def calibration_plot(study: Study, comparison: Comparison) -> Plot | None:
     low, high = min(ends) - pad, max(ends) + pad
     axes.plot([low, high], [low, high], color=INK, linewidth=0.9, linestyle=":", label="ideal")
     axes.set(xlim=(low, high), ylim=(low, high), aspect="equal")
+    axes.set_anchor("W")
     what = _calibrated(study)
-    axes.set_xlabel(f"predicted {what}")
-    axes.set_ylabel(f"observed {what}")
+    axis = what if isinstance(study.outcome, Continuous) else "share of patients"
+    axes.set_xlabel(f"predicted {axis}")
+    axes.set_ylabel(f"observed {axis}")
     legend_above(axes)
     misses = "; ".join(f"{line.label}: {_miss(study, bins)}" for line, bins in series)
     return finish(
         figure,
         "calibration",
         f"Calibration: predicted against observed {what}. Mean distance from ideal: {misses}.",
-        f"Patients in bins of similar prediction, all runs together. On the dotted line the "
-        f"{what} is as predicted. Mean distance from it: {misses}.",
+        f"Patients in bins of similar prediction, all runs together. Shown: {what}. On "
+        f"the dotted line it is as predicted. Mean distance from it: {misses}.",
     )
 
 

@@ -74,7 +74,7 @@ def privacy_utility_plot(comparison: Comparison, measure: Measure) -> Plot:
     axes.set_xticks([], minor=True)
     axes.set_xlabel("ε, privacy budget of one patient (stronger privacy to the left)")
     axes.set_ylabel(measure.axis)
-    legend_above(axes, columns=2)
+    legend_above(axes)
     values = "; ".join(
         f"ε = {line.epsilon:g}: {measure.phrase(line.overall(measure.key))}"
         for line in comparison.private

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from polyclinic_common.study import Study
 from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_simulations.report.comparison import Comparison, Line
 from polyclinic_simulations.report.measures import UNKNOWN, Measure
-from polyclinic_simulations.report.words import suspicion, two_hospitals
+from polyclinic_simulations.report.words import decimal, suspicion, two_hospitals
 from polyclinic_simulations.results import SiteSummary, mean_and_error
 
 
@@ -101,7 +102,7 @@ def privacy_table(comparison: Comparison) -> Table:
         odds = f"× {math.exp(spent.epsilon):.3g}"
         rows.append(
             Row(
-                (line.mode or UNKNOWN, f"{spent.epsilon:.3g}", f"{spent.delta:g}", odds,
+                (line.mode or UNKNOWN, f"{spent.epsilon:.3g}", decimal(spent.delta), odds,
                  suspicion(spent.epsilon), two_hospitals(spent) or UNKNOWN),
                 look,
             )
@@ -152,10 +153,12 @@ def group_table(
         count = () if patients is None else (str(patients.get(name, UNKNOWN)),)
         rows.append(Row((name, *count, *(measure.text(read(line, name)) for line in lines))))
     counted = () if patients is None else _numbers("Test patients")
+    spans = Counter(line.name for line in lines)
     return Table(
         f"{measure.heading} by {kind.lower()}, mean ± standard error over the runs.",
-        (*_words(kind), *counted, *_numbers(*(line.label for line in lines))),
+        (*_words(kind), *counted, *_numbers(*(line.setting for line in lines))),
         tuple(rows),
+        (("", 1 + len(counted)), *spans.items()),
     )
 
 

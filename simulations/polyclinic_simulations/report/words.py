@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Arms, Continuous, Survival
@@ -23,60 +25,60 @@ MODES = {
 }
 
 
-def conclusion(comparison: Comparison, measure: Measure, sites: int) -> list[str]:
-    """Say what was found: the headline with its alternatives, then what follows from it."""
+def conclusion(comparison: Comparison, measure: Measure, sites: int) -> str:
+    """Say what was found: the headline and its alternatives."""
     head = comparison.headline
     how = "without privacy" if head.epsilon is None else f"with ε = {head.epsilon:g}"
     says = measure.says.format(measure.phrase(head.overall(measure.key)))
-    rivals = [
-        ("With all data pooled in one place and no privacy", "pooled_converged", None),
-        ("A hospital on its own with the same privacy", "local_only_private", head),
-        ("A hospital on its own without any privacy", "local_only_non_private", None),
-    ]
-    found = []
-    for words, key, like in rivals:
-        line = comparison.baseline(key, like)
-        if line is not None:
-            found.append(f"{words}: {measure.phrase(line.overall(measure.key))}.")
     hospitals = "one hospital" if sites == 1 else f"{sites} hospitals"
-    opening = f"Trained across {hospitals} {how}, the model {says}."
-    return [" ".join([opening, *found]), " ".join(_verdicts(comparison, measure))]
-
-
-def _verdicts(comparison: Comparison, measure: Measure) -> list[str]:
-    head = comparison.headline
-    verdicts = [
-        _verdict(head, comparison.baseline("trivial"), measure, "the same prediction for everybody")
+    found = [f"Trained across {hospitals} {how}, the model {says}."]
+    pooled = comparison.baseline("pooled_converged")
+    if pooled is not None:
+        value = measure.phrase(pooled.overall(measure.key))
+        found.append(
+            f"With all data pooled in one place and no privacy, the {measure.name} is {value}."
+        )
+    alone = [
+        (comparison.baseline("local_only_private", head), "with the same privacy"),
+        (comparison.baseline("local_only_non_private"), "without any privacy"),
     ]
-    alone = comparison.baseline("local_only_non_private")
-    verdicts.append(_verdict(head, alone, measure, "the model a hospital trains on its own data"))
+    reached = [
+        f"{measure.phrase(line.overall(measure.key))} {words}" for line, words in alone if line
+    ]
+    if reached:
+        found.append(f"A hospital on its own reaches {' and '.join(reached)}.")
+    return " ".join(found)
+
+
+def verdicts(comparison: Comparison, measure: Measure) -> list[str]:
+    """Compare the headline with its alternatives, seed by seed."""
+    head = comparison.headline
+    rivals = [
+        (comparison.baseline("trivial"), "the same prediction for everybody"),
+        (comparison.baseline("local_only_non_private"), "a hospital's own model without privacy"),
+        (comparison.baseline("published"), "the published formula"),
+    ]
     if head.epsilon is not None:
-        unprotected = comparison.open or comparison.baseline("pooled_same_trainer")
-        verdicts.append(_verdict(head, unprotected, measure, "the same training without privacy"))
-    verdicts.append(_along_epsilon(comparison, measure))
-    return [verdict for verdict in verdicts if verdict]
+        same = comparison.open or comparison.baseline("pooled_same_trainer")
+        rivals.append((same, "the same training without privacy"))
+    found = [_verdict(head, line, measure, what) for line, what in rivals if line is not None]
+    return [verdict for verdict in [*found, _along_epsilon(comparison, measure)] if verdict]
 
 
-def _verdict(head: Line, other: Line | None, measure: Measure, what: str) -> str:
-    """Compare two lines seed by seed; clear means more than two standard errors."""
-    if other is None:
-        return ""
+def _verdict(head: Line, other: Line, measure: Measure, what: str) -> str:
+    """Compare two lines; clear means a difference of more than two standard errors."""
     differences = difference(head, other, measure.key)
     mean, error = mean_and_error(differences)
     if mean is None:
         return ""
     sign = -1.0 if measure.key in LOWER_IS_BETTER else 1.0
     word = "better" if mean * sign > 0 else "worse"
-    by = measure.phrase([abs(mean)])
+    by = measure.phrase(differences if mean > 0 else [-value for value in differences])
     if error is None:
-        return f"It is {word} than {what} by {by} in this one run."
+        return f"Against {what}: {word} by {by}, in this one run."
     if abs(mean) > CLEAR * error:
-        return f"It is clearly {word} than {what}, by {by} (± {_error(measure, error)})."
-    return f"It cannot be told apart from {what}: the difference, {by}, is within the spread of the runs."
-
-
-def _error(measure: Measure, error: float) -> str:
-    return f"{error * measure.factor:.{measure.decimals}f}"
+        return f"Against {what}: clearly {word}, by {by}."
+    return f"Against {what}: no clear difference ({word} by {by})."
 
 
 def _along_epsilon(comparison: Comparison, measure: Measure) -> str:
@@ -85,7 +87,7 @@ def _along_epsilon(comparison: Comparison, measure: Measure) -> str:
         return ""
     first, last = private[0], private[-1]
     return (
-        f"Between ε = {first.epsilon:g} and ε = {last.epsilon:g} the {measure.name} goes from "
+        f"From ε = {first.epsilon:g} to ε = {last.epsilon:g} the {measure.name} goes from "
         f"{measure.phrase(first.overall(measure.key))} to "
         f"{measure.phrase(last.overall(measure.key))}."
     )
@@ -150,9 +152,14 @@ def epsilon_words(spent: PrivacySpent) -> str:
         f"With ε = {spent.epsilon:.3g}, whoever sees everything that is released can raise or "
         "lower the odds that a given patient was among the data by a factor of at most "
         f"{math.exp(spent.epsilon):.3g}: a suspicion of 50 % becomes {suspicion(spent.epsilon)} at "
-        f"most. δ = {spent.delta:g} is, roughly, the chance that this bound fails: 1 in "
+        f"most. δ = {decimal(spent.delta)} is, roughly, the chance that this bound fails: 1 in "
         f"{1 / spent.delta:,.0f}."
     )
+
+
+def decimal(number: float) -> str:
+    """Write a small number without exponent."""
+    return np.format_float_positional(number, trim="-")
 
 
 def suspicion(epsilon: float) -> str:
@@ -162,10 +169,14 @@ def suspicion(epsilon: float) -> str:
 
 
 def two_hospitals(spent: PrivacySpent) -> str:
-    """Return the epsilon of a patient in two hospitals' cohorts: twice the Gaussian parameter."""
+    """Return the epsilon of a patient in two hospitals' cohorts, rounded up.
+
+    Both hospitals' releases count: twice the parameter of Gaussian differential privacy.
+    """
     if spent.epsilon is None or spent.delta is None or spent.accountant != gdp.ACCOUNTANT:
         return ""
-    return f"{gdp.epsilon_of(2 * gdp.mu_of(spent.epsilon, spent.delta), spent.delta):.3g}"
+    doubled = gdp.epsilon_of(2 * gdp.mu_of(spent.epsilon, spent.delta), spent.delta)
+    return f"{math.ceil(100 * doubled) / 100:g}"
 
 
 def gap_words(study: Study, comparison: Comparison, measure: Measure) -> str:

@@ -1,0 +1,104 @@
+"""`polyclinic simulate`, typed as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import tomllib
+
+from tests.conftest import small_table, study_data
+
+POLYCLINIC = Path(sys.executable).with_name("polyclinic")
+
+
+def write_study(folder: Path) -> tuple[Path, Path]:
+    """Write a small study and its table."""
+    data = study_data("continuous")
+    lines = [f"{key} = {json.dumps(data[key])}" for key in ("polyclinic", "id", "version")]
+    lines += [f"title = {json.dumps(data['title'])}", f"purpose = {json.dumps(data['purpose'])}"]
+    lines += ["expires = 2099-12-31", "[roster]", f"sites = {json.dumps(data['roster']['sites'])}"]
+    lines += ["[cohort]", 'patient_id = "patient"', 'site = "hospital"']
+    for feature in data["cohort"]["features"]:
+        lines += ["[[cohort.features]]", *(f"{k} = {json.dumps(v)}" for k, v in feature.items())]
+    lines += ["[outcome]", *(f"{k} = {json.dumps(v)}" for k, v in data["outcome"].items())]
+    lines += ["[training]", "rounds = 6"]
+    study, table = folder / "small.toml", folder / "patients.csv"
+    study.write_text("\n".join(lines))
+    tomllib.loads(study.read_text())
+    small_table().to_csv(table, index=False)
+    return study, table
+
+
+def polyclinic(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [POLYCLINIC, *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def test_a_table_becomes_a_report(tmp_path: Path) -> None:
+    study, table = write_study(tmp_path)
+    done = polyclinic(
+        *f"simulate {study} --data {table} --epsilon 0.5 2 --mode local none --seeds 2".split(),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "federated, local ε=0.5" in done.stdout
+    assert "add or remove one patient" in done.stdout
+    result = json.loads((tmp_path / "polyclinic-out/small/result.json").read_text())
+    settings = [(cell["mode"], cell["epsilon"], cell["seed"]) for cell in result["cells"]]
+    assert settings == [
+        *[("local", 0.5, 0), ("local", 0.5, 1), ("local", 2.0, 0), ("local", 2.0, 1)],
+        *[("none", None, 0), ("none", None, 1)],
+    ]
+    assert (tmp_path / "polyclinic-out/small/report.html").exists()
+    as_json = polyclinic(
+        *f"simulate --epsilon 0.5 2 --seeds 2 --json {study} --data {table}".split(), cwd=tmp_path
+    )
+    assert len(json.loads(as_json.stdout)["cells"]) == 4
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    words = [str(POLYCLINIC), *"simulate gbsg2 --epsilon 1 4 --seeds 20 --out out".split()]
+    process = subprocess.Popen(
+        words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    cells = tmp_path / "out" / "cells"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(list(cells.glob("*.json"))) < 2:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert "goes on from there" in errors
+    kept = {path: path.stat().st_mtime_ns for path in cells.glob("*.json")}
+    assert len(kept) >= 2
+    again = polyclinic(*"simulate gbsg2 --epsilon 1 --seeds 1 --out out".split(), cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
+
+
+def test_mistakes_are_answered_with_a_code_and_a_remedy(tmp_path: Path) -> None:
+    study, table = write_study(tmp_path)
+    latin = tmp_path / "latin.csv"
+    latin.write_bytes(table.read_text().replace("female", "jünger").encode("latin-1"))
+    for words, code, status in (
+        (["simulate", "nonsense"], "S004", 10),
+        (["simulate", "missing.toml"], "S001", 10),
+        (["simulate", str(study)], "D001", 11),
+        (["simulate", str(study), "--data", "absent.csv"], "D001", 11),
+        (["simulate", str(study), "--data", str(latin)], "D002", 11),
+        (["simulate", str(study), "--data", str(table), "--epsilon", "0"], "P001", 12),
+    ):
+        done = polyclinic(*words, cwd=tmp_path)
+        assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
+        assert f"error {code}" in done.stderr
+        assert "→" in done.stderr
+    as_json = polyclinic("simulate", "nonsense", "--json", cwd=tmp_path)
+    assert json.loads(as_json.stderr)["error"] == "S004"

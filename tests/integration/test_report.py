@@ -1,0 +1,394 @@
+"""The report opens offline, says what is promised, and survives whatever a run leaves undefined."""
+
+from __future__ import annotations
+
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from polyclinic_common.privacy import gdp
+from polyclinic_common.study import Study, parse_study
+from polyclinic_simulations.metrics import levels_of
+from polyclinic_simulations.report import render_report, write_report
+from polyclinic_simulations.results import (
+    LOWER_IS_BETTER,
+    METRICS,
+    Baselines,
+    CalibrationBin,
+    Cell,
+    Figures,
+    Metrics,
+    PrivacySpent,
+    Result,
+    RiskGroup,
+    Scores,
+    SiteSummary,
+    Timing,
+)
+
+SITES = tuple(f"hospital {number:02d}" for number in range(1, 13))
+OUTCOMES: dict[str, dict[str, Any]] = {
+    "continuous": {
+        "kind": "continuous",
+        "column": "weekly dose",
+        "unit": "mg/week",
+        "range": [0, 150],
+        "source": "label of the drug",
+    },
+    "binary": {
+        "kind": "binary",
+        "column": "disease",
+        "positive": "yes",
+        "negative": "no",
+        "source": "angiography",
+    },
+    "survival": {
+        "kind": "survival",
+        "time": "days",
+        "event": "recurrence",
+        "occurred": "1",
+        "censored": "0",
+        "unit": "days",
+        "grid": [365, 730, 1095, 1460, 1825, 2190],
+        "source": "years since surgery",
+    },
+}
+TYPICAL = {
+    "mae": 8.1,
+    "rmse": 11.2,
+    "within_20": 0.47,
+    "accuracy": 0.82,
+    "auc": 0.88,
+    "brier": 0.13,
+    "c_index": 0.68,
+}
+
+
+def make_study(kind: str, **changes: Any) -> Study:
+    age = {"name": "age", "kind": "numeric", "unit": "years", "range": [18, 90], "source": "adults"}
+    sex = {"name": "sex", "kind": "categorical", "levels": ["female", "male"], "source": "form"}
+    data: dict[str, Any] = {
+        "polyclinic": 1,
+        "id": f"report-{kind}",
+        "version": "1.0.0",
+        "title": f"A study with a {kind} outcome",
+        "purpose": "Predict the outcome of treatment from what is known before it.",
+        "expires": "2035-12-31",
+        "roster": {"sites": SITES},
+        "cohort": {"patient_id": "patient", "site": "hospital", "features": [age, sex]},
+        "treatment": {
+            "kind": "arms",
+            "column": "arm",
+            "arms": ["control", "drug X"],
+            "assignment": "observational",
+            "source": "protocol section 6",
+        },
+        "outcome": OUTCOMES[kind],
+        "subgroups": [{"column": "sex"}, {"column": "age", "cuts": [50, 65]}],
+    }
+    return parse_study(data | changes, "study.toml")
+
+
+def groups_of(study: Study) -> list[str]:
+    levels = [f"sex = {level}" for level in levels_of(study, "sex")]
+    return [*levels, "age < 50", "age 50 to 65", "age ≥ 65"]
+
+
+class Maker:
+    """Makes believable results; `loss` is how far a model stays behind the best, as a share."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.random = np.random.default_rng(7)
+
+    def metrics(self, loss: float, spread: float) -> Metrics:
+        scores: Metrics = dict.fromkeys(METRICS)
+        for metric in self.study.metrics:
+            worse = 1.0 if metric in LOWER_IS_BETTER else -0.55
+            share = 1 + worse * loss + self.random.normal(0, spread)
+            scores[metric] = TYPICAL[metric] * share
+        return scores
+
+    def scores(self, loss: float) -> Scores:
+        return Scores(
+            overall=self.metrics(loss, 0.012),
+            by_site={site: self.metrics(loss, 0.05) for site in SITES},
+            by_subgroup={name: self.metrics(loss, 0.03) for name in groups_of(self.study)},
+        )
+
+    def cells(self, epsilons: list[float | None], seeds: int) -> list[Cell]:
+        base = {
+            (seed, name): self.scores(loss)
+            for seed in range(seeds)
+            for name, loss in {
+                "trivial": 0.48,
+                "local_only_non_private": 0.13,
+                "pooled_same_trainer": 0.012,
+                "pooled_converged": 0.0,
+            }.items()
+        }
+        return [
+            self.cell(epsilon, seed, {name: s for (at, name), s in base.items() if at == seed})
+            for epsilon in epsilons
+            for seed in range(seeds)
+        ]
+
+    def cell(self, epsilon: float | None, seed: int, base: dict[str, Scores]) -> Cell:
+        loss = 0.015 if epsilon is None else 0.015 + 0.06 / epsilon
+        alone = None if epsilon is None else self.scores(min(0.5, 0.2 + 0.2 / epsilon))
+        private = epsilon is not None
+        return Cell(
+            mode="local" if private else "none",
+            epsilon=epsilon,
+            seed=seed,
+            engine="inline",
+            privacy=PrivacySpent(
+                epsilon=epsilon,
+                delta=1e-5 if private else None,
+                unit=gdp.UNIT,
+                adjacency=gdp.ADJACENCY,
+                accountant=gdp.ACCOUNTANT if private else "none",
+            ),
+            test=self.scores(loss),
+            baselines=Baselines(local_only_private=alone, **base),
+            timing=Timing(total_s=2.31, train_s=0.84, rounds=60),
+            figures=self.figures(loss),
+        )
+
+    def figures(self, loss: float) -> Figures:
+        rounds = list(range(5, 65, 5))
+        main = self.study.metrics[0]
+        worse = 1.0 if main in LOWER_IS_BETTER else -0.55
+        path = [loss + 0.4 * float(np.exp(-at / 12)) for at in rounds]
+        noise = self.random.normal(0, 0.008, len(rounds))
+        values: list[float | None] = [
+            TYPICAL[main] * (1 + worse * p + n) for p, n in zip(path, noise, strict=True)
+        ]
+        kind = self.study.outcome.kind
+        scale = 60.0 if kind == "continuous" else 1.0
+        bins = [
+            CalibrationBin(
+                predicted=scale * p, observed=scale * (p + self.random.normal(0, 0.03)), patients=34
+            )
+            for p in (0.12, 0.3, 0.45, 0.6, 0.8)
+        ]
+        common: dict[str, Any] = {"curve_rounds": rounds, "curve_values": values}
+        if kind == "continuous":
+            truth = self.random.gamma(5, 7, 900)
+            guess = 0.6 * truth + 14 + self.random.normal(0, 6, 900)
+            joint, _, _ = np.histogram2d(truth, guess, bins=24, range=[[0, 150], [0, 150]])
+            return Figures(
+                **common,
+                calibration=bins,
+                joint=joint.astype(int).tolist(),
+                joint_range=(0.0, 150.0),
+            )
+        return Figures(
+            **common,
+            calibration=bins,
+            risk_groups=self.risk_groups() if kind == "survival" else [],
+        )
+
+    def risk_groups(self) -> list[RiskGroup]:
+        times = [0.0, *OUTCOMES["survival"]["grid"]]
+        hazards = {"low predicted risk": 1.2e-4, "medium": 2.6e-4, "high predicted risk": 5.2e-4}
+        return [
+            RiskGroup(
+                name=name,
+                times=times,
+                survival=[float(np.exp(-hazard * time)) for time in times],
+                patients=57,
+            )
+            for name, hazard in hazards.items()
+        ]
+
+
+def make_result(study: Study, epsilons: list[float | None] | None = None, seeds: int = 5) -> Result:
+    sizes = [round(14 * 1.17**rank) for rank in range(len(SITES))]
+    return Result(
+        study=study.id,
+        study_hash=study.hash(),
+        version="0.1.0",
+        main_metric=study.metrics[0],
+        sites=[
+            SiteSummary(
+                name=site,
+                train=round(size * 0.75),
+                test=size - round(size * 0.75),
+                missing_share=0.01 * (index % 4),
+                outcome=f"{38 + index} % events",
+            )
+            for index, (site, size) in enumerate(zip(SITES, sizes, strict=True))
+        ],
+        cells=Maker(study).cells([1.0, None] if epsilons is None else epsilons, seeds),
+    )
+
+
+class Page(HTMLParser):
+    """What a browser would load, and what a reader would see."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+        self.rows: list[list[str]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in {"src", "href", "xlink:href", "srcset", "data", "action"}:
+                self.loaded.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+        if tag == "tr":
+            self.rows.append([])
+        if tag in {"td", "th"}:
+            self.rows[-1].append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] == "style":
+            return
+        self.text += data
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data.strip()
+
+
+@pytest.mark.parametrize("kind", sorted(OUTCOMES))
+def test_the_file_needs_nothing_from_outside(kind: str, tmp_path: Path) -> None:
+    study = make_study(kind)
+    write_report(study, make_result(study, [0.5, 1.0, 4.0, None]), tmp_path / "report.html")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    page = Page(html)
+    assert all(link.startswith(("#", "data:")) for link in page.loaded)
+    assert not {"script", "link", "iframe", "object", "embed"} & set(page.tags)
+    assert not re.search(r"url\(\s*['\"]?(?!#)|@import", html)
+    anchors = {link[1:] for link in page.loaded if link.startswith("#")}
+    assert anchors <= set(page.ids)
+
+
+@pytest.mark.parametrize("kind", sorted(OUTCOMES))
+def test_ids_are_unique_so_that_plots_do_not_mix(kind: str) -> None:
+    study = make_study(kind)
+    ids = Page(render_report(study, make_result(study, [0.5, 1.0, None]))).ids
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("kind", sorted(OUTCOMES))
+def test_the_promise_and_every_group_are_printed(kind: str) -> None:
+    study = make_study(kind)
+    text = Page(render_report(study, make_result(study))).text
+    assert "ε = 1" in text
+    assert "δ = 0.00001" in text
+    assert "1 in 100,000" in text
+    assert "add or remove one patient" in text
+    assert "ε = 1 becomes 2.16" in text
+    for name in (*SITES, *groups_of(study)):
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "has", "has_not"),
+    [
+        ("continuous", ["Calibration", "Predicted against observed"], ["Survival by predicted"]),
+        ("binary", ["Calibration"], ["Predicted against observed", "Survival by predicted"]),
+        ("survival", ["Calibration", "Survival by predicted"], ["Predicted against observed"]),
+    ],
+)
+def test_plots_fit_the_outcome(kind: str, has: list[str], has_not: list[str]) -> None:
+    study = make_study(kind)
+    text = Page(render_report(study, make_result(study))).text
+    assert all(words in text for words in has)
+    assert not any(words in text for words in has_not)
+
+
+@pytest.mark.parametrize(("epsilons", "plotted"), [([0.5, 1.0], True), ([1.0, None], False)])
+def test_privacy_is_plotted_against_utility_when_several_epsilon_ran(
+    epsilons: list[float | None], plotted: bool
+) -> None:
+    study = make_study("survival")
+    text = Page(render_report(study, make_result(study, epsilons))).text
+    assert ("Privacy against accuracy" in text) is plotted
+
+
+def test_the_conclusion_says_the_numbers_of_the_table() -> None:
+    study = make_study("survival")
+    page = Page(render_report(study, make_result(study)))
+    conclusion = re.search(r"with ε = 1, the model ranks .*? C-index of (\S+ ± \S+)", page.text)
+    assert conclusion is not None
+    row = next(row for row in page.rows if row[:3] == ["Trained together", "local", "1"])
+    assert row[3] == conclusion.group(1)
+
+
+def test_hostile_names_stay_text() -> None:
+    attack = "<script>alert(1)</script>"
+    study = make_study("binary", title=attack, purpose=f"{attack} $x_1$")
+    result = make_result(study)
+    first = result.sites[0].model_copy(update={"name": f"{attack}$^", "outcome": attack})
+    page = Page(
+        render_report(study, result.model_copy(update={"sites": [first, *result.sites[1:]]}))
+    )
+    assert "script" not in page.tags
+    assert attack in page.text
+
+
+def test_undefined_metrics_are_dashes() -> None:
+    study = make_study("binary")
+    result = make_result(study, [1.0], seeds=2)
+    nothing: Metrics = dict.fromkeys(METRICS)
+    empty = Scores(
+        overall=nothing,
+        by_site=dict.fromkeys(SITES, nothing),
+        by_subgroup=dict.fromkeys(groups_of(study), nothing),
+    )
+    bare = Figures(curve_rounds=[1], curve_values=[None], calibration=[])
+    cells = [cell.model_copy(update={"test": empty, "figures": bare}) for cell in result.cells]
+    page = Page(render_report(study, result.model_copy(update={"cells": cells})))
+    row = next(row for row in page.rows if row[:3] == ["Trained together", "local", "1"])
+    assert row[3:] == ["–"] * 6
+    assert "None" not in page.text
+    assert "nan" not in page.text
+
+
+def test_one_run_has_no_error() -> None:
+    study = make_study("survival")
+    page = Page(render_report(study, make_result(study, seeds=1)))
+    assert "One run only" in page.text
+    assert not any("±" in cell for row in page.rows for cell in row if "runs" not in cell)
+
+
+@pytest.mark.parametrize("kind", sorted(OUTCOMES))
+def test_without_privacy_nothing_is_promised(kind: str) -> None:
+    study = make_study(kind)
+    text = Page(render_report(study, make_result(study, [None], seeds=2))).text
+    assert "there is no protection" in text
+    assert "no bound" in text
+    assert "add or remove one patient" not in text
+
+
+def test_nothing_finished_is_said() -> None:
+    study = make_study("binary", subgroups=[])
+    result = make_result(study, []).model_copy(update={"sites": []})
+    assert "No run has finished" in Page(render_report(study, result)).text
+
+
+def test_synthetic_patients_are_labelled() -> None:
+    real, synthetic = make_study("binary"), make_study("binary", synthetic=True)
+    assert "Synthetic patients" in Page(render_report(synthetic, make_result(synthetic))).text
+    assert "ynthetic" not in Page(render_report(real, make_result(real))).text
+
+
+def test_the_same_result_gives_the_same_page_quickly() -> None:
+    study = make_study("survival")
+    result = make_result(study, [0.5, 1.0, 2.0, 4.0, None])
+    first = render_report(study, result)
+    began = time.process_time()
+    assert render_report(study, result) == first
+    assert time.process_time() - began < 3.0
