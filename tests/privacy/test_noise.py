@@ -24,7 +24,7 @@ def test_noise_has_the_stated_deviation() -> None:
     n, deviation = 100_000, 3.7
     sample = SystemNoise().gaussian(n, deviation)
     statistic = float(np.square(sample / deviation).sum())
-    low, high = chi2.ppf([FALSE_ALARM / 2, 1 - FALSE_ALARM / 2], n)
+    low, high = (float(chi2.ppf(tail, n)) for tail in (FALSE_ALARM / 2, 1 - FALSE_ALARM / 2))
     assert low < statistic < high
     assert float(np.square(0.9 * sample / deviation).sum()) < low
 

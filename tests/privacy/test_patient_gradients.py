@@ -24,7 +24,7 @@ from polyclinic_client.gradients import (
 from polyclinic_client.site import GaussianSum
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.errors import PrivacyError
-from polyclinic_common.models.losses import LOSSES, logistic
+from polyclinic_common.models.losses import LOSSES, PatientLoss, logistic
 from polyclinic_common.models.network import ResponseNetwork, Vector, set_weights, weight_count
 from polyclinic_common.privacy.noise import SystemNoise
 
@@ -41,11 +41,15 @@ class NoNoise:
 
 
 def engine(
-    kind: str, hidden: tuple[int, ...] = (), outputs: int = 1, clip: float = CLIP
+    kind: str,
+    hidden: tuple[int, ...] = (),
+    outputs: int = 1,
+    loss: PatientLoss = logistic,
 ) -> GradientEngine:
     network = ResponseNetwork(WIDTH, hidden, outputs)
-    made = {"hooks": ClippedByHooks, "ghost": ClippedByGhostNorms}[kind]
-    return made(network, logistic, clip)
+    if kind == "ghost":
+        return ClippedByGhostNorms(network, loss, CLIP)
+    return ClippedByHooks(network, loss, CLIP)
 
 
 def cohort(size: int, outputs: int = 1, seed: int = 0, scale: float = 1.0) -> Cohort:
@@ -65,7 +69,7 @@ def one_by_one(hidden: tuple[int, ...], outputs: int, patients: Cohort, weights:
     total = np.zeros(weights.size)
     for row in range(len(patients)):
         gradient = plain.gradient_sum(weights, blocks(patients.take(np.array([row]))))
-        total += gradient * min(1.0, CLIP / np.linalg.norm(gradient))
+        total += gradient * min(1.0, CLIP / float(np.linalg.norm(gradient)))
     return total
 
 
@@ -122,8 +126,7 @@ def test_a_loss_of_another_shape_is_refused_instead_of_voiding_the_clip(kind: st
     def column_loss(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:
         return logistic(logits, target, mask)[:, None]
 
-    network = ResponseNetwork(WIDTH, (), 1)
-    made = {"hooks": ClippedByHooks, "ghost": ClippedByGhostNorms}[kind](network, column_loss, CLIP)
+    made = engine(kind, loss=column_loss)
     with pytest.raises(PrivacyError) as caught:
         made.gradient_sum(weights_for(()), blocks(cohort(5)))
     assert caught.value.code == "P003"

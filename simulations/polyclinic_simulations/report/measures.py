@@ -22,7 +22,7 @@ class Measure:
     key : str
         Name in ``result.json``.
     name : str
-        Name for the reader.
+        Name for the reader, as it stands within a sentence.
     says : str
         What it says of the model, with ``{}`` in the place of the value.
     meaning : str
@@ -45,15 +45,16 @@ class Measure:
 
     @property
     def heading(self) -> str:
-        """Name with unit."""
-        return f"{self.name} ({self.unit})" if self.unit else self.name
+        """Name with unit, as it stands at the beginning."""
+        name = self.name[0].upper() + self.name[1:]
+        return f"{name} ({self.unit})" if self.unit else name
 
     @property
     def axis(self) -> str:
         """Label of an axis."""
         better = "lower" if self.key in LOWER_IS_BETTER else "higher"
         unit = f"{self.unit}; " if self.unit else ""
-        return f"{self.name} ({unit}{better} is better)"
+        return f"{self.name[0].upper()}{self.name[1:]} ({unit}{better} is better)"
 
     def scaled(self, values: Sequence[float | None]) -> tuple[float | None, float | None]:
         """Return mean and standard error of stored values, in the printed unit."""
@@ -63,17 +64,22 @@ class Measure:
             None if error is None else error * self.factor,
         )
 
-    def text(self, values: Sequence[float | None], *, signed: bool = False) -> str:
+    def text(self, values: Sequence[float | None]) -> str:
         """Return ``mean ± standard error`` without unit; a dash where undefined."""
         mean, error = self.scaled(values)
         if mean is None:
             return UNKNOWN
-        shown = f"{mean:{'+' if signed else ''}.{self.decimals}f}".replace("-", "−")
+        shown = f"{mean:.{self.decimals}f}".replace("-", "−")
         return shown if error is None else f"{shown} ± {error:.{self.decimals}f}"
 
     def phrase(self, values: Sequence[float | None]) -> str:
         """Return ``mean ± standard error unit``."""
-        return f"{self.text(values)} {self.unit}".strip()
+        return f"{self.text(values)}\u00a0{self.unit}" if self.unit else self.text(values)
+
+    def apart(self, differences: Sequence[float | None]) -> str:
+        """Return the mean of `differences ± standard error unit`."""
+        unit = "percentage points" if self.unit == "%" else self.unit
+        return f"{self.text(differences)} {unit}".strip()
 
 
 _ALL = {
@@ -81,19 +87,19 @@ _ALL = {
     for measure in (
         Measure(
             "mae",
-            "Mean error",
+            "mean error",
             "is off by {} on average",
             "mean absolute error: how far the prediction lies from the truth, on average",
         ),
         Measure(
             "rmse",
-            "Root-mean-square error",
+            "RMSE",
             "has a root-mean-square error of {}",
-            "like the mean error, but large errors weigh more",
+            "root-mean-square error: like the mean error, but large errors weigh more",
         ),
         Measure(
             "within_20",
-            "Within 20 %",
+            "share within 20 %",
             "comes within 20 % of the truth for {} of the patients",
             "share of patients whose prediction lies within 20 % of the truth",
             unit="%",
@@ -102,7 +108,7 @@ _ALL = {
         ),
         Measure(
             "accuracy",
-            "Accuracy",
+            "accuracy",
             "is right for {} of the patients",
             "share of patients for whom the likelier answer is the true one",
             unit="%",

@@ -19,6 +19,7 @@ from polyclinic_simulations.results import PrivacySpent, Result
 
 LIBRARIES = ("torch", "opacus", "flwr", "numpy", "scipy", "pandas", "lifelines")
 Facts = list[tuple[str, str]]
+Tile = tuple[str, str, str]
 
 BASELINES = {
     "Own hospital only": "every test patient is judged by a model trained at the patient's own "
@@ -50,7 +51,8 @@ class Findings:
 
     conclusion: str
     verdicts: list[str]
-    tiles: Facts
+    measure: str
+    tiles: list[Tile]
     spread: str
     modes: list[str]
     epsilon: str
@@ -124,6 +126,7 @@ def _findings(
     return Findings(
         conclusion=words.conclusion(comparison, main, len(result.sites)),
         verdicts=words.verdicts(comparison, main),
+        measure=main.axis,
         tiles=_tiles(comparison, main),
         spread=words.spread_words(study, len(head.scores)),
         modes=[words.MODES[mode] for mode in _modes(comparison) if mode in words.MODES],
@@ -155,7 +158,7 @@ def _trade_off(comparison: Comparison, main: Measure) -> Plot | None:
     return score_plots.privacy_utility_plot(comparison, main) if len(epsilons) > 1 else None
 
 
-def _tiles(comparison: Comparison, main: Measure) -> Facts:
+def _tiles(comparison: Comparison, main: Measure) -> list[Tile]:
     """Return the few figures that stand on top of the page."""
     head = comparison.headline
     lines = [
@@ -164,7 +167,7 @@ def _tiles(comparison: Comparison, main: Measure) -> Facts:
         comparison.baseline("local_only_private", head),
         comparison.baseline("local_only_non_private"),
     ]
-    return [(line.label, main.phrase(line.overall(main.key))) for line in lines if line]
+    return [(line.label, main.text(line.overall(main.key)), main.unit) for line in lines if line]
 
 
 def _beside(comparison: Comparison) -> list[Line]:

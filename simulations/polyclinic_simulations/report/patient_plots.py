@@ -28,6 +28,7 @@ from polyclinic_simulations.report.drawing import (
 )
 from polyclinic_simulations.results import CalibrationBin, Cell, SiteSummary
 
+COUNT_MARKS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 RISK_COLOURS = (GREEN, ORANGE, VERMILION, BLUE, INK)
 
 
@@ -135,15 +136,19 @@ def joint_plot(study: Study, line: Line) -> Plot | None:
     low, high = grids[0].joint_range
     counts: NDArray[np.float64] = np.sum([np.asarray(g.joint, float) for g in grids], axis=0)
     figure, axes = blank(3.9)
+    most = int(counts.max())
     image = axes.imshow(
-        np.sqrt(np.where(counts > 0, counts, np.nan)), cmap="cividis_r", origin="lower",
-        extent=(low, high, low, high), interpolation="none",
+        np.sqrt(np.where(counts > 0, counts, np.nan)), cmap="Blues", origin="lower",
+        extent=(low, high, low, high), interpolation="none", vmin=-0.2 * np.sqrt(most),
     )  # fmt: skip
     axes.plot([low, high], [low, high], color=INK, linewidth=0.9, linestyle=":")
-    scale = figure.colorbar(image, ax=axes, label="patients, all runs together")
-    most = int(counts.max())
-    marks = [m for m in (1, 3, 10, 30, 100, 300, 1000, 3000, 10000) if m <= most]
-    scale.set_ticks([float(np.sqrt(m)) for m in marks], labels=[str(m) for m in marks])
+    filled = np.flatnonzero(counts.any(axis=0) | counts.any(axis=1))
+    end = low + (high - low) * (int(filled.max(initial=0)) + 1) / len(counts)
+    axes.set(xlim=(low, end), ylim=(low, end), anchor="W")
+    axes.grid(visible=False)
+    scale = figure.colorbar(image, ax=axes, label="patients, all runs together", pad=0.04)
+    marks = [mark for mark in COUNT_MARKS if mark <= most]
+    scale.set_ticks([float(np.sqrt(mark)) for mark in marks], labels=list(map(str, marks)))
     axes.set_xlabel(f"predicted {outcome.column} ({outcome.unit})")
     axes.set_ylabel(f"observed {outcome.column} ({outcome.unit})")
     return finish(
@@ -175,7 +180,9 @@ def survival_plot(study: Study, line: Line) -> Plot | None:
     axes.set_ylabel(f"patients without {outcome.event} (%)")
     legend_above(axes)
     last = next(iter(curves.values()))[0][-1]
-    ends = "; ".join(f"{name} {100 * survival[-1]:.0f} %" for name, (_, survival) in curves.items())
+    ends = "; ".join(
+        f"{name} {100 * survival[-1]:.0f}\u00a0%" for name, (_, survival) in curves.items()
+    )
     runs = "one run" if len(line.cells) == 1 else f"averaged over {len(line.cells)} runs"
     return finish(
         figure,

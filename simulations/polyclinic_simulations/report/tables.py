@@ -193,7 +193,8 @@ def timing_table(comparison: Comparison) -> Table:
         total, _ = mean_and_error([cell.timing.total_s for cell in cells])
         rows.append(Row((line.label, engines, seeds, rounds, f"{train:.2f}", f"{total:.2f}")))
     return Table(
-        "Runs and mean time of one run; the whole run includes evaluation and baselines.",
+        "Runs and mean time of one run. The whole run includes evaluation and, with privacy, the "
+        "hospitals on their own.",
         (
             *_words("Setting", "Engine", "Seeds"),
             *_numbers("Rounds", "Training (s)", "Whole run (s)"),

@@ -73,7 +73,7 @@ def _verdict(head: Line, other: Line, measure: Measure, what: str) -> str:
         return ""
     sign = -1.0 if measure.key in LOWER_IS_BETTER else 1.0
     word = "better" if mean * sign > 0 else "worse"
-    by = measure.phrase(differences if mean > 0 else [-value for value in differences])
+    by = measure.apart(differences if mean > 0 else [-value for value in differences])
     if error is None:
         return f"Against {what}: {word} by {by}, in this one run."
     if abs(mean) > CLEAR * error:
@@ -176,7 +176,7 @@ def two_hospitals(spent: PrivacySpent) -> str:
     if spent.epsilon is None or spent.delta is None or spent.accountant != gdp.ACCOUNTANT:
         return ""
     doubled = gdp.epsilon_of(2 * gdp.mu_of(spent.epsilon, spent.delta), spent.delta)
-    return f"{math.ceil(100 * doubled) / 100:g}"
+    return f"{math.ceil(100 * doubled) / 100:.2f}"
 
 
 def gap_words(study: Study, comparison: Comparison, measure: Measure) -> str:
@@ -212,7 +212,7 @@ def _gap(line: Line, low: str, high: str, measure: Measure) -> str:
     pairs = zip(
         line.in_subgroup(low, measure.key), line.in_subgroup(high, measure.key), strict=True
     )
-    return measure.phrase([b - a for a, b in pairs if a is not None and b is not None])
+    return measure.apart([b - a for a, b in pairs if a is not None and b is not None])
 
 
 def _by_column(study: Study, names: list[str]) -> list[list[str]]:

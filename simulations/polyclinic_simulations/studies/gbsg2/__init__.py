@@ -1,0 +1,1 @@
+"""German Breast Cancer Study Group 2 over twelve made-up hospitals."""

@@ -1,0 +1,1 @@
+"""UCI heart disease at four hospitals."""
