@@ -146,7 +146,7 @@ def _refuse_expired(study: Study) -> None:
 
 def _settings(study: Study, modes: Sequence[str], epsilons: Sequence[float]) -> list[Setting]:
     """Return the settings to run, each once, in the order asked for."""
-    budgets = list(epsilons) or [study.privacy.epsilon]
+    budgets = [float(epsilon) for epsilon in epsilons] or [study.privacy.epsilon]
     found: list[Setting] = []
     for mode in modes or [study.privacy.mode]:
         if mode not in {"local", "none"}:

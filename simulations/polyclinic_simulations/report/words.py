@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy.special import stdtrit
 
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study import Study
@@ -14,7 +15,7 @@ from polyclinic_simulations.report.comparison import Comparison, Line, differenc
 from polyclinic_simulations.report.measures import Measure
 from polyclinic_simulations.results import LOWER_IS_BETTER, PrivacySpent, mean_and_error
 
-CLEAR = 2.0
+CLEAR = 0.975
 
 MODES = {
     "local": "Mode local: noise is added inside each hospital, before anything leaves it. What a "
@@ -66,7 +67,7 @@ def verdicts(comparison: Comparison, measure: Measure) -> list[str]:
 
 
 def _verdict(head: Line, other: Line, measure: Measure, what: str) -> str:
-    """Compare two lines; clear means a difference of more than two standard errors."""
+    """Compare two lines; clear means that the 95 % t-interval over the runs leaves out zero."""
     differences = difference(head, other, measure.key)
     mean, error = mean_and_error(differences)
     if mean is None:
@@ -76,7 +77,7 @@ def _verdict(head: Line, other: Line, measure: Measure, what: str) -> str:
     by = measure.apart(differences if mean > 0 else [-value for value in differences])
     if error is None:
         return f"Against {what}: {word} by {by}, in this one run."
-    if abs(mean) > CLEAR * error:
+    if abs(mean) > float(stdtrit(len(differences) - 1, CLEAR)) * error:
         return f"Against {what}: clearly {word}, by {by}."
     return f"Against {what}: no clear difference ({word} by {by})."
 
@@ -102,7 +103,8 @@ def spread_words(study: Study, seeds: int) -> str:
         varies = "start and noise; the test patients are the same in every run"
     return (
         f"± is one standard error over {seeds} runs, which differ in {varies}. "
-        "It does not include that another group of patients would give other figures."
+        "It does not include that another group of patients would give other figures. Differences "
+        "are taken run by run, and called clear where their 95 % interval leaves out zero."
     )
 
 
