@@ -71,16 +71,28 @@ def cox(federation: Federation) -> Scores | None:
     return federation.score({s.name: s.test.x[:, varying] @ risk for s in federation.sites})
 
 
+def published(federation: Federation) -> dict[str, Scores]:
+    """Score the published formulas that the table brings, by name; it may be none."""
+    names = federation.sites[0].published
+    return {
+        name: federation.score({site.name: site.published[name] for site in federation.sites})
+        for name in names
+    }
+
+
 def shared_baselines(federation: Federation) -> SharedBaselines:
     """Return the baselines that do not depend on epsilon."""
     plain = Setting("none", None)
     declared = sum(federation.declared.values())
     pooled = train_alone(federation, federation.pooled, declared, plain)
     converged = train_converged(federation, federation.pooled)
+    formulas = published(federation)
     return SharedBaselines(
         trivial=trivial(federation),
         local_only_non_private=local_only(federation, plain),
         pooled_same_trainer=scores_of(federation, pooled),
         pooled_converged=scores_of(federation, converged),
         cox=cox(federation),
+        published=next(iter(formulas.values()), None),
+        published_formulas=formulas,
     )

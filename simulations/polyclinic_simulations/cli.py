@@ -91,13 +91,15 @@ def simulate(
     """
     from polyclinic_simulations.console import RichWatcher, print_result
     from polyclinic_simulations.simulate import simulate as run
+    from polyclinic_simulations.studies import resolve
 
     folder = out or Path("polyclinic-out", Path(study).stem)
     try:
         with RichWatcher(quiet=as_json) as watcher:
+            manifest, frame = resolve(study, data)
             result = run(
-                study,
-                data,
+                manifest,
+                frame,
                 modes=mode or (),
                 epsilons=epsilon or (),
                 seeds=seeds,
@@ -113,4 +115,4 @@ def simulate(
     if as_json:
         sys.stdout.write((folder / "result.json").read_text() + "\n")
     else:
-        print_result(result, folder)
+        print_result(manifest, result, folder)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.check import check_table
 from polyclinic_common.data.encoding import Cohort, Encoding
-from polyclinic_common.data.table import as_text, column_or_missing
+from polyclinic_common.data.table import as_number, as_text, column_or_missing
 from polyclinic_common.errors import Code, DataError, Problem, SimulationError
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Fraction, SplitColumn
@@ -20,12 +20,17 @@ from polyclinic_simulations.results import Metrics, Scores
 
 Floats = NDArray[np.float64]
 
+# A table may bring a published formula's prediction for every patient, in the outcome's unit, in
+# a column named "published NAME". It is outside the contract and only compared with.
+PUBLISHED = "published "
+
 
 @dataclass(frozen=True)
 class SiteData:
     """One site: its encoded cohorts, observed outcomes, and rows of every audited subgroup.
 
-    `subgroups` and `observed` are those of the test patients.
+    `observed`, `subgroups` and `published` (predictions of published formulas, by name) are those
+    of the test patients.
     """
 
     name: str
@@ -34,6 +39,7 @@ class SiteData:
     test: Cohort
     observed: Observed
     subgroups: dict[str, Rows]
+    published: dict[str, Floats]
 
     @property
     def declared(self) -> int:
@@ -167,6 +173,11 @@ def _site(encoding: Encoding, name: str, train: pd.DataFrame, test: pd.DataFrame
         test=encoding.encode(test, name),
         observed=observe(encoding.study, test),
         subgroups=subgroup_rows(encoding.study, test),
+        published={
+            str(column).removeprefix(PUBLISHED): as_number(test[column])
+            for column in test.columns
+            if str(column).startswith(PUBLISHED)
+        },
     )
 
 

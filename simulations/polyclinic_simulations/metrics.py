@@ -64,7 +64,7 @@ def observe(study: Study, frame: pd.DataFrame) -> Observed:
 
 def score(study: Study, observed: Observed, predicted: Floats) -> Metrics:
     """Return every metric; null where undefined or not asked for by the study."""
-    known = ~np.isnan(observed.value)
+    known = ~np.isnan(observed.value) & ~np.isnan(predicted)
     value, event, predicted = observed.value[known], observed.event[known], predicted[known]
     scores: Metrics = dict.fromkeys(METRICS)
     if value.size == 0:

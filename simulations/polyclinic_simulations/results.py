@@ -48,6 +48,8 @@ class SharedBaselines(Record):
 
     `trivial` predicts the same for everybody. `local_only_*` is the hospital that stays out: every
     test patient is judged by the own hospital's model. `pooled_*` needs the data in one place.
+    `published_formulas` are all formulas that the table brings predictions of, by name; the first
+    of them is `published`.
     """
 
     trivial: Scores
@@ -56,6 +58,7 @@ class SharedBaselines(Record):
     pooled_converged: Scores
     cox: Scores | None = None
     published: Scores | None = None
+    published_formulas: dict[str, Scores] = {}
 
 
 class Baselines(SharedBaselines):

@@ -246,8 +246,6 @@ def _notes(
         if check.role in {"feature", "treatment"} and check.columns_absent:
             number = f" ({check.columns_absent} columns)" if check.columns_absent > 1 else ""
             yield f"{check.column} is absent{number}: it counts as missing for every patient."
-        if check.role == "split" and not check.present:
-            yield f"{check.column} is absent: without it no patient is held out."
     for declared in declared_columns(study):
         if declared.role == "outcome" and known.any():
             values = as_text(frame.loc[known, declared.name])

@@ -229,6 +229,4 @@ def start_logits(outcome: Outcome) -> Matrix:
         return np.full(len(outcome.grid), np.log((1.0 - survive) / survive))
     if isinstance(outcome, Binary):
         return np.array([np.log(outcome.base_rate / (1.0 - outcome.base_rate))])
-    if outcome.typical is None:
-        return np.zeros(1)
-    return to_unit(transform(outcome, np.array([outcome.typical])), _bounds(outcome))
+    return to_unit(transform(outcome, np.array([outcome.start])), _bounds(outcome))

@@ -9,6 +9,7 @@ from typing import Any
 from polyclinic_common.errors import Code, DataError, Problem
 
 BAD_SHARE = 0.5
+BAD_AT_LEAST = 10
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,12 @@ class ColumnCheck:
     @property
     def bad_share(self) -> float:
         """Share of the present values that cannot be used as they stand."""
-        return (self.out_of_range + self.unreadable + self.unknown) / max(self.values, 1)
+        return self.bad / max(self.values, 1)
+
+    @property
+    def bad(self) -> int:
+        """Present values that cannot be used as they stand."""
+        return self.out_of_range + self.unreadable + self.unknown
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class CheckReport:
 def column_problems(check: ColumnCheck) -> Iterator[Problem]:
     """Return the reasons why this column makes the table unusable: at most one."""
     if not check.present:
-        if check.role in {"patient id", "outcome"}:
+        if check.role in {"patient id", "outcome", "split"}:
             yield Problem(
                 check.column,
                 f"The {check.role} column is absent.",
@@ -128,7 +134,7 @@ def column_problems(check: ColumnCheck) -> Iterator[Problem]:
             f"range, {error.out_after:.0%} after {error.conversion}.",
             f"If so, write `factor = {error.factor:.9g}`{offset} for it in the mapping.",
         )
-    elif check.bad_share > BAD_SHARE:
+    elif check.bad_share > BAD_SHARE and check.bad >= BAD_AT_LEAST:
         yield Problem(
             check.column,
             f"Of {check.values} values {' and '.join(_bad_values(check))}.",

@@ -12,7 +12,14 @@ from pydantic_core import PydanticCustomError
 from polyclinic_common.canonical import canonical_hash
 from polyclinic_common.study.base import Name, Part
 from polyclinic_common.study.features import Categorical, Feature, Ordinal, columns_of
-from polyclinic_common.study.outcomes import Arms, Outcome, Survival, Treatment, outcome_columns
+from polyclinic_common.study.outcomes import (
+    Arms,
+    Continuous,
+    Outcome,
+    Survival,
+    Treatment,
+    outcome_columns,
+)
 from polyclinic_common.study.sections import (
     METRICS_OF,
     Evaluation,
@@ -110,6 +117,8 @@ class Study(Part):
     def canonical(self) -> dict[str, Any]:
         """Return the canonical form: plain data, every default filled in."""
         data = self.model_dump(mode="json")
+        if isinstance(self.outcome, Continuous):
+            data["outcome"]["typical"] = self.outcome.start
         data["model"]["loss"] = self.loss
         data["privacy"] |= {"clip": self.clip, "m": self.m, "c": self.c}
         data["training"]["learning_rate"] = self.learning_rate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -53,6 +54,16 @@ class Continuous(Part):
     source: Source
     transform: Literal["none", "sqrt", "log"] = "none"
     typical: float | None = None
+
+    @property
+    def start(self) -> float:
+        """Value that training starts from: `typical`, or the middle of the transformed range."""
+        low, high = self.range
+        if self.typical is not None:
+            return self.typical
+        if self.transform == "sqrt":
+            return ((math.sqrt(low) + math.sqrt(high)) / 2.0) ** 2
+        return math.sqrt(low * high) if self.transform == "log" else (low + high) / 2.0
 
     @model_validator(mode="after")
     def _transform_fits_range(self) -> Continuous:

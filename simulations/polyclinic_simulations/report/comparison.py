@@ -17,7 +17,6 @@ NAMES = {
     "pooled_same_trainer": "Pooled data, same training",
     "pooled_converged": "Pooled data, fully fitted",
     "cox": "Cox model, pooled data",
-    "published": "Published formula",
     "trivial": "Same prediction for everybody",
 }
 
@@ -38,8 +37,8 @@ class Line:
 
     @property
     def name(self) -> str:
-        """Name without the setting."""
-        return NAMES[self.key]
+        """Name without the setting; a published formula is its own key."""
+        return NAMES.get(self.key, f"Published: {self.key}")
 
     @property
     def setting(self) -> str:
@@ -145,10 +144,14 @@ def _baselines(result: Result, settings: list[Line]) -> list[Line]:
         Line("pooled_same_trainer", _pick(cells, lambda b: b.pooled_same_trainer)),
         Line("pooled_converged", _pick(cells, lambda b: b.pooled_converged)),
         Line("cox", _pick(cells, lambda b: b.cox)),
-        Line("published", _pick(cells, lambda b: b.published)),
+        *(_formula(cells, name) for name in cells[0].baselines.published_formulas),
         Line("trivial", _pick(cells, lambda b: b.trivial)),
     ]
     return [line for line in lines if line.scores]
+
+
+def _formula(cells: Iterable[Cell], name: str) -> Line:
+    return Line(name, _pick(cells, lambda beside: beside.published_formulas.get(name)))
 
 
 def _pick(cells: Iterable[Cell], read: Callable[[Baselines], Scores | None]) -> dict[int, Scores]:
