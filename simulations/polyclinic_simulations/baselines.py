@@ -15,7 +15,8 @@ from polyclinic_common.models.predict import predict
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.metrics import is_survival
 from polyclinic_simulations.results import Scores, SharedBaselines
-from polyclinic_simulations.training import Setting, train_alone, train_converged
+from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.training import train_alone, train_converged
 
 Floats = NDArray[np.float64]
 COX_RIDGE = 1e-3

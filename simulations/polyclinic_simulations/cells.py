@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-
-import pandas as pd
 
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study.manifest import Study
@@ -16,33 +13,12 @@ from polyclinic_simulations.baselines import local_only, scores_of, shared_basel
 from polyclinic_simulations.federation import Federation, build_federation
 from polyclinic_simulations.figures import make_figures
 from polyclinic_simulations.results import PrivacySpent, Run, Timing
-from polyclinic_simulations.store import ENGINE, Store
-from polyclinic_simulations.training import Setting, start_weights, train_federated
+from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.store import ENGINE, Job, Piece, Store
+from polyclinic_simulations.training import start_weights, train_federated
 
 CURVE_POINTS = 12
 Advance = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What all pieces of one simulation share."""
-
-    study: Study
-    frame: pd.DataFrame
-    store: Store
-
-
-@dataclass(frozen=True)
-class Piece:
-    """One piece: a seed's baselines (no setting), or a run."""
-
-    seed: int
-    setting: Setting | None
-
-    def units(self, study: Study) -> float:
-        """Return the work in it, in rounds of a federation."""
-        private = self.setting is not None and self.setting.epsilon is not None
-        return study.training.rounds * (2.0 if private else 1.0)
 
 
 def run_piece(job: Job, piece: Piece, advance: Advance) -> None:

@@ -90,13 +90,14 @@ def simulate(
     Writes result.json and report.html. Ctrl-C keeps what is finished; the same command goes on.
     """
     from polyclinic_simulations.console import RichWatcher, print_result
-    from polyclinic_simulations.simulate import simulate as run
     from polyclinic_simulations.studies import resolve
 
     folder = out or Path("polyclinic-out", Path(study).stem)
+    manifest, frame = resolve(study, data)
     try:
         with RichWatcher(quiet=as_json) as watcher:
-            manifest, frame = resolve(study, data)
+            from polyclinic_simulations.simulate import simulate as run
+
             result = run(
                 manifest,
                 frame,

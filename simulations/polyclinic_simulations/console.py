@@ -11,8 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from polyclinic_common.study.manifest import Study
-from polyclinic_simulations.report.comparison import Line, compare
-from polyclinic_simulations.report.measures import measure_of
+from polyclinic_simulations.comparison import Line, compare
+from polyclinic_simulations.measures import measure_of
 from polyclinic_simulations.results import METRICS, Result
 
 PIPED_WIDTH = 140
@@ -32,7 +32,7 @@ class RichWatcher:
             console=Console(stderr=True),
             disable=quiet,
         )
-        self._task = self._progress.add_task("reading data", total=None)
+        self._task = self._progress.add_task("starting", total=None)
 
     def __enter__(self) -> Self:
         self._progress.start()

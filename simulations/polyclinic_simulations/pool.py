@@ -11,7 +11,8 @@ from typing import ClassVar
 
 import torch
 
-from polyclinic_simulations.cells import Job, Piece, run_piece
+from polyclinic_simulations.cells import run_piece
+from polyclinic_simulations.store import Job, Piece
 from polyclinic_simulations.watcher import Watcher
 
 POLL_S = 0.2

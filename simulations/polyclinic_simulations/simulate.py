@@ -15,15 +15,12 @@ from polyclinic_common.canonical import canonical_hash, write_atomically
 from polyclinic_common.errors import Code, SimulationError, StudyError
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study.manifest import Study
-from polyclinic_simulations.cells import Job, Piece
 from polyclinic_simulations.federation import refuse_unusable
-from polyclinic_simulations.pool import run_pieces
-from polyclinic_simulations.report import write_report
 from polyclinic_simulations.results import Cell, Result
-from polyclinic_simulations.store import Store
+from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.store import Job, Piece, Store
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.summaries import summarise_sites
-from polyclinic_simulations.training import Setting
 from polyclinic_simulations.watcher import Silent, Watcher
 
 
@@ -107,7 +104,10 @@ def _run_missing(
     runs = [(seed, setting) for seed in range(seeds) for setting in settings]
     pieces = [Piece(seed, None) for seed in range(seeds) if job.store.read_baselines(seed) is None]
     pieces += [Piece(seed, s) for seed, s in runs if job.store.read_run(s, seed) is None]
-    run_pieces(job, pieces, workers, watcher)
+    if pieces:
+        from polyclinic_simulations.pool import run_pieces  # noqa: PLC0415  (torch: seconds)
+
+        run_pieces(job, pieces, workers, watcher)
 
 
 def _gather(store: Store, setting: Setting, seed: int) -> Cell:
@@ -167,6 +167,8 @@ def _digest(frame: pd.DataFrame) -> str:
 
 
 def _write(study: Study, result: Result, out: Path) -> None:
+    from polyclinic_simulations.report import write_report  # noqa: PLC0415  (matplotlib)
+
     plain = result.model_dump_json(exclude={"cells": {"__all__": {"figures"}}}, indent=1)
     write_atomically(out / "result.json", plain.encode())
     write_report(study, result, out / "report.html")

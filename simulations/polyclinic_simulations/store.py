@@ -1,4 +1,4 @@
-"""Finished work on disk, so that an interrupted simulation goes on where it stopped."""
+"""Pieces of work, and finished ones on disk: an interrupted simulation goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import pandas as pd
 from pydantic import ValidationError
 
 from polyclinic_common.canonical import canonical_hash, write_atomically
+from polyclinic_common.study.manifest import Study
 from polyclinic_server.observers import Checkpoint
 from polyclinic_simulations.results import Record, Run, SharedBaselines
-from polyclinic_simulations.training import Setting
+from polyclinic_simulations.setting import Setting
 
 ENGINE = "inline"
 Kept = TypeVar("Kept", bound=Record)
@@ -76,3 +78,25 @@ class Store:
     def _write(self, record: Record, name: str) -> None:
         path = self.folder / "cells" / f"{name}.json"
         write_atomically(path, record.model_dump_json().encode())
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all pieces of one simulation share."""
+
+    study: Study
+    frame: pd.DataFrame
+    store: Store
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One piece: a seed's baselines (no setting), or a run."""
+
+    seed: int
+    setting: Setting | None
+
+    def units(self, study: Study) -> float:
+        """Return the work in it, in rounds of a federation."""
+        private = self.setting is not None and self.setting.epsilon is not None
+        return study.training.rounds * (2.0 if private else 1.0)

@@ -16,7 +16,6 @@ from polyclinic_client.site import Mechanism, Site, local_mechanism, plain_mecha
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.losses import LOSSES
 from polyclinic_common.models.network import Vector, build_network, initial_weights
-from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.noise import NoiseSource, SystemNoise
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.coordinator import RunPlan, make_server_app
@@ -24,30 +23,19 @@ from polyclinic_server.observers import Observer
 from polyclinic_server.optimizer import State, make_optimizer, noise_ridge
 from polyclinic_simulations.engines.inline import FIRST_SITE_NODE, run_inline
 from polyclinic_simulations.federation import Federation
+from polyclinic_simulations.setting import Setting
 
 NoiseFactory = Callable[[], NoiseSource]
 CONVERGED_RIDGE = 1e-4
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Mode and, in private modes, epsilon."""
-
-    mode: str
-    epsilon: float | None
-
-    def deviation(self, study: Study) -> float:
-        """Standard deviation of one site's noise on one coordinate."""
-        if self.epsilon is None:
-            return 0.0
-        rounds, delta = study.training.rounds, study.privacy.delta
-        return gdp.noise_multiplier(self.epsilon, delta, rounds) * study.clip
-
-    def mechanism(self, study: Study, encoding: Encoding, noise: NoiseFactory) -> Mechanism:
-        """Return what a site releases a round."""
-        if self.epsilon is None:
-            return plain_mechanism(study, encoding)
-        return local_mechanism(study, encoding, self.epsilon, noise())
+def mechanism_of(
+    study: Study, encoding: Encoding, setting: Setting, noise: NoiseFactory
+) -> Mechanism:
+    """Return what a site releases a round."""
+    if setting.epsilon is None:
+        return plain_mechanism(study, encoding)
+    return local_mechanism(study, encoding, setting.epsilon, noise())
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ def train_federated(
             study,
             federation.encoding,
             site.train,
-            setting.mechanism(study, federation.encoding, noise),
+            mechanism_of(study, federation.encoding, setting, noise),
             run_id=run_id,
             rounds_done=start.round_number,
         )
@@ -123,7 +111,7 @@ def train_alone(
 ) -> Vector:
     """Train on one cohort with the same schedule, as a hospital that stays out would."""
     study, start = federation.study, start_weights(federation)
-    mechanism = setting.mechanism(study, federation.encoding, noise)
+    mechanism = mechanism_of(study, federation.encoding, setting, noise)
     optimizer = make_optimizer(study, start, noise_ridge(setting.deviation(study), 1, declared))
     state, patients = State.start(start), blocks(cohort)
     while state.round_number < optimizer.rounds:

@@ -47,7 +47,7 @@ def test_a_table_becomes_a_report(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert "federated, local ε=0.5" in done.stdout
+    assert "Trained together, ε = 0.5" in done.stdout
     assert "add or remove one patient" in done.stdout
     result = json.loads((tmp_path / "polyclinic-out/small/result.json").read_text())
     settings = [(cell["mode"], cell["epsilon"], cell["seed"]) for cell in result["cells"]]

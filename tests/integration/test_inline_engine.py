@@ -26,8 +26,9 @@ from polyclinic_simulations.engines.inline import (
     run_inline,
 )
 from polyclinic_simulations.federation import Federation, build_federation
+from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.training import (
-    Setting,
+    mechanism_of,
     start_weights,
     train_alone,
     train_federated,
@@ -147,7 +148,7 @@ def test_a_foreign_or_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def make_site(made: Federation, run_id: str = "run") -> Site:
     site = made.sites[0]
-    mechanism = PLAIN.mechanism(made.study, made.encoding, NoNoise)
+    mechanism = mechanism_of(made.study, made.encoding, PLAIN, NoNoise)
     return Site(made.study, made.encoding, site.train, mechanism, run_id=run_id)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -385,10 +384,8 @@ def test_synthetic_patients_are_labelled() -> None:
     assert "ynthetic" not in Page(render_report(real, make_result(real))).text
 
 
-def test_the_same_result_gives_the_same_page_quickly() -> None:
+def test_the_same_result_gives_the_same_page() -> None:
     study = make_study("survival")
     result = make_result(study, [0.5, 1.0, 2.0, 4.0, None])
     first = render_report(study, result)
-    began = time.process_time()
     assert render_report(study, result) == first
-    assert time.process_time() - began < 3.0

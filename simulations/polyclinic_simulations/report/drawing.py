@@ -16,7 +16,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 
-from polyclinic_simulations.report.comparison import Comparison, Line
+from polyclinic_simulations.comparison import Comparison, Line
 
 WIDTH = 6.4
 LETTERS_ABREAST = 84

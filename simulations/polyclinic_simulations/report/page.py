@@ -10,10 +10,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from polyclinic_common.study import Study
+from polyclinic_simulations.comparison import Comparison, Line, compare
+from polyclinic_simulations.measures import Measure, measure_of
 from polyclinic_simulations.report import patient_plots, score_plots, tables, words
-from polyclinic_simulations.report.comparison import Comparison, Line, compare
 from polyclinic_simulations.report.drawing import Plot, style
-from polyclinic_simulations.report.measures import Measure, measure_of
 from polyclinic_simulations.report.tables import Table
 from polyclinic_simulations.results import PrivacySpent, Result
 

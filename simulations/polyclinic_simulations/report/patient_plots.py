@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Survival
-from polyclinic_simulations.report.comparison import Comparison, Line
+from polyclinic_simulations.comparison import Comparison, Line
 from polyclinic_simulations.report.drawing import (
     BLUE,
     GREEN,

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 
-from polyclinic_simulations.report.comparison import Comparison, Line
+from polyclinic_simulations.comparison import Comparison, Line
+from polyclinic_simulations.measures import Measure
 from polyclinic_simulations.report.drawing import (
     BLUE,
     INK,
@@ -23,7 +24,6 @@ from polyclinic_simulations.report.drawing import (
     legend_above,
     row_labels,
 )
-from polyclinic_simulations.report.measures import Measure
 from polyclinic_simulations.results import Cell, mean_and_error
 
 ROW_HEIGHT = 0.27

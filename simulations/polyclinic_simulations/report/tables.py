@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from polyclinic_common.study import Study
 from polyclinic_common.study.describe import Declared, declared_columns
-from polyclinic_simulations.report.comparison import Comparison, Line
-from polyclinic_simulations.report.measures import UNKNOWN, Measure
+from polyclinic_simulations.comparison import Comparison, Line
+from polyclinic_simulations.measures import UNKNOWN, Measure
 from polyclinic_simulations.report.words import decimal, suspicion, two_hospitals
 from polyclinic_simulations.results import SiteSummary, mean_and_error
 

@@ -11,8 +11,8 @@ from polyclinic_common.privacy import gdp
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Arms, Continuous, Survival
 from polyclinic_common.study.sections import Fraction, SplitColumn
-from polyclinic_simulations.report.comparison import Comparison, Line, difference
-from polyclinic_simulations.report.measures import Measure
+from polyclinic_simulations.comparison import Comparison, Line, difference
+from polyclinic_simulations.measures import Measure
 from polyclinic_simulations.results import LOWER_IS_BETTER, PrivacySpent, mean_and_error
 
 CLEAR = 0.975
