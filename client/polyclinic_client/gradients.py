@@ -37,7 +37,7 @@ warnings.filterwarnings("ignore", message="Full backward hook is firing")
 class GradientEngine(Protocol):
     """Computes the sum over patients of their gradients."""
 
-    def gradient_sum(self, weights: Vector, patients: Sequence[Block]) -> Vector:
+    def gradient_sum(self, weights: Vector, blocks: Sequence[Block]) -> Vector:
         """Return the sum of the patients' gradients at `weights`, shape (d,), float64."""
         ...
 
@@ -61,11 +61,11 @@ class ClippedByHooks:
         self._loss = loss
         self._clip = clip
 
-    def gradient_sum(self, weights: Vector, patients: Sequence[Block]) -> Vector:
+    def gradient_sum(self, weights: Vector, blocks: Sequence[Block]) -> Vector:
         """Return the sum of the clipped gradients, shape (d,): sensitivity C."""
         set_weights(self._module, weights)
         total = np.zeros(weights.size)
-        for x, y, mask in patients:
+        for x, y, mask in blocks:
             total += self._clipped_rows(x, y, mask).sum(axis=0)
         return total
 
@@ -102,11 +102,11 @@ class ClippedByGhostNorms:
         )
         self._loss = loss
 
-    def gradient_sum(self, weights: Vector, patients: Sequence[Block]) -> Vector:
+    def gradient_sum(self, weights: Vector, blocks: Sequence[Block]) -> Vector:
         """Return the sum of the clipped gradients, shape (d,)."""
         set_weights(self._module, weights)
         total = np.zeros(weights.size)
-        for x, y, mask in patients:
+        for x, y, mask in blocks:
             total += self._clipped_sum(x, y, mask)
         return total
 
@@ -130,16 +130,16 @@ class Unclipped:
         self._network = network
         self._loss = loss
 
-    def gradient_sum(self, weights: Vector, patients: Sequence[Block]) -> Vector:
+    def gradient_sum(self, weights: Vector, blocks: Sequence[Block]) -> Vector:
         """Return the sum of the gradients, shape (d,)."""
-        return self.loss_and_gradient(weights, patients)[1]
+        return self.loss_and_gradient(weights, blocks)[1]
 
-    def loss_and_gradient(self, weights: Vector, patients: Sequence[Block]) -> tuple[float, Vector]:
+    def loss_and_gradient(self, weights: Vector, blocks: Sequence[Block]) -> tuple[float, Vector]:
         """Return the summed loss and its gradient, shape (d,)."""
         set_weights(self._network, weights)
         self._network.zero_grad(set_to_none=True)
         total = 0.0
-        for x, y, mask in patients:
+        for x, y, mask in blocks:
             loss = patient_losses(self._loss, self._network(x), y, mask).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
@@ -171,19 +171,43 @@ def patient_losses(loss: PatientLoss, logits: Tensor, y: Tensor, mask: Tensor) -
     return losses
 
 
-def blocks(cohort: Cohort) -> list[Block]:
-    """Cut a cohort into zero-padded blocks of BLOCK patients; padding has mask 0.
+class Patients:
+    """The frozen snapshot of a cohort, ready to be cut into blocks.
 
-    A patient with a number that is not finite is replaced by zeros before the pass: 0 * NaN is
-    NaN, and one such row would spoil the sum of all.
+    A patient with a number that is not finite is replaced by zeros: 0 * NaN is NaN, and one such
+    row would spoil the sum of all.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The encoded patients.
+    block : int or None
+        Patients in a block, zero-padded with mask 0; None makes one block of exact size.
     """
-    finite = np.isfinite(np.column_stack([cohort.x, cohort.y, cohort.mask])).all(axis=1)
-    keep = finite.reshape(-1, 1)
-    parts = [np.where(keep, part, 0.0) for part in (cohort.x, cohort.y, cohort.mask)]
-    count = -(-len(cohort) // BLOCK)
-    padded = [np.pad(part, ((0, count * BLOCK - len(part)), (0, 0))) for part in parts]
-    cut = [torch.split(torch.from_numpy(part), BLOCK) for part in padded]
-    return list(zip(*cut, strict=True)) if count else []
+
+    def __init__(self, cohort: Cohort, block: int | None = BLOCK):
+        finite = np.isfinite(np.column_stack([cohort.x, cohort.y, cohort.mask])).all(axis=1)
+        keep = finite.reshape(-1, 1)
+        self._parts = [np.where(keep, part, 0.0) for part in (cohort.x, cohort.y, cohort.mask)]
+        self._block = block
+        self._whole = self._cut(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts[0])
+
+    def blocks(self, rows: NDArray[np.int64] | None = None) -> list[Block]:
+        """Return all patients, or those of `rows`, in blocks."""
+        return self._whole if rows is None else self._cut([part[rows] for part in self._parts])
+
+    def _cut(self, parts: list[NDArray[np.float64]]) -> list[Block]:
+        size = len(parts[0])
+        if size == 0:
+            return []
+        block = self._block or size
+        padding = -size % block
+        padded = [np.pad(part, ((0, padding), (0, 0))) if padding else part for part in parts]
+        cut = [torch.split(torch.from_numpy(part), block) for part in padded]
+        return list(zip(*cut, strict=True))
 
 
 def flat_gradient(network: nn.Module) -> Vector:

@@ -12,9 +12,10 @@ from flwr.serverapp import Grid, ServerApp
 from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.network import Vector
 from polyclinic_common.wire import PrivateUpdate, Refusal, TrainRequest
+from polyclinic_server.combiner import Combiner
 from polyclinic_server.flower import ask
 from polyclinic_server.observers import Observer, Round
-from polyclinic_server.optimizer import Optimizer, State
+from polyclinic_server.optimizer import State
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,10 @@ class RunPlan:
         What is trained, and the name of this run.
     node_of : mapping
         Flower node of every site that takes part.
-    declared : mapping
-        Declared, rounded number of patients of every site: the only size the server knows.
-    optimizer : Optimizer
-        Turns mean gradients into a model.
+    rounds : int
+        Rounds of the run.
+    combiner : Combiner
+        Turns what the sites released into a model.
     fewest : int
         m: a round with fewer answers ends the run.
     timeout_s : float
@@ -40,20 +41,20 @@ class RunPlan:
     study_hash: str
     run_id: str
     node_of: Mapping[str, int]
-    declared: Mapping[str, int]
-    optimizer: Optimizer
+    rounds: int
+    combiner: Combiner
     fewest: int
     timeout_s: float = 600.0
 
 
 def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Observer]) -> State:
     """Run the remaining rounds and return the final state."""
-    while state.round_number < plan.optimizer.rounds:
+    while state.round_number < plan.rounds:
         number = state.round_number + 1
         request = TrainRequest(plan.study_hash, plan.run_id, number, state.weights)
         replies = ask(grid, request, plan.node_of, plan.timeout_s)
         updates = accept(plan, request, replies)
-        state = plan.optimizer.step(state, mean_gradient(plan, updates))
+        state = plan.combiner.step(state, updates)
         if not np.isfinite(state.weights).all():
             raise RunError(
                 Code.RUN_DIVERGED,
@@ -61,7 +62,7 @@ def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Obse
                 "Lower training.learning_rate in the study.",
             )
         for observer in observers:
-            observer.after_round(Round(number, tuple(updates), state))
+            observer.after_round(Round(number, updates, state))
     return state
 
 
@@ -103,14 +104,8 @@ def _why(reply: PrivateUpdate | Refusal | None) -> str:
     return reply.reason.value if isinstance(reply, Refusal) else "wrong answer"
 
 
-def mean_gradient(plan: RunPlan, updates: Mapping[str, Vector]) -> Vector:
-    """Return the summed vectors divided by the declared patients of the sites that answered."""
-    divisor = sum(plan.declared[site] for site in updates)
-    return np.asarray(np.sum(list(updates.values()), axis=0) / divisor, dtype=np.float64)
-
-
 def make_server_app(
-    plan_of: Callable[[Context], tuple[RunPlan, State]],
+    plan_of: Callable[[Grid], tuple[RunPlan, State]],
     observers: Sequence[Observer],
     done: Callable[[State], None],
 ) -> ServerApp:
@@ -118,8 +113,8 @@ def make_server_app(
     app = ServerApp()
 
     @app.main()
-    def main(grid: Grid, context: Context) -> None:
-        plan, state = plan_of(context)
+    def main(grid: Grid, _: Context) -> None:
+        plan, state = plan_of(grid)
         done(run_rounds(grid, plan, state, observers))
 
     return app

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,10 +17,10 @@ from polyclinic_server.optimizer import State
 
 @dataclass(frozen=True)
 class Round:
-    """A finished round: its number, the sites whose releases it used, the state after it."""
+    """A finished round: its number, every answering site's release, the state after it."""
 
     number: int
-    sites: tuple[str, ...]
+    updates: Mapping[str, Vector]
     state: State
 
 
@@ -56,6 +56,21 @@ class History:
         if finished.number % self.every == 0:
             self.rounds.append(finished.number)
             self.models.append(finished.state.average)
+
+
+@dataclass
+class SiteModels:
+    """Keeps every site's model of the last round it answered: personal models, where there are."""
+
+    models: dict[str, Vector] = field(default_factory=dict)
+    broadcast: Vector | None = None
+
+    def after_round(self, finished: Round) -> None:
+        """Keep the model that each site reached from the broadcast one."""
+        if self.broadcast is not None:
+            for site, change in finished.updates.items():
+                self.models[site] = self.broadcast + change
+        self.broadcast = finished.state.weights
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,19 @@ All of it is post-processing of what the sites released, and costs no privacy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from polyclinic_common.models.network import Vector
-from polyclinic_common.study.manifest import Study
 
 
 @dataclass(frozen=True)
 class State:
-    """Where a run stands after `round_number` rounds; all vectors have shape (d,)."""
+    """Where a run stands after `round_number` rounds.
+
+    `weights` and `average` have shape (d,); `velocity` is what the combiner remembers.
+    """
 
     round_number: int
     weights: Vector
@@ -27,6 +29,18 @@ class State:
         """Return the state before the first round."""
         return State(0, weights, np.zeros_like(weights), weights)
 
+    def advance(self, weights: Vector, rounds: int, average_from: float) -> State:
+        """Return the state one round later; `average` is the mean of the late iterates.
+
+        Polyak and Juditsky, Acceleration of stochastic approximation by averaging (1992).
+        """
+        number = self.round_number + 1
+        averaged = number - min(int(average_from * rounds), rounds - 1)
+        if averaged <= 1:
+            return State(number, weights, self.velocity, weights)
+        average = self.average + (weights - self.average) / averaged
+        return State(number, weights, self.velocity, average)
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -34,8 +48,7 @@ class Optimizer:
 
     One round: ``v <- beta v + (1 - beta) g``, ``w <- w - eta v`` with ``g`` the mean gradient plus
     the pull ``ridge (w - start)``. The model is the mean of the iterates after the share
-    `average_from` of the rounds (Polyak and Juditsky, Acceleration of stochastic approximation by
-    averaging, 1992).
+    `average_from` of the rounds.
     """
 
     learning_rate: float
@@ -47,27 +60,11 @@ class Optimizer:
 
     def step(self, state: State, mean_gradient: Vector) -> State:
         """Return the state after one more round."""
-        number = state.round_number + 1
         gradient = mean_gradient + self.ridge * (state.weights - self.start)
         velocity = self.momentum * state.velocity + (1.0 - self.momentum) * gradient
         weights = state.weights - self.learning_rate * velocity
-        averaged = number - min(int(self.average_from * self.rounds), self.rounds - 1)
-        if averaged <= 1:
-            return State(number, weights, velocity, weights)
-        average = state.average + (weights - state.average) / averaged
-        return State(number, weights, velocity, average)
-
-
-def make_optimizer(study: Study, start: Vector, ridge: float) -> Optimizer:
-    """Return the optimizer that `study` declares."""
-    return Optimizer(
-        learning_rate=study.learning_rate,
-        momentum=study.training.momentum,
-        ridge=ridge,
-        start=start,
-        rounds=study.training.rounds,
-        average_from=study.training.average_from,
-    )
+        following = state.advance(weights, self.rounds, self.average_from)
+        return replace(following, velocity=velocity)
 
 
 def noise_ridge(deviation: float, sites: int, divisor: float) -> float:

@@ -83,7 +83,7 @@ def published(federation: Federation) -> dict[str, Scores]:
 
 def shared_baselines(federation: Federation) -> SharedBaselines:
     """Return the baselines that do not depend on epsilon."""
-    plain = Setting("none", None)
+    plain = Setting("none", None, federation.study.strategy)
     declared = sum(federation.declared.values())
     pooled = train_alone(federation, federation.pooled, declared, plain)
     converged = train_converged(federation, federation.pooled)

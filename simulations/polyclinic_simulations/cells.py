@@ -6,16 +6,22 @@ import time
 from collections.abc import Callable
 
 from polyclinic_common.privacy import gdp
-from polyclinic_common.study.manifest import Study
-from polyclinic_server.observers import History, Progress
+from polyclinic_common.privacy.plan import noise_plan
+from polyclinic_common.privacy.prv import prv_epsilon
+from polyclinic_server.observers import History, Progress, SiteModels
 from polyclinic_server.optimizer import State
-from polyclinic_simulations.baselines import local_only, scores_of, shared_baselines
-from polyclinic_simulations.federation import Federation, build_federation
+from polyclinic_simulations.baselines import (
+    local_only,
+    scores_by_site,
+    scores_of,
+    shared_baselines,
+)
+from polyclinic_simulations.federation import Federation, build_federation, spread
 from polyclinic_simulations.figures import make_figures
 from polyclinic_simulations.results import PrivacySpent, Run, Timing
 from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.store import ENGINE, Job, Piece, Store
-from polyclinic_simulations.training import start_weights, train_federated
+from polyclinic_simulations.store import Job, Piece
+from polyclinic_simulations.training import Trainer, start_weights, train_federated
 
 CURVE_POINTS = 12
 Advance = Callable[[float], None]
@@ -23,59 +29,87 @@ Advance = Callable[[float], None]
 
 def run_piece(job: Job, piece: Piece, advance: Advance) -> None:
     """Do one piece of work and keep what it found."""
-    federation = build_federation(job.study, job.frame, piece.seed)
     if piece.setting is None:
-        job.store.write_baselines(piece.seed, shared_baselines(federation))
+        plain = Setting("none", None, job.study.strategy, piece.sites)
+        baselines = shared_baselines(_federation(job, plain, piece.seed))
+        job.store.write_baselines(piece.sites, piece.seed, baselines)
         advance(piece.units(job.study))
     else:
-        job.store.write_run(run_cell(federation, piece.setting, job.store, advance))
+        federation = _federation(job, piece.setting, piece.seed)
+        job.store.write_run(piece.setting, run_cell(job, federation, piece.setting, advance))
 
 
-def run_cell(federation: Federation, setting: Setting, store: Store, advance: Advance) -> Run:
+def _federation(job: Job, setting: Setting, seed: int) -> Federation:
+    frame = job.frame if setting.sites is None else spread(job.study, job.frame, setting.sites)
+    return build_federation(setting.apply(job.study), frame, seed)
+
+
+def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advance) -> Run:
     """Train one federation, score it, and score hospitals on their own with the same privacy."""
     study, seed, began = federation.study, federation.seed, time.perf_counter()
     rounds = study.training.rounds
-    history = History(every=max(1, rounds // CURVE_POINTS))
-    checkpoint = store.checkpoint(setting, seed)
+    history, models = History(every=max(1, rounds // CURVE_POINTS)), SiteModels()
+    checkpoint = job.store.checkpoint(setting, seed)
     start = checkpoint.load() or State.start(start_weights(federation))
     advance(start.round_number)
     trained = train_federated(
         federation,
         setting,
-        run_id=store.run_id(setting, seed),
+        run_id=job.store.run_id(setting, seed),
         start=start,
-        observers=[Progress(lambda _: advance(1.0)), history, checkpoint],
+        observers=[Progress(lambda _: advance(1.0)), history, models, checkpoint],
+        trainer=Trainer(job.gradients),
+        engine=job.engine,
     )
     alone = None
     if setting.epsilon is not None:
         alone = local_only(federation, setting)
         advance(rounds)
-    total_s = time.perf_counter() - began
+    common = scores_of(federation, trained.weights)
+    own = None
+    if study.training.personalisation != "none":
+        names = [site.name for site in federation.sites]
+        kept = {name: models.models.get(name, trained.weights) for name in names}
+        own = scores_by_site(federation, kept)
     return Run(
         mode=setting.mode,
         epsilon=setting.epsilon,
+        strategy=setting.strategy,
+        sites=setting.sites,
+        drop=setting.drop,
         seed=seed,
-        engine=ENGINE,
-        privacy=spent(study, setting),
-        test=scores_of(federation, trained.weights),
+        engine=job.engine,
+        gradients=job.gradients,
+        privacy=spent(federation, setting),
+        test=own or common,
+        broadcast=common if own else None,
         local_only_private=alone,
         figures=make_figures(federation, trained.weights, history),
-        timing=Timing(total_s=total_s, train_s=trained.seconds, rounds=rounds),
+        timing=Timing(total_s=time.perf_counter() - began, train_s=trained.seconds, rounds=rounds),
     )
 
 
-def spent(study: Study, setting: Setting) -> PrivacySpent:
+def spent(federation: Federation, setting: Setting) -> PrivacySpent:
     """Return what the noise that was really added has cost, recomputed from its level."""
+    study, delta = federation.study, federation.study.privacy.delta
     if setting.epsilon is None:
         return PrivacySpent(
             epsilon=None, delta=None, unit=gdp.UNIT, adjacency=gdp.ADJACENCY, accountant="none"
         )
-    multiplier = setting.deviation(study) / study.clip
-    delta = study.privacy.delta
+    plans = [
+        noise_plan(study, declared, setting.epsilon)
+        for declared in sorted(set(federation.declared.values()))
+    ]
+    dearest = max(plans, key=lambda plan: plan.spent_epsilon(delta))
+    prv = None
+    if dearest.sampling_rate < 1.0:
+        steps = dearest.steps * dearest.rounds
+        prv = prv_epsilon(dearest.multiplier, dearest.sampling_rate, steps, delta)
     return PrivacySpent(
-        epsilon=gdp.spent_epsilon(multiplier, study.training.rounds, delta),
+        epsilon=dearest.spent_epsilon(delta),
+        epsilon_prv=prv,
         delta=delta,
         unit=gdp.UNIT,
         adjacency=gdp.ADJACENCY,
-        accountant=gdp.ACCOUNTANT,
+        accountant=dearest.accountant,
     )

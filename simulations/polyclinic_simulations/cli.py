@@ -74,6 +74,19 @@ def simulate(
     epsilon: Annotated[
         list[float] | None, typer.Option(help="One or several budgets (default: the study's).")
     ] = None,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(help="descent, fedavg, krum … (default: the study's)."),
+    ] = None,
+    sites: Annotated[
+        list[int] | None, typer.Option(help="Spread all patients over so many made-up hospitals.")
+    ] = None,
+    drop: Annotated[
+        list[float] | None, typer.Option(help="Probability of a hospital to miss a round.")
+    ] = None,
+    gradients: Annotated[
+        str, typer.Option(help="fast (closed form) or opacus, as a hospital's node; equal results.")
+    ] = "fast",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds; each is a split of its own.")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Where results go (default: polyclinic-out/STUDY).")
@@ -103,6 +116,10 @@ def simulate(
                 frame,
                 modes=mode or (),
                 epsilons=epsilon or (),
+                strategies=strategy or (),
+                sites=sites or (),
+                drops=drop or (),
+                gradients=gradients,
                 seeds=seeds,
                 out=folder,
                 workers=workers or len(os.sched_getaffinity(0)),

@@ -26,7 +26,7 @@ class Line:
     """One line of the comparison: a way to get a model, and its scores by seed.
 
     `epsilon` and `mode` are null where nothing was trained on patients of single hospitals.
-    `cells` are the runs of a setting, empty for a baseline.
+    `cells` are the runs of a setting, empty for a baseline; `variant` says what else was varied.
     """
 
     key: str
@@ -34,6 +34,7 @@ class Line:
     mode: str | None = None
     epsilon: float | None = None
     cells: tuple[Cell, ...] = ()
+    variant: str = ""
 
     @property
     def name(self) -> str:
@@ -46,9 +47,9 @@ class Line:
         if self.mode is None:
             return ""
         if self.epsilon is None:
-            return "no privacy"
+            return "no privacy" + self.variant
         mode = "" if self.mode == "local" else f", {self.mode}"
-        return f"ε = {self.epsilon:g}{mode}"
+        return f"ε = {self.epsilon:g}{mode}{self.variant}"
 
     @property
     def label(self) -> str:
@@ -96,7 +97,11 @@ class Comparison:
     def baseline(self, key: str, like: Line | None = None) -> Line | None:
         """Return a baseline; `like` picks the one with the same mode and epsilon."""
         for line in self.baselines:
-            same = like is None or (line.mode, line.epsilon) == (like.mode, like.epsilon)
+            same = like is None or (line.mode, line.epsilon, line.variant) == (
+                like.mode,
+                like.epsilon,
+                like.variant,
+            )
             if line.key == key and same:
                 return line
         return None
@@ -110,19 +115,34 @@ class Comparison:
 
 def compare(study: Study, result: Result) -> Comparison | None:
     """Sort the cells of `result` into settings and baselines; None without any cell."""
-    settings = [_setting(cells) for cells in result.settings().values()]
+    varied = _varied(result)
+    settings = [_setting(cells, varied) for cells in result.settings()]
     if not settings:
         return None
-    settings.sort(key=lambda line: (line.epsilon is None, line.mode, line.epsilon or 0.0))
+    settings.sort(
+        key=lambda line: (line.epsilon is None, line.variant, line.mode, line.epsilon or 0.0)
+    )
     wanted = (study.privacy.mode, study.privacy.epsilon)
     headline = next((s for s in settings if (s.mode, s.epsilon) == wanted), settings[0])
     return Comparison(tuple(settings), tuple(_baselines(result, settings)), headline)
 
 
-def _setting(cells: list[Cell]) -> Line:
+def _varied(result: Result) -> list[str]:
+    """Return which further fields of a setting differ between cells."""
+    fields = ("strategy", "sites", "drop")
+    return [name for name in fields if len({getattr(cell, name) for cell in result.cells}) > 1]
+
+
+def _setting(cells: list[Cell], varied: list[str]) -> Line:
     first = cells[0]
     scores = {cell.seed: cell.test for cell in cells}
-    return Line(TOGETHER, scores, first.mode, first.epsilon, tuple(cells))
+    words = {
+        "strategy": first.strategy,
+        "sites": f"{first.sites} hospitals" if first.sites else "all hospitals",
+        "drop": f"{first.drop:.0%} dropout",
+    }
+    variant = "".join(f", {words[name]}" for name in varied)
+    return Line(TOGETHER, scores, first.mode, first.epsilon, tuple(cells), variant)
 
 
 def _baselines(result: Result, settings: list[Line]) -> list[Line]:
@@ -132,6 +152,7 @@ def _baselines(result: Result, settings: list[Line]) -> list[Line]:
             _pick(setting.cells, lambda beside: beside.local_only_private),
             setting.mode,
             setting.epsilon,
+            variant=setting.variant,
         )
         for setting in settings
         if setting.epsilon is not None

@@ -86,6 +86,7 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
         spent = line.cells[0].privacy
         console.print(
             f"{line.label}: every patient is promised ε = {spent.epsilon:.3f}, "
-            f"δ = {spent.delta:g}; unit: {spent.unit}; adjacency: {spent.adjacency}."
+            f"δ = {spent.delta:g}; unit: {spent.unit}; adjacency: {spent.adjacency}.",
+            soft_wrap=True,
         )
     console.print(f"Report with plots: [bold]{folder / 'report.html'}[/]", soft_wrap=True)

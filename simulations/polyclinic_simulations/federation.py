@@ -17,6 +17,7 @@ from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Fraction, SplitColumn
 from polyclinic_simulations.metrics import Observed, Rows, observe, score, subgroup_rows
 from polyclinic_simulations.results import Metrics, Scores
+from polyclinic_simulations.setting import made_up_hospital
 
 Floats = NDArray[np.float64]
 
@@ -139,6 +140,20 @@ def refuse_unusable(study: Study, frame: pd.DataFrame) -> None:
         )
 
 
+def spread(study: Study, frame: pd.DataFrame, hospitals: int) -> pd.DataFrame:
+    """Spread all patients over made-up, unequal hospitals, whatever hospital they came from.
+
+    A patient goes to the hospital whose share of [0, 1) holds the hash of the patient's number;
+    hospital k has a share proportional to 1 / k^0.7.
+    """
+    shares = np.arange(1, hospitals + 1) ** -0.7
+    ends = np.cumsum(shares) / shares.sum()
+    places = [uniform(f"{number}|spread") for number in as_text(frame[study.cohort.patient_id])]
+    chosen = np.searchsorted(ends[:-1], places, side="right")
+    names = [made_up_hospital(int(index)) for index in chosen]
+    return frame.assign(**{study.cohort.site: names})
+
+
 def build_federation(study: Study, frame: pd.DataFrame, seed: int) -> Federation:
     """Split and encode a checked table.
 
@@ -186,12 +201,12 @@ def held_out(study: Study, frame: pd.DataFrame, seed: int) -> Rows:
     holdout = study.evaluation.holdout
     if isinstance(holdout, Fraction):
         numbers = as_text(frame[study.cohort.patient_id])
-        return np.array([_uniform(f"{n}|{seed}") < holdout.fraction for n in numbers], dtype=bool)
+        return np.array([uniform(f"{n}|{seed}") < holdout.fraction for n in numbers], dtype=bool)
     if isinstance(holdout, SplitColumn):
         return (as_text(column_or_missing(frame, holdout.column)) == holdout.test).to_numpy()
     return as_text(frame[study.cohort.site]).isin(holdout.sites).to_numpy()
 
 
-def _uniform(text: str) -> float:
+def uniform(text: str) -> float:
     """Return a number in [0, 1) that is a hash of `text`."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2.0**64

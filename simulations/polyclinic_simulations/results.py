@@ -34,9 +34,14 @@ class Scores(Record):
 
 
 class PrivacySpent(Record):
-    """What the run cost every patient; `epsilon` is null without privacy."""
+    """What the run cost every patient; `epsilon` is null without privacy.
+
+    `epsilon` is the largest over the hospitals. `epsilon_prv`, for information, is the tighter
+    figure of a numerical accountant where sampling was used and it gave one.
+    """
 
     epsilon: float | None
+    epsilon_prv: float | None = None
     delta: float | None
     unit: str
     adjacency: str
@@ -110,29 +115,40 @@ class Figures(Record):
     risk_groups: list[RiskGroup] = []
 
 
-class Run(Record):
-    """One federated run: one mode, one epsilon, one seed."""
+class SettingRecord(Record):
+    """What a run did: fields of `Setting`, the seed, and how it was computed."""
 
     mode: str
     epsilon: float | None
+    strategy: str
+    sites: int | None
+    drop: float
     seed: int
     engine: str
+    gradients: str
+
+
+class Run(SettingRecord):
+    """One federated run.
+
+    `broadcast` is set where the study personalises: the common model's scores, beside those of
+    every site's own model in `test`.
+    """
+
     privacy: PrivacySpent
     test: Scores
+    broadcast: Scores | None
     local_only_private: Scores | None
     timing: Timing
     figures: Figures
 
 
-class Cell(Record):
+class Cell(SettingRecord):
     """A run beside its baselines."""
 
-    mode: str
-    epsilon: float | None
-    seed: int
-    engine: str
     privacy: PrivacySpent
     test: Scores
+    broadcast: Scores | None = None
     baselines: Baselines
     timing: Timing
     figures: Figures
@@ -145,9 +161,9 @@ class Cell(Record):
         return Cell(**own, baselines=baselines)
 
     @property
-    def label(self) -> str:
-        """Short name of the setting, without the seed."""
-        return self.mode if self.epsilon is None else f"{self.mode} ε={self.epsilon:g}"
+    def setting(self) -> tuple[str, float | None, str, int | None, float]:
+        """What tells this cell from others, apart from the seed."""
+        return self.mode, self.epsilon, self.strategy, self.sites, self.drop
 
 
 class SiteSummary(Record):
@@ -170,18 +186,18 @@ class Result(Record):
     sites: list[SiteSummary]
     cells: list[Cell]
 
-    def settings(self) -> dict[str, list[Cell]]:
-        """Return the cells by setting, in order of first appearance."""
-        groups: dict[str, list[Cell]] = {}
+    def settings(self) -> list[list[Cell]]:
+        """Return the cells of each setting, in order of first appearance."""
+        groups: dict[object, list[Cell]] = {}
         for cell in self.cells:
-            groups.setdefault(cell.label, []).append(cell)
-        return groups
+            groups.setdefault(cell.setting, []).append(cell)
+        return list(groups.values())
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a cell and test group, for analysis in a notebook."""
         rows = []
         for cell in self.cells:
-            key = {"mode": cell.mode, "epsilon": cell.epsilon, "seed": cell.seed}
+            key = {name: getattr(cell, name) for name in SettingRecord.model_fields}
             groups = {("overall", "all"): cell.test.overall}
             groups |= {("site", name): scores for name, scores in cell.test.by_site.items()}
             groups |= {("subgroup", n): scores for n, scores in cell.test.by_subgroup.items()}

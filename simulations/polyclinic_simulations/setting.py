@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from polyclinic_common.privacy import gdp
-from polyclinic_common.study.manifest import Study
+from polyclinic_common.study import Study, parse_study
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Mode and, in private modes, epsilon."""
+    """What a run does differently from its study.
+
+    Attributes
+    ----------
+    mode : str
+        `local` or `none`.
+    epsilon : float or None
+        Budget, in private modes.
+    strategy : str
+        How releases are combined.
+    sites : int or None
+        Number of made-up hospitals; None keeps the study's.
+    drop : float
+        Probability of a hospital to miss a round.
+    """
 
     mode: str
     epsilon: float | None
+    strategy: str
+    sites: int | None = None
+    drop: float = 0.0
 
-    def deviation(self, study: Study) -> float:
-        """Standard deviation of one site's noise on one coordinate."""
-        if self.epsilon is None:
-            return 0.0
-        rounds, delta = study.training.rounds, study.privacy.delta
-        return gdp.noise_multiplier(self.epsilon, delta, rounds) * study.clip
+    @property
+    def key(self) -> list[object]:
+        """Everything that names the setting, for hashes."""
+        return list(asdict(self).values())
+
+    def apply(self, study: Study) -> Study:
+        """Return the study that this setting trains."""
+        data = study.model_dump(mode="json", exclude_none=True)
+        data["training"]["strategy"] = self.strategy
+        if self.sites is not None:
+            data["roster"] = {"sites": [made_up_hospital(index) for index in range(self.sites)]}
+            data["privacy"] = {k: v for k, v in data["privacy"].items() if k not in {"m", "c"}}
+        return parse_study(data, study.id)
+
+
+def made_up_hospital(index: int) -> str:
+    """Return the name of the made-up hospital number `index`, from 0."""
+    return f"hospital {index + 1:02d}"

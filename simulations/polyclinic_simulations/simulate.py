@@ -23,6 +23,8 @@ from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.summaries import summarise_sites
 from polyclinic_simulations.watcher import Silent, Watcher
 
+ENGINE = "inline"
+
 
 def simulate(
     study: str | Path | Study,
@@ -30,7 +32,11 @@ def simulate(
     *,
     modes: Sequence[str] = (),
     epsilons: Sequence[float] = (),
+    strategies: Sequence[str] = (),
+    sites: Sequence[int] = (),
+    drops: Sequence[float] = (),
     seeds: int = 1,
+    gradients: str = "fast",
     out: Path | None = None,
     workers: int = 1,
     watcher: Watcher | None = None,
@@ -47,8 +53,17 @@ def simulate(
         ``"local"``, ``"none"`` (default: the study's).
     epsilons : sequence of float
         Privacy budgets of the private modes (default: the study's).
+    strategies : sequence of str
+        How releases are combined (default: the study's).
+    sites : sequence of int
+        Spread all patients over so many made-up hospitals (default: the study's hospitals).
+    drops : sequence of float
+        Probabilities of a hospital to miss a round (default: 0).
     seeds : int
         How many seeds; each fixes a split and an initialisation, never noise.
+    gradients : str
+        ``"fast"`` (closed form) or ``"opacus"``, which a hospital's node runs; equal up to
+        rounding.
     out : Path or None
         Folder for finished cells, ``result.json`` and ``report.html``; None keeps nothing.
         Called again with the same folder, only what is missing is run.
@@ -69,27 +84,33 @@ def simulate(
     >>> result.to_frame().groupby(["mode", "epsilon"]).c_index.mean()  # doctest: +SKIP
     """
     manifest, frame = _load(study, data)
-    settings = _settings(manifest, modes, epsilons)
+    settings = make_settings(manifest, modes, epsilons, strategies, sites, drops)
     if seeds < 1:
         raise SimulationError(
             Code.SIMULATION_OPTION, f"{seeds} seeds cannot be run.", "Give at least one seed."
+        )
+    if gradients not in {"fast", "opacus"}:
+        raise SimulationError(
+            Code.SIMULATION_OPTION, f"There are no gradients {gradients!r}.", "Use fast or opacus."
         )
     _refuse_expired(manifest)
     refuse_unusable(manifest, frame)
     if any(setting.epsilon is not None for setting in settings):
         gdp.check_delta(manifest.privacy.delta, len(frame))
-    sites = summarise_sites(manifest, frame)
-    identity = canonical_hash([manifest.hash(), _digest(frame), version("polyclinic")])
+    identity = canonical_hash(
+        [manifest.hash(), _digest(frame), version("polyclinic"), ENGINE, gradients]
+    )
     with TemporaryDirectory() as scratch:
         store = Store(out or Path(scratch), identity)
-        _run_missing(Job(manifest, frame, store), settings, seeds, workers, watcher or Silent())
+        job = Job(manifest, frame, store, ENGINE, gradients)
+        _run_missing(job, settings, seeds, workers, watcher or Silent())
         cells = [_gather(store, setting, seed) for setting in settings for seed in range(seeds)]
     result = Result(
         study=manifest.id,
         study_hash=manifest.hash(),
         version=version("polyclinic"),
         main_metric=manifest.metrics[0],
-        sites=sites,
+        sites=summarise_sites(manifest, frame),
         cells=cells,
     )
     if out is not None:
@@ -101,9 +122,19 @@ def _run_missing(
     job: Job, settings: list[Setting], seeds: int, workers: int, watcher: Watcher
 ) -> None:
     """Do whatever is not kept from an earlier call; baselines first, they take longest."""
-    runs = [(seed, setting) for seed in range(seeds) for setting in settings]
-    pieces = [Piece(seed, None) for seed in range(seeds) if job.store.read_baselines(seed) is None]
-    pieces += [Piece(seed, s) for seed, s in runs if job.store.read_run(s, seed) is None]
+    spreads = dict.fromkeys(setting.sites for setting in settings)
+    pieces = [
+        Piece(seed, sites, None)
+        for seed in range(seeds)
+        for sites in spreads
+        if job.store.read_baselines(sites, seed) is None
+    ]
+    pieces += [
+        Piece(seed, setting.sites, setting)
+        for seed in range(seeds)
+        for setting in settings
+        if job.store.read_run(setting, seed) is None
+    ]
     if pieces:
         from polyclinic_simulations.pool import run_pieces  # noqa: PLC0415  (torch: seconds)
 
@@ -111,7 +142,7 @@ def _run_missing(
 
 
 def _gather(store: Store, setting: Setting, seed: int) -> Cell:
-    run, shared = store.read_run(setting, seed), store.read_baselines(seed)
+    run, shared = store.read_run(setting, seed), store.read_baselines(setting.sites, seed)
     if run is None or shared is None:
         raise SimulationError(
             Code.SIMULATION_OUTPUT,
@@ -144,21 +175,45 @@ def _refuse_expired(study: Study) -> None:
         )
 
 
-def _settings(study: Study, modes: Sequence[str], epsilons: Sequence[float]) -> list[Setting]:
-    """Return the settings to run, each once, in the order asked for."""
+def make_settings(
+    study: Study,
+    modes: Sequence[str],
+    epsilons: Sequence[float],
+    strategies: Sequence[str],
+    sites: Sequence[int],
+    drops: Sequence[float],
+) -> list[Setting]:
+    """Return every combination to run, each once, in the order asked for; bad ones are refused."""
     budgets = [float(epsilon) for epsilon in epsilons] or [study.privacy.epsilon]
-    found: list[Setting] = []
-    for mode in modes or [study.privacy.mode]:
-        if mode not in {"local", "none"}:
-            raise SimulationError(
-                Code.SIMULATION_OPTION, f"There is no mode {mode!r}.", "Use local or none."
-            )
-        for epsilon in [None] if mode == "none" else budgets:
-            if epsilon is not None:
-                gdp.mu_of(epsilon, study.privacy.delta)
-            if Setting(mode, epsilon) not in found:
-                found.append(Setting(mode, epsilon))
-    return found
+    private = [(mode, epsilon) for mode in modes or [study.privacy.mode] for epsilon in budgets]
+    found = [
+        Setting(mode, None if mode == "none" else epsilon, strategy, count, float(drop))
+        for count in list[int | None](sites) or [None]
+        for drop in drops or [0.0]
+        for strategy in strategies or [study.strategy]
+        for mode, epsilon in private
+    ]
+    for setting in found:
+        _refuse_setting(study, setting)
+    return list(dict.fromkeys(found))
+
+
+def _refuse_setting(study: Study, setting: Setting) -> None:
+    """Refuse a setting that cannot be run, before anything is run."""
+    if setting.mode not in {"local", "none"}:
+        what, remedy = f"There is no mode {setting.mode!r}.", "Use local or none."
+    elif not 0 <= setting.drop < 0.5:
+        what, remedy = f"A dropout of {setting.drop} cannot be run.", "Use 0 to below 0.5."
+    elif setting.sites is not None and not 2 <= setting.sites <= 1000:
+        what, remedy = f"{setting.sites} hospitals cannot be run.", "Use 2 to 1000."
+    elif setting.sites is not None and study.evaluation.holdout.kind == "sites":
+        what, remedy = "A study that holds out whole sites cannot be spread.", "Leave out --sites."
+    else:
+        if setting.epsilon is not None:
+            gdp.mu_of(setting.epsilon, study.privacy.delta)
+        setting.apply(study)
+        return
+    raise SimulationError(Code.SIMULATION_OPTION, what, remedy)
 
 
 def _digest(frame: pd.DataFrame) -> str:

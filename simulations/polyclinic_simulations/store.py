@@ -15,7 +15,6 @@ from polyclinic_server.observers import Checkpoint
 from polyclinic_simulations.results import Record, Run, SharedBaselines
 from polyclinic_simulations.setting import Setting
 
-ENGINE = "inline"
 Kept = TypeVar("Kept", bound=Record)
 
 
@@ -31,7 +30,7 @@ class Store:
     folder : Path
         Where files are kept.
     identity : str
-        Hash of study, data and version.
+        Hash of study, data, version and way of computing.
     """
 
     folder: Path
@@ -39,34 +38,32 @@ class Store:
 
     def run_id(self, setting: Setting, seed: int) -> str:
         """Return the name of a run."""
-        key = [self.identity, setting.mode, setting.epsilon, seed, ENGINE]
-        return canonical_hash(key)[:16]
+        return canonical_hash([self.identity, *setting.key, seed])[:16]
 
     def read_run(self, setting: Setting, seed: int) -> Run | None:
         """Return a finished run, if kept."""
         return self._read(Run, self.run_id(setting, seed))
 
-    def read_baselines(self, seed: int) -> SharedBaselines | None:
+    def read_baselines(self, sites: int | None, seed: int) -> SharedBaselines | None:
         """Return a seed's baselines, if kept."""
-        return self._read(SharedBaselines, self._baselines_name(seed))
+        return self._read(SharedBaselines, self._baselines_name(sites, seed))
 
-    def write_run(self, run: Run) -> None:
+    def write_run(self, setting: Setting, run: Run) -> None:
         """Keep a finished run and drop its checkpoint."""
-        setting = Setting(run.mode, run.epsilon)
         self._write(run, self.run_id(setting, run.seed))
         self.checkpoint(setting, run.seed).path.unlink(missing_ok=True)
 
-    def write_baselines(self, seed: int, baselines: SharedBaselines) -> None:
+    def write_baselines(self, sites: int | None, seed: int, baselines: SharedBaselines) -> None:
         """Keep a seed's baselines."""
-        self._write(baselines, self._baselines_name(seed))
+        self._write(baselines, self._baselines_name(sites, seed))
 
     def checkpoint(self, setting: Setting, seed: int) -> Checkpoint:
         """Return the observer that lets this run go on after an interruption."""
         name = self.run_id(setting, seed)
         return Checkpoint(self.folder / "cells" / f"{name}.safetensors", name)
 
-    def _baselines_name(self, seed: int) -> str:
-        return canonical_hash([self.identity, "baselines", seed])[:16]
+    def _baselines_name(self, sites: int | None, seed: int) -> str:
+        return canonical_hash([self.identity, "baselines", sites, seed])[:16]
 
     def _read(self, kind: type[Kept], name: str) -> Kept | None:
         """Read a kept file; an absent or damaged one counts as not kept."""
@@ -87,13 +84,16 @@ class Job:
     study: Study
     frame: pd.DataFrame
     store: Store
+    engine: str
+    gradients: str
 
 
 @dataclass(frozen=True)
 class Piece:
-    """One piece: a seed's baselines (no setting), or a run."""
+    """One piece: a run, or (no setting) the baselines of a seed and a number of hospitals."""
 
     seed: int
+    sites: int | None
     setting: Setting | None
 
     def units(self, study: Study) -> float:

@@ -4,38 +4,108 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import Context
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from polyclinic_client.app import make_client_app
-from polyclinic_client.gradients import Unclipped, blocks
-from polyclinic_client.site import Mechanism, Site, local_mechanism, plain_mechanism
+from polyclinic_client.gradients import GradientEngine, Patients, Unclipped, clipped_engine
+from polyclinic_client.mechanisms import (
+    Mechanism,
+    Memory,
+    ModelRelease,
+    NoisySums,
+    SumRelease,
+)
+from polyclinic_client.sampling import Sampler, SystemSampler
+from polyclinic_client.site import Site
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.losses import LOSSES
 from polyclinic_common.models.network import Vector, build_network, initial_weights
 from polyclinic_common.privacy.noise import NoiseSource, SystemNoise
-from polyclinic_common.study.manifest import Study
+from polyclinic_common.privacy.plan import noise_plan
+from polyclinic_common.study import Study
+from polyclinic_server.combiner import make_combiner
 from polyclinic_server.coordinator import RunPlan, make_server_app
 from polyclinic_server.observers import Observer
-from polyclinic_server.optimizer import State, make_optimizer, noise_ridge
-from polyclinic_simulations.engines.inline import FIRST_SITE_NODE, run_inline
-from polyclinic_simulations.federation import Federation
+from polyclinic_server.optimizer import State, noise_ridge
+from polyclinic_simulations.engines import ENGINES
+from polyclinic_simulations.fast_gradients import ClosedForm
+from polyclinic_simulations.federation import Federation, uniform
 from polyclinic_simulations.setting import Setting
 
 NoiseFactory = Callable[[], NoiseSource]
 CONVERGED_RIDGE = 1e-4
+SAMPLE_BLOCK = 32
+"""A sample is padded to a multiple of this, so that Opacus meets few shapes."""
 
 
-def mechanism_of(
-    study: Study, encoding: Encoding, setting: Setting, noise: NoiseFactory
-) -> Mechanism:
-    """Return what a site releases a round."""
-    if setting.epsilon is None:
-        return plain_mechanism(study, encoding)
-    return local_mechanism(study, encoding, setting.epsilon, noise())
+@dataclass(frozen=True)
+class SeededSampler:
+    """Samples from a seed: for mode `none`, so that a run without privacy can be repeated."""
+
+    seed: tuple[int, ...]
+
+    def rows(self, patients: int, rate: float, moment: tuple[int, int]) -> NDArray[np.int64]:
+        """Return the chosen rows."""
+        generator = np.random.default_rng((*self.seed, *moment))
+        return np.flatnonzero(generator.random(patients) < rate)
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How sites compute: their gradients, and where their noise comes from."""
+
+    gradients: str = "fast"
+    noise: NoiseFactory = SystemNoise
+
+    def engine(self, study: Study, encoding: Encoding, *, private: bool) -> GradientEngine:
+        """Return the engine that gives (clipped) gradient sums."""
+        if self.gradients == "fast":
+            shape = encoding.width, study.model.hidden, encoding.outputs
+            return ClosedForm(*shape, loss=study.loss, clip=study.clip if private else None)
+        network = build_network(study, encoding)
+        if private:
+            return clipped_engine(network, LOSSES[study.loss], study.clip)
+        return Unclipped(network, LOSSES[study.loss])
+
+    def mechanism(
+        self,
+        study: Study,
+        encoding: Encoding,
+        cohort: Cohort,
+        declared: int,
+        setting: Setting,
+        seed: tuple[int, ...],
+    ) -> Mechanism:
+        """Return what one site releases a round."""
+        plan, private = noise_plan(study, declared, setting.epsilon), setting.epsilon is not None
+        sampled = plan.sampling_rate < 1.0
+        block = None if self.gradients == "fast" else SAMPLE_BLOCK if sampled else 256
+        sums = NoisySums(
+            self.engine(study, encoding, private=private),
+            Patients(cohort, block),
+            self.noise(),
+            plan.multiplier * study.clip,
+        )
+        if study.strategy == "descent":
+            return SumRelease(sums)
+        sampler: Sampler = SystemSampler() if private else SeededSampler(seed)
+        personal = study.training.personalisation == "mr-mtl"
+        return ModelRelease(
+            sums,
+            sampler if sampled else None,
+            plan.sampling_rate,
+            plan.steps,
+            divisor=plan.sampling_rate * declared,
+            learning_rate=study.local_learning_rate,
+            pull=study.training.pull if personal or study.strategy == "fedprox" else 0.0,
+            personal=personal,
+        )
 
 
 @dataclass(frozen=True)
@@ -46,6 +116,37 @@ class Trained:
     seconds: float
 
 
+@dataclass(frozen=True)
+class SiteFactory:
+    """Makes a site where its first message arrives, in whatever process that is."""
+
+    federation: Federation
+    setting: Setting
+    run_id: str
+    trainer: Trainer
+    made: dict[int, Site] = field(default_factory=dict)
+
+    def __call__(self, context: Context) -> Site:
+        """Return the site of a Flower context."""
+        index = int(context.node_config["partition-id"])
+        if index not in self.made:
+            self.made[index] = self._make(index)
+        return self.made[index]
+
+    def _make(self, index: int) -> Site:
+        federation = self.federation
+        study, site = federation.study, federation.training_sites[index]
+        mechanism = self.trainer.mechanism(
+            study,
+            federation.encoding,
+            site.train,
+            site.declared,
+            self.setting,
+            (federation.seed, index),
+        )
+        return Site(study, mechanism, self.run_id)
+
+
 def train_federated(
     federation: Federation,
     setting: Setting,
@@ -53,48 +154,56 @@ def train_federated(
     run_id: str,
     start: State,
     observers: Sequence[Observer] = (),
-    noise: NoiseFactory = SystemNoise,
+    trainer: Trainer | None = None,
+    engine: str = "inline",
 ) -> Trained:
-    """Train over the inline engine: the ServerApp and ClientApp of a real consortium."""
-    study, sites = federation.study, federation.training_sites
-    nodes = {site.name: FIRST_SITE_NODE + index for index, site in enumerate(sites)}
-    running = {
-        nodes[site.name]: Site(
-            study,
-            federation.encoding,
-            site.train,
-            mechanism_of(study, federation.encoding, setting, noise),
-            run_id=run_id,
-            rounds_done=start.round_number,
-        )
-        for site in sites
-    }
-    plan = _plan(federation, setting, run_id, nodes)
+    """Train with the ServerApp and ClientApp of a real consortium, over one of the engines."""
+    names = [site.name for site in federation.training_sites]
     finished: list[State] = []
+    chosen = ENGINES[engine]
+
+    def plan_of(grid: Grid) -> tuple[RunPlan, State]:
+        nodes = dict(zip(names, chosen.nodes_in_order(grid), strict=True))
+        return run_plan(federation, setting, run_id, nodes), start
+
+    sites = SiteFactory(federation, setting, run_id, trainer or Trainer())
+    client_app = make_client_app(sites)
     began = time.perf_counter()
-    run_inline(
-        make_server_app(lambda _: (plan, start), observers, finished.append),
-        make_client_app(lambda context: _site_in(running, context)),
-        len(sites),
+    chosen.run(
+        make_server_app(plan_of, observers, finished.append),
+        client_app,
+        len(names),
+        lambda partition, group: _lost(setting.drop, federation.seed, partition, group),
     )
     return Trained(finished[0].average, time.perf_counter() - began)
 
 
-def _site_in(running: dict[int, Site], context: Context) -> Site:
-    return running[context.node_id]
+def _lost(drop: float, seed: int, partition: int, group: str) -> bool:
+    """Say whether a hospital misses a round, by a hash of seed, hospital and round."""
+    return drop > 0 and uniform(f"drop|{seed}|{partition}|{group}") < drop
 
 
-def _plan(federation: Federation, setting: Setting, run_id: str, nodes: dict[str, int]) -> RunPlan:
-    study, declared = federation.study, federation.declared
-    ridge = noise_ridge(setting.deviation(study), len(nodes), sum(declared.values()))
+def run_plan(
+    federation: Federation, setting: Setting, run_id: str, nodes: dict[str, int]
+) -> RunPlan:
+    """Return the coordinator's plan; a round needs more than half of the hospitals."""
+    study, ridge = federation.study, _ridge(federation, setting)
+    start = start_weights(federation)
     return RunPlan(
         study_hash=study.hash(),
         run_id=run_id,
         node_of=nodes,
-        declared=declared,
-        optimizer=make_optimizer(study, start_weights(federation), ridge),
-        fewest=min(study.m, len(nodes)),
+        rounds=study.training.rounds,
+        combiner=make_combiner(study, start, ridge, federation.declared),
+        fewest=len(nodes) // 2 + 1,
+        timeout_s=0.0,
     )
+
+
+def _ridge(federation: Federation, setting: Setting) -> float:
+    study, total = federation.study, sum(federation.declared.values())
+    plan = noise_plan(study, total, setting.epsilon)
+    return noise_ridge(plan.multiplier * study.clip, len(federation.declared), total)
 
 
 def start_weights(federation: Federation) -> Vector:
@@ -107,28 +216,35 @@ def train_alone(
     cohort: Cohort,
     declared: int,
     setting: Setting,
-    noise: NoiseFactory = SystemNoise,
+    trainer: Trainer | None = None,
 ) -> Vector:
     """Train on one cohort with the same schedule, as a hospital that stays out would."""
     study, start = federation.study, start_weights(federation)
-    mechanism = mechanism_of(study, federation.encoding, setting, noise)
-    optimizer = make_optimizer(study, start, noise_ridge(setting.deviation(study), 1, declared))
-    state, patients = State.start(start), blocks(cohort)
-    while state.round_number < optimizer.rounds:
-        state = optimizer.step(state, mechanism.release(state.weights, patients) / declared)
+    if study.strategy != "descent":
+        study = study.model_copy(
+            update={"training": study.training.model_copy(update={"strategy": "fedavg"})}
+        )
+    made = trainer or Trainer()
+    seed = (federation.seed, declared)
+    mechanism = made.mechanism(study, federation.encoding, cohort, declared, setting, seed)
+    plan = noise_plan(study, declared, setting.epsilon)
+    ridge = noise_ridge(plan.multiplier * study.clip, 1, declared)
+    combiner = make_combiner(study, start, ridge, {"alone": declared})
+    state, memory = State.start(start), Memory()
+    while state.round_number < study.training.rounds:
+        state = combiner.step(state, {"alone": mechanism.release(state.weights, memory)})
     return state.average
 
 
 def train_converged(federation: Federation, cohort: Cohort) -> Vector:
     """Return the minimiser of the mean loss by L-BFGS, with a negligible ridge."""
     study, start = federation.study, start_weights(federation)
-    network = build_network(study, federation.encoding)
-    engine, patients = Unclipped(network, LOSSES[study.loss]), blocks(cohort)
+    engine = Unclipped(build_network(study, federation.encoding), LOSSES[study.loss])
+    blocks, size = Patients(cohort, block=None).blocks(), max(1, len(cohort))
 
     def objective(weights: Vector) -> tuple[float, Vector]:
         pull = weights - start
-        loss, gradient = engine.loss_and_gradient(weights, patients)
-        size = max(1, len(cohort))
+        loss, gradient = engine.loss_and_gradient(weights, blocks)
         value = loss / size + 0.5 * CONVERGED_RIDGE * float(pull @ pull)
         return value, gradient / size + CONVERGED_RIDGE * pull
 

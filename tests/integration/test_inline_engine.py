@@ -11,10 +11,12 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from polyclinic_client.app import make_client_app
+from polyclinic_client.mechanisms import Memory
 from polyclinic_client.site import Site
 from polyclinic_common.errors import RunError
 from polyclinic_common.models.network import Vector
 from polyclinic_common.wire import PrivateUpdate, Reason, Refusal, TrainRequest, encode_reply
+from polyclinic_server.combiner import make_combiner
 from polyclinic_server.coordinator import RunPlan, make_server_app
 from polyclinic_server.flower import ask
 from polyclinic_server.observers import Checkpoint, History, Progress
@@ -23,12 +25,12 @@ from polyclinic_simulations.engines.inline import (
     FIRST_SITE_NODE,
     SERVER_NODE,
     InlineGrid,
-    run_inline,
+    run,
 )
 from polyclinic_simulations.federation import Federation, build_federation
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.training import (
-    mechanism_of,
+    Trainer,
     start_weights,
     train_alone,
     train_federated,
@@ -43,16 +45,17 @@ class NoNoise:
         return np.zeros(size)
 
 
-PLAIN = Setting("none", None)
+PLAIN = Setting("none", None, "descent")
 
 
 def federation(kind: str = "binary") -> Federation:
     return build_federation(small_study(kind), small_table(), seed=0)
 
 
-def train(made: Federation, setting: Setting = PLAIN, **options: object) -> Vector:
+def train(made: Federation, setting: Setting = PLAIN) -> Vector:
     start = State.start(start_weights(made))
-    return train_federated(made, setting, run_id="run", start=start, noise=NoNoise).weights
+    trainer = Trainer(noise=NoNoise)
+    return train_federated(made, setting, run_id="run", start=start, trainer=trainer).weights
 
 
 def echo_app() -> ClientApp:
@@ -67,7 +70,7 @@ def echo_app() -> ClientApp:
 
 def test_the_grid_keeps_flowers_contract() -> None:
     """What the coordinator relies on: numbers, replies by number, each delivered once."""
-    run_inline_identity()
+    set_identity()
     grid: Grid = InlineGrid(echo_app(), [2, 3])
     assert list(grid.get_node_ids()) == [2, 3]
     messages = [Message(RecordDict(), node, MessageType.TRAIN, group_id="1") for node in (2, 3)]
@@ -79,7 +82,7 @@ def test_the_grid_keeps_flowers_contract() -> None:
     assert not list(grid.pull_messages(numbers))
 
 
-def run_inline_identity() -> None:
+def set_identity() -> None:
     from flwr.supercore.task_identity import TaskIdentity
 
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, SERVER_NODE
@@ -94,7 +97,7 @@ def test_a_federation_without_noise_equals_one_hospital_with_all_patients(kind: 
 
 def test_mode_local_without_noise_is_clipped_training_and_nothing_else() -> None:
     made = federation()
-    clipped = train(made, Setting("local", 1e-3 * 50))
+    clipped = train(made, Setting("local", 0.05, "descent"))
     assert np.isfinite(clipped).all()
     assert not np.array_equal(clipped, train(made))
 
@@ -148,16 +151,19 @@ def test_a_foreign_or_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def make_site(made: Federation, run_id: str = "run") -> Site:
     site = made.sites[0]
-    mechanism = mechanism_of(made.study, made.encoding, PLAIN, NoNoise)
-    return Site(made.study, made.encoding, site.train, mechanism, run_id=run_id)
+    trainer = Trainer(noise=NoNoise)
+    mechanism = trainer.mechanism(made.study, made.encoding, site.train, 30, PLAIN, (0,))
+    return Site(made.study, mechanism, run_id)
 
 
 def test_a_site_refuses_what_it_did_not_join() -> None:
     made = federation()
     weights, study_hash = start_weights(made), made.study.hash()
 
+    memory = Memory()
+
     def ask_site(site: Site, study: str, run: str, number: int, vector: Vector) -> object:
-        return site.answer(TrainRequest(study, run, number, vector))
+        return site.answer(TrainRequest(study, run, number, vector), memory)
 
     site = make_site(made)
     assert ask_site(site, "other", "run", 1, weights) == Refusal(Reason.NOT_APPROVED)
@@ -172,19 +178,17 @@ def test_a_site_refuses_what_it_did_not_join() -> None:
 
 
 def plan(made: Federation, fewest: int = 3) -> RunPlan:
-    from polyclinic_server.optimizer import make_optimizer
-
-    start = start_weights(made)
     nodes = {site.name: FIRST_SITE_NODE + index for index, site in enumerate(made.sites)}
-    optimizer = make_optimizer(made.study, start, 0.0)
-    return RunPlan(made.study.hash(), "run", nodes, made.declared, optimizer, fewest, 0.05)
+    combiner = make_combiner(made.study, start_weights(made), 0.0, made.declared)
+    rounds = made.study.training.rounds
+    return RunPlan(made.study.hash(), "run", nodes, rounds, combiner, fewest, 0.05)
 
 
 def run_with(made: Federation, app: ClientApp, fewest: int) -> list[State]:
     finished: list[State] = []
     start = State.start(start_weights(made))
-    server = make_server_app(lambda _: (plan(made, fewest), start), [], finished.append)
-    run_inline(server, app, len(made.sites))
+    server = make_server_app(lambda _grid: (plan(made, fewest), start), [], finished.append)
+    run(server, app, len(made.sites))
     return finished
 
 
@@ -225,7 +229,7 @@ def test_a_silent_site_is_absent_after_the_timeout() -> None:
         def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
             return []
 
-    run_inline_identity()
+    set_identity()
     grid = Mute(echo_app(), [2])
     request = TrainRequest("study", "run", 1, np.zeros(2))
     assert ask(grid, request, {"site 0": 2}, timeout_s=0.05) == {}

@@ -144,8 +144,12 @@ class Maker:
         return Cell(
             mode="local" if private else "none",
             epsilon=epsilon,
+            strategy="descent",
+            sites=None,
+            drop=0.0,
             seed=seed,
             engine="inline",
+            gradients="fast",
             privacy=PrivacySpent(
                 epsilon=epsilon,
                 delta=1e-5 if private else None,

@@ -124,7 +124,7 @@ class StopAfter(Silent):
 
 def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(tmp_path: Path) -> None:
     study, table = small_study(), small_table()
-    one_seed = Piece(0, None).units(study) * 2
+    one_seed = Piece(0, None, None).units(study) * 2
     with pytest.raises(KeyboardInterrupt):
         simulate(
             study, table, modes=["none"], seeds=3, out=tmp_path, watcher=StopAfter(one_seed + 9)

@@ -14,19 +14,20 @@ from torch import Tensor
 
 from polyclinic_client.gradients import (
     BLOCK,
+    Block,
     ClippedByGhostNorms,
     ClippedByHooks,
     GradientEngine,
+    Patients,
     Unclipped,
-    blocks,
     clipped_engine,
 )
-from polyclinic_client.site import GaussianSum
+from polyclinic_client.mechanisms import Memory, NoisySums, SumRelease
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.errors import PrivacyError
 from polyclinic_common.models.losses import LOSSES, PatientLoss, logistic
 from polyclinic_common.models.network import ResponseNetwork, Vector, set_weights, weight_count
-from polyclinic_common.privacy.noise import SystemNoise
+from polyclinic_common.privacy.noise import NoiseSource, SystemNoise
 
 CLIP = 0.7
 WIDTH = 6
@@ -56,6 +57,10 @@ def cohort(size: int, outputs: int = 1, seed: int = 0, scale: float = 1.0) -> Co
     rng = np.random.default_rng(seed)
     x = scale * rng.uniform(-1, 1, (size, WIDTH))
     return Cohort(x, (rng.random((size, outputs)) < 0.5).astype(float), np.ones((size, outputs)))
+
+
+def blocks(patients: Cohort) -> list[Block]:
+    return Patients(patients).blocks()
 
 
 def weights_for(hidden: tuple[int, ...], outputs: int = 1, seed: int = 1) -> Vector:
@@ -193,14 +198,18 @@ def test_more_than_one_block_adds_up() -> None:
 
 def test_noise_is_ours_and_torchs_seed_does_not_repeat_it() -> None:
     """Opacus trap: its noise comes from a seedable torch generator."""
-    patients, weights = blocks(cohort(5)), weights_for(())
+
+    def release(noise: NoiseSource) -> Vector:
+        sums = NoisySums(engine("hooks"), Patients(cohort(5)), noise, 1.0)
+        return SumRelease(sums).release(weights_for(()), Memory())
+
     releases = []
     for _ in range(2):
         torch.manual_seed(0)
-        releases.append(GaussianSum(engine("hooks"), SystemNoise(), 1.0).release(weights, patients))
+        releases.append(release(SystemNoise()))
     assert not np.array_equal(releases[0], releases[1])
-    silent = GaussianSum(engine("hooks"), NoNoise(), 1.0).release(weights, patients)
-    assert np.array_equal(silent, engine("hooks").gradient_sum(weights, patients))
+    clipped = engine("hooks").gradient_sum(weights_for(()), blocks(cohort(5)))
+    assert np.array_equal(release(NoNoise()), clipped)
 
 
 def test_wide_models_take_ghost_norms() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyclinic_server.optimizer import Optimizer, State, make_optimizer, noise_ridge
+from polyclinic_server.optimizer import Optimizer, State, noise_ridge
 from tests.conftest import small_study
 
 
@@ -41,7 +41,7 @@ def test_a_quadratic_is_minimised() -> None:
 
 def test_defaults_come_from_the_study() -> None:
     for kind, rate in (("binary", 32.0), ("survival", 32.0), ("continuous", 8.0)):
-        assert make_optimizer(small_study(kind), np.zeros(1), 0.0).learning_rate == rate
+        assert small_study(kind).learning_rate == rate
 
 
 def test_ridge_follows_public_quantities() -> None:

@@ -28,6 +28,7 @@ from polyclinic_common.study.sections import (
     Privacy,
     Roster,
     SplitColumn,
+    Strategy,
     Subgroup,
     TestSites,
     Training,
@@ -92,6 +93,17 @@ class Study(Part):
         return share * LEARNING_RATE[self.loss]
 
     @property
+    def strategy(self) -> Strategy:
+        """How what the sites release is combined."""
+        sums = self.training.schedule == "full" and self.training.personalisation == "none"
+        return self.training.strategy or ("descent" if sums else "fedavg")
+
+    @property
+    def local_learning_rate(self) -> float:
+        """Learning rate of steps taken at a site: 1 / L, as no momentum dampens them."""
+        return self.learning_rate / 8.0
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """Metrics reported (default: all that fit the outcome)."""
         return self.evaluation.metrics or METRICS_OF[self.outcome.kind]
@@ -121,7 +133,7 @@ class Study(Part):
             data["outcome"]["typical"] = self.outcome.start
         data["model"]["loss"] = self.loss
         data["privacy"] |= {"clip": self.clip, "m": self.m, "c": self.c}
-        data["training"]["learning_rate"] = self.learning_rate
+        data["training"] |= {"learning_rate": self.learning_rate, "strategy": self.strategy}
         data["evaluation"]["metrics"] = list(self.metrics)
         return data
 
@@ -134,6 +146,7 @@ class Study(Part):
         _check_columns_used_once(self)
         _check_loss_and_metrics(self)
         _check_participants(self)
+        _check_strategy(self)
         _check_holdout(self)
         _check_subgroups(self)
         return self
@@ -202,6 +215,24 @@ def _check_participants(study: Study) -> None:
                 "size": size,
                 "at": "privacy.m",
                 "remedy": "Raise m, lower c, or leave both out to take the defaults.",
+            },
+        )
+
+
+def _check_strategy(study: Study) -> None:
+    training = study.training
+    sums = training.schedule == "full" and training.personalisation == "none"
+    if (study.strategy == "descent" and not sums) or (
+        study.strategy == "fedprox" and training.schedule == "full"
+    ):
+        raise PydanticCustomError(
+            "strategy_does_not_fit",
+            "strategy {strategy} does not fit the {schedule} schedule or the personalisation",
+            {
+                "strategy": study.strategy,
+                "schedule": training.schedule,
+                "at": "training.strategy",
+                "remedy": "Use fedavg, or leave it out to take what fits.",
             },
         )
 

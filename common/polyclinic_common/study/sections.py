@@ -79,10 +79,38 @@ class Privacy(Part):
         return delta
 
 
+Schedule = Literal["full", "sampled"]
+Strategy = Literal[
+    "descent",
+    "fedavg",
+    "fedprox",
+    "fedadam",
+    "fedyogi",
+    "fedadagrad",
+    "fedmedian",
+    "fedtrimmedavg",
+    "krum",
+]
+
+
 class Training(Part):
-    """The schedule: one gradient over the whole cohort a round."""
+    """How the model is trained.
+
+    `schedule` full: one gradient over the whole cohort a round. Sampled: `epochs` epochs of steps
+    on random batches (each patient with the same probability, `batch` expected) between rounds.
+    `strategy` descent: sites release gradient sums and the server descends (full schedule only).
+    All others: sites release a change of the model and a strategy of Flower combines them.
+    `personalisation` mr-mtl: every site keeps a model of its own, pulled towards the mean.
+    `pull` is the strength of that pull and of FedProx's.
+    """
 
     rounds: int = Field(default=60, ge=1, le=10_000)
+    schedule: Schedule = "full"
+    epochs: int = Field(default=1, ge=1, le=100)
+    batch: int = Field(default=64, ge=1)
+    strategy: Strategy | None = None
+    personalisation: Literal["none", "mr-mtl"] = "none"
+    pull: float = Field(default=0.1, ge=0)
     learning_rate: float | None = Field(default=None, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     average_from: float = Field(default=0.5, ge=0, lt=1)

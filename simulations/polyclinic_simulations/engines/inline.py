@@ -7,10 +7,11 @@ messages their numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
@@ -29,11 +30,19 @@ class InlineGrid(Grid):
         The app that every node runs.
     nodes : sequence of int
         Flower's node numbers, one a site.
+    lost : callable
+        Says of a partition and a message's group whether the message never arrives.
     """
 
-    def __init__(self, client_app: ClientApp, nodes: Sequence[int]):
+    def __init__(
+        self,
+        client_app: ClientApp,
+        nodes: Sequence[int],
+        lost: Callable[[int, str], bool] = lambda _partition, _group: False,
+    ):
+        self._lost = lost
         self._client_app = client_app
-        self._contexts = {node: _context(node) for node in nodes}
+        self._contexts = {node: _context(node, index) for index, node in enumerate(nodes)}
         self._run = Run.create_empty(1)
         self._numbers = count(1)
         self._replies: dict[str, Message] = {}
@@ -68,9 +77,12 @@ class InlineGrid(Grid):
         for message in messages:
             number = str(next(self._numbers))
             message.metadata.__dict__["_message_id"] = number
-            context = self._contexts[message.metadata.dst_node_id]
-            self._replies[number] = self._client_app(message, context)
             numbers.append(number)
+            node = message.metadata.dst_node_id
+            context = self._contexts[node]
+            partition = int(context.node_config["partition-id"])
+            if not self._lost(partition, message.metadata.group_id):
+                self._replies[number] = self._client_app(message, context)
         return numbers
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
@@ -85,12 +97,25 @@ class InlineGrid(Grid):
         return self.pull_messages(self.push_messages(messages))
 
 
-def _context(node: int) -> Context:
-    return Context(run_id=1, node_id=node, node_config={}, state=RecordDict(), run_config={})
+def _context(node: int, partition: int) -> Context:
+    """Return a context that names its partition as Flower's own simulation does."""
+    config: UserConfig = {"partition-id": partition}
+    return Context(run_id=1, node_id=node, node_config=config, state=RecordDict(), run_config={})
 
 
-def run_inline(server_app: ServerApp, client_app: ClientApp, sites: int) -> None:
+def nodes_in_order(grid: Grid) -> list[int]:
+    """Return the nodes' numbers, the first partition's first."""
+    return list(grid.get_node_ids())
+
+
+def run(
+    server_app: ServerApp,
+    client_app: ClientApp,
+    sites: int,
+    lost: Callable[[int, str], bool] = lambda _partition, _group: False,
+) -> None:
     """Run the apps with `sites` nodes, numbered from FIRST_SITE_NODE, in this process."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, SERVER_NODE
-    grid = InlineGrid(client_app, range(FIRST_SITE_NODE, FIRST_SITE_NODE + sites))
-    server_app(grid, _context(SERVER_NODE))
+    grid = InlineGrid(client_app, range(FIRST_SITE_NODE, FIRST_SITE_NODE + sites), lost)
+    server_app(grid, _context(SERVER_NODE, 0))

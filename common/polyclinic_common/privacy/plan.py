@@ -1,0 +1,67 @@
+"""How much noise a site adds in a run, and what that costs: fixed before the run starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from polyclinic_common.privacy import gdp, rdp
+from polyclinic_common.study.manifest import Study
+
+SAMPLED_ACCOUNTANT = "RDP of the Poisson-sampled Gaussian"
+
+
+@dataclass(frozen=True)
+class NoisePlan:
+    """A run of one site.
+
+    Attributes
+    ----------
+    multiplier : float
+        Standard deviation of the noise of one step, in clips; 0 without privacy.
+    sampling_rate : float
+        Probability of a patient to take part in a step; 1 in the full schedule.
+    steps : int
+        Steps of a round.
+    rounds : int
+        Rounds of the run.
+    """
+
+    multiplier: float
+    sampling_rate: float
+    steps: int
+    rounds: int
+
+    def spent_epsilon(self, delta: float) -> float:
+        """Return the epsilon that the whole run costs."""
+        releases = self.steps * self.rounds
+        if self.sampling_rate == 1.0:
+            return gdp.spent_epsilon(self.multiplier, releases, delta)
+        return rdp.spent_epsilon(self.multiplier, self.sampling_rate, releases, delta)
+
+    @property
+    def accountant(self) -> str:
+        """Name of the accounting that holds for this plan."""
+        if self.multiplier == 0.0:
+            return "none"
+        return gdp.ACCOUNTANT if self.sampling_rate == 1.0 else SAMPLED_ACCOUNTANT
+
+
+def noise_plan(study: Study, declared: int, epsilon: float | None) -> NoisePlan:
+    """Return the plan of a site with `declared` patients; no epsilon gives no noise.
+
+    The sampling rate is batch / declared patients: the true number stays inside the site.
+    """
+    training, delta = study.training, study.privacy.delta
+    rate, steps = 1.0, 1
+    if training.schedule == "sampled":
+        rate = min(1.0, training.batch / declared)
+        steps = math.ceil(training.epochs / rate)
+    if epsilon is None:
+        return NoisePlan(0.0, rate, steps, training.rounds)
+    releases = steps * training.rounds
+    if rate == 1.0:
+        multiplier = gdp.noise_multiplier(epsilon, delta, releases)
+    else:
+        multiplier = rdp.noise_multiplier(epsilon, delta, rate, releases)
+    return NoisePlan(multiplier, rate, steps, training.rounds)
