@@ -44,7 +44,7 @@ def test_epsilon_is_that_of_dp_accounting(multiplier: float, rate: float, steps:
     assert mine == pytest.approx(google_epsilon(multiplier, rate, steps, 1e-5), rel=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(MULTIPLIERS, RATES, STEPS, DELTAS)
 def test_epsilon_is_that_of_dp_accounting_everywhere(
     multiplier: float, rate: float, steps: int, delta: float
@@ -182,7 +182,7 @@ def test_prv_has_no_figure_where_its_numbers_fail(
     assert prv_epsilon(multiplier, rate, steps, delta) is None
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.floats(1e-2, 1e3), st.floats(0, 1), st.integers(0, 1000), st.floats(1e-12, 1e-2))
 def test_prv_never_crashes_nor_exceeds_rdp(
     multiplier: float, rate: float, steps: int, delta: float

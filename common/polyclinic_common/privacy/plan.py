@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.study.manifest import Study
 
-SAMPLED_ACCOUNTANT = "RDP of the Poisson-sampled Gaussian"
-
 
 @dataclass(frozen=True)
 class NoisePlan:
@@ -44,7 +42,7 @@ class NoisePlan:
         """Name of the accounting that holds for this plan."""
         if self.multiplier == 0.0:
             return "none"
-        return gdp.ACCOUNTANT if self.sampling_rate == 1.0 else SAMPLED_ACCOUNTANT
+        return gdp.ACCOUNTANT if self.sampling_rate == 1.0 else rdp.ACCOUNTANT
 
 
 def noise_plan(study: Study, declared: int, epsilon: float | None) -> NoisePlan:

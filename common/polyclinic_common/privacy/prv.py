@@ -17,10 +17,10 @@ ACCOUNTANT = "PRV of the sampled Gaussian (Opacus), upper end, for information"
 _EPSILON_ERROR = 0.01
 _DELTA_ERROR = 1e-3  # relative to delta
 _MOST_POINTS = 2**21  # of the grid: about two seconds and half a gigabyte
-_LEAST_RATE, _LARGEST_MULTIPLIER = 1e-12, 1e6  # beyond, series inside Opacus may never end
-# What Opacus is known to raise on hard settings: grids that do not fit or drift from the mean,
+_LEAST_RATE, _MOST_NOISE = 1e-12, 1e3  # beyond, series inside Opacus take minutes or never end
+# What Opacus can raise on hard settings: grids that do not fit or drift from the mean,
 # delta lost in rounding, epsilon beyond either end of the grid, exponentials out of range.
-_FAILURES = (RuntimeError, ValueError, IndexError, OverflowError, ZeroDivisionError)
+_FAILURES = (RuntimeError, ValueError, IndexError, OverflowError)
 
 
 def prv_epsilon(multiplier: float, sampling_rate: float, steps: int, delta: float) -> float | None:
@@ -30,7 +30,7 @@ def prv_epsilon(multiplier: float, sampling_rate: float, steps: int, delta: floa
     where the computation fails, would need an enormous grid, or is not below the RDP epsilon.
     """
     enforced = rdp.spent_epsilon(multiplier, sampling_rate, steps, delta)
-    if sampling_rate < _LEAST_RATE or multiplier > _LARGEST_MULTIPLIER or steps == 0:
+    if enforced <= _EPSILON_ERROR or sampling_rate < _LEAST_RATE or multiplier > _MOST_NOISE:
         return None
     if _points(multiplier, sampling_rate, steps, delta) > _MOST_POINTS:
         return None

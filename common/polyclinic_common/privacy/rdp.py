@@ -20,8 +20,6 @@ from polyclinic_common.errors import Code, PrivacyError
 
 ACCOUNTANT = "Renyi DP of the sampled Gaussian, integer orders"
 ORDERS = (*range(2, 65), *range(72, 129, 8), *range(160, 257, 32), *range(320, 513, 64), 768, 1024)
-_LEAST_ROOM = 1e-6  # share of epsilon that the conversion must leave to the mechanism
-
 Floats = NDArray[np.float64]
 
 
@@ -57,18 +55,17 @@ def sampled_gaussian(
         log_growth = exponent + np.log(-np.expm1(-exponent))
     log_weight = log_binomial + k * math.log(sampling_rate) + rest * math.log1p(-sampling_rate)
     log_excess = np.logaddexp.reduceat(log_weight + log_growth, starts)
-    rdp: Floats = np.logaddexp(0.0, log_excess) / (np.asarray(orders) - 1)
-    return rdp
+    return np.asarray(np.logaddexp(0.0, log_excess) / (np.asarray(orders) - 1))
 
 
 def epsilon_of(rdp: Floats, delta: float, orders: tuple[int, ...] = ORDERS) -> float:
-    r"""Return the epsilon that an account with this RDP has at `delta`, the best over the orders.
+    r"""Return the epsilon of an account with this RDP at `delta`, the best over the orders.
 
     :math:`\epsilon = R_\alpha + \log\frac{\alpha-1}{\alpha} - \frac{\log(\delta\alpha)}{\alpha-1}`:
     Canonne, Kamath and Steinke, The discrete Gaussian for differential privacy (2020), proposition
     12; Balle et al., Hypothesis testing interpretations and Renyi differential privacy (2020),
-    theorem 21. Zero where :math:`1 - e^{-R} \le \delta^2`, for the total variation is then at most
-    delta (Bretagnolle and Huber, 1979): so too for an empty account.
+    theorem 21. Zero where the total variation is at most delta, which
+    :math:`1 - e^{-R} \le \delta^2` implies (Bretagnolle and Huber, 1979).
     """
     offsets = _offsets(delta, orders)
     if -math.expm1(-float(rdp.min())) <= delta * delta:
@@ -90,8 +87,7 @@ def noise_multiplier(epsilon: float, delta: float, sampling_rate: float, steps: 
 
     The RDP of a step is at most :math:`\alpha/2\sigma^2` and, by its last term alone, at least
     :math:`\alpha/2\sigma^2 - \frac{\alpha}{\alpha-1}\log\frac1q`. Both ends can be solved for
-    :math:`\sigma`; the root lies between them. The result errs towards more noise. An epsilon too
-    small for its delta at these orders is refused.
+    :math:`\sigma`; the root lies between them. The result errs towards more noise.
     """
     _require(
         0 < epsilon < math.inf and 0 < sampling_rate <= 1 and steps >= 1,
@@ -99,9 +95,9 @@ def noise_multiplier(epsilon: float, delta: float, sampling_rate: float, steps: 
         "Give a positive, finite epsilon, a sampling rate above 0 and up to 1, at least one step.",
     )
     orders = np.asarray(ORDERS)
-    room = epsilon - _offsets(delta, ORDERS)
+    room = epsilon - _offsets(delta, ORDERS)  # what the conversion leaves to the mechanism
     _require(
-        float(room.max()) > _LEAST_ROOM * epsilon,
+        float(room.max()) > 1e-6 * epsilon,
         f"Epsilon {epsilon} cannot be reached at delta {delta}, whatever the noise.",
         "Raise epsilon, or raise delta if the number of patients allows it.",
     )
@@ -137,8 +133,7 @@ def _offsets(delta: float, orders: tuple[int, ...]) -> Floats:
     remedy = "Give a delta below 1 / (number of patients)."
     _require(0 < delta < 1, f"Delta {delta} is not between 0 and 1.", remedy, Code.PRIVACY_DELTA)
     order = np.asarray(orders, dtype=np.float64)
-    offsets: Floats = np.log1p(-1 / order) - np.log(delta * order) / (order - 1)
-    return offsets
+    return np.asarray(np.log1p(-1 / order) - np.log(delta * order) / (order - 1))
 
 
 def _check(sampling_rate: float, multiplier: float) -> None:
