@@ -9,6 +9,7 @@ import pandas as pd
 from lifelines import CoxPHFitter
 from lifelines.exceptions import ConvergenceWarning
 from numpy.typing import NDArray
+from scipy.linalg import qr
 
 from polyclinic_common.models.network import Vector
 from polyclinic_common.models.predict import predict
@@ -62,7 +63,7 @@ def cox(federation: Federation) -> Scores | None:
     if not is_survival(federation.study):
         return None
     observed, x = federation.observed_train, federation.pooled.x
-    varying = np.flatnonzero(x.std(axis=0) > 0)
+    varying = independent_columns(x)
     known = ~np.isnan(observed.value)
     frame = pd.DataFrame(x[:, varying]).assign(time=observed.value, event=observed.event)[known]
     with warnings.catch_warnings():
@@ -70,6 +71,16 @@ def cox(federation: Federation) -> Scores | None:
         model = CoxPHFitter(penalizer=COX_RIDGE).fit(frame, "time", "event")
     risk = model.params_.to_numpy()
     return federation.score({s.name: s.test.x[:, varying] @ risk for s in federation.sites})
+
+
+def independent_columns(x: Floats) -> NDArray[np.int64]:
+    """Return columns that are not combinations of others (indicators of one variable sum to one).
+
+    Pivoted QR of the centred columns: Golub and Van Loan, Matrix Computations (2013), section 5.4.
+    """
+    triangle, order = qr(x - x.mean(axis=0), mode="r", pivoting=True)
+    size = np.abs(np.diag(triangle))
+    return np.sort(order[: int((size > 1e-9 * size[0]).sum())]).astype(np.int64)
 
 
 def published(federation: Federation) -> dict[str, Scores]:

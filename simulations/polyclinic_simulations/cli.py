@@ -21,6 +21,10 @@ Examples:
 
   polyclinic simulate my-study.toml --data patients.csv --mode local none
 
+  polyclinic simulate gbsg2 --epsilon 0.5 1 2 4 --sites 4 8 16 --drop 0 0.1 --seeds 5
+
+  polyclinic simulate --from-table my.csv --site-column hospital --outcome-column response
+
   polyclinic simulate heart --data ~/polyclinic-data --json
 """
 
@@ -64,7 +68,9 @@ app = typer.Typer(add_completion=False)
 
 @app.command(cls=ManyValues, epilog=EXAMPLES)
 def simulate(
-    study: Annotated[str, typer.Argument(help="A built-in study (gbsg2, heart) or a manifest.")],
+    study: Annotated[
+        str | None, typer.Argument(help="A built-in study (gbsg2, heart, iwpc …) or a manifest.")
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Table of a manifest; data folder of a built-in study.")
     ] = None,
@@ -94,19 +100,42 @@ def simulate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes (default: one a core).")
     ] = None,
+    from_table: Annotated[
+        Path | None, typer.Option(help="Draft a manifest from this table and run it.")
+    ] = None,
+    site_column: Annotated[str, typer.Option(help="With --from-table: hospital.")] = "hospital",
+    outcome_column: Annotated[
+        str, typer.Option(help="With --from-table: outcome, or time to the event.")
+    ] = "outcome",
+    event_column: Annotated[
+        str | None, typer.Option(help="With --from-table: event indicator of a survival outcome.")
+    ] = None,
+    patient_column: Annotated[
+        str | None, typer.Option(help="With --from-table: patient number (default: the row).")
+    ] = None,
+    mlflow: Annotated[
+        bool, typer.Option("--mlflow", help="Log to MLflow, in the output folder (extra mlflow).")
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print result.json instead of tables.")
     ] = False,
 ) -> None:
     """Train a study across simulated hospitals and compare it with honest baselines.
 
-    Writes result.json and report.html. Ctrl-C keeps what is finished; the same command goes on.
+    Writes result.json, cells.csv and report.html. Ctrl-C keeps what is finished; the same command
+    goes on.
     """
     from polyclinic_simulations.console import RichWatcher, print_result
+    from polyclinic_simulations.from_table import Roles, draft_study
     from polyclinic_simulations.studies import resolve
 
-    folder = out or Path("polyclinic-out", Path(study).stem)
-    manifest, frame = resolve(study, data)
+    name = Path(study or from_table or "study").stem
+    folder = out or Path("polyclinic-out", name)
+    if from_table is not None:
+        roles = Roles(site_column, outcome_column, event_column, patient_column)
+        manifest, frame = draft_study(from_table, roles, folder)
+    else:
+        manifest, frame = resolve(study or "", data)
     try:
         with RichWatcher(quiet=as_json) as watcher:
             from polyclinic_simulations.simulate import simulate as run
@@ -130,6 +159,10 @@ def simulate(
             f"Stopped. Finished cells are kept in {folder}; the same command goes on from there.\n"
         )
         raise typer.Exit(INTERRUPTED) from None
+    if mlflow:
+        from polyclinic_simulations.mlflow_log import log_result
+
+        log_result(result, folder)
     if as_json:
         sys.stdout.write((folder / "result.json").read_text() + "\n")
     else:

@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 
-from polyclinic_common.canonical import canonical_hash, write_atomically
+from polyclinic_common.canonical import canonical_hash
 from polyclinic_common.errors import Code, SimulationError, StudyError
+from polyclinic_common.files import write_atomically
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study.manifest import Study
 from polyclinic_simulations.federation import refuse_unusable
@@ -65,8 +66,8 @@ def simulate(
         ``"fast"`` (closed form) or ``"opacus"``, which a hospital's node runs; equal up to
         rounding.
     out : Path or None
-        Folder for finished cells, ``result.json`` and ``report.html``; None keeps nothing.
-        Called again with the same folder, only what is missing is run.
+        Folder for finished cells, ``result.json``, ``cells.csv`` and ``report.html``; None keeps
+        nothing. Called again with the same folder, only what is missing is run.
     workers : int
         Processes to use.
     watcher : Watcher or None
@@ -226,4 +227,5 @@ def _write(study: Study, result: Result, out: Path) -> None:
 
     plain = result.model_dump_json(exclude={"cells": {"__all__": {"figures"}}}, indent=1)
     write_atomically(out / "result.json", plain.encode())
+    write_atomically(out / "cells.csv", result.to_frame().to_csv(index=False).encode())
     write_report(study, result, out / "report.html")

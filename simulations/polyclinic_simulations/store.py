@@ -9,7 +9,8 @@ from typing import TypeVar
 import pandas as pd
 from pydantic import ValidationError
 
-from polyclinic_common.canonical import canonical_hash, write_atomically
+from polyclinic_common.canonical import canonical_hash
+from polyclinic_common.files import write_atomically
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.observers import Checkpoint
 from polyclinic_simulations.results import Record, Run, SharedBaselines

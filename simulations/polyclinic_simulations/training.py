@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,7 +29,7 @@ from polyclinic_common.models.network import Vector, build_network, initial_weig
 from polyclinic_common.privacy.noise import NoiseSource, SystemNoise
 from polyclinic_common.privacy.plan import noise_plan
 from polyclinic_common.study import Study
-from polyclinic_server.combiner import make_combiner
+from polyclinic_server.combiner import Combiner, make_combiner
 from polyclinic_server.coordinator import RunPlan, make_server_app
 from polyclinic_server.observers import Observer
 from polyclinic_server.optimizer import State, noise_ridge
@@ -40,6 +40,7 @@ from polyclinic_simulations.setting import Setting
 
 NoiseFactory = Callable[[], NoiseSource]
 CONVERGED_RIDGE = 1e-4
+ALONE = "alone"
 SAMPLE_BLOCK = 32
 """A sample is padded to a multiple of this, so that Opacus meets few shapes."""
 
@@ -164,7 +165,7 @@ def train_federated(
 
     def plan_of(grid: Grid) -> tuple[RunPlan, State]:
         nodes = dict(zip(names, chosen.nodes_in_order(grid), strict=True))
-        return run_plan(federation, setting, run_id, nodes), start
+        return run_plan(federation, setting, run_id, nodes, chosen.timeout_s), start
 
     sites = SiteFactory(federation, setting, run_id, trainer or Trainer())
     client_app = make_client_app(sites)
@@ -184,7 +185,11 @@ def _lost(drop: float, seed: int, partition: int, group: str) -> bool:
 
 
 def run_plan(
-    federation: Federation, setting: Setting, run_id: str, nodes: dict[str, int]
+    federation: Federation,
+    setting: Setting,
+    run_id: str,
+    nodes: dict[str, int],
+    timeout_s: float,
 ) -> RunPlan:
     """Return the coordinator's plan; a round needs more than half of the hospitals."""
     study, ridge = federation.study, _ridge(federation, setting)
@@ -196,7 +201,7 @@ def run_plan(
         rounds=study.training.rounds,
         combiner=make_combiner(study, start, ridge, federation.declared),
         fewest=len(nodes) // 2 + 1,
-        timeout_s=0.0,
+        timeout_s=timeout_s,
     )
 
 
@@ -219,21 +224,37 @@ def train_alone(
     trainer: Trainer | None = None,
 ) -> Vector:
     """Train on one cohort with the same schedule, as a hospital that stays out would."""
-    study, start = federation.study, start_weights(federation)
-    if study.strategy != "descent":
-        study = study.model_copy(
-            update={"training": study.training.model_copy(update={"strategy": "fedavg"})}
-        )
-    made = trainer or Trainer()
+    study, state = federation.study, State.start(start_weights(federation))
     seed = (federation.seed, declared)
-    mechanism = made.mechanism(study, federation.encoding, cohort, declared, setting, seed)
+    mechanism = (trainer or Trainer()).mechanism(
+        study, federation.encoding, cohort, declared, setting, seed
+    )
+    combiner = _combiner_alone(study, declared, setting, state)
+    memory = Memory()
+    while state.round_number < study.training.rounds:
+        memory.last_round = state.round_number + 1
+        state = combiner.step(state, {ALONE: mechanism.release(state.weights, memory)})
+    return state.average
+
+
+@dataclass(frozen=True)
+class _OwnSteps:
+    """What every strategy of Flower is for a single site: its own model is the next one."""
+
+    rounds: int
+    average_from: float
+
+    def step(self, state: State, updates: Mapping[str, Vector]) -> State:
+        """Take the site's change."""
+        return state.advance(state.weights + updates[ALONE], self.rounds, self.average_from)
+
+
+def _combiner_alone(study: Study, declared: int, setting: Setting, start: State) -> Combiner:
+    if study.strategy != "descent":
+        return _OwnSteps(study.training.rounds, study.training.average_from)
     plan = noise_plan(study, declared, setting.epsilon)
     ridge = noise_ridge(plan.multiplier * study.clip, 1, declared)
-    combiner = make_combiner(study, start, ridge, {"alone": declared})
-    state, memory = State.start(start), Memory()
-    while state.round_number < study.training.rounds:
-        state = combiner.step(state, {"alone": mechanism.release(state.weights, memory)})
-    return state.average
+    return make_combiner(study, start.weights, ridge, {ALONE: declared})
 
 
 def train_converged(federation: Federation, cohort: Cohort) -> Vector:

@@ -44,7 +44,7 @@ class NoNoise:
         return np.zeros(size)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def identity() -> None:
     """Messages need the identity of their sender, as in a ServerApp."""
     from flwr.supercore.task_identity import TaskIdentity
@@ -74,7 +74,7 @@ def updates(declared: dict[str, int], seed: int = 0) -> dict[str, Vector]:
     return {site: rng.normal(0, 0.1, 3) for site in declared}
 
 
-def test_fedavg_weighs_by_declared_patients() -> None:
+def test_fedavg_weighs_by_declared_patients(identity: None) -> None:
     declared = {"a": 30, "b": 10}
     study = small_study(training={"rounds": 5, "strategy": "fedavg"})
     combiner = make_combiner(study, np.zeros(3), 0.0, declared)
@@ -85,7 +85,7 @@ def test_fedavg_weighs_by_declared_patients() -> None:
 
 
 @pytest.mark.parametrize("strategy", ["fedadam", "fedyogi", "fedadagrad", "fedmedian", "krum"])
-def test_a_run_of_a_strategy_goes_on_from_its_state_alone(strategy: str) -> None:
+def test_a_run_of_a_strategy_goes_on_from_its_state_alone(strategy: str, identity: None) -> None:
     """Two rounds by one combiner equal two rounds by two combiners that only share the state."""
     declared = {"a": 30, "b": 10, "c": 20, "d": 20}
     study = small_study(sites=4, training={"rounds": 5, "strategy": strategy})
@@ -96,7 +96,7 @@ def test_a_run_of_a_strategy_goes_on_from_its_state_alone(strategy: str) -> None
     assert np.array_equal(fresh.step(state, updates(declared, 2)).weights, together.weights)
 
 
-def test_the_strategies_keep_flowers_contract() -> None:
+def test_the_strategies_keep_flowers_contract(identity: None) -> None:
     """What the combiner relies on: moments by name in `m_t` and `v_t`, `current_arrays`."""
     for kind in (FedAdam, FedYogi, FedAdagrad):
         strategy = kind()

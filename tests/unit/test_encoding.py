@@ -117,7 +117,7 @@ def test_whatever_stands_in_a_cell_gives_a_finite_bounded_row(
     assert cohort.x.shape == (len(rows), encoding.width)
     assert cohort.y.shape == cohort.mask.shape == (len(rows), encoding.outputs)
     assert np.isfinite(cohort.x).all()
-    assert np.abs(cohort.x * encoding.row_scale).max() <= 1.0
+    assert np.abs(cohort.x * encoding.row_scale).max() <= 2.0  # copies of a star allele
     assert np.isfinite(cohort.y).all()
     assert np.abs(cohort.y).max() <= 1.0
     assert np.isin(cohort.mask, (0.0, 1.0)).all()
@@ -140,7 +140,7 @@ def test_a_row_depends_on_nothing_but_that_patient(
 @given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=6))
 def test_numbers_read_the_same_as_text_and_as_numbers(values: list[float]) -> None:
     text = pd.Series([repr(value) for value in values], dtype=object)
-    np.testing.assert_allclose(as_number(text), as_number(pd.Series(values)), rtol=1e-15)
+    np.testing.assert_allclose(as_number(text), as_number(pd.Series(values)), rtol=1e-12)
 
 
 def test_an_absent_column_counts_as_missing_for_everybody() -> None:
@@ -196,8 +196,8 @@ def test_the_order_and_the_spelling_of_two_bases_do_not_matter() -> None:
 def test_the_order_and_the_spelling_of_star_alleles_do_not_matter() -> None:
     names = ("cyp *2", "cyp *3", "cyp missing")
     words: list[object] = ["*1/*3", "*3/*1", "1/3", "*1|*3", "*1 *3"]
-    np.testing.assert_allclose(encoded("cyp", words, *names), [[0, 0.5, 0]] * len(words))
-    np.testing.assert_allclose(encoded("cyp", ["*2/*2", "*1/*1"], *names), [[1, 0, 0], [0, 0, 0]])
+    np.testing.assert_allclose(encoded("cyp", words, *names), [[0, 1, 0]] * len(words))
+    np.testing.assert_allclose(encoded("cyp", ["*2/*2", "*1/*1"], *names), [[2, 0, 0], [0, 0, 0]])
     np.testing.assert_allclose(encoded("cyp", ["*1/*9", "*1"], *names), [[0, 0, 1]] * 2)
 
 

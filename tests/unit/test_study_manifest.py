@@ -15,7 +15,7 @@ from polyclinic_common.study.describe import describe
 from polyclinic_common.study.load import TEMPLATE
 
 Data = dict[str, Any]
-TEMPLATE_HASH = "b663afbd1589507d70ad65ea2906c1b23c92c08410d773dfc8aec40f36c19231"
+TEMPLATE_HASH = "6c06b347d11c8f7bbb41d40344c839f1920a0de6c2fa31b51376154af7748359"
 
 
 def template() -> Data:

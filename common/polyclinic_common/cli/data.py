@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polyclinic_common.cli.study import AsJson, Out, write_new
+from polyclinic_common.cli.study import AsJson, Out
+from polyclinic_common.files import write_new
 
 if TYPE_CHECKING:
     from polyclinic_common.data.report import CheckReport, ColumnCheck

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from polyclinic_common.errors import Code, DataError
+from polyclinic_common.files import write_new
 
 app = typer.Typer(no_args_is_help=True, help="Write, check and read study manifests.")
 
@@ -24,31 +24,6 @@ Out = Annotated[
 @app.callback()
 def root() -> None:
     """Write, check and read study manifests."""
-
-
-def write_new(path: Path, text: str) -> None:
-    """Write `text` to a file that must not exist yet.
-
-    Raises
-    ------
-    DataError
-        If there is such a file already, or the folder cannot be written to.
-    """
-    try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise DataError(
-            Code.FILE_EXISTS,
-            f"The file {path} exists already and is left as it is.",
-            "Choose another name or remove the file.",
-        ) from None
-    except OSError as error:
-        raise DataError(
-            Code.DATA_FOLDER,
-            f"The file {path} cannot be written ({error.strerror}).",
-            "Check the folder and its permissions.",
-        ) from None
 
 
 @app.command(epilog="Example:  polyclinic study check warfarin.toml")

@@ -1,5 +1,8 @@
 """From one declared feature and a column of values to numbers in [-1, 1], row by row.
 
+A copy of an allele is one step in both kinds of genotype: -1, 0, 1 for a SNP; 0, 1, 2 for every
+star allele, most of which are rare.
+
 Every encoding is total: whatever stands in a cell gives a finite row. Missing is an indicator of
 its own (the last column of every feature), out of range is clamped, an unknown word is missing.
 """
@@ -93,7 +96,7 @@ def _(feature: Snp, frame: pd.DataFrame) -> Matrix:
 
 @encode_feature.register
 def _(feature: Diplotype, frame: pd.DataFrame) -> Matrix:
-    return _with_missing(diplotype_copies(feature, column_or_missing(frame, feature.name)) / 2.0)
+    return _with_missing(diplotype_copies(feature, column_or_missing(frame, feature.name)))
 
 
 @encode_feature.register

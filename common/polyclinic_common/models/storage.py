@@ -9,9 +9,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from polyclinic_common.canonical import write_atomically
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, ModelError
+from polyclinic_common.files import write_atomically
 from polyclinic_common.models.network import Vector
 from polyclinic_common.study.manifest import Study
 

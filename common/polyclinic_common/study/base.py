@@ -15,7 +15,8 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.\-:/()>+*]{0,79}$")]
+NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.\-:/()>+*]{0,79}$"
+Name = Annotated[str, Field(pattern=NAME)]
 Source = Annotated[str, Field(min_length=3, description="where the public value comes from")]
 
 

@@ -15,7 +15,7 @@ from polyclinic_common.study import Study, load_study
 
 HERE = Path(__file__).parent
 DATA_VARIABLE = "POLYCLINIC_DATA"
-BUILT_IN = tuple(sorted(path.parent.name for path in HERE.glob("*/study.toml")))
+BUILT_IN = tuple(sorted(path.parent.name.replace("_", "-") for path in HERE.glob("*/study.toml")))
 
 Loader = Callable[[Path | None], pd.DataFrame]
 
@@ -32,7 +32,7 @@ def resolve(study: str | Path, data: Path | None) -> tuple[Study, pd.DataFrame]:
         POLYCLINIC_DATA names).
     """
     if str(study) in BUILT_IN:
-        folder = HERE / str(study)
+        folder = HERE / str(study).replace("-", "_")
         loader: Loader = import_module(f"{__package__}.{folder.name}.loader").load
         return load_study(folder / "study.toml"), loader(data or _data_folder())
     path = Path(study)

@@ -1,0 +1,40 @@
+"""Writing files: whole or not at all, and never over one that a person may have edited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from polyclinic_common.errors import Code, DataError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` so that a reader sees the old file or the whole new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write `text` to a file that must not exist yet.
+
+    Raises
+    ------
+    DataError
+        If there is such a file already, or the folder cannot be written to.
+    """
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise DataError(
+            Code.FILE_EXISTS,
+            f"The file {path} exists already and is left as it is.",
+            "Choose another name or remove the file.",
+        ) from None
+    except OSError as error:
+        raise DataError(
+            Code.DATA_FOLDER,
+            f"The file {path} cannot be written ({error.strerror}).",
+            "Check the folder and its permissions.",
+        ) from None

@@ -1,0 +1,1 @@
+"""AIDS Clinical Trials Group study 175 over eight made-up hospitals."""

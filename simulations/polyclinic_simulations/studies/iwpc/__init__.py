@@ -1,0 +1,1 @@
+"""Warfarin dose at sixteen hospitals of the International Warfarin Pharmacogenetics Consortium."""

@@ -1,0 +1,1 @@
+"""Survival after breast cancer in The Cancer Genome Atlas, six regions."""

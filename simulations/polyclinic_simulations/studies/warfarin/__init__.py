@@ -1,0 +1,1 @@
+"""Synthetic twin of the warfarin consortium: nobody in it is real."""
