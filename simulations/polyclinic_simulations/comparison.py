@@ -21,12 +21,13 @@ NAMES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
     """One line of the comparison: a way to get a model, and its scores by seed.
 
     `epsilon` and `mode` are null where nothing was trained on patients of single hospitals.
-    `cells` are the runs of a setting, empty for a baseline; `variant` says what else was varied.
+    `cells` are the runs of a setting, empty for a baseline; `variant` says what else was varied;
+    `sites` is the number of made-up hospitals.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Line:
     epsilon: float | None = None
     cells: tuple[Cell, ...] = ()
     variant: str = ""
+    sites: int | None = None
 
     @property
     def name(self) -> str:
@@ -52,9 +54,14 @@ class Line:
         return f"ε = {self.epsilon:g}{mode}{self.variant}"
 
     @property
+    def plain_setting(self) -> str:
+        """What protects patients, without what else was varied."""
+        return "no privacy" if self.epsilon is None else f"ε = {self.epsilon:g}"
+
+    @property
     def label(self) -> str:
         """Name with the setting."""
-        return f"{self.name}, {self.setting}" if self.setting else self.name
+        return f"{self.name}, {self.setting}" if self.setting else self.name + self.variant
 
     def overall(self, metric: str) -> list[float | None]:
         """Return the metric over all test patients, one value a seed."""
@@ -91,12 +98,18 @@ class Comparison:
 
     @property
     def open(self) -> Line | None:
-        """Setting without privacy, if it was run."""
-        return next((line for line in self.settings if line.epsilon is None), None)
+        """Setting without privacy like the headline's, if it was run."""
+        return next((line for line in self.alike(self.settings) if line.epsilon is None), None)
+
+    def alike(self, lines: Iterable[Line]) -> list[Line]:
+        """Return the lines that differ from the headline in mode and epsilon alone."""
+        return [line for line in lines if line.variant == self.headline.variant]
 
     def baseline(self, key: str, like: Line | None = None) -> Line | None:
         """Return a baseline; `like` picks the one with the same mode and epsilon."""
         for line in self.baselines:
+            if key == "local_only_non_private" and line.sites != self.headline.sites:
+                continue
             same = like is None or (line.mode, line.epsilon, line.variant) == (
                 like.mode,
                 like.epsilon,
@@ -119,8 +132,14 @@ def compare(study: Study, result: Result) -> Comparison | None:
     settings = [_setting(cells, varied) for cells in result.settings()]
     if not settings:
         return None
+    variants = list(dict.fromkeys(line.variant for line in settings))
     settings.sort(
-        key=lambda line: (line.epsilon is None, line.variant, line.mode, line.epsilon or 0.0)
+        key=lambda line: (
+            line.epsilon is None,
+            variants.index(line.variant),
+            line.mode,
+            line.epsilon or 0.0,
+        )
     )
     wanted = (study.privacy.mode, study.privacy.epsilon)
     headline = next((s for s in settings if (s.mode, s.epsilon) == wanted), settings[0])
@@ -138,11 +157,11 @@ def _setting(cells: list[Cell], varied: list[str]) -> Line:
     scores = {cell.seed: cell.test for cell in cells}
     words = {
         "strategy": first.strategy,
-        "sites": f"{first.sites} hospitals" if first.sites else "all hospitals",
+        "sites": _hospitals(first.sites),
         "drop": f"{first.drop:.0%} dropout",
     }
     variant = "".join(f", {words[name]}" for name in varied)
-    return Line(TOGETHER, scores, first.mode, first.epsilon, tuple(cells), variant)
+    return Line(TOGETHER, scores, first.mode, first.epsilon, tuple(cells), variant, first.sites)
 
 
 def _baselines(result: Result, settings: list[Line]) -> list[Line]:
@@ -159,9 +178,7 @@ def _baselines(result: Result, settings: list[Line]) -> list[Line]:
     ]
     cells = result.cells
     lines += [
-        Line(
-            "local_only_non_private", _pick(cells, lambda b: b.local_only_non_private), mode="none"
-        ),
+        *_alone_without_privacy(cells),
         Line("pooled_same_trainer", _pick(cells, lambda b: b.pooled_same_trainer)),
         Line("pooled_converged", _pick(cells, lambda b: b.pooled_converged)),
         Line("cox", _pick(cells, lambda b: b.cox)),
@@ -169,6 +186,25 @@ def _baselines(result: Result, settings: list[Line]) -> list[Line]:
         Line("trivial", _pick(cells, lambda b: b.trivial)),
     ]
     return [line for line in lines if line.scores]
+
+
+def _alone_without_privacy(cells: list[Cell]) -> list[Line]:
+    """Return the hospitals' own models: one line for every number of hospitals."""
+    counts = list(dict.fromkeys(cell.sites for cell in cells))
+    return [
+        Line(
+            "local_only_non_private",
+            _pick([c for c in cells if c.sites == count], lambda b: b.local_only_non_private),
+            mode="none",
+            variant=f", {_hospitals(count)}" if len(counts) > 1 else "",
+            sites=count,
+        )
+        for count in counts
+    ]
+
+
+def _hospitals(count: int | None) -> str:
+    return f"{count} hospitals" if count else "all hospitals"
 
 
 def _formula(cells: Iterable[Cell], name: str) -> Line:

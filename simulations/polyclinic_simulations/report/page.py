@@ -180,14 +180,18 @@ def _beside(comparison: Comparison) -> list[Line]:
 def _columns(comparison: Comparison) -> list[Line]:
     """Return the lines that are shown by group in tables."""
     alone = comparison.baseline("local_only_non_private")
-    return [*comparison.settings, *([alone] if alone else [])]
+    same = [line for line in comparison.settings if line.sites == comparison.headline.sites]
+    return [*same, *([alone] if alone else [])]
 
 
 def _by_site(
     result: Result, comparison: Comparison, main: Measure, measures: list[Measure]
 ) -> Groups | None:
-    patients = {site.name: site.test for site in result.sites}
-    names = list(patients)
+    patients: dict[str, int] | None = {site.name: site.test for site in result.sites}
+    names = list(patients or {})
+    if comparison.headline.sites is not None:  # made-up hospitals: sizes are not those of the study
+        first = next(iter(comparison.headline.scores.values()))
+        patients, names = None, list(first.by_site)
     if not names:
         return None
     read = partial(_at_site, metric=main.key)

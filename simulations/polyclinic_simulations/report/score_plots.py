@@ -29,6 +29,9 @@ from polyclinic_simulations.results import Cell, mean_and_error
 ROW_HEIGHT = 0.27
 
 
+DASHES = ("-", "--", ":", "-.")
+
+
 def overview_plot(comparison: Comparison, measure: Measure) -> Plot:
     """Show every setting and baseline in one column of dots."""
     lines = comparison.settings + comparison.baselines
@@ -56,12 +59,15 @@ def privacy_utility_plot(comparison: Comparison, measure: Measure) -> Plot:
     figure, axes = blank(3.7)
     shades = {"together": BLUE, "local_only_private": VERMILION}
     alone = tuple(line for line in comparison.baselines if line.epsilon is not None)
-    curves: dict[tuple[str, str | None], list[Line]] = defaultdict(list)
+    curves: dict[tuple[str, str | None, str], list[Line]] = defaultdict(list)
     for line in comparison.private + alone:
-        curves[line.key, line.mode].append(line)
-    for (key, mode), lines in curves.items():
-        name = f"{lines[0].name} ({mode})" if mode != "local" else lines[0].name
-        _curve(axes, lines, measure, name, shades[key])
+        curves[line.key, line.mode, line.variant].append(line)
+    variants = list(dict.fromkeys(line.variant for line in comparison.private))
+    for (key, mode, variant), lines in curves.items():
+        name = f"{lines[0].name}{variant}" + (f" ({mode})" if mode != "local" else "")
+        _curve(
+            axes, lines, measure, name, shades[key], DASHES[variants.index(variant) % len(DASHES)]
+        )
     references = [
         comparison.open or comparison.baseline("pooled_same_trainer"),
         *(comparison.baseline(key) for key in ("local_only_non_private", "pooled_converged")),
@@ -77,7 +83,7 @@ def privacy_utility_plot(comparison: Comparison, measure: Measure) -> Plot:
     legend_above(axes)
     values = "; ".join(
         f"ε = {line.epsilon:g}: {measure.phrase(line.overall(measure.key))}"
-        for line in comparison.private
+        for line in comparison.alike(comparison.private)
     )
     return finish(
         figure,
@@ -88,14 +94,16 @@ def privacy_utility_plot(comparison: Comparison, measure: Measure) -> Plot:
     )
 
 
-def _curve(axes: Axes, lines: Sequence[Line], measure: Measure, name: str, colour: str) -> None:
+def _curve(
+    axes: Axes, lines: Sequence[Line], measure: Measure, name: str, colour: str, dash: str
+) -> None:
     points = [(line.epsilon, *measure.scaled(line.overall(measure.key))) for line in lines]
     known = [(eps, mean, error or 0.0) for eps, mean, error in points if mean is not None]
     if known:
         epsilons, means, errors = zip(*known, strict=True)
         marker = "o" if colour == BLUE else "s"
         axes.errorbar(
-            epsilons, means, yerr=errors, fmt=f"{marker}-", color=colour, label=name, capsize=3
+            epsilons, means, yerr=errors, fmt=f"{marker}{dash}", color=colour, label=name, capsize=3
         )
 
 

@@ -128,7 +128,7 @@ def overall_table(comparison: Comparison, measures: Sequence[Measure]) -> Table:
         look = "headline" if line is comparison.headline else ""
         if index == len(comparison.settings):
             look = "apart"
-        rows.append(Row((line.name, line.mode or UNKNOWN, epsilon, *cells), look))
+        rows.append(Row((line.name + line.variant, line.mode or UNKNOWN, epsilon, *cells), look))
     headings = [measure.heading for measure in measures]
     return Table(
         "Above the line the models trained across the hospitals, below it what they are compared "

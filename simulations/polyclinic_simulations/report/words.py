@@ -29,6 +29,7 @@ MODES = {
 def conclusion(comparison: Comparison, measure: Measure, sites: int) -> str:
     """Say what was found: the headline and its alternatives."""
     head = comparison.headline
+    sites = head.cells[0].sites or sites
     how = "without privacy" if head.epsilon is None else f"with ε = {head.epsilon:g}"
     says = measure.says.format(measure.phrase(head.overall(measure.key)))
     hospitals = "one hospital" if sites == 1 else f"{sites} hospitals"
@@ -63,7 +64,8 @@ def verdicts(comparison: Comparison, measure: Measure) -> list[str]:
         same = comparison.open or comparison.baseline("pooled_same_trainer")
         rivals.append((same, "the same training without privacy"))
     found = [_verdict(head, line, measure, what) for line, what in rivals if line is not None]
-    return [verdict for verdict in [*found, _along_epsilon(comparison, measure)] if verdict]
+    found += [_along_epsilon(comparison, measure), _across_variants(comparison, measure)]
+    return [verdict for verdict in found if verdict]
 
 
 def _verdict(head: Line, other: Line, measure: Measure, what: str) -> str:
@@ -83,7 +85,7 @@ def _verdict(head: Line, other: Line, measure: Measure, what: str) -> str:
 
 
 def _along_epsilon(comparison: Comparison, measure: Measure) -> str:
-    private = comparison.private
+    private = comparison.alike(comparison.private)
     if len(private) < 2:
         return ""
     first, last = private[0], private[-1]
@@ -91,6 +93,26 @@ def _along_epsilon(comparison: Comparison, measure: Measure) -> str:
         f"From ε = {first.epsilon:g} to ε = {last.epsilon:g} the {measure.name} goes from "
         f"{measure.phrase(first.overall(measure.key))} to "
         f"{measure.phrase(last.overall(measure.key))}."
+    )
+
+
+def _across_variants(comparison: Comparison, measure: Measure) -> str:
+    """Name the variants that did best and worst with the headline's mode and epsilon."""
+    head = comparison.headline
+    means = {
+        line: mean_and_error(line.overall(measure.key))[0]
+        for line in comparison.settings
+        if (line.mode, line.epsilon) == (head.mode, head.epsilon)
+    }
+    known = [(mean, line) for line, mean in means.items() if mean is not None]
+    if len(known) < 2:
+        return ""
+    known.sort(key=lambda pair: pair[0], reverse=measure.key not in LOWER_IS_BETTER)
+    best, worst = known[0][1], known[-1][1]
+    return (
+        f"Of {len(known)} variants with {head.plain_setting}, best is {best.variant[2:]} "
+        f"({measure.phrase(best.overall(measure.key))}), last {worst.variant[2:]} "
+        f"({measure.phrase(worst.overall(measure.key))})."
     )
 
 
