@@ -14,7 +14,7 @@ help:  ## List the targets
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[simulations,dev]'
+	$(BIN)/pip install --quiet --editable '.[simulations,ray,dev]'
 	touch $@
 
 .PHONY: install
@@ -23,6 +23,10 @@ install: $(VENV)/installed  ## Build .venv with the pinned dependencies
 .PHONY: demo
 demo: install  ## Train a study on real patients of 12 simulated hospitals and write a report
 	$(BIN)/polyclinic simulate gbsg2 --epsilon 1 4 --seeds 3 --out $(OUT)/gbsg2
+
+.PHONY: bench
+bench: install  ## Measure time and memory of training; write JSON and a page of plots
+	$(BIN)/python -m polyclinic_simulations.bench --out $(OUT)/bench
 
 .PHONY: lint
 lint: install  ## Check format, lint and types

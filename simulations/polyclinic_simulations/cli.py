@@ -93,6 +93,9 @@ def simulate(
     gradients: Annotated[
         str, typer.Option(help="fast (closed form) or opacus, as a hospital's node; equal results.")
     ] = "fast",
+    engine: Annotated[
+        str, typer.Option(help="inline, or ray: Flower's own simulation (extra ray).")
+    ] = "inline",
     seeds: Annotated[int, typer.Option(min=1, help="Seeds; each is a split of its own.")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Where results go (default: polyclinic-out/STUDY).")
@@ -138,7 +141,7 @@ def simulate(
         manifest, frame = resolve(study or "", data)
     try:
         with RichWatcher(quiet=as_json) as watcher:
-            from polyclinic_simulations.simulate import simulate as run
+            from polyclinic_simulations import simulate as run
 
             result = run(
                 manifest,
@@ -149,6 +152,7 @@ def simulate(
                 sites=sites or (),
                 drops=drop or (),
                 gradients=gradients,
+                engine=engine,
                 seeds=seeds,
                 out=folder,
                 workers=workers or len(os.sched_getaffinity(0)),

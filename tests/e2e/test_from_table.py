@@ -79,8 +79,8 @@ def test_mlflow_logs_every_cell_in_local_files(tmp_path: Path) -> None:
         from mlflow.tracking import MlflowClient
     except ModuleNotFoundError:
         unavailable("mlflow", "install the extra mlflow")
+    from polyclinic_simulations import simulate
     from polyclinic_simulations.mlflow_log import log_result
-    from polyclinic_simulations.simulate import simulate
     from tests.conftest import small_study
 
     result = simulate(small_study(), small_table(), modes=["local", "none"])

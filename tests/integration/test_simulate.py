@@ -11,9 +11,9 @@ import pytest
 
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.study import Study
+from polyclinic_simulations import simulate
 from polyclinic_simulations.federation import build_federation, held_out
 from polyclinic_simulations.results import METRICS, Result
-from polyclinic_simulations.simulate import simulate
 from polyclinic_simulations.store import Piece
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.watcher import Silent

@@ -17,10 +17,10 @@ from polyclinic_common.privacy.plan import noise_plan
 from polyclinic_server.combiner import FlowerStrategy, make_combiner, make_strategy
 from polyclinic_server.observers import SiteModels
 from polyclinic_server.optimizer import State
+from polyclinic_simulations import simulate
 from polyclinic_simulations.engines.inline import SERVER_NODE
 from polyclinic_simulations.federation import build_federation
 from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.simulate import simulate
 from polyclinic_simulations.training import Trainer, start_weights, train_federated
 from tests.conftest import small_study, small_table
 

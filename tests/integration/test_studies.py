@@ -11,7 +11,7 @@ import pytest
 from polyclinic_common.data.check import check_table
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.study import Study
-from polyclinic_simulations.simulate import simulate
+from polyclinic_simulations import simulate
 from polyclinic_simulations.studies import BUILT_IN, resolve
 from polyclinic_simulations.studies.dosing import CLINICAL, PHARMACOGENETIC
 from polyclinic_simulations.studies.iwpc.loader import (

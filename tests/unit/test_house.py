@@ -26,7 +26,10 @@ ROOMS = {
     },
 }
 PUBLIC_FLOWER = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
-ADAPTERS = {"simulations/polyclinic_simulations/engines/inline.py"}
+ADAPTERS = {
+    "simulations/polyclinic_simulations/engines/inline.py",
+    "simulations/polyclinic_simulations/engines/ray.py",
+}
 FORBIDDEN = {"pickle", "random", "marshal", "shelve"}
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
-from polyclinic_simulations.engines import inline
+from polyclinic_simulations.engines import inline, ray
 
 Lost = Callable[[int, str], bool]
 
@@ -24,10 +24,16 @@ class Engine:
         partition and group.
     nodes_in_order : callable
         Gives Flower's node of every partition, in order.
+    timeout_s : float
+        Seconds to wait for answers in one round.
     """
 
     run: Callable[[ServerApp, ClientApp, int, Lost], None]
     nodes_in_order: Callable[[Grid], list[int]]
+    timeout_s: float
 
 
-ENGINES = {"inline": Engine(inline.run, inline.nodes_in_order)}
+ENGINES = {
+    "inline": Engine(inline.run, inline.nodes_in_order, timeout_s=0.0),
+    "ray": Engine(ray.run, ray.nodes_in_order, timeout_s=ray.TIMEOUT_S),
+}

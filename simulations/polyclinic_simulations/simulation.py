@@ -38,6 +38,7 @@ def simulate(
     drops: Sequence[float] = (),
     seeds: int = 1,
     gradients: str = "fast",
+    engine: str = ENGINE,
     out: Path | None = None,
     workers: int = 1,
     watcher: Watcher | None = None,
@@ -65,11 +66,13 @@ def simulate(
     gradients : str
         ``"fast"`` (closed form) or ``"opacus"``, which a hospital's node runs; equal up to
         rounding.
+    engine : str
+        ``"inline"`` (messages are calls) or ``"ray"`` (Flower's own simulation, extra ``ray``).
     out : Path or None
         Folder for finished cells, ``result.json``, ``cells.csv`` and ``report.html``; None keeps
         nothing. Called again with the same folder, only what is missing is run.
     workers : int
-        Processes to use.
+        Processes to use; with Ray one, which shares its work among Ray's.
     watcher : Watcher or None
         Told how it gets on.
 
@@ -80,7 +83,7 @@ def simulate(
 
     Examples
     --------
-    >>> from polyclinic_simulations.simulate import simulate
+    >>> from polyclinic_simulations import simulate
     >>> result = simulate("gbsg2", epsilons=[1, 4], seeds=5)  # doctest: +SKIP
     >>> result.to_frame().groupby(["mode", "epsilon"]).c_index.mean()  # doctest: +SKIP
     """
@@ -94,17 +97,19 @@ def simulate(
         raise SimulationError(
             Code.SIMULATION_OPTION, f"There are no gradients {gradients!r}.", "Use fast or opacus."
         )
+    _refuse_engine(engine)
     _refuse_expired(manifest)
     refuse_unusable(manifest, frame)
     if any(setting.epsilon is not None for setting in settings):
         gdp.check_delta(manifest.privacy.delta, len(frame))
     identity = canonical_hash(
-        [manifest.hash(), _digest(frame), version("polyclinic"), ENGINE, gradients]
+        [manifest.hash(), _digest(frame), version("polyclinic"), engine, gradients]
     )
     with TemporaryDirectory() as scratch:
         store = Store(out or Path(scratch), identity)
-        job = Job(manifest, frame, store, ENGINE, gradients)
-        _run_missing(job, settings, seeds, workers, watcher or Silent())
+        job = Job(manifest, frame, store, engine, gradients)
+        processes = 1 if engine == "ray" else workers
+        _run_missing(job, settings, seeds, processes, watcher or Silent())
         cells = [_gather(store, setting, seed) for setting in settings for seed in range(seeds)]
     result = Result(
         study=manifest.id,
@@ -165,6 +170,17 @@ def _load(
             "Read the table with polyclinic_common.data.table.read_table.",
         )
     return resolve(study, data)
+
+
+def _refuse_engine(engine: str) -> None:
+    if engine == "ray":
+        from polyclinic_simulations.engines.ray import refuse_absent  # noqa: PLC0415  (Flower)
+
+        refuse_absent()
+    elif engine != ENGINE:
+        raise SimulationError(
+            Code.SIMULATION_OPTION, f"There is no engine {engine!r}.", "Use inline or ray."
+        )
 
 
 def _refuse_expired(study: Study) -> None:
