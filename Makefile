@@ -14,7 +14,7 @@ help:  ## List the targets
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[simulations,ray,dev]'
+	$(BIN)/pip install --quiet --editable '.[simulations,ray,mlflow,dev]'
 	touch $@
 
 .PHONY: install

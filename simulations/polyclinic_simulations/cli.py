@@ -125,8 +125,7 @@ def simulate(
 ) -> None:
     """Train a study across simulated hospitals and compare it with honest baselines.
 
-    Writes result.json, cells.csv and report.html. Ctrl-C keeps what is finished; the same command
-    goes on.
+    Writes result.json, cells.csv and report.html; after Ctrl-C the same command goes on.
     """
     from polyclinic_simulations.console import RichWatcher, print_result
     from polyclinic_simulations.from_table import Roles, draft_study
