@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing.queues import SimpleQueue
@@ -16,6 +19,7 @@ from polyclinic_simulations.store import Job, Piece
 from polyclinic_simulations.watcher import Watcher
 
 POLL_S = 0.2
+PARENT_POLL_S = 1.0
 
 
 def run_pieces(job: Job, pieces: Sequence[Piece], workers: int, watcher: Watcher) -> None:
@@ -46,7 +50,15 @@ def _start_worker(job: Job, progress: SimpleQueue[float]) -> None:
     """Prepare a worker: Ctrl-C is the parent's business, one core is enough."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     _Worker.job, _Worker.advance = job, staticmethod(progress.put)
+
+
+def _end_with_parent(parent: int) -> None:
+    """End this worker if its parent was killed: nobody else would."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL_S)
+    os._exit(1)
 
 
 class _Worker:

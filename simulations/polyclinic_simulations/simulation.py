@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -89,15 +90,7 @@ def simulate(
     """
     manifest, frame = _load(study, data)
     settings = make_settings(manifest, modes, epsilons, strategies, sites, drops)
-    if seeds < 1:
-        raise SimulationError(
-            Code.SIMULATION_OPTION, f"{seeds} seeds cannot be run.", "Give at least one seed."
-        )
-    if gradients not in {"fast", "opacus"}:
-        raise SimulationError(
-            Code.SIMULATION_OPTION, f"There are no gradients {gradients!r}.", "Use fast or opacus."
-        )
-    _refuse_engine(engine)
+    _refuse_options(seeds, gradients, engine)
     _refuse_expired(manifest)
     refuse_unusable(manifest, frame)
     if any(setting.epsilon is not None for setting in settings):
@@ -105,23 +98,38 @@ def simulate(
     identity = canonical_hash(
         [manifest.hash(), _digest(frame), version("polyclinic"), engine, gradients]
     )
-    with TemporaryDirectory() as scratch:
-        store = Store(out or Path(scratch), identity)
-        job = Job(manifest, frame, store, engine, gradients)
+    with _output(out) as folder:
+        job = Job(manifest, frame, Store(folder, identity), engine, gradients)
         processes = 1 if engine == "ray" else workers
         _run_missing(job, settings, seeds, processes, watcher or Silent())
-        cells = [_gather(store, setting, seed) for setting in settings for seed in range(seeds)]
-    result = Result(
-        study=manifest.id,
-        study_hash=manifest.hash(),
-        version=version("polyclinic"),
-        main_metric=manifest.metrics[0],
-        sites=summarise_sites(manifest, frame),
-        cells=cells,
-    )
-    if out is not None:
-        _write(manifest, result, out)
+        cells = [_gather(job.store, setting, seed) for setting in settings for seed in range(seeds)]
+        result = Result(
+            study=manifest.id,
+            study_hash=manifest.hash(),
+            version=version("polyclinic"),
+            main_metric=manifest.metrics[0],
+            sites=summarise_sites(manifest, frame),
+            cells=cells,
+        )
+        if out is not None:
+            _write(manifest, result, out)
     return result
+
+
+@contextmanager
+def _output(out: Path | None) -> Iterator[Path]:
+    """Give the output folder, or one that is thrown away; what the disk refuses is coded."""
+    try:
+        with TemporaryDirectory() as scratch:
+            folder = out or Path(scratch)
+            folder.mkdir(parents=True, exist_ok=True)
+            yield folder
+    except OSError as error:
+        raise SimulationError(
+            Code.SIMULATION_OUTPUT,
+            f"The output folder cannot be used ({error.strerror}).",
+            "Check the path, its permissions and the free disk space; finished cells are kept.",
+        ) from error
 
 
 def _run_missing(
@@ -181,6 +189,18 @@ def _refuse_engine(engine: str) -> None:
         raise SimulationError(
             Code.SIMULATION_OPTION, f"There is no engine {engine!r}.", "Use inline or ray."
         )
+
+
+def _refuse_options(seeds: int, gradients: str, engine: str) -> None:
+    if seeds < 1:
+        raise SimulationError(
+            Code.SIMULATION_OPTION, f"{seeds} seeds cannot be run.", "Give at least one seed."
+        )
+    if gradients not in {"fast", "opacus"}:
+        raise SimulationError(
+            Code.SIMULATION_OPTION, f"There are no gradients {gradients!r}.", "Use fast or opacus."
+        )
+    _refuse_engine(engine)
 
 
 def _refuse_expired(study: Study) -> None:

@@ -101,3 +101,35 @@ def test_mistakes_are_answered_with_a_code_and_a_remedy(tmp_path: Path) -> None:
         assert "→" in done.stderr
     as_json = polyclinic("simulate", "nonsense", "--json", cwd=tmp_path)
     assert json.loads(as_json.stderr)["error"] == "S004"
+
+
+def children_of(parent: int) -> list[int]:
+    """Return the live children of a process, from /proc."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == parent and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def test_kill_9_leaves_no_worker_behind_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    words = [str(POLYCLINIC), *"simulate gbsg2 --seeds 30 --workers 2 --out out".split()]
+    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    cells = tmp_path / "out" / "cells"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(cells.glob("*.json")):
+        time.sleep(0.1)
+    workers = children_of(process.pid)
+    assert workers
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in workers):
+        time.sleep(0.2)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    again = polyclinic(*"simulate gbsg2 --seeds 1 --out out".split(), cwd=tmp_path)
+    assert again.returncode == 0, again.stderr

@@ -228,6 +228,12 @@ def test_bad_input_is_refused_whole_before_anything_is_trained() -> None:
     assert refused(nobody, table.assign(fold="y")) == "X001"
 
 
+def test_an_output_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert refused(small_study(), small_table(), out=tmp_path / "file") == "X002"
+    assert refused(small_study(), small_table(), out=tmp_path / "file" / "below") == "X002"
+
+
 def test_gbsg2_has_its_patients_and_unequal_hospitals() -> None:
     study, table = resolve("gbsg2", None)
     sizes = table.groupby("hospital").size()
