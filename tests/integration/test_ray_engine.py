@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -161,7 +162,8 @@ def ray_scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         unavailable("ray", "install the extra ray")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # one worker starts sooner
     with TemporaryDirectory() as folder:  # tmp_path is too long for the name of a socket
-        monkeypatch.setattr("tempfile.tempdir", folder)
+        short = partial(TemporaryDirectory, dir=folder)
+        monkeypatch.setattr("polyclinic_simulations.engines.ray.TemporaryDirectory", short)
         yield Path(folder)
 
 

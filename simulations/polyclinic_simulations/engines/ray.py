@@ -12,6 +12,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
 from tempfile import TemporaryDirectory
@@ -149,25 +150,34 @@ def run(
         Whatever the server raised.
     """
     refuse_absent()
-    import ray  # noqa: PLC0415  (optional, and heavy)
-    from flwr.simulation import run_simulation  # noqa: PLC0415  (seconds)
-
-    logging.getLogger("flwr").setLevel(logging.ERROR)
+    logging.getLogger("flwr").setLevel(logging.CRITICAL)
     telemetry.FLWR_TELEMETRY_ENABLED = "0"
     telemetry.state["source"] = "none"  # else a name for this machine is made and kept
-    stopped, failures = Event(), list[PolyclinicError]()
-    with _ray_for(sites):
+    stopped, failures = Event(), list[Exception]()
+    server = _server(server_app, sites, stopped, failures)
+    # Ctrl-C ends the waiting of this thread; the other one lets Flower and Ray end in order.
+    with ThreadPoolExecutor(1) as thread:
         try:
-            run_simulation(
-                _server(server_app, sites, stopped, failures),
-                _client(ray.put(client_app), lost),
-                sites,
-                backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
-            )
+            thread.submit(_simulate, server, client_app, sites, lost).result()
         finally:
             stopped.set()
     if failures:
         raise failures[0]
+
+
+def _simulate(
+    server: ServerApp, client_app: ClientApp, sites: int, lost: Callable[[int, str], bool]
+) -> None:
+    import ray  # noqa: PLC0415
+    from flwr.simulation import run_simulation  # noqa: PLC0415  (seconds)
+
+    with _ray_for(sites):
+        run_simulation(
+            server,
+            _client(ray.put(client_app), lost),
+            sites,
+            backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
+        )
 
 
 @contextmanager
@@ -198,7 +208,7 @@ def _ray_for(sites: int) -> Iterator[None]:
 
 
 def _server(
-    server_app: ServerApp, sites: int, stopped: Event, failures: list[PolyclinicError]
+    server_app: ServerApp, sites: int, stopped: Event, failures: list[Exception]
 ) -> ServerApp:
     """Return the ServerApp with its errors kept: Flower reports those of a thread late."""
     app = ServerApp()
@@ -207,7 +217,7 @@ def _server(
     def main(grid: Grid, context: Context) -> None:
         try:
             server_app(SimulationGrid(grid, sites, stopped), context)
-        except PolyclinicError as error:
+        except (PolyclinicError, SimulationStopped) as error:
             failures.append(error)
 
     return app
@@ -219,6 +229,7 @@ def _client(stored: Any, lost: Callable[[int, str], bool]) -> ClientApp:
 
     @app.query()
     def tell(message: Message, context: Context) -> Message:
+        _unpacked(stored)
         record = ConfigRecord({"number": int(context.node_config["partition-id"])})
         return Message(RecordDict({_PARTITION: record}), reply_to=message)
 
@@ -264,6 +275,6 @@ def nodes_in_order(grid: Grid) -> list[int]:
         raise RunError(
             Code.RUN_TOO_FEW_SITES,
             f"{len(partitions)} of {len(nodes)} simulated hospitals started in Ray.",
-            "Check that this machine has memory left; or leave out --engine ray.",
+            "Check that Ray has memory left and the same packages; or leave out --engine ray.",
         )
     return [partitions[number] for number in sorted(partitions)]

@@ -1,0 +1,113 @@
+"""Milliseconds of one DP-SGD step: hooks, ghost norms and closed form at equal numbers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from polyclinic_client.gradients import ClippedByGhostNorms, ClippedByHooks
+from polyclinic_client.mechanisms import ModelRelease, NoisySums
+from polyclinic_common.models.losses import LOSSES
+from polyclinic_common.models.network import Vector, build_network, weight_count
+from polyclinic_simulations.bench.federated import made_up_federation
+from polyclinic_simulations.bench.records import Spread, StepTime
+from polyclinic_simulations.bench.size import EPSILON, SEED, Size
+from polyclinic_simulations.federation import Federation
+from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.training import Trainer
+
+HOOKS, GHOST, FAST = "Opacus, hooks", "Opacus, ghost norms", "closed form"
+EQUAL = 1e-6
+Work = Callable[[], Vector]
+
+
+def measure_steps(sizes: list[Size], repeats: int, steps: int) -> list[StepTime]:
+    """Time `steps` steps of every engine, `repeats` times in turn, on one site's patients."""
+    torch.set_num_threads(1)
+    return [time_ for size in sizes for time_ in _measure(size, repeats, steps)]
+
+
+def _measure(size: Size, repeats: int, steps: int) -> list[StepTime]:
+    federation = made_up_federation(replace(size, sites=2))
+    network = build_network(federation.study, federation.encoding)
+    generator = np.random.default_rng(SEED)
+    weights = generator.normal(0.0, 0.5, weight_count(network))
+    rows = np.sort(generator.choice(size.patients, min(size.batch, size.patients), replace=False))
+    sums = _sums(federation)
+    whole = {name: _step(each, weights, rows) for name, each in sums.items()}
+    alone = {name: _sum(each, weights, rows) for name, each in sums.items()}
+    step_ms, sum_ms = (_milliseconds(work, repeats, steps) for work in (whole, alone))
+    found = {name: work() for name, work in alone.items()}
+    return [
+        StepTime(
+            head=head_name(size.hidden),
+            gradients=name,
+            step_ms=Spread.of(step_ms[name]),
+            sum_ms=Spread.of(sum_ms[name]),
+            faster=_ratio(step_ms[HOOKS], step_ms[name]),
+            faster_sum=_ratio(sum_ms[HOOKS], sum_ms[name]),
+            difference=float(
+                np.linalg.norm(found[name] - found[HOOKS]) / np.linalg.norm(found[HOOKS])
+            ),
+        )
+        for name in sums
+    ]
+
+
+def head_name(hidden: tuple[int, ...]) -> str:
+    """Return the name of a head."""
+    return f"MLP {'-'.join(map(str, hidden))}" if hidden else "linear"
+
+
+def _ratio(slow: list[float], quick: list[float]) -> Spread:
+    return Spread.of([above / below for above, below in zip(slow, quick, strict=True)])
+
+
+def _sums(federation: Federation) -> dict[str, NoisySums]:
+    """Return a site's noisy sums, composed as in a simulation, by kind of gradients."""
+    opacus, fast = _site_sums(federation, "opacus"), _site_sums(federation, "fast")
+    study = federation.study
+    parts = build_network(study, federation.encoding), LOSSES[study.loss], study.clip
+    hooks = replace(opacus, engine=ClippedByHooks(*parts))
+    parts = build_network(study, federation.encoding), LOSSES[study.loss], study.clip
+    return {HOOKS: hooks, GHOST: replace(opacus, engine=ClippedByGhostNorms(*parts)), FAST: fast}
+
+
+def _site_sums(federation: Federation, gradients: str) -> NoisySums:
+    site = federation.sites[0]
+    mechanism = Trainer(gradients).mechanism(
+        federation.study,
+        federation.encoding,
+        site.train,
+        site.declared,
+        Setting("local", EPSILON, federation.study.strategy),
+        (SEED,),
+    )
+    if not isinstance(mechanism, ModelRelease):
+        raise TypeError("the sampled schedule releases models")
+    return mechanism.sums
+
+
+def _step(sums: NoisySums, weights: Vector, rows: NDArray[np.int64]) -> Work:
+    return lambda: weights - 0.5 * (sums.of_rows(weights, rows) / len(rows))
+
+
+def _sum(sums: NoisySums, weights: Vector, rows: NDArray[np.int64]) -> Work:
+    return lambda: sums.engine.gradient_sum(weights, sums.patients.blocks(rows))
+
+
+def _milliseconds(works: dict[str, Work], repeats: int, steps: int) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {name: [] for name in works}
+    for repeat in range(repeats + 1):  # the first one warms up
+        for name, work in works.items():
+            began = time.perf_counter()
+            for _ in range(steps):
+                work()
+            if repeat:
+                found[name].append(1e3 * (time.perf_counter() - began) / steps)
+    return found

@@ -1,0 +1,88 @@
+"""The figures to reach, and whether they were."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polyclinic_simulations.bench.job import INLINE_FAST, INLINE_OPACUS
+from polyclinic_simulations.bench.records import GrowthPoint, JobTime, StepTime, Target
+from polyclinic_simulations.bench.steps import EQUAL, FAST
+
+OPACUS_OVERHEAD = 1.15
+FAST_JOB_S = 4.0
+FAST_STEP = 8.0
+PRODUCT_SHARE = 0.1
+
+
+def targets(
+    job: Sequence[JobTime], steps: Sequence[StepTime], growth: Sequence[GrowthPoint]
+) -> list[Target]:
+    """Compare what was found with what is to be reached."""
+    return [*_of_job(job), *_of_steps(steps), *_of_patients(growth)]
+
+
+def _of_job(job: Sequence[JobTime]) -> list[Target]:
+    times = {each.variant: each for each in job}
+    opacus, fast = times[INLINE_OPACUS], times[INLINE_FAST]
+    overheads = {"rounds": opacus.ratio_rounds, "start to finish": opacus.ratio_total}
+    found = [
+        Target(
+            what=f"Job J, inline with Opacus against the bare Opacus loop, {span}",
+            goal=f"at most {OPACUS_OVERHEAD:g} times",
+            found=f"{ratio.median:.2f} times",
+            met=ratio.median <= OPACUS_OVERHEAD,
+        )
+        for span, ratio in overheads.items()
+    ]
+    seconds = fast.total_s.median
+    return [
+        *found,
+        Target(
+            what="Job J, inline with fast gradients, start to finish, imports included",
+            goal=f"under {FAST_JOB_S:g} s",
+            found=f"{seconds:.1f} s ({fast.rounds_s.median:.1f} s in rounds)",
+            met=seconds < FAST_JOB_S,
+        ),
+    ]
+
+
+def _of_steps(steps: Sequence[StepTime]) -> list[Target]:
+    fast = [step for step in steps if step.gradients == FAST]
+    found = [
+        Target(
+            what=f"Fast gradients against Opacus' hooks, {step.head}, {part}",
+            goal=f"at least {FAST_STEP:g} times faster",
+            found=f"{ratio.median:.1f} times",
+            met=ratio.median >= FAST_STEP,
+        )
+        for step in fast
+        for part, ratio in (
+            ("whole step with noise", step.faster),
+            ("clipped sum alone", step.faster_sum),
+        )
+    ]
+    furthest = max(step.difference for step in fast)
+    equal = Target(
+        what="Fast gradients equal those of Opacus' hooks",
+        goal=f"relative difference at most {EQUAL:g}",
+        found=f"{furthest:.1e}",
+        met=furthest <= EQUAL,
+    )
+    return [*found, equal]
+
+
+def _of_patients(growth: Sequence[GrowthPoint]) -> list[Target]:
+    curve = [point for point in growth if point.curve == "patients"]
+    most = max(curve, key=lambda point: point.patients)
+    return [
+        Target(
+            what=f"{most.patients:,} patients in {most.sites} sites, {most.head} head, one round: "
+            "memory does not grow with patients × parameters",
+            goal=f"at most {PRODUCT_SHARE:.0%} of patients × parameters "
+            f"({most.product_mb:.0f} MB) beyond the encoded patients",
+            found=f"{most.beyond_mb:.0f} MB beyond the {most.patients_mb:.0f} MB of patients, "
+            f"process {most.peak_mb:.0f} MB; first round {most.first_s:.2f} s, then "
+            f"{most.round_s:.2f} s",
+            met=most.beyond_mb <= PRODUCT_SHARE * most.product_mb,
+        )
+    ]
