@@ -17,7 +17,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
 from torch import Tensor, nn
 
 from polyclinic_common.data.encoding import Cohort
@@ -56,6 +55,8 @@ class ClippedByHooks:
     """
 
     def __init__(self, network: nn.Module, loss: PatientLoss, clip: float):
+        from opacus.grad_sample import GradSampleModule  # noqa: PLC0415  (heavy)
+
         self._module = GradSampleModule(network, loss_reduction="sum")
         self._parameters = list(network.parameters())
         self._loss = loss
@@ -66,25 +67,34 @@ class ClippedByHooks:
         set_weights(self._module, weights)
         total = np.zeros(weights.size)
         for x, y, mask in blocks:
-            total += self._clipped_rows(x, y, mask).sum(axis=0)
+            total += self._clipped_sum(self._gradient_parts(x, y, mask))
         return total
 
-    def _clipped_rows(self, x: Tensor, y: Tensor, mask: Tensor) -> NDArray[np.float64]:
-        """Return the clipped gradient of every patient of a block, shape (BLOCK, d)."""
-        rows = self.patient_gradients(x, y, mask)
-        norms = np.sqrt(np.einsum("bd,bd->b", rows, rows))
-        usable = np.isfinite(norms)
-        factor = np.minimum(1.0, self._clip / np.maximum(norms, self._clip))
-        return np.where(usable[:, None], rows * np.where(usable, factor, 0.0)[:, None], 0.0)
+    def _clipped_sum(self, parts: list[Tensor]) -> Vector:
+        """Return the clipped sum of a block, from every parameter's gradients, shape (d,)."""
+        norms = torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts], dim=1)
+        norms = torch.linalg.vector_norm(norms, dim=1)
+        usable = torch.isfinite(norms)
+        if not bool(usable.all()):
+            parts = [torch.where(usable[:, None], part, 0.0) for part in parts]
+            norms = torch.where(usable, norms, 0.0)
+        factor = self._clip / norms.clamp(min=self._clip)
+        return np.asarray(torch.cat([factor @ part for part in parts]).numpy(), dtype=np.float64)
 
     def patient_gradients(self, x: Tensor, y: Tensor, mask: Tensor) -> NDArray[np.float64]:
-        """Return the unclipped gradient of every patient of a block, shape (BLOCK, d)."""
+        """Return the unclipped gradient of every patient of a block, shape (B, d)."""
+        rows = torch.cat(self._gradient_parts(x, y, mask), dim=1)
+        return np.asarray(rows.numpy(), dtype=np.float64)
+
+    def _gradient_parts(self, x: Tensor, y: Tensor, mask: Tensor) -> list[Tensor]:
+        """Return every parameter's gradients, one row a patient, and clear them in the network."""
         losses = patient_losses(self._loss, self._module(x), y, mask)
         losses.sum().backward()  # type: ignore[no-untyped-call]
         parts = [_patient_gradient(parameter) for parameter in self._parameters]
-        rows = torch.cat(parts, dim=1)
-        self._module.zero_grad(set_to_none=True)
-        return np.asarray(rows.numpy(), dtype=np.float64)
+        for parameter in self._parameters:
+            parameter.grad = None
+            parameter.grad_sample = None  # type: ignore[attr-defined]
+        return parts
 
 
 def _patient_gradient(parameter: nn.Parameter) -> Tensor:
@@ -97,6 +107,10 @@ class ClippedByGhostNorms:
     """Only the norms are computed per patient; one weighted backward pass gives the clipped sum."""
 
     def __init__(self, network: nn.Module, loss: PatientLoss, clip: float):
+        from opacus.grad_sample import (  # noqa: PLC0415  (heavy)
+            GradSampleModuleFastGradientClipping,
+        )
+
         self._module = GradSampleModuleFastGradientClipping(
             network, loss_reduction="sum", max_grad_norm=clip, use_ghost_clipping=True
         )
@@ -186,9 +200,10 @@ class Patients:
     """
 
     def __init__(self, cohort: Cohort, block: int | None = BLOCK):
-        finite = np.isfinite(np.column_stack([cohort.x, cohort.y, cohort.mask])).all(axis=1)
-        keep = finite.reshape(-1, 1)
-        self._parts = [np.where(keep, part, 0.0) for part in (cohort.x, cohort.y, cohort.mask)]
+        self._parts = [cohort.x, cohort.y, cohort.mask]
+        finite = np.logical_and.reduce([np.isfinite(part).all(axis=1) for part in self._parts])
+        if not finite.all():
+            self._parts = [np.where(finite[:, None], part, 0.0) for part in self._parts]
         self._block = block
         self._whole = self._cut(self._parts)
 

@@ -79,11 +79,10 @@ class ClosedForm:
     ) -> list[Matrix]:
         """Return the gradients at the outputs of the hidden layers, first layer first."""
         outputs: list[Matrix] = []
-        flowing = at_score * last
         for depth in range(len(layers) - 1, -1, -1):
-            at_output = flowing * (1.0 - inputs[depth + 1] ** 2)
-            outputs.insert(0, at_output)
-            flowing = at_output @ layers[depth][0]
+            above = layers[depth + 1][0] if outputs else last[None, :]
+            flowing = (outputs[0] if outputs else at_score) @ above
+            outputs.insert(0, flowing * (1.0 - inputs[depth + 1] ** 2))
         return outputs
 
     def _factors(

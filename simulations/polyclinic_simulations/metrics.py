@@ -7,9 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
-from lifelines.utils import concordance_index
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from polyclinic_common.data.table import as_number, as_text, column_or_missing
 from polyclinic_common.study.features import Categorical, Ordinal
@@ -94,12 +92,16 @@ def _auc(value: Floats, predicted: Floats) -> float | None:
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
     if n_positive == 0 or n_negative == 0:
         return None
+    from scipy.stats import rankdata  # noqa: PLC0415  (heavy)
+
     rank_sum = rankdata(predicted)[positive].sum()
     return float((rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
 def _concordance(time: Floats, event: Floats, risk: Floats) -> float | None:
     """Harrell's concordance: the patient with the higher risk has the earlier event."""
+    from lifelines.utils import concordance_index  # noqa: PLC0415  (heavy)
+
     try:
         return float(concordance_index(time, -risk, event))
     except ZeroDivisionError:

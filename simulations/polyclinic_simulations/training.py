@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,8 +42,7 @@ from polyclinic_simulations.setting import Setting
 NoiseFactory = Callable[[], NoiseSource]
 CONVERGED_RIDGE = 1e-4
 ALONE = "alone"
-SAMPLE_BLOCK = 32
-"""A sample is padded to a multiple of this, so that Opacus meets few shapes."""
+FULL_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Trainer:
         """Return what one site releases a round."""
         plan, private = noise_plan(study, declared, setting.epsilon), setting.epsilon is not None
         sampled = plan.sampling_rate < 1.0
-        block = None if self.gradients == "fast" else SAMPLE_BLOCK if sampled else 256
+        block = None if self.gradients == "fast" else _block(study, sampled=sampled)
         sums = NoisySums(
             self.engine(study, encoding, private=private),
             Patients(cohort, block),
@@ -107,6 +107,12 @@ class Trainer:
             pull=study.training.pull if personal or study.strategy == "fedprox" else 0.0,
             personal=personal,
         )
+
+
+def _block(study: Study, *, sampled: bool) -> int:
+    """Return the size of a block: for samples, one that nearly always holds the whole sample."""
+    batch = study.training.batch
+    return math.ceil(batch + 2.0 * math.sqrt(batch)) if sampled else FULL_BLOCK
 
 
 @dataclass(frozen=True)

@@ -64,15 +64,17 @@ def weight_count(network: nn.Module) -> int:
 
 def set_weights(network: nn.Module, weights: Vector) -> None:
     """Copy a flat vector of shape (d,) into the network."""
-    if weights.shape != (weight_count(network),):
+    parameters = list(network.parameters())
+    count = sum(parameter.numel() for parameter in parameters)
+    if weights.shape != (count,):
         raise ModelError(
             Code.MODEL_SHAPE,
-            f"The weights have shape {weights.shape}, the model has {weight_count(network)}.",
+            f"The weights have shape {weights.shape}, the model has {count}.",
             "Use weights that were made for this study.",
         )
     with torch.no_grad():
         start = 0
-        for parameter in network.parameters():
+        for parameter in parameters:
             part = weights[start : start + parameter.numel()]
             parameter.copy_(torch.from_numpy(part.reshape(tuple(parameter.shape)).copy()))
             start += parameter.numel()

@@ -11,7 +11,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -40,6 +40,12 @@ _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "token"}
 
 It reads both when it is imported.
 """
+_NOWHERE = {
+    "http_proxy": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "no_proxy": "localhost",
+}
+"""Ray asks the metadata services of clouds where it runs, reports or no reports; this stops it."""
 
 
 class SimulationStopped(Exception):  # noqa: N818
@@ -201,10 +207,26 @@ def _ray_for(sites: int) -> Iterator[None]:
                 "_temp_dir": scratch,
             }
         try:
-            ray.init(**options)
+            with _environment({} if "RAY_ADDRESS" in os.environ else _NOWHERE):
+                ray.init(**options)
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the processes that are started inside."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _server(
