@@ -8,7 +8,7 @@ import numpy as np
 
 from polyclinic_client.mechanisms import Mechanism, Memory
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.models.network import build_network, weight_count
+from polyclinic_common.models.network import LARGEST_WEIGHT, build_network, weight_count
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.wire import PrivateUpdate, Reason, Refusal, TrainRequest
 
@@ -55,6 +55,7 @@ class Site:
             return Reason.OVER_BUDGET
         if request.round_number <= memory.last_round:
             return Reason.OUT_OF_ORDER
-        if request.weights.shape != (self._length,) or not np.isfinite(request.weights).all():
+        fits = request.weights.shape == (self._length,)
+        if not fits or not (np.abs(request.weights) <= LARGEST_WEIGHT).all():
             return Reason.BAD_MESSAGE
         return None

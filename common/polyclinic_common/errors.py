@@ -78,6 +78,10 @@ class PolyclinicError(Exception):
         self.remedy = remedy
         self.problems = tuple(problems)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Cross from a worker process to its parent as what it is."""
+        return type(self), (self.code, self.what, self.remedy, self.problems)
+
     @property
     def exit_status(self) -> int:
         """Exit status of a command that ends with this error: one number a concern."""

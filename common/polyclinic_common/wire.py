@@ -94,9 +94,10 @@ def decode_reply(records: RecordDict) -> PrivateUpdate | Refusal:
     """Read a reply; anything unexpected raises `MessageError`."""
     kind, fields, vector = _decode(records)
     if kind == "refusal" and vector is None and set(fields) == {"reason"}:
-        if fields["reason"] not in set(Reason):
+        reason = fields["reason"]
+        if not isinstance(reason, str) or reason not in set(Reason):
             raise _refused("it names an unknown reason")
-        return Refusal(Reason(str(fields["reason"])))
+        return Refusal(Reason(reason))
     if kind != "private_update" or vector is None:
         raise _refused("it is neither an update nor a refusal")
     return PrivateUpdate(*_read_identity(fields), vector)

@@ -10,7 +10,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from polyclinic_common.errors import Code, RunError
-from polyclinic_common.models.network import Vector
+from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
 from polyclinic_common.wire import PrivateUpdate, Refusal, TrainRequest
 from polyclinic_server.combiner import Combiner
 from polyclinic_server.flower import ask
@@ -55,7 +55,7 @@ def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Obse
         replies = ask(grid, request, plan.node_of, plan.timeout_s)
         updates = accept(plan, request, replies)
         state = plan.combiner.step(state, updates)
-        if not np.isfinite(state.weights).all():
+        if not (np.abs(state.weights) <= LARGEST_WEIGHT).all():
             raise RunError(
                 Code.RUN_DIVERGED,
                 f"Training diverged in round {number}.",

@@ -62,14 +62,13 @@ class History:
 class SiteModels:
     """Keeps every site's model of the last round it answered: personal models, where there are."""
 
+    broadcast: Vector
     models: dict[str, Vector] = field(default_factory=dict)
-    broadcast: Vector | None = None
 
     def after_round(self, finished: Round) -> None:
         """Keep the model that each site reached from the broadcast one."""
-        if self.broadcast is not None:
-            for site, change in finished.updates.items():
-                self.models[site] = self.broadcast + change
+        for site, change in finished.updates.items():
+            self.models[site] = self.broadcast + change
         self.broadcast = finished.state.weights
 
 

@@ -17,7 +17,7 @@ from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.metrics import is_survival
 from polyclinic_simulations.results import Scores, SharedBaselines
 from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.training import train_alone, train_converged
+from polyclinic_simulations.training import Trainer, train_alone, train_converged
 
 Floats = NDArray[np.float64]
 COX_RIDGE = 1e-3
@@ -45,13 +45,16 @@ def trivial(federation: Federation) -> Scores:
     return federation.score({site.name: np.full(len(site.test), mean) for site in federation.sites})
 
 
-def local_only(federation: Federation, setting: Setting) -> Scores | None:
+def local_only(federation: Federation, setting: Setting, trainer: Trainer) -> Scores | None:
     """Let every hospital train alone; null where whole sites are held out."""
     if len(federation.training_sites) < len(federation.sites):
         return None
     return scores_by_site(
         federation,
-        {s.name: train_alone(federation, s.train, s.declared, setting) for s in federation.sites},
+        {
+            s.name: train_alone(federation, s.train, s.declared, setting, trainer)
+            for s in federation.sites
+        },
     )
 
 
@@ -92,16 +95,16 @@ def published(federation: Federation) -> dict[str, Scores]:
     }
 
 
-def shared_baselines(federation: Federation) -> SharedBaselines:
+def shared_baselines(federation: Federation, trainer: Trainer) -> SharedBaselines:
     """Return the baselines that do not depend on epsilon."""
     plain = Setting("none", None, federation.study.strategy)
     declared = sum(federation.declared.values())
-    pooled = train_alone(federation, federation.pooled, declared, plain)
+    pooled = train_alone(federation, federation.pooled, declared, plain, trainer)
     converged = train_converged(federation, federation.pooled)
     formulas = published(federation)
     return SharedBaselines(
         trivial=trivial(federation),
-        local_only_non_private=local_only(federation, plain),
+        local_only_non_private=local_only(federation, plain, trainer),
         pooled_same_trainer=scores_of(federation, pooled),
         pooled_converged=scores_of(federation, converged),
         cox=cox(federation),

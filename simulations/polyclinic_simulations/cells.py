@@ -31,7 +31,7 @@ def run_piece(job: Job, piece: Piece, advance: Advance) -> None:
     """Do one piece of work and keep what it found."""
     if piece.setting is None:
         plain = Setting("none", None, job.study.strategy, piece.sites)
-        baselines = shared_baselines(_federation(job, plain, piece.seed))
+        baselines = shared_baselines(_federation(job, plain, piece.seed), Trainer(job.gradients))
         job.store.write_baselines(piece.sites, piece.seed, baselines)
         advance(piece.units(job.study))
     else:
@@ -48,22 +48,25 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
     """Train one federation, score it, and score hospitals on their own with the same privacy."""
     study, seed, began = federation.study, federation.seed, time.perf_counter()
     rounds = study.training.rounds
-    history, models = History(every=max(1, rounds // CURVE_POINTS)), SiteModels()
     checkpoint = job.store.checkpoint(setting, seed)
+    if study.training.personalisation != "none":  # the sites' own models are in no checkpoint
+        checkpoint.path.unlink(missing_ok=True)
     start = checkpoint.load() or State.start(start_weights(federation))
+    history = History(every=max(1, rounds // CURVE_POINTS))
+    models = SiteModels(start.weights)
     advance(start.round_number)
     trained = train_federated(
         federation,
         setting,
         run_id=job.store.run_id(setting, seed),
         start=start,
-        observers=[Progress(lambda _: advance(1.0)), history, models, checkpoint],
+        observers=[checkpoint, Progress(lambda _: advance(1.0)), history, models],
         trainer=Trainer(job.gradients),
         engine=job.engine,
     )
     alone = None
     if setting.epsilon is not None:
-        alone = local_only(federation, setting)
+        alone = local_only(federation, setting, Trainer(job.gradients))
         advance(rounds)
     common = scores_of(federation, trained.weights)
     own = None
@@ -101,15 +104,16 @@ def spent(federation: Federation, setting: Setting) -> PrivacySpent:
         for declared in sorted(set(federation.declared.values()))
     ]
     dearest = max(plans, key=lambda plan: plan.spent_epsilon(delta))
+    sampled = [plan for plan in plans if plan.sampling_rate < 1.0]
     prv = None
-    if dearest.sampling_rate < 1.0:
-        steps = dearest.steps * dearest.rounds
-        prv = prv_epsilon(dearest.multiplier, dearest.sampling_rate, steps, delta)
+    if sampled:
+        plan = max(sampled, key=lambda plan: plan.spent_epsilon(delta))
+        prv = prv_epsilon(plan.multiplier, plan.sampling_rate, plan.steps * plan.rounds, delta)
     return PrivacySpent(
         epsilon=dearest.spent_epsilon(delta),
         epsilon_prv=prv,
         delta=delta,
         unit=gdp.UNIT,
         adjacency=gdp.ADJACENCY,
-        accountant=dearest.accountant,
+        accountant=" and ".join(sorted({plan.accountant for plan in plans})),
     )

@@ -12,6 +12,18 @@ import typer
 from typer.core import TyperCommand
 
 INTERRUPTED = 130
+MODES = ("local", "none")
+STRATEGIES = (
+    "descent",
+    "fedavg",
+    "fedprox",
+    "fedadam",
+    "fedyogi",
+    "fedadagrad",
+    "fedmedian",
+    "fedtrimmedavg",
+    "krum",
+)
 EXAMPLES = """
 Examples:
 
@@ -75,14 +87,20 @@ def simulate(
         Path | None, typer.Option(help="Table of a manifest; data folder of a built-in study.")
     ] = None,
     mode: Annotated[
-        list[str] | None, typer.Option(help="local, none or both (default: the study's).")
+        list[str] | None,
+        typer.Option(
+            click_type=click.Choice(MODES), help="local, none or both (default: the study's)."
+        ),
     ] = None,
     epsilon: Annotated[
         list[float] | None, typer.Option(help="One or several budgets (default: the study's).")
     ] = None,
     strategy: Annotated[
         list[str] | None,
-        typer.Option(help="descent, fedavg, krum … (default: the study's)."),
+        typer.Option(
+            click_type=click.Choice(STRATEGIES),
+            help="How releases are combined (default: the study's).",
+        ),
     ] = None,
     sites: Annotated[
         list[int] | None, typer.Option(help="Spread all patients over so many made-up hospitals.")

@@ -18,6 +18,7 @@ NAMES = {
     "pooled_converged": "Pooled data, fully fitted",
     "cox": "Cox model, pooled data",
     "trivial": "Same prediction for everybody",
+    "broadcast": "Common model, before personalising",
 }
 
 
@@ -27,7 +28,7 @@ class Line:
 
     `epsilon` and `mode` are null where nothing was trained on patients of single hospitals.
     `cells` are the runs of a setting, empty for a baseline; `variant` says what else was varied;
-    `sites` is the number of made-up hospitals.
+    `sites` is the number of made-up hospitals; `formula` names a published formula.
     """
 
     key: str
@@ -37,11 +38,12 @@ class Line:
     cells: tuple[Cell, ...] = ()
     variant: str = ""
     sites: int | None = None
+    formula: str = ""
 
     @property
     def name(self) -> str:
-        """Name without the setting; a published formula is its own key."""
-        return NAMES.get(self.key, f"Published: {self.key}")
+        """Name without the setting."""
+        return NAMES.get(self.key) or f"Published: {self.formula}"
 
     @property
     def setting(self) -> str:
@@ -177,6 +179,7 @@ def _baselines(result: Result, settings: list[Line]) -> list[Line]:
         if setting.epsilon is not None
     ]
     cells = result.cells
+    lines += [_common_model(setting) for setting in settings]
     lines += [
         *_alone_without_privacy(cells),
         Line("pooled_same_trainer", _pick(cells, lambda b: b.pooled_same_trainer)),
@@ -207,8 +210,17 @@ def _hospitals(count: int | None) -> str:
     return f"{count} hospitals" if count else "all hospitals"
 
 
+def _common_model(setting: Line) -> Line:
+    """Return the broadcast model of a run that personalises; without scores where none does."""
+    scores = {cell.seed: cell.broadcast for cell in setting.cells if cell.broadcast is not None}
+    return Line(
+        "broadcast", scores, setting.mode, setting.epsilon, (), setting.variant, setting.sites
+    )
+
+
 def _formula(cells: Iterable[Cell], name: str) -> Line:
-    return Line(name, _pick(cells, lambda beside: beside.published_formulas.get(name)))
+    scores = _pick(cells, lambda beside: beside.published_formulas.get(name))
+    return Line("published", scores, formula=name)
 
 
 def _pick(cells: Iterable[Cell], read: Callable[[Baselines], Scores | None]) -> dict[int, Scores]:

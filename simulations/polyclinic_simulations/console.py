@@ -86,7 +86,12 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
         spent = line.cells[0].privacy
         console.print(
             f"{line.label}: every patient is promised ε = {spent.epsilon:.3f}, "
-            f"δ = {spent.delta:g}; unit: {spent.unit}; adjacency: {spent.adjacency}.",
+            f"δ = {spent.delta:g}; unit: {spent.unit}; adjacency: {spent.adjacency}; "
+            f"accountant: {spent.accountant}{_prv(spent.epsilon_prv)}.",
             soft_wrap=True,
         )
     console.print(f"Report with plots: [bold]{folder / 'report.html'}[/]", soft_wrap=True)
+
+
+def _prv(epsilon: float | None) -> str:
+    return "" if epsilon is None else f" (for information, PRV: ε = {epsilon:.3f})"

@@ -140,6 +140,23 @@ def refuse_unusable(study: Study, frame: pd.DataFrame) -> None:
         )
 
 
+def refuse_repeated(study: Study, frame: pd.DataFrame) -> None:
+    """Refuse to spread patients whose number stands at two hospitals: they would meet in one.
+
+    Raises
+    ------
+    DataError
+        If a patient number stands twice in the whole table.
+    """
+    repeated = int(as_text(frame[study.cohort.patient_id]).duplicated().sum())
+    if repeated:
+        raise DataError(
+            Code.DATA_UNUSABLE,
+            f"{repeated} patient numbers stand at more than one hospital.",
+            "Make patient numbers unique over the whole table before spreading it.",
+        )
+
+
 def spread(study: Study, frame: pd.DataFrame, hospitals: int) -> pd.DataFrame:
     """Spread all patients over made-up, unequal hospitals, whatever hospital they came from.
 

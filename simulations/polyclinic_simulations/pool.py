@@ -42,6 +42,9 @@ def run_pieces(job: Job, pieces: Sequence[Piece], workers: int, watcher: Watcher
                 watcher.advance(progress.get())
             for future in done:
                 future.result()
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not break the ending
+        raise
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 

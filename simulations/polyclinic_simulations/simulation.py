@@ -16,8 +16,9 @@ from polyclinic_common.canonical import canonical_hash
 from polyclinic_common.errors import Code, SimulationError, StudyError
 from polyclinic_common.files import write_atomically
 from polyclinic_common.privacy import gdp
+from polyclinic_common.privacy.plan import noise_plan
 from polyclinic_common.study.manifest import Study
-from polyclinic_simulations.federation import refuse_unusable
+from polyclinic_simulations.federation import refuse_repeated, refuse_unusable
 from polyclinic_simulations.results import Cell, Result
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.store import Job, Piece, Store
@@ -26,6 +27,8 @@ from polyclinic_simulations.summaries import summarise_sites
 from polyclinic_simulations.watcher import Silent, Watcher
 
 ENGINE = "inline"
+LARGEST_EPSILON = 50.0
+SMALLEST_DECLARED = 10
 
 
 def simulate(
@@ -93,6 +96,8 @@ def simulate(
     _refuse_options(seeds, gradients, engine)
     _refuse_expired(manifest)
     refuse_unusable(manifest, frame)
+    if any(setting.sites is not None for setting in settings):
+        refuse_repeated(manifest, frame)
     if any(setting.epsilon is not None for setting in settings):
         gdp.check_delta(manifest.privacy.delta, len(frame))
     identity = canonical_hash(
@@ -239,6 +244,8 @@ def _refuse_setting(study: Study, setting: Setting) -> None:
     """Refuse a setting that cannot be run, before anything is run."""
     if setting.mode not in {"local", "none"}:
         what, remedy = f"There is no mode {setting.mode!r}.", "Use local or none."
+    elif setting.epsilon is not None and setting.epsilon > LARGEST_EPSILON:
+        what, remedy = f"An epsilon of {setting.epsilon} protects nobody.", "Use at most 50."
     elif not 0 <= setting.drop < 0.5:
         what, remedy = f"A dropout of {setting.drop} cannot be run.", "Use 0 to below 0.5."
     elif setting.sites is not None and not 2 <= setting.sites <= 1000:
@@ -247,8 +254,8 @@ def _refuse_setting(study: Study, setting: Setting) -> None:
         what, remedy = "A study that holds out whole sites cannot be spread.", "Leave out --sites."
     else:
         if setting.epsilon is not None:
-            gdp.mu_of(setting.epsilon, study.privacy.delta)
-        setting.apply(study)
+            gdp.mu_of(min(setting.epsilon, LARGEST_EPSILON), study.privacy.delta)
+        noise_plan(setting.apply(study), SMALLEST_DECLARED, setting.epsilon)
         return
     raise SimulationError(Code.SIMULATION_OPTION, what, remedy)
 

@@ -170,6 +170,9 @@ def test_a_site_refuses_what_it_did_not_join() -> None:
     assert ask_site(site, study_hash, "other", 1, weights) == Refusal(Reason.NOT_APPROVED)
     assert ask_site(site, study_hash, "run", 7, weights) == Refusal(Reason.OVER_BUDGET)
     assert ask_site(site, study_hash, "run", 1, weights[1:]) == Refusal(Reason.BAD_MESSAGE)
+    for value in (np.inf, 1e300, -1e7):
+        far = np.full_like(weights, value)
+        assert ask_site(site, study_hash, "run", 1, far) == Refusal(Reason.BAD_MESSAGE)
     nan = np.full_like(weights, np.nan)
     assert ask_site(site, study_hash, "run", 1, nan) == Refusal(Reason.BAD_MESSAGE)
     assert isinstance(ask_site(site, study_hash, "run", 2, weights), PrivateUpdate)

@@ -228,6 +228,18 @@ def test_bad_input_is_refused_whole_before_anything_is_trained() -> None:
     assert refused(nobody, table.assign(fold="y")) == "X001"
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_fails_says_so_from_whatever_process(workers: int) -> None:
+    study = small_study(training={"rounds": 3, "learning_rate": 1e9})
+    assert refused(study, small_table(), modes=["none"], seeds=2, workers=workers) == "R002"
+
+
+def test_patients_of_two_hospitals_are_not_spread_into_one() -> None:
+    table = small_table().assign(patient=lambda t: (t.index // 3).astype(str))
+    assert refused(small_study(), table, sites=[4]) == "D007"
+    assert refused(small_study(), small_table(), epsilons=[1e6]) == "X003"
+
+
 def test_an_output_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert refused(small_study(), small_table(), out=tmp_path / "file") == "X002"

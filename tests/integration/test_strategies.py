@@ -159,8 +159,8 @@ def test_personal_models_beat_the_common_one_where_hospitals_differ() -> None:
 def test_a_personal_model_is_a_function_of_what_the_site_released() -> None:
     study = small_study(training={"rounds": 4, "personalisation": "mr-mtl"})
     made = build_federation(study, small_table(), seed=0)
-    models = SiteModels()
     start = State.start(start_weights(made))
+    models = SiteModels(start.weights)
     setting = Setting("local", 1.0, "fedavg")
     train_federated(made, setting, run_id="run", start=start, observers=[models])
     assert set(models.models) == {site.name for site in made.sites}

@@ -73,3 +73,15 @@ def test_two_processes_do_not_share_noise() -> None:
 def test_a_source_never_repeats_itself() -> None:
     source = SystemNoise()
     assert not np.array_equal(source.gaussian(16, 1.0), source.gaussian(16, 1.0))
+
+
+def test_no_word_of_the_stream_gives_infinite_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Extremes:
+        def update(self, data: bytes) -> bytes:
+            return bytes(8) + b"\xff" * (len(data) - 8)
+
+    source = SystemNoise()
+    monkeypatch.setattr(source, "_stream", Extremes())
+    lowest, highest = source.gaussian(2, 1.0)
+    assert np.isfinite([lowest, highest]).all()
+    assert lowest == pytest.approx(-highest)

@@ -107,6 +107,10 @@ def test_a_refusal_carries_a_known_reason_and_nothing_else() -> None:
     with pytest.raises(MessageError):
         decode_reply(records)
     records = encode_reply(Refusal(Reason.EXPIRED))
+    header(records)["reason"] = ["expired"]
+    with pytest.raises(MessageError):
+        decode_reply(records)
+    records = encode_reply(Refusal(Reason.EXPIRED))
     header(records)["count"] = 3
     with pytest.raises(MessageError):
         decode_reply(records)

@@ -20,6 +20,8 @@ from polyclinic_common.errors import Code, ModelError
 from polyclinic_common.study.manifest import Study
 
 Vector = NDArray[np.float64]
+LARGEST_WEIGHT = 1e6
+"""Public bound on a broadcast weight: far beyond, a gradient overflows for some patients only."""
 
 
 class ResponseNetwork(nn.Module):

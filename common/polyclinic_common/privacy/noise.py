@@ -27,7 +27,8 @@ class NoiseSource(Protocol):
 class SystemNoise:
     """Continuous Gaussian noise from a ChaCha20 stream keyed by the operating system.
 
-    Uniform 53-bit numbers of the stream (RFC 8439) are mapped by the normal quantile function.
+    Uniform 52-bit numbers of the stream (RFC 8439), never 0 nor 1, are mapped by the normal
+    quantile function.
     In floating point the low bits of a sum can betray its noiseless part (Mironov, On significance
     of the least significant bits for differential privacy, CCS 2012); ``docs/privacy.md`` says
     where that matters.
@@ -41,5 +42,5 @@ class SystemNoise:
     def gaussian(self, size: int, deviation: float) -> NDArray[np.float64]:
         """Return `size` independent normal samples of mean 0 and this standard deviation."""
         words = np.frombuffer(self._stream.update(bytes(8 * size)), dtype=np.uint64)
-        uniform = ((words >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+        uniform = ((words >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
         return np.asarray(ndtri(uniform) * deviation, dtype=np.float64)

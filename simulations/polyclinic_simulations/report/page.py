@@ -181,7 +181,8 @@ def _columns(comparison: Comparison) -> list[Line]:
     """Return the lines that are shown by group in tables."""
     alone = comparison.baseline("local_only_non_private")
     same = [line for line in comparison.settings if line.sites == comparison.headline.sites]
-    return [*same, *([alone] if alone else [])]
+    common = [line for line in comparison.baselines if line.key == "broadcast"]
+    return [*same, *common, *([alone] if alone else [])]
 
 
 def _by_site(
