@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
+from polyclinic_common.models.storage import save_model, warm_start
 from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.plan import noise_plan
 from polyclinic_common.privacy.prv import prv_epsilon
@@ -41,7 +43,13 @@ def run_piece(job: Job, piece: Piece, advance: Advance) -> None:
 
 def _federation(job: Job, setting: Setting, seed: int) -> Federation:
     frame = job.frame if setting.sites is None else spread(job.study, job.frame, setting.sites)
-    return build_federation(setting.apply(job.study), frame, seed)
+    federation = build_federation(setting.apply(job.study), frame, seed)
+    if job.start is None:
+        return federation
+    study, encoding = federation.study, federation.encoding
+    return replace(
+        federation, start=warm_start(job.start, study, encoding, start_weights(federation))
+    )
 
 
 def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advance) -> Run:
@@ -64,6 +72,7 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
         trainer=Trainer(job.gradients),
         engine=job.engine,
     )
+    save_model(job.store.model_path(setting, seed), study, trained.weights)
     alone = None
     if setting.epsilon is not None:
         alone = local_only(federation, setting, Trainer(job.gradients))

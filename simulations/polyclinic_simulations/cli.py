@@ -114,6 +114,9 @@ def simulate(
     engine: Annotated[
         str, typer.Option(help="inline, or ray: Flower's own simulation (extra ray).")
     ] = "inline",
+    start: Annotated[
+        Path | None, typer.Option(help="Warm start: a saved model or coefficients (JSON).")
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds; each is a split of its own.")] = 1,
     out: Annotated[
         Path | None, typer.Option(help="Where results go (default: polyclinic-out/STUDY).")
@@ -169,6 +172,7 @@ def simulate(
                 sites=sites or (),
                 drops=drop or (),
                 gradients=gradients,
+                start=start,
                 engine=engine,
                 seeds=seeds,
                 out=folder,

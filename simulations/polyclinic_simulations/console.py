@@ -90,6 +90,12 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
             f"accountant: {spent.accountant}{_prv(spent.epsilon_prv)}.",
             soft_wrap=True,
         )
+    if result.warm_start is not None:
+        console.print(
+            f"Started from {result.warm_start}. If that was fitted on these patients, it is "
+            "outside the guarantee.",
+            soft_wrap=True,
+        )
     console.print(f"Report with plots: [bold]{folder / 'report.html'}[/]", soft_wrap=True)
 
 

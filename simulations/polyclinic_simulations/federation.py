@@ -50,12 +50,16 @@ class SiteData:
 
 @dataclass(frozen=True)
 class Federation:
-    """All sites of a study under one seed."""
+    """All sites of a study under one seed.
+
+    `start` holds warm-start weights, where training does not start from the study's base rates.
+    """
 
     study: Study
     encoding: Encoding
     seed: int
     sites: tuple[SiteData, ...]
+    start: Floats | None = None
 
     @property
     def declared(self) -> dict[str, int]:

@@ -185,6 +185,7 @@ class Result(Record):
     main_metric: str
     sites: list[SiteSummary]
     cells: list[Cell]
+    warm_start: str | None = None
 
     def settings(self) -> list[list[Cell]]:
         """Return the cells of each setting, in order of first appearance."""

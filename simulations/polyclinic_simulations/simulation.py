@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from polyclinic_common.canonical import canonical_hash
-from polyclinic_common.errors import Code, SimulationError, StudyError
+from polyclinic_common.errors import Code, ModelError, SimulationError, StudyError
 from polyclinic_common.files import write_atomically
 from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.plan import noise_plan
@@ -43,6 +43,7 @@ def simulate(
     seeds: int = 1,
     gradients: str = "fast",
     engine: str = ENGINE,
+    start: Path | None = None,
     out: Path | None = None,
     workers: int = 1,
     watcher: Watcher | None = None,
@@ -72,6 +73,9 @@ def simulate(
         rounding.
     engine : str
         ``"inline"`` (messages are calls) or ``"ray"`` (Flower's own simulation, extra ``ray``).
+    start : Path or None
+        Warm start: a saved model (``.safetensors``, one of ``out/models``) or coefficients of a
+        linear model (``.json``). One fitted on these patients is outside the privacy guarantee.
     out : Path or None
         Folder for finished cells, ``result.json``, ``cells.csv`` and ``report.html``; None keeps
         nothing. Called again with the same folder, only what is missing is run.
@@ -101,10 +105,17 @@ def simulate(
     if any(setting.epsilon is not None for setting in settings):
         gdp.check_delta(manifest.privacy.delta, len(frame))
     identity = canonical_hash(
-        [manifest.hash(), _digest(frame), version("polyclinic"), engine, gradients]
+        [
+            manifest.hash(),
+            _digest(frame),
+            version("polyclinic"),
+            engine,
+            gradients,
+            _read_start(start),
+        ]
     )
     with _output(out) as folder:
-        job = Job(manifest, frame, Store(folder, identity), engine, gradients)
+        job = Job(manifest, frame, Store(folder, identity), engine, gradients, start)
         processes = 1 if engine == "ray" else workers
         _run_missing(job, settings, seeds, processes, watcher or Silent())
         cells = [_gather(job.store, setting, seed) for setting in settings for seed in range(seeds)]
@@ -115,6 +126,7 @@ def simulate(
             main_metric=manifest.metrics[0],
             sites=summarise_sites(manifest, frame),
             cells=cells,
+            warm_start=start.name if start is not None else None,
         )
         if out is not None:
             _write(manifest, result, out)
@@ -258,6 +270,20 @@ def _refuse_setting(study: Study, setting: Setting) -> None:
         noise_plan(setting.apply(study), SMALLEST_DECLARED, setting.epsilon)
         return
     raise SimulationError(Code.SIMULATION_OPTION, what, remedy)
+
+
+def _read_start(start: Path | None) -> str | None:
+    """Return the hash of a warm start, which is part of what a run is."""
+    if start is None:
+        return None
+    try:
+        return hashlib.sha256(start.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(
+            Code.MODEL_UNREADABLE,
+            f"The warm start {start} cannot be read ({error.strerror}).",
+            "Check the path and its permissions.",
+        ) from error
 
 
 def _digest(frame: pd.DataFrame) -> str:

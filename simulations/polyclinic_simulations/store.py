@@ -63,6 +63,10 @@ class Store:
         name = self.run_id(setting, seed)
         return Checkpoint(self.folder / "cells" / f"{name}.safetensors", name)
 
+    def model_path(self, setting: Setting, seed: int) -> Path:
+        """Return where a run's model is kept."""
+        return self.folder / "models" / f"{self.run_id(setting, seed)}.safetensors"
+
     def _baselines_name(self, sites: int | None, seed: int) -> str:
         return canonical_hash([self.identity, "baselines", sites, seed])[:16]
 
@@ -87,6 +91,7 @@ class Job:
     store: Store
     engine: str
     gradients: str
+    start: Path | None = None
 
 
 @dataclass(frozen=True)

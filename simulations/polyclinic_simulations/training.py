@@ -218,7 +218,9 @@ def _ridge(federation: Federation, setting: Setting) -> float:
 
 
 def start_weights(federation: Federation) -> Vector:
-    """Return the public starting point under this federation's seed."""
+    """Return the warm start, or the public starting point under this federation's seed."""
+    if federation.start is not None:
+        return federation.start
     return initial_weights(federation.study, federation.encoding, federation.seed)
 
 

@@ -248,6 +248,9 @@ def _made(study: Study, result: Result) -> Facts:
         ("Model", f"{model}{indicator}; {study.loss} loss"),
         ("Training", f"clip {study.clip:g} (private modes), learning rate "
          f"{study.learning_rate:g}, momentum {study.training.momentum:g}"),
+        ("Gradients", " and ".join(sorted({cell.gradients for cell in result.cells})) or "none"),
+        ("Started from", "the study's public base rates" if result.warm_start is None
+         else f"{result.warm_start}: outside the guarantee, if fitted on these patients"),
         ("Polyclinic", result.version),
         ("Libraries when this page was written",
          ", ".join(f"{name} {version(name)}" for name in LIBRARIES)),
