@@ -5,25 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import click
 import typer
 from typer.core import TyperCommand
 
+from polyclinic_common.study.sections import Mode, Strategy
+
 INTERRUPTED = 130
-MODES = ("local", "none")
-STRATEGIES = (
-    "descent",
-    "fedavg",
-    "fedprox",
-    "fedadam",
-    "fedyogi",
-    "fedadagrad",
-    "fedmedian",
-    "fedtrimmedavg",
-    "krum",
-)
 EXAMPLES = """
 Examples:
 
@@ -89,7 +79,8 @@ def simulate(
     mode: Annotated[
         list[str] | None,
         typer.Option(
-            click_type=click.Choice(MODES), help="local, none or both (default: the study's)."
+            click_type=click.Choice(get_args(Mode)),
+            help="local, none or both (default: the study's).",
         ),
     ] = None,
     epsilon: Annotated[
@@ -98,7 +89,7 @@ def simulate(
     strategy: Annotated[
         list[str] | None,
         typer.Option(
-            click_type=click.Choice(STRATEGIES),
+            click_type=click.Choice(get_args(Strategy)),
             help="How releases are combined (default: the study's).",
         ),
     ] = None,
