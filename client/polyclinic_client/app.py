@@ -1,4 +1,4 @@
-"""The Flower ClientApp: decodes a message, asks the site, encodes its answer.
+"""The Flower ClientApp: hands a message to the site and returns what the gate let out.
 
 What the site remembers between rounds lies in Flower's context, so that any process of the node
 can answer the next one.
@@ -7,48 +7,47 @@ can answer the next one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from polyclinic_client.mechanisms import Memory
-from polyclinic_client.site import Site
-from polyclinic_common.errors import MessageError
-from polyclinic_common.wire import Reason, Refusal, decode_request, encode_reply
+from polyclinic_client.updates import Memory
 
-_ROUND = "polyclinic.round"
 _PERSONAL = "polyclinic.personal"
 
 
-def make_client_app(site_of: Callable[[Context], Site]) -> ClientApp:
+class Answers(Protocol):
+    """Answers messages."""
+
+    def answer(self, content: RecordDict, memory: Memory) -> RecordDict:
+        """Return what leaves in answer to a message; updates `memory`."""
+        ...
+
+
+def make_client_app(site_of: Callable[[Context], Answers]) -> ClientApp:
     """Return the ClientApp; `site_of` gives the site that runs in a Flower context."""
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        try:
-            request = decode_request(message.content)
-        except MessageError:
-            return Message(encode_reply(Refusal(Reason.BAD_MESSAGE)), reply_to=message)
         memory = read_memory(context)
-        reply = site_of(context).answer(request, memory)
+        content = site_of(context).answer(message.content, memory)
         write_memory(context, memory)
-        return Message(encode_reply(reply), reply_to=message)
+        return Message(content, reply_to=message)
 
     return app
 
 
 def read_memory(context: Context) -> Memory:
     """Return what the site remembers of this run."""
-    kept, personal = context.state.get(_ROUND), context.state.get(_PERSONAL)
-    last_round = int(str(kept["last"])) if isinstance(kept, ConfigRecord) else 0
+    personal = context.state.get(_PERSONAL)
     if isinstance(personal, ArrayRecord):
-        return Memory(last_round, personal["weights"].numpy())
-    return Memory(last_round)
+        return Memory(personal["weights"].numpy())
+    return Memory()
 
 
 def write_memory(context: Context, memory: Memory) -> None:
     """Keep what the site remembers of this run."""
-    context.state[_ROUND] = ConfigRecord({"last": memory.last_round})
     if memory.personal is not None:
         context.state[_PERSONAL] = ArrayRecord({"weights": Array(memory.personal)})

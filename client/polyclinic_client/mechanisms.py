@@ -1,138 +1,203 @@
-"""What a site computes in a round, and what of it leaves.
+"""What a site computes in a round of mode local: integers on a public grid, noise included.
 
 Two kinds: the noisy sum of gradients, or the change of a model after noisy steps at the site.
+(Mode secure-sum: :mod:`polyclinic_client.member`, with the same noisy sums.)
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic_client.gradients import GradientEngine, Patients
+from polyclinic_client.integers import Moment, NoisyIntegers
+from polyclinic_client.patients import GradientEngine, Patients
 from polyclinic_client.sampling import Sampler
 from polyclinic_common.models.network import Vector
+from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.privacy.noise import NoiseSource
+from polyclinic_common.privacy.plan import NoisePlan
+from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.secure_sum.masks import Integers
+from polyclinic_common.study.manifest import Study
 
-GRID = 2.0**-20
-
-
-@dataclass
-class Memory:
-    """What a site remembers of a run between rounds.
-
-    Attributes
-    ----------
-    last_round : int
-        The last round it answered.
-    personal : array of shape (d,) or None
-        Its own model, where the study personalises.
-    """
-
-    last_round: int = 0
-    personal: Vector | None = None
+CHANGE_EXPONENT = -20
 
 
 class Mechanism(Protocol):
-    """Turns a model into what may leave the site."""
-
-    def release(self, weights: Vector, memory: Memory) -> Vector:
-        """Return the release for one round, shape (d,), float64."""
-        ...
-
-
-@dataclass(frozen=True)
-class NoisySums:
-    """Noisy sums of clipped gradients of one cohort: the only place where noise is added.
+    """Turns a model into what may leave the site.
 
     Attributes
     ----------
-    engine : GradientEngine
-        Gives sums of sensitivity C.
-    patients : Patients
-        The cohort.
-    noise : NoiseSource
-        Where noise comes from.
-    deviation : float
-        Standard deviation of the noise on every coordinate: multiplier times C. Zero only in mode
-        `none`, which no node offers.
+    charge : Charge
+        What one release costs.
+    clip : float
+        Bound on one patient, for the ledger's record.
+    grid_exponent : int
+        The release is in units of 2^grid_exponent.
     """
 
-    engine: GradientEngine
-    patients: Patients
-    noise: NoiseSource
-    deviation: float
+    @property
+    def charge(self) -> Charge:
+        """What one release costs."""
+        ...
 
-    def of_all(self, weights: Vector) -> Vector:
-        """Return the noisy sum over the whole cohort, shape (d,)."""
-        return self._noisy(self.engine.gradient_sum(weights, self.patients.blocks()))
+    @property
+    def clip(self) -> float:
+        """Bound on one patient."""
+        ...
 
-    def of_rows(self, weights: Vector, rows: NDArray[np.int64]) -> Vector:
-        """Return the noisy sum over the patients of a sample, shape (d,)."""
-        return self._noisy(self.engine.gradient_sum(weights, self.patients.blocks(rows)))
+    @property
+    def grid_exponent(self) -> int:
+        """Exponent of the grid."""
+        ...
 
-    def _noisy(self, total: Vector) -> Vector:
-        if self.deviation == 0.0:
-            return total
-        return total + self.noise.gaussian(total.size, self.deviation)
+    def draw(self, weights: Vector, own: Vector, moment: Moment) -> Integers:
+        """Return the release for one round, shape (d,).
+
+        Parameters
+        ----------
+        weights, own : array of shape (d,)
+            The broadcast model, and the model this site starts from.
+        moment : Moment
+            The release.
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class SumRelease:
     """Releases the noisy gradient sum at the broadcast model; the server descends."""
 
-    sums: NoisySums
+    source: NoisyIntegers
+    plan: SumPlan
 
-    def release(self, weights: Vector, memory: Memory) -> Vector:  # noqa: ARG002
+    @property
+    def charge(self) -> Charge:
+        """What one release costs."""
+        return self.plan.headline
+
+    @property
+    def clip(self) -> float:
+        """Bound on one patient's gradient."""
+        return self.plan.clip
+
+    @property
+    def grid_exponent(self) -> int:
+        """Exponent of the grid."""
+        return self.plan.grid_exponent
+
+    def draw(self, weights: Vector, own: Vector, moment: Moment) -> Integers:  # noqa: ARG002
         """Return the noisy sum."""
-        return self.sums.of_all(weights)
+        return self.source.draw(weights, moment)
+
+
+class Step(Protocol):
+    """Gives the gradient sum of one step at a site."""
+
+    def total(self, weights: Vector, moment: Moment) -> Vector:
+        """Return the sum at `weights`, shape (d,)."""
+        ...
 
 
 @dataclass(frozen=True)
-class ModelRelease:
-    """Takes noisy steps at the site and releases the change of the model, rounded to a grid.
+class WholeCohort:
+    """A step on every patient, with exact noise on the grid."""
 
-    The pull towards the broadcast model stands outside the clipped gradient, where it costs no
-    privacy. FedProx: Li et al., Federated optimization in heterogeneous networks (2020), equation
-    2. Personal models (MR-MTL): Liu et al., On privacy and personalization in cross-silo federated
-    learning (NeurIPS 2022), equation 1; steps start from the site's own model, which is itself a
-    function of what the site has released.
+    source: NoisyIntegers
+    grid: float
+
+    def total(self, weights: Vector, moment: Moment) -> Vector:
+        """Return the noisy sum."""
+        return np.asarray(self.source.draw(weights, moment) * self.grid, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class SampledCohort:
+    """A step on a Poisson sample, with Gaussian noise from the operating system's stream.
 
     Attributes
     ----------
-    sampler : Sampler or None
-        None takes the whole cohort in every step.
-    rate : float
-        Sampling probability.
+    deviation : float
+        Standard deviation of the noise: multiplier times C.
+    """
+
+    engine: GradientEngine
+    patients: Patients
+    sampler: Sampler
+    rate: float
+    noise: NoiseSource
+    deviation: float
+
+    def total(self, weights: Vector, moment: Moment) -> Vector:
+        """Return the noisy sum over the patients of a sample."""
+        when = moment.release.round_number, moment.step
+        return self.of_rows(weights, self.sampler.rows(len(self.patients), self.rate, when))
+
+    def of_rows(self, weights: Vector, rows: NDArray[np.int64]) -> Vector:
+        """Return the noisy sum over these patients, shape (d,)."""
+        total = self.engine.gradient_sum(weights, self.patients.blocks(rows))
+        return total + self.noise.gaussian(total.size, self.deviation)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Steps of one round at a site, and the pull towards the broadcast model.
+
+    The pull stands outside the clipped gradient, where it costs no privacy. FedProx: Li et al.,
+    Federated optimization in heterogeneous networks (2020), equation 2. Personal models (MR-MTL):
+    Liu et al., On privacy and personalization in cross-silo federated learning (NeurIPS 2022),
+    equation 1; steps start from the site's own model, itself a function of what the site released.
+
+    Attributes
+    ----------
+    step : Step
+        Gives the gradient sum of a step.
+    count : int
+        Steps of a round.
     divisor : float
         Public expected patients of a step.
     """
 
-    sums: NoisySums
-    sampler: Sampler | None
-    rate: float
-    steps: int
+    step: Step
+    count: int
     divisor: float
     learning_rate: float
     pull: float
-    personal: bool
 
-    def release(self, weights: Vector, memory: Memory) -> Vector:
-        """Return the change of the model."""
-        own = weights if memory.personal is None else memory.personal
-        for step in range(self.steps):
-            total = self._noisy_sum(own, (memory.last_round, step))
+    def change(self, weights: Vector, own: Vector, moment: Moment) -> Vector:
+        """Return how far the steps lead from the broadcast `weights`, starting at `own`."""
+        for number in range(self.count):
+            total = self.step.total(own, replace(moment, step=number))
             gradient = total / self.divisor + self.pull * (own - weights)
             own = own - self.learning_rate * gradient
-        change = np.round((own - weights) / GRID) * GRID
-        if self.personal:
-            memory.personal = weights + change
-        return change
+        return own - weights
 
-    def _noisy_sum(self, weights: Vector, moment: tuple[int, int]) -> Vector:
-        if self.sampler is None:
-            return self.sums.of_all(weights)
-        rows = self.sampler.rows(len(self.sums.patients), self.rate, moment)
-        return self.sums.of_rows(weights, rows)
+
+def make_steps(study: Study, step: Step, plan: NoisePlan, declared: int) -> Steps:
+    """Return the steps that a study takes at a site with so many declared patients."""
+    pulled = study.training.personalisation == "mr-mtl" or study.strategy == "fedprox"
+    return Steps(
+        step,
+        plan.steps,
+        divisor=plan.sampling_rate * declared,
+        learning_rate=study.local_learning_rate,
+        pull=study.training.pull if pulled else 0.0,
+    )
+
+
+@dataclass(frozen=True)
+class ModelRelease:
+    """Releases the change of the model after noisy steps, rounded to a grid."""
+
+    steps: Steps
+    charge: Charge
+    clip: float
+    grid_exponent: int = CHANGE_EXPONENT
+
+    def draw(self, weights: Vector, own: Vector, moment: Moment) -> Integers:
+        """Return the change of the model."""
+        change = self.steps.change(weights, own, moment)
+        return np.rint(change / 2.0**self.grid_exponent).astype(np.int64)

@@ -1,16 +1,30 @@
-"""One site in one run: what it answers to the server, and when it refuses."""
+"""One site in one run: reads a request, has it answered, and sends the answer to the gate."""
 
 from __future__ import annotations
 
-import datetime as dt
+from flwr.app import RecordDict
 
-import numpy as np
+from polyclinic_client.gate import Gate
+from polyclinic_client.journal import Asked, Failed, Journal
+from polyclinic_client.member import Member
+from polyclinic_client.refusals import REASON_OF, RefusalError, SilenceError
+from polyclinic_client.updates import Memory, Updates
+from polyclinic_common.errors import LedgerError, MessageError, PolyclinicError
+from polyclinic_common.wire import (
+    CloseRequest,
+    Introduction,
+    OpenRequest,
+    Reason,
+    Refusal,
+    Release,
+    Request,
+    SettleRequest,
+    SumRequest,
+    TrainRequest,
+    decode_request,
+)
 
-from polyclinic_client.mechanisms import Mechanism, Memory
-from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.models.network import LARGEST_WEIGHT, build_network, weight_count
-from polyclinic_common.study.manifest import Study
-from polyclinic_common.wire import PrivateUpdate, Reason, Refusal, TrainRequest
+SERVER = "server"
 
 
 class Site:
@@ -18,44 +32,84 @@ class Site:
 
     Parameters
     ----------
-    study : Study
-        The study this site takes part in.
-    mechanism : Mechanism
-        What is released a round.
-    run_id : str
-        The run this site joined.
+    study_hash, run_id : str
+        The study and the run that this site joined.
+    answers : Member or Updates
+        What answers: in mode secure-sum, or in mode local.
+    gate : Gate
+        Where every answer leaves.
+    journal : Journal
+        Where failures are written down.
     """
 
-    def __init__(self, study: Study, mechanism: Mechanism, run_id: str):
-        self._study_hash = study.hash()
-        self._expires = study.expires
-        self._rounds = study.training.rounds
-        self._length = weight_count(build_network(study, Encoding(study)))
-        self._mechanism = mechanism
+    def __init__(
+        self, study_hash: str, run_id: str, answers: Member | Updates, gate: Gate, journal: Journal
+    ):
+        self._study_hash = study_hash
         self._run_id = run_id
+        self._answers = answers
+        self._gate = gate
+        self._journal = journal
 
-    def answer(self, request: TrainRequest, memory: Memory) -> PrivateUpdate | Refusal:
-        """Return this site's release for a round, or why it refuses; updates `memory`.
+    def answer(self, content: RecordDict, memory: Memory) -> RecordDict:
+        """Return what leaves in answer to a message; updates `memory`.
 
-        A refusal depends on the message and public parameters alone, never on patients.
+        Raises
+        ------
+        SilenceError
+            If nothing may leave; what failed is in the journal.
         """
-        reason = self._why_not(request, memory)
-        if reason is not None:
-            return Refusal(reason)
-        memory.last_round = request.round_number
-        vector = self._mechanism.release(request.weights, memory)
-        return PrivateUpdate(request.study_hash, request.run_id, request.round_number, vector)
+        try:
+            request = decode_request(content)
+        except MessageError:
+            unread = Asked(who=SERVER, what="unreadable", study_hash=b"", run="")
+            return self._gate.let_out(Refusal(Reason.NOT_APPROVED), unread)
+        asked = _asked(request)
+        try:
+            return self._gate.let_out(self._release(request, memory), asked)
+        except PolyclinicError as error:
+            self._journal.write(asked, Failed(code=error.code.value, run=asked.run))
+            raise SilenceError from error
 
-    def _why_not(self, request: TrainRequest, memory: Memory) -> Reason | None:
-        if request.study_hash != self._study_hash or request.run_id != self._run_id:
-            return Reason.NOT_APPROVED
-        if dt.datetime.now(dt.UTC).date() > self._expires:
-            return Reason.EXPIRED
-        if request.round_number > self._rounds:
-            return Reason.OVER_BUDGET
-        if request.round_number <= memory.last_round:
-            return Reason.OUT_OF_ORDER
-        fits = request.weights.shape == (self._length,)
-        if not fits or not (np.abs(request.weights) <= LARGEST_WEIGHT).all():
-            return Reason.BAD_MESSAGE
-        return None
+    def _release(self, request: Request, memory: Memory) -> Release:
+        if (request.study_hash, request.run_id) != (self._study_hash, self._run_id):
+            return Refusal(Reason.NOT_APPROVED)
+        try:
+            return self._dispatch(request, memory)
+        except RefusalError as error:
+            return Refusal(error.reason)
+        except LedgerError as error:
+            if error.code not in REASON_OF:
+                raise
+            return Refusal(REASON_OF[error.code])
+
+    def _dispatch(self, request: Request, memory: Memory) -> Release:
+        """Have a request answered by what it is meant for."""
+        match self._answers, request:
+            case Updates() as updates, TrainRequest():
+                return updates.update(request, memory)
+            case answers, SettleRequest():
+                return answers.settle(request)
+            case Member() as member, (
+                OpenRequest() | Introduction() | SumRequest() | CloseRequest()
+            ):
+                return member.answer(request)
+        return Refusal(Reason.OUT_OF_ORDER)
+
+
+def _asked(request: Request) -> Asked:
+    """Return what the journal keeps of a request: never free text, names cut to what is known."""
+    try:
+        study = bytes.fromhex(request.study_hash)
+    except ValueError:
+        study = b""
+    chain = request.chain if isinstance(request, SumRequest) else ()
+    number = request.round_number if isinstance(request, TrainRequest | SumRequest) else 0
+    return Asked(
+        who=SERVER,
+        what=request.label,
+        study_hash=study,
+        run=request.run_id,
+        round_number=number,
+        attempt=len(chain),
+    )

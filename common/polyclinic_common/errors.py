@@ -30,6 +30,7 @@ class Code(StrEnum):
     PRIVACY_PARAMETER = "P001"
     PRIVACY_DELTA = "P002"
     PRIVACY_CLIP_VOID = "P003"
+    PRIVACY_PLAN = "P004"
     MODEL_UNREADABLE = "M001"
     MODEL_SHAPE = "M002"
     MESSAGE_INVALID = "W001"
@@ -39,9 +40,30 @@ class Code(StrEnum):
     SIMULATION_EMPTY = "X001"
     SIMULATION_OUTPUT = "X002"
     SIMULATION_OPTION = "X003"
+    LEDGER_ABSENT = "L001"
+    LEDGER_DAMAGED = "L002"
+    LEDGER_STORE = "L003"
+    LEDGER_OVER_BUDGET = "L004"
+    LEDGER_CONFLICT = "L005"
+    LEDGER_BEHIND = "L006"
+    LEDGER_EXISTS = "L007"
+    LEDGER_NOT_APPROVED = "L008"
+    GATE_REFUSED = "G001"
+    PROTOCOL_REFUSED = "K001"
 
 
-EXIT_STATUS = {"S": 10, "D": 11, "P": 12, "M": 13, "W": 14, "R": 15, "X": 16}
+EXIT_STATUS = {
+    "S": 10,
+    "D": 11,
+    "P": 12,
+    "M": 13,
+    "W": 14,
+    "R": 15,
+    "X": 16,
+    "L": 17,
+    "G": 18,
+    "K": 19,
+}
 
 
 @dataclass(frozen=True)
@@ -119,6 +141,14 @@ class MessageError(PolyclinicError):
 
 class RunError(PolyclinicError):
     """A run cannot go on."""
+
+
+class LedgerError(PolyclinicError):
+    """A ledger or journal cannot be used, or refuses; nothing leaves."""
+
+
+class GateError(PolyclinicError):
+    """Something that is not a permitted release was stopped at the gate."""
 
 
 class SimulationError(PolyclinicError):

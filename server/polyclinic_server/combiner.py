@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -43,8 +43,12 @@ class Descent:
 
     def step(self, state: State, updates: Mapping[str, Vector]) -> State:
         """Descend along the mean gradient."""
-        divisor = sum(self.declared[site] for site in updates)
         total = np.sum(list(updates.values()), axis=0)
+        return self.descend(state, total, list(updates))
+
+    def descend(self, state: State, total: Vector, sites: Sequence[str]) -> State:
+        """Descend along the gradient sum of these sites, over their declared patients."""
+        divisor = sum(self.declared[site] for site in sites)
         return self.optimizer.step(state, np.asarray(total / divisor, dtype=np.float64))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from flwr.app import Context
@@ -11,11 +12,13 @@ from flwr.serverapp import Grid, ServerApp
 
 from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
-from polyclinic_common.wire import PrivateUpdate, Refusal, TrainRequest
-from polyclinic_server.combiner import Combiner
+from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.wire import PrivateUpdate, Release, Request, SettleRequest, TrainRequest
+from polyclinic_server.combiner import Combiner, Descent
 from polyclinic_server.flower import ask
 from polyclinic_server.observers import Observer, Round
 from polyclinic_server.optimizer import State
+from polyclinic_server.secure_sum import Carried, SecureSums, too_few
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class RunPlan:
         m: a round with fewer answers ends the run.
     timeout_s : float
         Seconds to wait for answers in one round.
+    sum_plan : SumPlan or None
+        The secure sum's grid and noise; None in the modes without one.
     """
 
     study_hash: str
@@ -45,29 +50,102 @@ class RunPlan:
     combiner: Combiner
     fewest: int
     timeout_s: float = 600.0
+    sum_plan: SumPlan | None = None
+
+
+class Rounds(Protocol):
+    """Takes a run from one round to the next."""
+
+    def advance(self, state: State) -> Round:
+        """Carry out the next round."""
+        ...
+
+    def close(self) -> None:
+        """End the run at the sites."""
+        ...
 
 
 def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Observer]) -> State:
     """Run the remaining rounds and return the final state."""
+    rounds = make_rounds(grid, plan, state)
     while state.round_number < plan.rounds:
-        number = state.round_number + 1
-        request = TrainRequest(plan.study_hash, plan.run_id, number, state.weights)
-        replies = ask(grid, request, plan.node_of, plan.timeout_s)
-        updates = accept(plan, request, replies)
-        state = plan.combiner.step(state, updates)
+        finished = rounds.advance(state)
+        state = finished.state
         if not (np.abs(state.weights) <= LARGEST_WEIGHT).all():
             raise RunError(
                 Code.RUN_DIVERGED,
-                f"Training diverged in round {number}.",
+                f"Training diverged in round {state.round_number}.",
                 "Lower training.learning_rate in the study.",
             )
         for observer in observers:
-            observer.after_round(Round(number, updates, state))
+            observer.after_round(finished)
+    rounds.close()
     return state
 
 
+def make_rounds(grid: Grid, plan: RunPlan, state: State) -> Rounds:
+    """Return what carries out the rounds of a plan, from where `state` stands."""
+
+    def ask_sites(request: Request, sites: Sequence[str]) -> Mapping[str, Release]:
+        nodes = {site: plan.node_of[site] for site in sites}
+        return ask(grid, request, nodes, plan.timeout_s)
+
+    if plan.sum_plan is None or not isinstance(plan.combiner, Descent):
+        return UpdateRounds(plan, ask_sites)
+    sums = SecureSums(
+        plan.study_hash,
+        plan.run_id,
+        list(plan.node_of),
+        plan.fewest,
+        ask_sites,
+        Carried.from_bytes(state.carried),
+    )
+    return SumRounds(sums, plan.combiner, plan.sum_plan.grid)
+
+
+@dataclass(frozen=True)
+class SumRounds:
+    """Mode secure-sum: one noisy sum a round, and a step of descent along it."""
+
+    sums: SecureSums
+    combiner: Descent
+    grid: float
+
+    def advance(self, state: State) -> Round:
+        """Carry out the next round."""
+        number = state.round_number + 1
+        total, sites = self.sums.sum(number, state.weights)
+        gradient = np.asarray(total * self.grid, dtype=np.float64)
+        following = self.combiner.descend(state, gradient, sites)
+        return Round(number, {}, replace(following, carried=self.sums.carried.to_bytes()), sites)
+
+    def close(self) -> None:
+        """Exchange the last closing statements."""
+        self.sums.close()
+
+
+@dataclass(frozen=True)
+class UpdateRounds:
+    """Modes local and none: every site's own update, combined."""
+
+    plan: RunPlan
+    ask: Callable[[Request, Sequence[str]], Mapping[str, Release]]
+
+    def advance(self, state: State) -> Round:
+        """Carry out the next round."""
+        plan, number = self.plan, state.round_number + 1
+        request = TrainRequest(plan.study_hash, plan.run_id, number, state.weights)
+        updates = accept(plan, request, self.ask(request, list(plan.node_of)))
+        return Round(number, updates, plan.combiner.step(state, updates), tuple(updates))
+
+    def close(self) -> None:
+        """Let the sites erase what they stored."""
+        plan = self.plan
+        self.ask(SettleRequest(plan.study_hash, plan.run_id, ()), list(plan.node_of))
+
+
 def accept(
-    plan: RunPlan, request: TrainRequest, replies: Mapping[str, PrivateUpdate | Refusal]
+    plan: RunPlan, request: TrainRequest, replies: Mapping[str, Release]
 ) -> dict[str, Vector]:
     """Return the vectors that answer exactly `request`, by site.
 
@@ -86,22 +164,9 @@ def accept(
         ):
             updates[site] = reply.vector
     if len(updates) < plan.fewest:
-        reasons = [
-            f"{site}: {_why(replies.get(site))}" for site in plan.node_of if site not in updates
-        ]
-        raise RunError(
-            Code.RUN_TOO_FEW_SITES,
-            f"Round {request.round_number} has {len(updates)} answers, {plan.fewest} are needed "
-            f"({'; '.join(reasons)}).",
-            "Ask the sites named; a silent site may be offline.",
-        )
+        what = f"Round {request.round_number}"
+        raise too_few(what, plan.fewest, updates, replies, plan.node_of)
     return updates
-
-
-def _why(reply: PrivateUpdate | Refusal | None) -> str:
-    if reply is None:
-        return "silent"
-    return reply.reason.value if isinstance(reply, Refusal) else "wrong answer"
 
 
 def make_server_app(

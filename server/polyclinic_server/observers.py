@@ -17,11 +17,24 @@ from polyclinic_server.optimizer import State
 
 @dataclass(frozen=True)
 class Round:
-    """A finished round: its number, every answering site's release, the state after it."""
+    """A finished round.
+
+    Attributes
+    ----------
+    number : int
+        Its number.
+    updates : mapping
+        Every answering site's update; empty in mode secure-sum, where the server sees none.
+    state : State
+        The state after it.
+    sites : tuple of str
+        The sites whose releases are in it.
+    """
 
     number: int
     updates: Mapping[str, Vector]
     state: State
+    sites: tuple[str, ...] = ()
 
 
 class Observer(Protocol):
@@ -88,7 +101,8 @@ class Checkpoint:
             "average": state.average,
             "round_number": np.array([float(state.round_number)]),
         }
-        save_vectors(self.path, vectors, {"run_id": self.run_id})
+        header = {"run_id": self.run_id, "carried": state.carried.hex()}
+        save_vectors(self.path, vectors, header)
 
     def load(self) -> State | None:
         """Return the last state written by this run, or None where there is none.
@@ -102,11 +116,16 @@ class Checkpoint:
             return None
         try:
             vectors, header = load_vectors(self.path)
-            if header != {"run_id": self.run_id}:
+            if header["run_id"] != self.run_id:
                 raise KeyError("run_id")
-            number = int(vectors["round_number"][0])
-            return State(number, vectors["weights"], vectors["velocity"], vectors["average"])
-        except (ModelError, KeyError) as error:
+            return State(
+                int(vectors["round_number"][0]),
+                vectors["weights"],
+                vectors["velocity"],
+                vectors["average"],
+                bytes.fromhex(header["carried"]),
+            )
+        except (ModelError, KeyError, ValueError) as error:
             raise RunError(
                 Code.RUN_CHECKPOINT,
                 f"The checkpoint {self.path.name} is damaged or belongs to another run.",

@@ -16,13 +16,15 @@ from polyclinic_common.models.network import Vector
 class State:
     """Where a run stands after `round_number` rounds.
 
-    `weights` and `average` have shape (d,); `velocity` is what the combiner remembers.
+    `weights` and `average` have shape (d,); `velocity` is what the combiner remembers, `carried`
+    what the secure sum does.
     """
 
     round_number: int
     weights: Vector
     velocity: Vector
     average: Vector
+    carried: bytes = b""
 
     @staticmethod
     def start(weights: Vector) -> State:
@@ -37,9 +39,9 @@ class State:
         number = self.round_number + 1
         averaged = number - min(int(average_from * rounds), rounds - 1)
         if averaged <= 1:
-            return State(number, weights, self.velocity, weights)
+            return State(number, weights, self.velocity, weights, self.carried)
         average = self.average + (weights - self.average) / averaged
-        return State(number, weights, self.velocity, average)
+        return State(number, weights, self.velocity, average, self.carried)
 
 
 @dataclass(frozen=True)

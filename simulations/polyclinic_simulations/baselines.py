@@ -13,11 +13,12 @@ from scipy.linalg import qr
 
 from polyclinic_common.models.network import Vector
 from polyclinic_common.models.predict import predict
+from polyclinic_simulations.alone import train_alone, train_converged
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.metrics import is_survival
 from polyclinic_simulations.results import Scores, SharedBaselines
 from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.training import Trainer, train_alone, train_converged
+from polyclinic_simulations.trainer import Trainer
 
 Floats = NDArray[np.float64]
 COX_RIDGE = 1e-3
@@ -95,19 +96,31 @@ def published(federation: Federation) -> dict[str, Scores]:
     }
 
 
-def shared_baselines(federation: Federation, trainer: Trainer) -> SharedBaselines:
-    """Return the baselines that do not depend on epsilon."""
-    plain = Setting("none", None, federation.study.strategy)
+def patients_with_formula(federation: Federation) -> dict[str, int]:
+    """Count the test patients on whom each published formula is scored."""
+    known = ~np.isnan(federation.observed.value)
+    return {
+        name: int(
+            (known & ~np.isnan(np.concatenate([s.published[name] for s in federation.sites]))).sum()
+        )
+        for name in federation.sites[0].published
+    }
+
+
+def shared_baselines(federation: Federation, setting: Setting, trainer: Trainer) -> SharedBaselines:
+    """Return the baselines that do not depend on epsilon; `setting` is without privacy."""
     declared = sum(federation.declared.values())
-    pooled = train_alone(federation, federation.pooled, declared, plain, trainer)
+    pooled = train_alone(federation, federation.pooled, declared, setting, trainer)
     converged = train_converged(federation, federation.pooled)
     formulas = published(federation)
     return SharedBaselines(
         trivial=trivial(federation),
-        local_only_non_private=local_only(federation, plain, trainer),
+        local_only_non_private=local_only(federation, setting, trainer),
         pooled_same_trainer=scores_of(federation, pooled),
         pooled_converged=scores_of(federation, converged),
         cox=cox(federation),
         published=next(iter(formulas.values()), None),
         published_formulas=formulas,
+        published_patients=patients_with_formula(federation),
+        test_patients=int((~np.isnan(federation.observed.value)).sum()),
     )

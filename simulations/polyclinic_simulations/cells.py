@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from polyclinic_common.models.storage import save_model, warm_start
-from polyclinic_common.privacy import gdp
-from polyclinic_common.privacy.plan import noise_plan
+from polyclinic_common.privacy import gdp, rdp
+from polyclinic_common.privacy.plan import NoisePlan, noise_plan
 from polyclinic_common.privacy.prv import prv_epsilon
 from polyclinic_server.observers import History, Progress, SiteModels
 from polyclinic_server.optimizer import State
@@ -23,7 +26,8 @@ from polyclinic_simulations.figures import make_figures
 from polyclinic_simulations.results import PrivacySpent, Run, Timing
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.store import Job, Piece
-from polyclinic_simulations.training import Trainer, start_weights, train_federated
+from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.training import start_weights, train_federated
 
 CURVE_POINTS = 12
 Advance = Callable[[float], None]
@@ -31,13 +35,12 @@ Advance = Callable[[float], None]
 
 def run_piece(job: Job, piece: Piece, advance: Advance) -> None:
     """Do one piece of work and keep what it found."""
-    if piece.setting is None:
-        plain = Setting("none", None, job.study.strategy, piece.sites)
-        baselines = shared_baselines(_federation(job, plain, piece.seed), Trainer(job.gradients))
-        job.store.write_baselines(piece.sites, piece.seed, baselines)
+    federation = _federation(job, piece.setting, piece.seed)
+    if piece.baselines:
+        baselines = shared_baselines(federation, piece.setting, Trainer(job.gradients))
+        job.store.write_baselines(piece.setting, piece.seed, baselines)
         advance(piece.units(job.study))
     else:
-        federation = _federation(job, piece.setting, piece.seed)
         job.store.write_run(piece.setting, run_cell(job, federation, piece.setting, advance))
 
 
@@ -92,6 +95,7 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
         seed=seed,
         engine=job.engine,
         gradients=job.gradients,
+        study_hash=study.hash(),
         privacy=spent(federation, setting),
         test=own or common,
         broadcast=common if own else None,
@@ -120,9 +124,27 @@ def spent(federation: Federation, setting: Setting) -> PrivacySpent:
         prv = prv_epsilon(plan.multiplier, plan.sampling_rate, plan.steps * plan.rounds, delta)
     return PrivacySpent(
         epsilon=dearest.spent_epsilon(delta),
+        epsilon_two_hospitals=in_two_hospitals(plans, delta),
         epsilon_prv=prv,
         delta=delta,
         unit=gdp.UNIT,
         adjacency=gdp.ADJACENCY,
         accountant=" and ".join(sorted({plan.accountant for plan in plans})),
     )
+
+
+def in_two_hospitals(plans: Sequence[NoisePlan], delta: float) -> float:
+    """Return the epsilon of a patient in the cohorts of two hospitals with these plans.
+
+    Without sampling mu doubles, which covers also two rows that shift one noisy sum. With sampling
+    the hospitals' releases are mechanisms of their own, whose Renyi curves add up; twice the
+    highest curve covers every pair.
+    """
+    if all(plan.sampling_rate == 1.0 for plan in plans):
+        mu = max(math.sqrt(plan.steps * plan.rounds) / plan.multiplier for plan in plans)
+        return gdp.epsilon_of(2.0 * mu, delta)
+    curves = [
+        plan.steps * plan.rounds * rdp.sampled_gaussian(plan.sampling_rate, plan.multiplier)
+        for plan in plans
+    ]
+    return rdp.epsilon_of(2.0 * np.max(curves, axis=0), delta)

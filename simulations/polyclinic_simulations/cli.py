@@ -11,6 +11,7 @@ import click
 import typer
 from typer.core import TyperCommand
 
+from polyclinic_common.errors import Code, SimulationError
 from polyclinic_common.study.sections import Mode, Strategy
 
 INTERRUPTED = 130
@@ -35,7 +36,7 @@ class ManyValues(TyperCommand):
     """A command whose repeatable options take several values: ``--epsilon 0.5 1 2``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Rewrite ``--epsilon 0.5 1`` as ``--epsilon 0.5 --epsilon 1``."""
+        """Rewrite ``--epsilon 0.5 1`` (or ``--epsilon=0.5 1``) as one ``--epsilon`` a value."""
         repeatable = {
             name: option.type
             for option in self.get_params(ctx)
@@ -47,7 +48,8 @@ class ManyValues(TyperCommand):
         for position, word in enumerate(args):
             after_option = position > 0 and args[position - 1] == current
             if word.startswith("-"):
-                current = word if word in repeatable else None
+                name = word.partition("=")[0]
+                current = name if name in repeatable else None
             elif current is not None and not after_option:
                 if _fits(repeatable[current], word):
                     rewritten.append(current)
@@ -129,7 +131,10 @@ def simulate(
         str | None, typer.Option(help="With --from-table: patient number (default: the row).")
     ] = None,
     mlflow: Annotated[
-        bool, typer.Option("--mlflow", help="Log to MLflow, in the output folder (extra mlflow).")
+        bool,
+        typer.Option(
+            "--mlflow", help="Log new cells to mlflow.db in the output folder (extra mlflow)."
+        ),
     ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print result.json instead of tables.")
@@ -141,8 +146,17 @@ def simulate(
     """
     from polyclinic_simulations.console import RichWatcher, print_result
     from polyclinic_simulations.from_table import Roles, draft_study
+    from polyclinic_simulations.mlflow_log import log_result, refuse_absent
     from polyclinic_simulations.studies import resolve
 
+    if from_table is not None and (study is not None or data is not None):
+        raise SimulationError(
+            Code.SIMULATION_OPTION,
+            "--from-table drafts a study of its own; a STUDY or --data was given beside it.",
+            "Leave out --from-table, or STUDY and --data.",
+        )
+    if mlflow:
+        refuse_absent()
     name = Path(study or from_table or "study").stem
     folder = out or Path("polyclinic-out", name)
     if from_table is not None:
@@ -176,8 +190,6 @@ def simulate(
         )
         raise typer.Exit(INTERRUPTED) from None
     if mlflow:
-        from polyclinic_simulations.mlflow_log import log_result
-
         log_result(result, folder)
     if as_json:
         sys.stdout.write((folder / "result.json").read_text() + "\n")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from polyclinic_common.study import Study
-from polyclinic_simulations.results import Baselines, Cell, Result, Scores
+from polyclinic_simulations.results import Baselines, Cell, Result, Scores, SettingKey
+from polyclinic_simulations.setting import alone_strategy
 
 TOGETHER = "together"
 
@@ -27,8 +29,8 @@ class Line:
     """One line of the comparison: a way to get a model, and its scores by seed.
 
     `epsilon` and `mode` are null where nothing was trained on patients of single hospitals.
-    `cells` are the runs of a setting, empty for a baseline; `variant` says what else was varied;
-    `sites` is the number of made-up hospitals; `formula` names a published formula.
+    `cells` are the runs of a setting, empty for a baseline; `beside` are the settings that a
+    baseline belongs to; `variant` says what else was varied; `formula` names a published formula.
     """
 
     key: str
@@ -37,13 +39,18 @@ class Line:
     epsilon: float | None = None
     cells: tuple[Cell, ...] = ()
     variant: str = ""
-    sites: int | None = None
+    beside: frozenset[SettingKey] = frozenset()
     formula: str = ""
 
     @property
     def name(self) -> str:
         """Name without the setting."""
         return NAMES.get(self.key) or f"Published: {self.formula}"
+
+    @property
+    def sites(self) -> int | None:
+        """Number of made-up hospitals of a setting; None where they are the study's."""
+        return self.cells[0].sites if self.cells else None
 
     @property
     def setting(self) -> str:
@@ -107,19 +114,11 @@ class Comparison:
         """Return the lines that differ from the headline in mode and epsilon alone."""
         return [line for line in lines if line.variant == self.headline.variant]
 
-    def baseline(self, key: str, like: Line | None = None) -> Line | None:
-        """Return a baseline; `like` picks the one with the same mode and epsilon."""
-        for line in self.baselines:
-            if key == "local_only_non_private" and line.sites != self.headline.sites:
-                continue
-            same = like is None or (line.mode, line.epsilon, line.variant) == (
-                like.mode,
-                like.epsilon,
-                like.variant,
-            )
-            if line.key == key and same:
-                return line
-        return None
+    def baseline(self, key: str) -> Line | None:
+        """Return the baseline that belongs to the headline."""
+        wanted = self.headline.cells[0].setting
+        mine = (line for line in self.baselines if line.key == key and wanted in line.beside)
+        return next(mine, None)
 
     @property
     def subgroups(self) -> list[str]:
@@ -145,7 +144,7 @@ def compare(study: Study, result: Result) -> Comparison | None:
     )
     wanted = (study.privacy.mode, study.privacy.epsilon)
     headline = next((s for s in settings if (s.mode, s.epsilon) == wanted), settings[0])
-    return Comparison(tuple(settings), tuple(_baselines(result, settings)), headline)
+    return Comparison(tuple(settings), tuple(_baselines(result.cells, settings)), headline)
 
 
 def _varied(result: Result) -> list[str]:
@@ -163,46 +162,78 @@ def _setting(cells: list[Cell], varied: list[str]) -> Line:
         "drop": f"{first.drop:.0%} dropout",
     }
     variant = "".join(f", {words[name]}" for name in varied)
-    return Line(TOGETHER, scores, first.mode, first.epsilon, tuple(cells), variant, first.sites)
+    return Line(TOGETHER, scores, first.mode, first.epsilon, tuple(cells), variant)
 
 
-def _baselines(result: Result, settings: list[Line]) -> list[Line]:
+def _baselines(cells: list[Cell], settings: list[Line]) -> list[Line]:
     lines = [
-        Line(
-            "local_only_private",
-            _pick(setting.cells, lambda beside: beside.local_only_private),
-            setting.mode,
-            setting.epsilon,
-            variant=setting.variant,
-        )
+        _beside(setting, "local_only_private", lambda cell: cell.baselines.local_only_private)
         for setting in settings
-        if setting.epsilon is not None
     ]
-    cells = result.cells
-    lines += [_common_model(setting) for setting in settings]
+    lines += [_beside(setting, "broadcast", lambda cell: cell.broadcast) for setting in settings]
+    trained = _groups(cells, lambda cell: (cell.sites, alone_strategy(cell.strategy)))
+    alike = _groups(cells, lambda cell: (cell.sites,))
     lines += [
-        *_alone_without_privacy(cells),
-        Line("pooled_same_trainer", _pick(cells, lambda b: b.pooled_same_trainer)),
-        Line("pooled_converged", _pick(cells, lambda b: b.pooled_converged)),
-        Line("cox", _pick(cells, lambda b: b.cox)),
-        *(_formula(cells, name) for name in cells[0].baselines.published_formulas),
-        Line("trivial", _pick(cells, lambda b: b.trivial)),
+        *_shared(trained, "local_only_non_private", lambda b: b.local_only_non_private, "none"),
+        *_shared(trained, "pooled_same_trainer", lambda b: b.pooled_same_trainer),
+        *_shared(alike, "pooled_converged", lambda b: b.pooled_converged),
+        *_shared(alike, "cox", lambda b: b.cox),
     ]
+    for name in cells[0].baselines.published_formulas:
+        found = _shared(alike, "published", partial(_formula, name=name))
+        lines += [replace(line, formula=name) for line in found]
+    lines += _shared(alike, "trivial", lambda b: b.trivial)
     return [line for line in lines if line.scores]
 
 
-def _alone_without_privacy(cells: list[Cell]) -> list[Line]:
-    """Return the hospitals' own models: one line for every number of hospitals."""
-    counts = list(dict.fromkeys(cell.sites for cell in cells))
+def _formula(beside: Baselines, name: str) -> Scores | None:
+    return beside.published_formulas.get(name)
+
+
+def _beside(setting: Line, key: str, read: Callable[[Cell], Scores | None]) -> Line:
+    """Return a baseline that every setting has of its own; without scores where it has none."""
+    found = {cell.seed: scores for cell in setting.cells if (scores := read(cell)) is not None}
+    beside = frozenset({setting.cells[0].setting})
+    return Line(key, found, setting.mode, setting.epsilon, (), setting.variant, beside)
+
+
+def _groups(cells: list[Cell], of: Callable[[Cell], object]) -> dict[str, list[Cell]]:
+    """Group the cells that share a baseline; keys say what tells the groups from each other."""
+    found: dict[object, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(of(cell), []).append(cell)
+    return {_variant_of(group, cells): group for group in found.values()}
+
+
+def _variant_of(group: list[Cell], cells: list[Cell]) -> str:
+    """Say which number of hospitals and which strategies a group has, where not those of all."""
+    sites, strategies = (
+        dict.fromkeys(getattr(cell, name) for cell in group) for name in ("sites", "strategy")
+    )
+    words = ""
+    if len(sites) < len({cell.sites for cell in cells}):
+        words += f", {_hospitals(next(iter(sites)))}"
+    if len(strategies) < len({cell.strategy for cell in cells}):
+        words += f", {'/'.join(strategies)}"
+    return words
+
+
+def _shared(
+    groups: dict[str, list[Cell]],
+    key: str,
+    read: Callable[[Baselines], Scores | None],
+    mode: str | None = None,
+) -> list[Line]:
+    """Return a baseline once for every group of cells."""
     return [
         Line(
-            "local_only_non_private",
-            _pick([c for c in cells if c.sites == count], lambda b: b.local_only_non_private),
-            mode="none",
-            variant=f", {_hospitals(count)}" if len(counts) > 1 else "",
-            sites=count,
+            key,
+            _pick(group, read),
+            mode,
+            variant=variant,
+            beside=frozenset(cell.setting for cell in group),
         )
-        for count in counts
+        for variant, group in groups.items()
     ]
 
 
@@ -210,21 +241,8 @@ def _hospitals(count: int | None) -> str:
     return f"{count} hospitals" if count else "all hospitals"
 
 
-def _common_model(setting: Line) -> Line:
-    """Return the broadcast model of a run that personalises; without scores where none does."""
-    scores = {cell.seed: cell.broadcast for cell in setting.cells if cell.broadcast is not None}
-    return Line(
-        "broadcast", scores, setting.mode, setting.epsilon, (), setting.variant, setting.sites
-    )
-
-
-def _formula(cells: Iterable[Cell], name: str) -> Line:
-    scores = _pick(cells, lambda beside: beside.published_formulas.get(name))
-    return Line("published", scores, formula=name)
-
-
 def _pick(cells: Iterable[Cell], read: Callable[[Baselines], Scores | None]) -> dict[int, Scores]:
-    """Return one baseline by seed (it is the same beside every cell of a seed)."""
+    """Return one baseline by seed (it is the same beside every one of these cells of a seed)."""
     found: dict[int, Scores] = {}
     for cell in cells:
         scores = read(cell.baselines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ Floats = NDArray[np.float64]
 # A table may bring a published formula's prediction for every patient, in the outcome's unit, in
 # a column named "published NAME". It is outside the contract and only compared with.
 PUBLISHED = "published "
+UNEVENNESS = 0.7
 
 
 @dataclass(frozen=True)
@@ -162,17 +164,22 @@ def refuse_repeated(study: Study, frame: pd.DataFrame) -> None:
 
 
 def spread(study: Study, frame: pd.DataFrame, hospitals: int) -> pd.DataFrame:
-    """Spread all patients over made-up, unequal hospitals, whatever hospital they came from.
-
-    A patient goes to the hospital whose share of [0, 1) holds the hash of the patient's number;
-    hospital k has a share proportional to 1 / k^0.7.
-    """
-    shares = np.arange(1, hospitals + 1) ** -0.7
-    ends = np.cumsum(shares) / shares.sum()
-    places = [uniform(f"{number}|spread") for number in as_text(frame[study.cohort.patient_id])]
-    chosen = np.searchsorted(ends[:-1], places, side="right")
-    names = [made_up_hospital(int(index)) for index in chosen]
+    """Spread all patients over made-up, unequal hospitals, whatever hospital they came from."""
+    numbers = as_text(frame[study.cohort.patient_id])
+    names = hospitals_by_hash([f"{number}|spread" for number in numbers], hospitals)
     return frame.assign(**{study.cohort.site: names})
+
+
+def hospitals_by_hash(texts: Sequence[str], hospitals: int) -> list[str]:
+    """Return the made-up hospital of every patient, each named by a text of its own.
+
+    A patient goes to the hospital whose share of [0, 1) holds the hash of the text; hospital k has
+    a share proportional to 1 / k^0.7.
+    """
+    shares = np.arange(1, hospitals + 1) ** -UNEVENNESS
+    ends = np.cumsum(shares) / shares.sum()
+    chosen = np.searchsorted(ends[:-1], [uniform(text) for text in texts], side="right")
+    return [made_up_hospital(int(index)) for index in chosen]
 
 
 def build_federation(study: Study, frame: pd.DataFrame, seed: int) -> Federation:

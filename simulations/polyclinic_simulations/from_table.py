@@ -6,25 +6,27 @@ machine only: in a study they are public and name their source, and every guess 
 
 from __future__ import annotations
 
-import json
-import math
 import re
+import shlex
+from collections import Counter
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from polyclinic_common.data.table import as_number, as_text, read_table
-from polyclinic_common.errors import Code, DataError
-from polyclinic_common.files import write_new
+from polyclinic_common.data.table import as_text, read_table
+from polyclinic_common.errors import Code, DataError, SimulationError
+from polyclinic_common.files import write_atomically
 from polyclinic_common.study import Study, load_study
-from polyclinic_common.study.base import NAME
-
-GUESSED = "GUESSED FROM THE TABLE: replace by a public source"
-MOST_LEVELS = 12
-POSITIVE_WORDS = ("1", "yes", "true", "positive", "y", "responder", "dead", "event")
-GRID_TIMES = 8
+from polyclinic_common.study.base import NAME, NAME_RULE
+from polyclinic_simulations.federation import PUBLISHED
+from polyclinic_simulations.guesses import (
+    feature_section,
+    outcome_section,
+    quote,
+    survival_section,
+)
 
 
 @dataclass(frozen=True)
@@ -46,58 +48,112 @@ class Roles:
     event: str | None = None
     patient: str | None = None
 
+    @property
+    def named(self) -> list[str]:
+        """Columns that are named."""
+        columns = (self.site, self.outcome, self.event, self.patient)
+        return [column for column in columns if column is not None]
+
 
 def draft_manifest(frame: pd.DataFrame, roles: Roles, name: str) -> tuple[str, pd.DataFrame]:
-    """Return a first manifest as TOML text, and the table with a patient number.
+    """Return a first manifest as TOML text, and the table as text with a patient number.
 
     Raises
     ------
     DataError
-        If a column is absent, or no feature can be made of the table.
+        If a column is absent or cannot stand in a study, or no feature can be made of the table.
     """
-    named = [roles.site, roles.outcome, roles.event, roles.patient]
-    absent = [column for column in named if column is not None and column not in frame.columns]
-    if absent:
-        raise DataError(
-            Code.COLUMN_ABSENT,
-            f"The table has no column {absent[0]!r}.",
-            "Name columns of the table with --site-column, --outcome-column, --event-column.",
-        )
-    patient = roles.patient or "row"
+    _refuse_roles(frame, roles)
+    frame = pd.DataFrame({column: as_text(frame[column]) for column in frame.columns})
+    patient = roles.patient or _free_name(frame)
     if roles.patient is None:
-        frame = frame.assign(**{patient: [str(row) for row in range(len(frame))]})
+        frame[patient] = [str(row) for row in range(len(frame))]
     sections = [
-        _head(name, frame, roles, patient),
-        *_features(frame, {column for column in (*named, patient) if column}),
+        _head(name, _sites(frame[roles.site], roles.site), roles, patient),
+        *_features(frame, {*roles.named, patient}),
         _outcome(frame, roles),
     ]
     return "\n".join(sections), frame
 
 
-def _head(name: str, frame: pd.DataFrame, roles: Roles, patient: str) -> str:
-    sites = sorted(as_text(frame[roles.site]).dropna().unique())
+def _refuse_roles(frame: pd.DataFrame, roles: Roles) -> None:
+    """Refuse columns that are absent, named for two things, or cannot be named in a study."""
+    options = "--site-column, --outcome-column, --event-column and --patient-column"
+    twice = [column for column, uses in Counter(roles.named).items() if uses > 1]
+    if twice:
+        raise DataError(
+            Code.DATA_UNUSABLE,
+            f"The column {twice[0]!r} is named for two things.",
+            f"Name different columns with {options}.",
+        )
+    for column in roles.named:
+        if column not in frame.columns:
+            raise DataError(
+                Code.COLUMN_ABSENT,
+                f"The table has no column {column!r}.",
+                f"Name columns of the table with {options}.",
+            )
+        if not _can_be_named(column):
+            raise DataError(
+                Code.DATA_UNUSABLE,
+                f"The column {column!r} has a name that a study cannot use.",
+                f"Rename it. {NAME_RULE} Names that begin with {PUBLISHED!r} are taken.",
+            )
+
+
+def _can_be_named(column: str) -> bool:
+    return re.fullmatch(NAME, column) is not None and not column.startswith(PUBLISHED)
+
+
+def _free_name(frame: pd.DataFrame) -> str:
+    names = ("row" if number == 1 else f"row {number}" for number in count(1))
+    return next(name for name in names if name not in frame.columns)
+
+
+def _sites(words: pd.Series, column: str) -> list[str]:
+    """Return the hospitals' names; fewer than two, or unusable ones, are refused."""
+    sites = sorted(words.dropna().unique())
+    if len(sites) < 2:
+        raise DataError(
+            Code.DATA_UNUSABLE,
+            f"The site column {column!r} names {len(sites)} hospitals; a federation needs two.",
+            "Name another --site-column, or add the tables of more hospitals.",
+        )
+    unusable = sum(re.fullmatch(NAME, site) is None for site in sites)
+    if unusable:
+        raise DataError(
+            Code.DATA_UNUSABLE,
+            f"{unusable} of {len(sites)} hospitals in the column {column!r} have a name that a "
+            "study cannot use.",
+            f"Rename them. {NAME_RULE}",
+        )
+    return sites
+
+
+def _head(name: str, sites: list[str], roles: Roles, patient: str) -> str:
+    printable = "".join(letter if letter.isprintable() else "?" for letter in name)
     return f"""\
 # A first draft. What is marked GUESSED comes from the table itself: replace it by public values
 # before any hospital is asked to take part.
 polyclinic = 1
-id = {json.dumps(_identifier(name))}
+id = {quote(_identifier(name))}
 version = "0.1.0"
-title = {json.dumps(f"First look at {name}")}
+title = {quote(f"First look at {printable}")}
 purpose = "A first look on one machine."
 expires = 2099-12-31
 
 [roster]
-sites = {json.dumps(sites)}
+sites = {quote(sites)}
 
 [cohort]
-patient_id = {json.dumps(patient)}
-site = {json.dumps(roles.site)}
+patient_id = {quote(patient)}
+site = {quote(roles.site)}
 """  # noqa: S608
 
 
 def _identifier(name: str) -> str:
     letters = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-")
-    return f"{letters}-draft"[:40]
+    return f"{letters or 'table'}-draft"[:40]
 
 
 def _features(frame: pd.DataFrame, taken: set[str]) -> list[str]:
@@ -105,101 +161,68 @@ def _features(frame: pd.DataFrame, taken: set[str]) -> list[str]:
     for column in frame.columns:
         if column in taken:
             continue
-        section = _feature(str(column), frame[column])
+        section = feature_section(column, frame[column]) if _can_be_named(column) else None
         if section is None:
-            skipped.append(str(column))
+            skipped.append(column)
         else:
             sections.append(section)
     if not sections:
         raise DataError(
             Code.COLUMN_ABSENT,
             "The table has no column that could describe a patient.",
-            "Add numeric columns, or columns with few different words.",
+            f"Add numeric columns, or columns with few different words. Their names: {NAME_RULE}",
         )
     if skipped:
-        sections.append(f"# Left out (free text, or no usable name): {json.dumps(skipped)}\n")
+        sections.append(f"# Left out (free text, or no usable name): {quote(skipped)}\n")
     return sections
 
 
-def _feature(name: str, values: pd.Series) -> str | None:
-    """Return one feature's section; None for free text and names that a study cannot carry."""
-    words = as_text(values).dropna()
-    levels = sorted(words.unique())
-    if not re.match(NAME, name) or len(levels) < 2:
-        return None
-    numbers = as_number(values)
-    known = numbers[~np.isnan(numbers)]
-    if len(known) >= 0.95 * len(words) and len(levels) > 6:
-        low, high = _round_range(*np.quantile(known, [0.01, 0.99]))
-        what = f'kind = "numeric"\nunit = "unknown"\nrange = [{low:g}, {high:g}]'
-    elif len(levels) <= MOST_LEVELS:
-        what = f'kind = "categorical"\nlevels = {json.dumps(levels, ensure_ascii=False)}'
-    else:
-        return None
-    head = f"[[cohort.features]]\nname = {json.dumps(name)}"
-    return f"{head}\n{what}\nsource = {json.dumps(GUESSED)}\n"
-
-
-def _round_range(low: float, high: float) -> tuple[float, float]:
-    """Widen a range to round numbers."""
-    if high <= low:
-        high = low + 1.0
-    step = 10.0 ** math.floor(math.log10(high - low))
-    return math.floor(low / step) * step, math.ceil(high / step) * step
-
-
 def _outcome(frame: pd.DataFrame, roles: Roles) -> str:
-    column = json.dumps(roles.outcome)
-    source = f"source = {json.dumps(GUESSED)}\n"
-    if roles.event is not None:
-        yes, no = _answers(as_text(frame[roles.event]), roles.event)
-        last = np.nanquantile(as_number(frame[roles.outcome]), 0.9)
-        grid = [float(f"{last * k / GRID_TIMES:.3g}") for k in range(1, GRID_TIMES + 1)]
-        return (
-            f'[outcome]\nkind = "survival"\ntime = {column}\nevent = {json.dumps(roles.event)}\n'
-            f"occurred = {json.dumps(yes)}\ncensored = {json.dumps(no)}\n"
-            f'unit = "unknown"\ngrid = {grid}\n{source}'
-        )
-    if as_text(frame[roles.outcome]).nunique() == 2:
-        yes, no = _answers(as_text(frame[roles.outcome]), roles.outcome)
-        answers = f"positive = {json.dumps(yes)}\nnegative = {json.dumps(no)}"
-        return f'[outcome]\nkind = "binary"\ncolumn = {column}\n{answers}\n{source}'
-    numbers = as_number(frame[roles.outcome])
-    if np.isnan(numbers).all():
-        raise DataError(
-            Code.DATA_UNUSABLE,
-            f"The outcome column {roles.outcome!r} holds neither numbers nor two different words.",
-            "Name another --outcome-column, or --event-column for a survival time.",
-        )
-    low, high = _round_range(*np.nanquantile(numbers, [0.0, 1.0]))
-    scale = f'unit = "unknown"\nrange = [{low:g}, {high:g}]'
-    return f'[outcome]\nkind = "continuous"\ncolumn = {column}\n{scale}\n{source}'
-
-
-def _answers(words: pd.Series, column: str) -> tuple[str, str]:
-    """Return the positive and the negative word of a column that has two."""
-    levels = sorted(words.dropna().unique())
-    if len(levels) != 2:
-        raise DataError(
-            Code.DATA_UNUSABLE,
-            f"The column {column!r} has {len(levels)} different words instead of two.",
-            "Name a column with two answers.",
-        )
-    positive = next((word for word in levels if word.lower() in POSITIVE_WORDS), levels[1])
-    return positive, next(word for word in levels if word != positive)
+    if roles.event is None:
+        return outcome_section(frame[roles.outcome], roles.outcome)
+    return survival_section(frame[roles.outcome], frame[roles.event], roles.outcome, roles.event)
 
 
 def draft_study(table: Path, roles: Roles, folder: Path) -> tuple[Study, pd.DataFrame]:
     """Write a first manifest and the table with patient numbers to `folder`, and read them.
 
+    Called again with the same table, what was written is used again.
+
     Raises
     ------
     DataError
-        If the table cannot be used, or a manifest of that name exists: it may have been edited.
+        If the table cannot be used, or another draft is there: it may have been edited.
+    SimulationError
+        If the folder cannot be used.
     """
     text, frame = draft_manifest(read_table(table), roles, table.stem)
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / f"{table.stem}.toml"
-    write_new(manifest, text)
-    frame.to_csv(folder / f"{table.stem}.csv", index=False)
-    return load_study(manifest), frame
+    manifest, rows = folder / f"{table.stem}.toml", folder / f"{table.stem}-table.csv"
+    # Fields with a bare carriage return are quoted only where the line ends hold one.
+    drafted = {
+        rows: frame.to_csv(index=False, lineterminator="\r\n").encode(),
+        manifest: text.encode(),
+    }
+    try:
+        for path, content in drafted.items():
+            if path.exists() and path.read_bytes() != content:
+                raise _edited(path, manifest, rows, folder)
+        for path, content in drafted.items():
+            write_atomically(path, content)
+    except OSError as error:
+        raise SimulationError(
+            Code.SIMULATION_OUTPUT,
+            f"The output folder cannot be used ({error.strerror}).",
+            "Check the path, its permissions and the free disk space.",
+        ) from error
+    return load_study(manifest), read_table(rows)
+
+
+def _edited(path: Path, manifest: Path, rows: Path, folder: Path) -> DataError:
+    command = shlex.join(
+        ["polyclinic", "simulate", str(manifest), "--data", str(rows), "--out", str(folder)]
+    )
+    return DataError(
+        Code.FILE_EXISTS,
+        f"The file {path} differs from what would be drafted and is left as it is.",
+        f"Go on with it by `{command}` (and your other options), or draft anew with another --out.",
+    )

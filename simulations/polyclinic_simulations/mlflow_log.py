@@ -1,38 +1,59 @@
-"""Optional logging of a finished simulation to MLflow, in local files only."""
+"""Optional logging of a finished simulation to MLflow: one local SQLite file, no server."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from polyclinic_common.errors import Code, SimulationError
 from polyclinic_simulations.results import Cell, Result
 
+CELL = "polyclinic.cell"
 
-def log_result(result: Result, folder: Path) -> None:
-    """Log every cell as one MLflow run below `folder`/mlruns.
+
+def refuse_absent() -> None:
+    """Refuse to log where MLflow is not installed.
 
     Raises
     ------
     SimulationError
         If MLflow is not installed.
     """
-    try:
-        from mlflow.entities import Metric, Param  # noqa: PLC0415
-        from mlflow.tracking import MlflowClient  # noqa: PLC0415
-    except ModuleNotFoundError:
+    if find_spec("mlflow") is None:
         raise SimulationError(
             Code.SIMULATION_OPTION,
             "MLflow is not installed.",
             "Install the extra: pip install 'polyclinic[mlflow]'.",
-        ) from None
+        )
+
+
+def log_result(result: Result, folder: Path) -> None:
+    """Log every cell that is new as one MLflow run, in the SQLite file `folder`/mlflow.db.
+
+    Raises
+    ------
+    SimulationError
+        If MLflow is not installed.
+    """
+    refuse_absent()
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    from mlflow.entities import Metric, Param, RunTag  # noqa: PLC0415
+    from mlflow.tracking import MlflowClient  # noqa: PLC0415
+
     client = MlflowClient(tracking_uri=f"sqlite:///{(folder / 'mlflow.db').resolve()}")
     known = client.get_experiment_by_name(result.study)
     experiment = known.experiment_id if known else client.create_experiment(result.study)
     for cell in result.cells:
+        content = hashlib.sha256(cell.model_dump_json().encode()).hexdigest()
+        if client.search_runs([experiment], f"tags.`{CELL}` = '{content}'", max_results=1):
+            continue
         run = client.create_run(experiment, run_name=_name(cell))
         metrics = [Metric(key, value, 0, 0) for key, value in _metrics(cell).items()]
         params = [Param(key, value) for key, value in _params(cell, result).items()]
-        client.log_batch(run.info.run_id, metrics=metrics, params=params)
+        tags = [RunTag(CELL, content)]
+        client.log_batch(run.info.run_id, metrics=metrics, params=params, tags=tags)
         client.set_terminated(run.info.run_id)
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index")
 LOWER_IS_BETTER = frozenset({"mae", "rmse", "brier"})
 Metrics = dict[str, float | None]
+SettingKey = tuple[str, float | None, str, int | None, float]
 
 
 class Record(BaseModel):
@@ -36,11 +37,13 @@ class Scores(Record):
 class PrivacySpent(Record):
     """What the run cost every patient; `epsilon` is null without privacy.
 
-    `epsilon` is the largest over the hospitals. `epsilon_prv`, for information, is the tighter
-    figure of a numerical accountant where sampling was used and it gave one.
+    `epsilon` is the largest over the hospitals. `epsilon_two_hospitals` is that of a patient in the
+    cohorts of two of them. `epsilon_prv`, for information, is the tighter figure of a numerical
+    accountant where sampling was used and it gave one.
     """
 
     epsilon: float | None
+    epsilon_two_hospitals: float | None = None
     epsilon_prv: float | None = None
     delta: float | None
     unit: str
@@ -49,12 +52,14 @@ class PrivacySpent(Record):
 
 
 class SharedBaselines(Record):
-    """Baselines that do not depend on epsilon: computed once a seed, null where there is none.
+    """Baselines that do not depend on epsilon, null where there is none.
 
     `trivial` predicts the same for everybody. `local_only_*` is the hospital that stays out: every
     test patient is judged by the own hospital's model. `pooled_*` needs the data in one place.
+    `local_only_*` and `pooled_same_trainer` train as the cell beside them does.
     `published_formulas` are all formulas that the table brings predictions of, by name; the first
-    of them is `published`.
+    of them is `published`. `published_patients` says on how many of the `test_patients` (those
+    whose outcome is known) each can be computed.
     """
 
     trivial: Scores
@@ -64,6 +69,8 @@ class SharedBaselines(Record):
     cox: Scores | None = None
     published: Scores | None = None
     published_formulas: dict[str, Scores] = {}
+    published_patients: dict[str, int] = {}
+    test_patients: int = 0
 
 
 class Baselines(SharedBaselines):
@@ -116,7 +123,11 @@ class Figures(Record):
 
 
 class SettingRecord(Record):
-    """What a run did: fields of `Setting`, the seed, and how it was computed."""
+    """What a run did: fields of `Setting`, the seed, and how it was computed.
+
+    `study_hash` is the hash that the run's sites checked: of the study with this setting's mode,
+    budget, strategy and hospitals.
+    """
 
     mode: str
     epsilon: float | None
@@ -126,6 +137,7 @@ class SettingRecord(Record):
     seed: int
     engine: str
     gradients: str
+    study_hash: str
 
 
 class Run(SettingRecord):
@@ -161,7 +173,7 @@ class Cell(SettingRecord):
         return Cell(**own, baselines=baselines)
 
     @property
-    def setting(self) -> tuple[str, float | None, str, int | None, float]:
+    def setting(self) -> SettingKey:
         """What tells this cell from others, apart from the seed."""
         return self.mode, self.epsilon, self.strategy, self.sites, self.drop
 

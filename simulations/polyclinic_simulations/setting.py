@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 
 from polyclinic_common.study import Study, parse_study
 
+# With one hospital there is nothing to combine: these train it exactly as fedavg does.
+LIKE_FEDAVG_ALONE = frozenset({"fedmedian", "fedtrimmedavg", "krum"})
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -36,14 +39,30 @@ class Setting:
         """Everything that names the setting, for hashes."""
         return list(asdict(self).values())
 
+    @property
+    def alone(self) -> Setting:
+        """Setting of the baselines beside this one: its training on one cohort, no privacy."""
+        return Setting("none", None, alone_strategy(self.strategy), self.sites)
+
     def apply(self, study: Study) -> Study:
-        """Return the study that this setting trains."""
+        """Return the study that this setting trains; its hash is what sites check.
+
+        Dropout is no part of a study: it happens to one.
+        """
         data = study.model_dump(mode="json", exclude_none=True)
         data["training"]["strategy"] = self.strategy
+        data["privacy"]["mode"] = self.mode
+        if self.epsilon is not None:
+            data["privacy"]["epsilon"] = self.epsilon
         if self.sites is not None:
             data["roster"] = {"sites": [made_up_hospital(index) for index in range(self.sites)]}
             data["privacy"] = {k: v for k, v in data["privacy"].items() if k not in {"m", "c"}}
         return parse_study(data, study.id)
+
+
+def alone_strategy(strategy: str) -> str:
+    """Return the strategy whose training on one cohort is the same, the simplest there is."""
+    return "fedavg" if strategy in LIKE_FEDAVG_ALONE else strategy
 
 
 def made_up_hospital(index: int) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -13,11 +12,12 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from polyclinic_common.canonical import canonical_hash
-from polyclinic_common.errors import Code, ModelError, SimulationError, StudyError
+from polyclinic_common.errors import Code, SimulationError, StudyError
 from polyclinic_common.files import write_atomically
 from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.plan import noise_plan
 from polyclinic_common.study.manifest import Study
+from polyclinic_simulations.digests import start_digest, table_digest
 from polyclinic_simulations.federation import refuse_repeated, refuse_unusable
 from polyclinic_simulations.results import Cell, Result
 from polyclinic_simulations.setting import Setting
@@ -33,7 +33,7 @@ SMALLEST_DECLARED = 10
 
 def simulate(
     study: str | Path | Study,
-    data: Path | pd.DataFrame | None = None,
+    data: str | Path | pd.DataFrame | None = None,
     *,
     modes: Sequence[str] = (),
     epsilons: Sequence[float] = (),
@@ -43,8 +43,8 @@ def simulate(
     seeds: int = 1,
     gradients: str = "fast",
     engine: str = ENGINE,
-    start: Path | None = None,
-    out: Path | None = None,
+    start: str | Path | None = None,
+    out: str | Path | None = None,
     workers: int = 1,
     watcher: Watcher | None = None,
 ) -> Result:
@@ -54,7 +54,7 @@ def simulate(
     ----------
     study : str, Path or Study
         Name of a built-in study, a manifest file, or a manifest.
-    data : Path, DataFrame or None
+    data : str, Path, DataFrame or None
         A table in the study's columns; for a built-in study the data folder.
     modes : sequence of str
         ``"local"``, ``"none"`` (default: the study's).
@@ -73,10 +73,10 @@ def simulate(
         rounding.
     engine : str
         ``"inline"`` (messages are calls) or ``"ray"`` (Flower's own simulation, extra ``ray``).
-    start : Path or None
+    start : str, Path or None
         Warm start: a saved model (``.safetensors``, one of ``out/models``) or coefficients of a
         linear model (``.json``). One fitted on these patients is outside the privacy guarantee.
-    out : Path or None
+    out : str, Path or None
         Folder for finished cells, ``result.json``, ``cells.csv`` and ``report.html``; None keeps
         nothing. Called again with the same folder, only what is missing is run.
     workers : int
@@ -95,6 +95,7 @@ def simulate(
     >>> result = simulate("gbsg2", epsilons=[1, 4], seeds=5)  # doctest: +SKIP
     >>> result.to_frame().groupby(["mode", "epsilon"]).c_index.mean()  # doctest: +SKIP
     """
+    start, out = _path(start), _path(out)
     manifest, frame = _load(study, data)
     settings = make_settings(manifest, modes, epsilons, strategies, sites, drops)
     _refuse_options(seeds, gradients, engine)
@@ -107,11 +108,11 @@ def simulate(
     identity = canonical_hash(
         [
             manifest.hash(),
-            _digest(frame),
+            table_digest(frame),
             version("polyclinic"),
             engine,
             gradients,
-            _read_start(start),
+            start_digest(start),
         ]
     )
     with _output(out) as folder:
@@ -153,15 +154,14 @@ def _run_missing(
     job: Job, settings: list[Setting], seeds: int, workers: int, watcher: Watcher
 ) -> None:
     """Do whatever is not kept from an earlier call; baselines first, they take longest."""
-    spreads = dict.fromkeys(setting.sites for setting in settings)
     pieces = [
-        Piece(seed, sites, None)
+        Piece(seed, setting, baselines=True)
         for seed in range(seeds)
-        for sites in spreads
-        if job.store.read_baselines(sites, seed) is None
+        for setting in dict.fromkeys(setting.alone for setting in settings)
+        if job.store.read_baselines(setting, seed) is None
     ]
     pieces += [
-        Piece(seed, setting.sites, setting)
+        Piece(seed, setting)
         for seed in range(seeds)
         for setting in settings
         if job.store.read_run(setting, seed) is None
@@ -173,7 +173,7 @@ def _run_missing(
 
 
 def _gather(store: Store, setting: Setting, seed: int) -> Cell:
-    run, shared = store.read_run(setting, seed), store.read_baselines(setting.sites, seed)
+    run, shared = store.read_run(setting, seed), store.read_baselines(setting, seed)
     if run is None or shared is None:
         raise SimulationError(
             Code.SIMULATION_OUTPUT,
@@ -184,7 +184,7 @@ def _gather(store: Store, setting: Setting, seed: int) -> Cell:
 
 
 def _load(
-    study: str | Path | Study, data: Path | pd.DataFrame | None
+    study: str | Path | Study, data: str | Path | pd.DataFrame | None
 ) -> tuple[Study, pd.DataFrame]:
     if isinstance(study, Study) and isinstance(data, pd.DataFrame):
         return study, data
@@ -194,7 +194,11 @@ def _load(
             "A study and a table must both be given as objects, or both as names and files.",
             "Read the table with polyclinic_common.data.table.read_table.",
         )
-    return resolve(study, data)
+    return resolve(study, _path(data))
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _refuse_engine(engine: str) -> None:
@@ -270,25 +274,6 @@ def _refuse_setting(study: Study, setting: Setting) -> None:
         noise_plan(setting.apply(study), SMALLEST_DECLARED, setting.epsilon)
         return
     raise SimulationError(Code.SIMULATION_OPTION, what, remedy)
-
-
-def _read_start(start: Path | None) -> str | None:
-    """Return the hash of a warm start, which is part of what a run is."""
-    if start is None:
-        return None
-    try:
-        return hashlib.sha256(start.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(
-            Code.MODEL_UNREADABLE,
-            f"The warm start {start} cannot be read ({error.strerror}).",
-            "Check the path and its permissions.",
-        ) from error
-
-
-def _digest(frame: pd.DataFrame) -> str:
-    hashes = pd.util.hash_pandas_object(frame, index=False).to_numpy()
-    return hashlib.sha256("|".join(map(str, frame.columns)).encode() + hashes.tobytes()).hexdigest()
 
 
 def _write(study: Study, result: Result, out: Path) -> None:

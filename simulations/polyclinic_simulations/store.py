@@ -21,7 +21,7 @@ Kept = TypeVar("Kept", bound=Record)
 
 @dataclass(frozen=True)
 class Store:
-    """One file for every finished run and every seed's baselines.
+    """One file for every finished run, and one for the baselines that runs share.
 
     Names are hashes of everything that determines the content, so that a changed study, table or
     version never meets old files.
@@ -45,18 +45,18 @@ class Store:
         """Return a finished run, if kept."""
         return self._read(Run, self.run_id(setting, seed))
 
-    def read_baselines(self, sites: int | None, seed: int) -> SharedBaselines | None:
-        """Return a seed's baselines, if kept."""
-        return self._read(SharedBaselines, self._baselines_name(sites, seed))
+    def read_baselines(self, setting: Setting, seed: int) -> SharedBaselines | None:
+        """Return the baselines beside a setting, if kept."""
+        return self._read(SharedBaselines, self._baselines_name(setting, seed))
 
     def write_run(self, setting: Setting, run: Run) -> None:
         """Keep a finished run and drop its checkpoint."""
         self._write(run, self.run_id(setting, run.seed))
         self.checkpoint(setting, run.seed).path.unlink(missing_ok=True)
 
-    def write_baselines(self, sites: int | None, seed: int, baselines: SharedBaselines) -> None:
-        """Keep a seed's baselines."""
-        self._write(baselines, self._baselines_name(sites, seed))
+    def write_baselines(self, setting: Setting, seed: int, baselines: SharedBaselines) -> None:
+        """Keep the baselines beside a setting."""
+        self._write(baselines, self._baselines_name(setting, seed))
 
     def checkpoint(self, setting: Setting, seed: int) -> Checkpoint:
         """Return the observer that lets this run go on after an interruption."""
@@ -67,8 +67,8 @@ class Store:
         """Return where a run's model is kept."""
         return self.folder / "models" / f"{self.run_id(setting, seed)}.safetensors"
 
-    def _baselines_name(self, sites: int | None, seed: int) -> str:
-        return canonical_hash([self.identity, "baselines", sites, seed])[:16]
+    def _baselines_name(self, setting: Setting, seed: int) -> str:
+        return canonical_hash([self.identity, "baselines", *setting.alone.key, seed])[:16]
 
     def _read(self, kind: type[Kept], name: str) -> Kept | None:
         """Read a kept file; an absent or damaged one counts as not kept."""
@@ -96,13 +96,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Piece:
-    """One piece: a run, or (no setting) the baselines of a seed and a number of hospitals."""
+    """One piece: a run, or the baselines beside it (`setting` is then its own `alone`)."""
 
     seed: int
-    sites: int | None
-    setting: Setting | None
+    setting: Setting
+    baselines: bool = False
 
     def units(self, study: Study) -> float:
         """Return the work in it, in rounds of a federation."""
-        private = self.setting is not None and self.setting.epsilon is not None
-        return study.training.rounds * (2.0 if private else 1.0)
+        return study.training.rounds * (1.0 if self.setting.epsilon is None else 2.0)

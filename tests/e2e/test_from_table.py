@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 
 from polyclinic_common.errors import DataError
 from polyclinic_common.study import load_study
-from polyclinic_simulations.from_table import GUESSED, Roles, draft_study
+from polyclinic_simulations.from_table import Roles, draft_study
+from polyclinic_simulations.guesses import GUESSED
+from polyclinic_simulations.results import Result
 from tests.conftest import small_table, unavailable
 
 POLYCLINIC = Path(sys.executable).with_name("polyclinic")
@@ -37,9 +40,22 @@ def test_a_table_gives_a_first_result_and_a_manifest_to_correct(tmp_path: Path) 
     assert cells[0]["test"]["overall"]["auc"] > 0.5
     csv = pd.read_csv(tmp_path / "out" / "cells.csv")
     assert set(csv.group) == {"overall", "site", "subgroup"} - {"subgroup"}
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "cells").iterdir()}
     again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert again.returncode == 11
-    assert "error D010" in again.stderr
+    assert again.returncode == 0, again.stderr
+    manifest.write_text(manifest.read_text().replace(GUESSED, "textbook"))
+    edited = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert edited.returncode == 11
+    assert "error D010" in edited.stderr
+    manifest.write_text(manifest.read_text().replace("textbook", GUESSED))
+    follow_up = edited.stderr.split("`")[1]
+    assert follow_up == (
+        "polyclinic simulate 'out/my table.toml' --data 'out/my table-table.csv' --out out"
+    )
+    named = [str(POLYCLINIC), *shlex.split(follow_up)[1:], "--mode", "none"]
+    done = subprocess.run(named, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
 @pytest.mark.parametrize(
@@ -74,7 +90,9 @@ def test_a_column_that_is_not_there_is_refused(tmp_path: Path) -> None:
         assert caught.value.code == "D005"
 
 
-def test_mlflow_logs_every_cell_in_local_files(tmp_path: Path) -> None:
+def test_mlflow_logs_every_cell_once_in_one_local_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     try:
         from mlflow.tracking import MlflowClient
     except ModuleNotFoundError:
@@ -83,8 +101,15 @@ def test_mlflow_logs_every_cell_in_local_files(tmp_path: Path) -> None:
     from polyclinic_simulations.mlflow_log import log_result
     from tests.conftest import small_study
 
-    result = simulate(small_study(), small_table(), modes=["local", "none"])
-    log_result(result, tmp_path)
+    def run(modes: list[str]) -> Result:
+        return simulate(small_study(), small_table(), modes=modes, out=tmp_path)
+
+    monkeypatch.chdir(tmp_path)
+    log_result(run(["none"]), tmp_path)
+    result = run(["local", "none"])
+    for _ in range(2):
+        log_result(result, tmp_path)
+    assert not (tmp_path / "mlruns").exists()
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
     (experiment,) = [e for e in client.search_experiments() if e.name == result.study]
     runs = client.search_runs([experiment.experiment_id])

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyclinic_common.privacy import gdp
+from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.study import Study, parse_study
+from polyclinic_common.study.describe import describe, outcome_in_words, treatment_in_words
 from polyclinic_simulations.metrics import levels_of
 from polyclinic_simulations.report import render_report, write_report
 from polyclinic_simulations.results import (
@@ -150,8 +151,10 @@ class Maker:
             seed=seed,
             engine="inline",
             gradients="fast",
+            study_hash=self.study.hash(),
             privacy=PrivacySpent(
                 epsilon=epsilon,
+                epsilon_two_hospitals=None if epsilon is None else 2.154 * epsilon,
                 delta=1e-5 if private else None,
                 unit=gdp.UNIT,
                 adjacency=gdp.ADJACENCY,
@@ -374,6 +377,120 @@ def test_without_privacy_nothing_is_promised(kind: str) -> None:
     assert "there is no protection" in text
     assert "no bound" in text
     assert "add or remove one patient" not in text
+
+
+def sampled(result: Result) -> Result:
+    """Return the result as a sampled run would have given it."""
+    cells = []
+    for cell in result.cells:
+        spent = cell.privacy
+        if spent.epsilon is not None:
+            change = {
+                "epsilon_prv": 0.871,
+                "epsilon_two_hospitals": 1.683,
+                "accountant": rdp.ACCOUNTANT,
+            }
+            spent = spent.model_copy(update=change)
+        cells.append(cell.model_copy(update={"privacy": spent}))
+    return result.model_copy(update={"cells": cells})
+
+
+def test_a_sampled_run_shows_prv_for_information_and_what_two_hospitals_cost() -> None:
+    study = make_study("binary")
+    full = Page(render_report(study, make_result(study)))
+    assert "PRV" not in full.text
+    assert "twice the parameter μ" in full.text
+    page = Page(render_report(study, sampled(make_result(study))))
+    header = next(row for row in page.rows if "ε by PRV, for information only" in row)
+    row = next(row for row in page.rows if row[:2] == ["local", "1"] and len(row) == len(header))
+    assert row[-2:] == ["1.69", "0.871"]
+    assert "ε = 1 becomes 1.69 (twice the highest Rényi curve" in page.text
+    assert "What is promised and enforced is ε = 1." in page.text
+    none = next(row for row in page.rows if row[0] == "none" and len(row) == len(header))
+    assert none[-2] == "no bound"
+    assert none[-1].startswith("–")  # the parser adds what follows the table
+
+
+def with_formula(result: Result, scored: int) -> Result:
+    cells = []
+    for cell in result.cells:
+        beside = cell.baselines.model_copy(
+            update={
+                "published": cell.baselines.trivial,
+                "published_formulas": {"clinical formula": cell.baselines.trivial},
+                "published_patients": {"clinical formula": scored},
+                "test_patients": 200,
+            }
+        )
+        cells.append(cell.model_copy(update={"baselines": beside}))
+    return result.model_copy(update={"cells": cells})
+
+
+def test_a_formula_that_misses_patients_says_how_many_it_has() -> None:
+    study = make_study("continuous")
+    some = Page(render_report(study, with_formula(make_result(study), 150))).text
+    assert "clinical formula is scored on 150 of 200 test patients" in some
+    assert "a formula from the literature, not fitted here" in some
+    assert "the published formula (on fewer patients, see Results)" in some
+    every = Page(render_report(study, with_formula(make_result(study), 200))).text
+    assert "is scored on" not in every
+    assert "on fewer patients" not in every
+
+
+def calibrated(result: Result, bins: list[tuple[float, float]]) -> Result:
+    """Return the result with these bins (predicted, observed) of 60 patients in private cells."""
+    made = [CalibrationBin(predicted=p, observed=o, patients=60) for p, o in bins]
+    cells = [
+        cell.model_copy(update={"figures": cell.figures.model_copy(update={"calibration": made})})
+        if cell.epsilon is not None
+        else cell
+        for cell in result.cells
+    ]
+    return result.model_copy(update={"cells": cells})
+
+
+@pytest.mark.parametrize("kind", ["binary", "survival"])
+@pytest.mark.parametrize(
+    ("bins", "said"),
+    [
+        ([(0.42, 0.07), (0.45, 0.3), (0.5, 0.55), (0.57, 0.92)], "too close together"),
+        ([(0.02, 0.3), (0.4, 0.5), (0.98, 0.7)], "too far apart"),
+        ([(0.4, 0.2), (0.6, 0.4), (0.8, 0.6)], "They are too high"),
+        ([(0.2, 0.4), (0.4, 0.6), (0.6, 0.8)], "They are too low"),
+    ],
+)
+def test_probabilities_that_are_clearly_off_are_warned_of(
+    kind: str, bins: list[tuple[float, float]], said: str
+) -> None:
+    study = make_study(kind)
+    text = Page(render_report(study, calibrated(make_result(study), bins))).text
+    assert "must not be read as probabilities" in text
+    assert "Without privacy it is" in text
+    assert said in text
+
+
+@pytest.mark.parametrize(
+    "bins",
+    [
+        [(0.1, 0.13), (0.5, 0.45), (0.9, 0.86)],  # nearly right
+        [(0.4, 0.48), (0.5, 0.42), (0.6, 0.68)],  # no more than chance makes of 60 patients
+    ],
+)
+def test_no_warning_where_chance_explains_the_calibration(bins: list[tuple[float, float]]) -> None:
+    study = make_study("binary")
+    text = Page(render_report(study, calibrated(make_result(study), bins))).text
+    assert "must not be read as probabilities" not in text
+
+
+@pytest.mark.parametrize("kind", sorted(OUTCOMES))
+def test_report_and_study_show_use_the_same_words(kind: str) -> None:
+    study = make_study(kind)
+    text = Page(render_report(study, make_result(study))).text
+    shown = " ".join(line for section in describe(study) for line in section.lines)
+    for words in (outcome_in_words(study), treatment_in_words(study)):
+        assert words in text
+        assert words in shown
+    assert "nothing here estimates its effect" in text
 
 
 def test_nothing_finished_is_said() -> None:

@@ -14,12 +14,16 @@ from polyclinic_common.study import Study
 from polyclinic_simulations import simulate
 from polyclinic_simulations.federation import build_federation, held_out
 from polyclinic_simulations.results import METRICS, Result
+from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.store import Piece
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.watcher import Silent
 from tests.conftest import small_study, small_table
 
-RESULT_KEYS = {"mode", "epsilon", "seed", "engine", "privacy", "test", "baselines", "timing"}
+RESULT_KEYS = {
+    *{"mode", "epsilon", "seed", "engine", "privacy", "test", "baselines", "timing"},
+    "study_hash",
+}
 BASELINE_KEYS = {
     "trivial",
     "local_only_private",
@@ -124,7 +128,7 @@ class StopAfter(Silent):
 
 def test_ctrl_c_keeps_what_is_finished_and_the_next_call_goes_on(tmp_path: Path) -> None:
     study, table = small_study(), small_table()
-    one_seed = Piece(0, None, None).units(study) * 2
+    one_seed = Piece(0, Setting("none", None, "descent")).units(study) * 2
     with pytest.raises(KeyboardInterrupt):
         simulate(
             study, table, modes=["none"], seeds=3, out=tmp_path, watcher=StopAfter(one_seed + 9)

@@ -2,26 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedYogi
 
-from polyclinic_client.mechanisms import GRID
+from polyclinic_client.mechanisms import GRID, Memory, ModelRelease
+from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import StudyError
-from polyclinic_common.models.network import Vector
+from polyclinic_common.models.network import Vector, initial_weights
+from polyclinic_common.models.predict import predict
 from polyclinic_common.privacy import rdp
 from polyclinic_common.privacy.plan import noise_plan
-from polyclinic_server.combiner import FlowerStrategy, make_combiner, make_strategy
-from polyclinic_server.observers import SiteModels
+from polyclinic_server.combiner import Descent, FlowerStrategy, make_combiner, make_strategy
+from polyclinic_server.observers import Round, SiteModels
 from polyclinic_server.optimizer import State
 from polyclinic_simulations import simulate
 from polyclinic_simulations.engines.inline import SERVER_NODE
 from polyclinic_simulations.federation import build_federation
 from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.training import Trainer, start_weights, train_federated
+from polyclinic_simulations.training import (
+    SeededSampler,
+    Trainer,
+    start_weights,
+    train_federated,
+)
 from tests.conftest import small_study, small_table
 
 STRATEGIES = [
@@ -138,41 +148,138 @@ def test_releases_of_models_lie_on_the_public_grid() -> None:
     mechanism = Trainer().mechanism(
         made.study, made.encoding, site.train, site.declared, setting, (0,)
     )
-    from polyclinic_client.mechanisms import Memory
-
     change = mechanism.release(start_weights(made), Memory()) / GRID
     assert np.array_equal(change, np.round(change))
 
 
-def test_personal_models_beat_the_common_one_where_hospitals_differ() -> None:
-    """Hospitals that dose 20 mg apart: a mean model cannot fit both; no noise, so no chance."""
+PERSONAL: dict[str, Any] = {"rounds": 60, "personalisation": "mr-mtl", "pull": 0.05}
+
+
+def hospitals_that_differ() -> pd.DataFrame:
+    """Hospitals that dose 20 mg apart: a mean model cannot fit all of them."""
     table = small_table(600, 3)
     shift = table.hospital.map({"site 0": -20.0, "site 1": 0.0, "site 2": 20.0})
-    table = table.assign(dose=(table.dose + shift).clip(1, 99))
-    training = {"rounds": 60, "personalisation": "mr-mtl", "pull": 0.05}
-    study = small_study("continuous", training=training)
-    (cell,) = simulate(study, table, modes=["none"]).cells
+    return table.assign(dose=(table.dose + shift).clip(1, 99))
+
+
+def test_personal_models_beat_the_common_one_where_hospitals_differ() -> None:
+    """No noise, so no chance."""
+    study = small_study("continuous", training=PERSONAL)
+    (cell,) = simulate(study, hospitals_that_differ(), modes=["none"]).cells
     assert cell.broadcast is not None
     assert (cell.test.overall["mae"] or 99) < 0.8 * (cell.broadcast.overall["mae"] or 0)
+    for site in ("site 0", "site 2"):
+        own, common = (scores.by_site[site]["mae"] for scores in (cell.test, cell.broadcast))
+        assert (own or 99) < 0.7 * (common or 0)
+
+
+def test_personal_models_differ_as_the_hospitals_do() -> None:
+    """Sixty rounds without noise: the doses that the models give lie in the hospitals' order."""
+    made = build_federation(
+        small_study("continuous", training=PERSONAL), hospitals_that_differ(), seed=0
+    )
+    start = State.start(start_weights(made))
+    models = SiteModels(start.weights)
+    setting = Setting("none", None, "fedavg")
+    common = train_federated(made, setting, run_id="run", start=start, observers=[models]).weights
+    weights = {**models.models, "common": common}
+    doses = {
+        name: predict(made.study, made.encoding, model, made.x_test).value.mean()
+        for name, model in weights.items()
+    }
+    assert doses["site 0"] + 10 < doses["common"] < doses["site 2"] - 10
+    assert doses["site 1"] == pytest.approx(doses["common"], abs=5)
 
 
 def test_a_personal_model_is_a_function_of_what_the_site_released() -> None:
-    study = small_study(training={"rounds": 4, "personalisation": "mr-mtl"})
-    made = build_federation(study, small_table(), seed=0)
+    """Under noise: broadcast plus release, and the next round starts there."""
+    training: dict[str, Any] = {"rounds": 3, "personalisation": "mr-mtl"}
+    made = build_federation(small_study(training=training), small_table(), seed=0)
     start = State.start(start_weights(made))
-    models = SiteModels(start.weights)
+    models, record = SiteModels(start.weights), Record()
     setting = Setting("local", 1.0, "fedavg")
-    train_federated(made, setting, run_id="run", start=start, observers=[models])
-    assert set(models.models) == {site.name for site in made.sites}
+    train_federated(made, setting, run_id="run", start=start, observers=[record, models])
+    last, before = record.rounds[-1], record.rounds[-2].state.weights
+    for site in made.sites:
+        np.testing.assert_array_equal(models.models[site.name], before + last.updates[site.name])
+    kept = list(models.models.values())
+    assert not any(np.array_equal(kept[0], other) for other in kept[1:])
 
 
-def test_dropout_loses_messages_and_the_run_goes_on() -> None:
+def test_a_personal_model_goes_on_from_itself_pulled_to_the_broadcast_one() -> None:
+    study = small_study(training={"rounds": 3, "personalisation": "mr-mtl", "pull": 0.2})
+    made = build_federation(study, small_table(), seed=0)
+    site, setting = made.sites[0], Setting("none", None, "fedavg")
+    mechanism = Trainer().mechanism(study, made.encoding, site.train, site.declared, setting, (0,))
+    assert isinstance(mechanism, ModelRelease)
+    start, memory = start_weights(made), Memory()
+    own = start + mechanism.release(start, memory)
+    broadcast = start + 0.3
+    gradient = mechanism.sums.of_all(own) / site.declared + 0.2 * (own - broadcast)
+    found = broadcast + mechanism.release(broadcast, memory)
+    np.testing.assert_allclose(found, own - study.local_learning_rate * gradient, atol=GRID)
+
+
+@dataclass
+class Record:
+    """An observer that keeps every round."""
+
+    rounds: list[Round] = field(default_factory=list)
+
+    def after_round(self, finished: Round) -> None:
+        self.rounds.append(finished)
+
+
+def test_a_hospital_that_drops_out_leaves_no_trace_in_that_round() -> None:
+    """The mean gradient is the answering hospitals' sum over their declared patients alone."""
+    study = small_study(sites=6)
+    table = small_table(400, 6).query("hospital != 'site 5' or index < 100")  # of unequal size
+    made = build_federation(study, table, seed=0)
+    setting = Setting("none", None, "descent", drop=0.4)
+    state, record = State.start(start_weights(made)), Record()
+    train_federated(made, setting, run_id="run", start=state, observers=[record])
+    answered = [set(finished.updates) for finished in record.rounds]
+    assert any(len(sites) < 6 for sites in answered)
+    assert set.union(*answered) == set(made.declared)
+    assert len(set(made.declared.values())) > 1
+    combiner = make_combiner(study, state.weights, 0.0, made.declared)
+    assert isinstance(combiner, Descent)
+    mechanism = partial(Trainer().mechanism, study, made.encoding)
+    for finished in record.rounds:
+        present = [site for site in made.sites if site.name in finished.updates]
+        sums = [
+            mechanism(site.train, site.declared, setting, (0,)).release(state.weights, Memory())
+            for site in present
+        ]
+        mean = np.sum(sums, axis=0) / sum(site.declared for site in present)
+        state = combiner.optimizer.step(state, mean)
+        np.testing.assert_allclose(finished.state.weights, state.weights, rtol=1e-9)
+
+
+def test_dropout_is_a_setting_of_its_own() -> None:
     study, table = small_study(sites=8), small_table(400, 8)
-    result = simulate(study, table, modes=["none"], drops=[0.0, 0.2])
-    whole, dropped = (cell.test.overall["accuracy"] for cell in result.cells)
-    assert [cell.drop for cell in result.cells] == [0.0, 0.2]
-    assert dropped is not None
-    assert whole is not None
+    whole, dropped = simulate(study, table, modes=["none"], drops=[0.0, 0.4]).cells
+    assert (whole.drop, dropped.drop) == (0.0, 0.4)
+    assert whole.test != dropped.test
+
+
+@pytest.mark.parametrize("patients", [43, 37])
+def test_a_sampled_step_divides_by_the_rate_times_the_declared_patients(patients: int) -> None:
+    """What the sample really holds, and how many patients there really are, never divides."""
+    study, seed = small_study(training=SAMPLED), (7,)
+    encoding, setting = Encoding(study), Setting("none", None, "fedavg")
+    cohort = encoding.encode(small_table(patients, 1), "site 0")
+    mechanism = Trainer().mechanism(study, encoding, cohort, 40, setting, seed)
+    assert isinstance(mechanism, ModelRelease)
+    weights = own = initial_weights(study, encoding, seed=0)
+    for step in range(3):  # 16 of 40 expected: three steps an epoch
+        rows = SeededSampler(seed).rows(patients, 16 / 40, (1, step))
+        assert len(rows) not in {0, 16}
+        total = mechanism.sums.of_rows(own, rows)
+        own = own - study.local_learning_rate * total / (16 / 40 * 40)
+    change = mechanism.release(weights, Memory(last_round=1))
+    np.testing.assert_allclose(change, own - weights, atol=GRID)
+    assert np.abs(change).max() > 1000 * GRID
 
 
 def test_patients_are_spread_over_made_up_hospitals() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 
 from polyclinic_common.data.check import check_table
 from polyclinic_common.errors import PolyclinicError
-from polyclinic_common.study import Study
+from polyclinic_common.study import Study, load_study
+from polyclinic_common.study.features import Numeric
+from polyclinic_common.study.outcomes import Survival
 from polyclinic_simulations import simulate
 from polyclinic_simulations.studies import BUILT_IN, resolve
 from polyclinic_simulations.studies.dosing import CLINICAL, PHARMACOGENETIC
@@ -21,6 +24,7 @@ from polyclinic_simulations.studies.iwpc.loader import (
     repaired,
     years,
 )
+from polyclinic_simulations.studies.registry import HERE
 
 PUBLIC = ("actg175", "heart", "iwpc", "tcga-brca")
 WITHOUT_FOLDER = ("gbsg2", "warfarin")
@@ -86,6 +90,23 @@ def test_iwpc_cohort_and_formulas_are_those_of_the_publication(realdata: Path) -
     assert errors(table, DOSE) == pytest.approx((7.9, 0.46), rel=0.02)
     assert errors(table, "published clinical formula") == pytest.approx((9.7, 0.39), rel=0.02)
     assert errors(table, "published fixed 35 mg") == pytest.approx((13.0, 0.286), rel=0.02)
+
+
+@pytest.mark.parametrize("column", ["height", "weight"])
+def test_iwpc_body_size_is_the_cited_percentiles_rounded_to_tens(column: str) -> None:
+    study = load_study(HERE / "iwpc" / "study.toml")
+    (feature,) = (f for f in study.cohort.features if f.name == column)
+    assert isinstance(feature, Numeric)
+    cited = [float(number) for number in re.findall(r"\d+\.\d", feature.source)]
+    assert feature.range == tuple(round(number, -1) for number in cited)
+    assert "Vital Health Stat 3, no. 50" in feature.source
+
+
+def test_tcga_brca_starts_from_the_cited_survival() -> None:
+    path = HERE / "tcga_brca" / "study.toml"
+    outcome = load_study(path).outcome
+    assert isinstance(outcome, Survival)
+    assert f"{outcome.event_free:.0%}".replace("%", " %") in path.read_text()
 
 
 @pytest.mark.realdata

@@ -12,6 +12,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from scipy.stats import chi2, kstest
 
 from polyclinic_common.privacy.noise import SystemNoise
@@ -77,8 +78,8 @@ def test_a_source_never_repeats_itself() -> None:
 
 def test_no_word_of_the_stream_gives_infinite_noise(monkeypatch: pytest.MonkeyPatch) -> None:
     class Extremes:
-        def update(self, data: bytes) -> bytes:
-            return bytes(8) + b"\xff" * (len(data) - 8)
+        def words(self, count: int) -> NDArray[np.uint64]:
+            return np.array([0, 2**64 - 1], dtype=np.uint64)
 
     source = SystemNoise()
     monkeypatch.setattr(source, "_stream", Extremes())

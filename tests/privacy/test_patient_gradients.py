@@ -12,22 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polyclinic_client.gradients import (
-    BLOCK,
-    Block,
-    ClippedByGhostNorms,
-    ClippedByHooks,
-    GradientEngine,
-    Patients,
-    Unclipped,
-    clipped_engine,
-)
+from polyclinic_client.gradients import ClippedByGhostNorms, ClippedByHooks, clipped_engine
 from polyclinic_client.mechanisms import Memory, NoisySums, SumRelease
+from polyclinic_client.patients import BLOCK, Block, GradientEngine, Patients
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.errors import PrivacyError
 from polyclinic_common.models.losses import LOSSES, PatientLoss, logistic
-from polyclinic_common.models.network import ResponseNetwork, Vector, set_weights, weight_count
+from polyclinic_common.models.network import Network, Vector, weight_count
+from polyclinic_common.models.torch_network import ResponseNetwork
 from polyclinic_common.privacy.noise import NoiseSource, SystemNoise
+from polyclinic_simulations.unclipped import Unclipped
 
 CLIP = 0.7
 WIDTH = 6
@@ -47,7 +41,7 @@ def engine(
     outputs: int = 1,
     loss: PatientLoss = logistic,
 ) -> GradientEngine:
-    network = ResponseNetwork(WIDTH, hidden, outputs)
+    network = Network(WIDTH, hidden, outputs)
     if kind == "ghost":
         return ClippedByGhostNorms(network, loss, CLIP)
     return ClippedByHooks(network, loss, CLIP)
@@ -64,13 +58,13 @@ def blocks(patients: Cohort) -> list[Block]:
 
 
 def weights_for(hidden: tuple[int, ...], outputs: int = 1, seed: int = 1) -> Vector:
-    size = weight_count(ResponseNetwork(WIDTH, hidden, outputs))
+    size = weight_count(Network(WIDTH, hidden, outputs))
     return np.random.default_rng(seed).normal(0, 1, size)
 
 
 def one_by_one(hidden: tuple[int, ...], outputs: int, patients: Cohort, weights: Vector) -> Vector:
     """The clipped sum from first principles: one ordinary backward pass a patient."""
-    plain = Unclipped(ResponseNetwork(WIDTH, hidden, outputs), logistic)
+    plain = Unclipped(Network(WIDTH, hidden, outputs), logistic)
     total = np.zeros(weights.size)
     for row in range(len(patients)):
         gradient = plain.gradient_sum(weights, blocks(patients.take(np.array([row]))))
@@ -148,11 +142,10 @@ def test_a_patients_gradient_is_bitwise_independent_of_the_others(
     only = Cohort(*(np.zeros_like(part) for part in (alone.x, alone.y, alone.mask)))
     for part, source in ((only.x, alone.x), (only.y, alone.y), (only.mask, alone.mask)):
         part[target] = source[target]
-    clipped = ClippedByHooks(ResponseNetwork(WIDTH, hidden, 1), logistic, CLIP)
+    clipped = ClippedByHooks(Network(WIDTH, hidden, 1), logistic, CLIP)
     torch_rows = []
     for patients in (alone, only):
-        set_weights(clipped._module, weights)
-        torch_rows.append(clipped.patient_gradients(*blocks(patients)[0])[target])
+        torch_rows.append(clipped.patient_gradients(weights, blocks(patients)[0])[target])
     assert np.array_equal(torch_rows[0], torch_rows[1])
 
 
@@ -213,15 +206,15 @@ def test_noise_is_ours_and_torchs_seed_does_not_repeat_it() -> None:
 
 
 def test_wide_models_take_ghost_norms() -> None:
-    narrow = clipped_engine(ResponseNetwork(31, (64, 64), 1), logistic, CLIP)
-    wide = clipped_engine(ResponseNetwork(5001, (32,), 1), logistic, CLIP)
+    narrow = clipped_engine(Network(31, (64, 64), 1), logistic, CLIP)
+    wide = clipped_engine(Network(5001, (32,), 1), logistic, CLIP)
     assert isinstance(narrow, ClippedByHooks)
     assert isinstance(wide, ClippedByGhostNorms)
 
 
 def test_no_layer_and_no_loss_mixes_patients() -> None:
     """Opacus trap: batch normalisation and losses over pairs void the bound on one patient."""
-    network = ResponseNetwork(WIDTH, (4,), 3)
+    network = ResponseNetwork(Network(WIDTH, (4,), 3))
     allowed = (torch.nn.Linear, torch.nn.Tanh, torch.nn.Sequential, ResponseNetwork)
     assert all(isinstance(module, allowed) for module in network.modules())
     patients = cohort(6, 3)

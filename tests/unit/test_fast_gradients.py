@@ -6,11 +6,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyclinic_client.gradients import ClippedByHooks, Patients, Unclipped
+from polyclinic_client.gradients import ClippedByHooks
+from polyclinic_client.patients import Patients
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.models.losses import LOSSES
-from polyclinic_common.models.network import ResponseNetwork, weight_count
+from polyclinic_common.models.network import Network, weight_count
 from polyclinic_simulations.fast_gradients import ClosedForm
+from polyclinic_simulations.unclipped import Unclipped
 
 SHAPES = st.tuples(
     st.integers(2, 9),
@@ -27,14 +29,13 @@ def test_clipped_and_plain_sums_equal_those_of_opacus(
 ) -> None:
     width, hidden, outputs, loss = shape
     rng = np.random.default_rng(seed)
-    network = ResponseNetwork(width, hidden, outputs)
+    network = Network(width, hidden, outputs)
     weights = rng.normal(0, 1.5, weight_count(network))
     y, mask = rng.random((2, size, outputs)) < 0.6
     cohort = Cohort(rng.uniform(-1, 1, (size, width)), y.astype(float), mask.astype(float))
     exact, padded = Patients(cohort, block=None).blocks(), Patients(cohort).blocks()
-    fast = ClosedForm(width, hidden, outputs, loss=loss, clip=clip)
-    plain = ClosedForm(width, hidden, outputs, loss=loss, clip=None)
-    hooks = ClippedByHooks(ResponseNetwork(width, hidden, outputs), LOSSES[loss], clip)
+    fast, plain = ClosedForm(network, loss, clip), ClosedForm(network, loss, None)
+    hooks = ClippedByHooks(network, LOSSES[loss], clip)
     torch_plain = Unclipped(network, LOSSES[loss])
     for ours, reference in ((fast, hooks), (plain, torch_plain)):
         found = ours.gradient_sum(weights, exact)

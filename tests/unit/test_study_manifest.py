@@ -7,12 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from polyclinic_common.data.table import as_text
 from polyclinic_common.errors import Code, StudyError
 from polyclinic_common.study import Study, load_study, parse_study
 from polyclinic_common.study.describe import describe
 from polyclinic_common.study.load import TEMPLATE
+from polyclinic_common.words import MISSING_WORDS
 
 Data = dict[str, Any]
 TEMPLATE_HASH = "6c06b347d11c8f7bbb41d40344c839f1920a0de6c2fa31b51376154af7748359"
@@ -75,6 +78,71 @@ WRONG = {
         "0 entries",
         "at least 2",
     ),
+    "vocabulary word that counts as missing": (
+        change_feature(2, levels=["female", "NA"]),
+        "cohort.features.2.categorical.levels.1",
+        "'NA'",
+        "Leave it out",
+    ),
+    "empty vocabulary word": (
+        change_feature(1, levels=["I", "", "II"]),
+        "cohort.features.1.ordinal.levels.1",
+        "''",
+        "Leave it out",
+    ),
+    "vocabulary word that is read as another": (
+        change_feature(1, levels=["1.0", "2"]),
+        "cohort.features.1.ordinal.levels.0",
+        "read as 1 (found '1.0')",
+        "Write '1'",
+    ),
+    "vocabulary word with blanks around it": (
+        change("treatment", arms=["control", " drug X"]),
+        "treatment.arms.arms.1",
+        "read as drug X",
+        "Write 'drug X'",
+    ),
+    "answer that counts as missing": (
+        change("outcome", negative="None"),
+        "outcome.binary.negative",
+        "'None'",
+        "Leave it out",
+    ),
+    "event that is read as another word": (
+        replace(outcome=survival(occurred="1.00")),
+        "outcome.survival.occurred",
+        "read as 1",
+        "Write '1'",
+    ),
+    "split word that counts as missing": (
+        change("evaluation", holdout={"kind": "column", "column": "split", "test": "null"}),
+        "evaluation.holdout.column.test",
+        "'null'",
+        "Leave it out",
+    ),
+    "site that is read as another word": (
+        replace(roster={"sites": ["2.0", "south"]}),
+        "roster.sites.0",
+        "read as 2",
+        "Write '2'",
+    ),
+    "allele that no diplotype holds": (
+        replace(
+            cohort={
+                **template()["cohort"],
+                "features": [{"name": "G", "kind": "diplotype", "alleles": ["2"], "source": "lab"}],
+            }
+        ),
+        "cohort.features.0.diplotype.alleles.0",
+        "'2'",
+        "Correct",
+    ),
+    "column with a blank at its end": (
+        change("cohort", patient_id="patient "),
+        "cohort.patient_id",
+        "'patient '",
+        "Correct",
+    ),
     "metric of another outcome": (
         change("evaluation", metrics=["mae"]),
         "evaluation.metrics",
@@ -113,6 +181,19 @@ def test_all_wrong_fields_are_reported_at_once() -> None:
     with pytest.raises(StudyError, match="3 problems") as caught:
         parse_study(data, "mine.toml")
     assert len(caught.value.problems) == 3
+
+
+@pytest.mark.parametrize(
+    "word", [*sorted(MISSING_WORDS), " yes", "1.0", "-3.00", "0.5", "1e5", "🙂"]
+)
+def test_a_vocabulary_holds_exactly_the_words_that_a_table_can_give(word: str) -> None:
+    data = template()
+    change_feature(2, levels=["other", word])(data)
+    if as_text(pd.Series([word]))[0] == word:
+        assert parse_study(data, "mine.toml").cohort.features[2].name == "sex"
+    else:
+        with pytest.raises(StudyError):
+            parse_study(data, "mine.toml")
 
 
 def test_the_template_is_a_valid_study() -> None:

@@ -9,10 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyclinic_common.errors import MessageError
+from polyclinic_common.packing import Value, pack
 from polyclinic_common.wire import (
+    MaskedVector,
     PrivateUpdate,
     Reason,
     Refusal,
+    SumRecord,
+    SumRequest,
     TrainRequest,
     decode_reply,
     decode_request,
@@ -33,6 +37,7 @@ def request() -> RecordDict:
 
 def test_request_and_replies_come_back_as_they_were_sent() -> None:
     found = decode_request(request())
+    assert isinstance(found, TrainRequest)
     assert (found.study_hash, found.run_id, found.round_number) == ("study", "run", 3)
     assert np.array_equal(found.weights, VECTOR)
     update = decode_reply(encode_reply(PrivateUpdate("study", "run", 3, VECTOR)))
@@ -54,6 +59,11 @@ def test_anything_unexpected_is_refused() -> None:
         header(records)[name] = value
         return records
 
+    def with_body(*fields: Value) -> RecordDict:
+        records = request()
+        header(records)["body"] = pack(fields)
+        return records
+
     def with_record() -> RecordDict:
         records = request()
         records["extra"] = MetricRecord({"patients": 12})
@@ -72,14 +82,18 @@ def test_anything_unexpected_is_refused() -> None:
     hostile = [
         RecordDict(),
         with_field("note", "free text"),
-        with_field("protocol", 2),
-        with_field("kind", "private_update"),
-        with_field("round_number", 0),
-        with_field("round_number", "three"),
-        with_field("study_hash", 7),
+        with_field("protocol", 1),
+        with_body("private_update", "study", "run", 3),
+        with_body("train_request", "study", "run", 0),
+        with_body("train_request", "study", "run", "three"),
+        with_body("train_request", 7, "run", 3),
+        with_body("train_request", "study", "run", 3, "free text"),
+        with_body("train_request", "study", "run"),
+        with_body("train_request", "study", "x" * 65, 3),
         with_record(),
         without_vector(),
         with_vector(Array(VECTOR.astype(np.float32))),
+        with_vector(Array(VECTOR.astype(np.uint64))),
         with_vector(Array(VECTOR[None, :])),
         with_vector(Array(np.array([np.nan]))),
         with_vector(Array(np.array([np.inf]))),
@@ -101,16 +115,54 @@ def test_rubbish_bytes_are_refused_without_a_crash(data: bytes) -> None:
         decode_request(records)
 
 
-def test_a_refusal_carries_a_known_reason_and_nothing_else() -> None:
+@given(st.binary(max_size=60))
+def test_a_rubbish_body_is_refused_without_a_crash(data: bytes) -> None:
+    records = request()
+    header(records)["body"] = data
+    with pytest.raises(MessageError):
+        decode_request(records)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ["refusal", "patient 17 is too old"],
+        ["refusal", ["expired"]],
+        ["refusal", "expired", 3],
+        ["refusal"],
+        ["train_request", "study", "run", 3],
+        "refusal",
+        [],
+    ],
+)
+def test_a_refusal_carries_a_known_reason_and_nothing_else(body: Value) -> None:
     records = encode_reply(Refusal(Reason.EXPIRED))
-    header(records)["reason"] = "patient 17 is too old"
+    header(records)["body"] = pack(body)
     with pytest.raises(MessageError):
         decode_reply(records)
-    records = encode_reply(Refusal(Reason.EXPIRED))
-    header(records)["reason"] = ["expired"]
-    with pytest.raises(MessageError):
-        decode_reply(records)
-    records = encode_reply(Refusal(Reason.EXPIRED))
-    header(records)["count"] = 3
+
+
+def test_a_sum_request_comes_back_as_it_was_sent() -> None:
+    a, b = bytes(32), bytes([1] * 32)
+    record = SumRecord(b"", 1, "gradient", ((a, b), (b,)), a)
+    for previous in (None, record):
+        sent = SumRequest(
+            "study", "run", 2, "gradient", ((a, b),), previous, (b"x",), (b"y", b"z"), VECTOR
+        )
+        found = decode_request(encode_request(sent))
+        assert isinstance(found, SumRequest)
+        assert encode_request(found) == encode_request(sent)
+        assert found.previous == previous
+        assert found.chain == ((a, b),)
+
+
+def test_a_masked_vector_is_whole_words() -> None:
+    words = np.array([1, 2**64 - 1], dtype=np.uint64)
+    sent = MaskedVector("study", "run", 1, "gradient", 1, bytes(32), b"", words)
+    found = decode_reply(encode_reply(sent))
+    assert isinstance(found, MaskedVector)
+    assert np.array_equal(found.vector, words)
+    records = encode_reply(sent)
+    records["vectors"] = ArrayRecord({"vector": Array(words.astype(np.float64))})
     with pytest.raises(MessageError):
         decode_reply(records)

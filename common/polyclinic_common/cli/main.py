@@ -23,6 +23,7 @@ from polyclinic_common.errors import PolyclinicError
 GROUP = "polyclinic.commands"
 SUMMARIES = {
     "study": "Write, check and read study manifests.",
+    "client": "Keep a hospital's privacy ledger and journal.",
     "data": "Check a hospital's table against a study.",
     "simulate": "Run a whole federation on this machine.",
 }

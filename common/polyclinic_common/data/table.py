@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -12,11 +11,7 @@ import pyarrow
 from numpy.typing import NDArray
 
 from polyclinic_common.errors import Code, DataError
-
-MISSING_WORDS = frozenset(
-    {"", "NA", "N/A", "NaN", "nan", "NaT", "NULL", "null", "None", "<NA>", "?"}
-)
-_WHOLE_NUMBER = re.compile(r"^(-?\d+)\.0+$")
+from polyclinic_common.words import canonical_word
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -54,7 +49,15 @@ def read_table(path: Path) -> pd.DataFrame:
             f"The table {path.name} has no rows.",
             "Check the query that made the extract.",
         )
-    return frame
+    names = [str(name).strip() for name in frame.columns]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(
+            Code.TABLE_UNREADABLE,
+            f"The table {path.name} has two columns named {twice[0]!r}.",
+            "Rename or drop one of them.",
+        )
+    return frame.set_axis(names, axis=1)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -65,13 +68,6 @@ def _read_csv(path: Path) -> pd.DataFrame:
             Code.TABLE_UNREADABLE,
             f"The table {path.name} is not separated by commas.",
             "Export it again with commas between the columns (and points in the numbers).",
-        )
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(
-            Code.TABLE_UNREADABLE,
-            f"The table {path.name} has two columns named {twice[0]!r}.",
-            "Rename or drop one of them.",
         )
     return frame.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
 
@@ -86,18 +82,16 @@ def as_text(values: pd.Series) -> pd.Series:
 
 def _word(value: object) -> str | None:
     if isinstance(value, str):
-        text = value.strip()
+        text = value
     elif isinstance(value, bool | np.bool_):
         text = "1" if value else "0"
     elif isinstance(value, float | np.floating):
         text = repr(float(value))
     elif isinstance(value, bytes):
-        text = value.decode("utf-8", errors="replace").strip()
+        text = value.decode("utf-8", errors="replace")
     else:
-        text = str(value).strip()
-    if text in MISSING_WORDS:
-        return None
-    return _WHOLE_NUMBER.sub(r"\1", text) if text.endswith("0") and "." in text else text
+        text = str(value)
+    return canonical_word(text)
 
 
 def read_numbers(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

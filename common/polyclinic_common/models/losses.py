@@ -12,8 +12,9 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, huber_loss
 
+from polyclinic_common.models import HUBER_KNEE
+
 PatientLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-HUBER_KNEE = 0.25
 
 
 def squared(logits: Tensor, target: Tensor, mask: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from polyclinic_common.data.encoding import Encoding, inverse_transform
-from polyclinic_common.models.network import Vector, build_network, logits, set_weights
+from polyclinic_common.models.network import Vector, build_network, logits
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Continuous, Survival
 
@@ -33,9 +33,7 @@ class Prediction:
 
 def predict(study: Study, encoding: Encoding, weights: Vector, x: Vector) -> Prediction:
     """Predict for encoded rows `x` of shape (n, width)."""
-    network = build_network(study, encoding)
-    set_weights(network, weights)
-    return from_logits(study, logits(network, x))
+    return from_logits(study, logits(build_network(study, encoding), weights, x))
 
 
 def from_logits(study: Study, scores: NDArray[np.float64]) -> Prediction:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from polyclinic_common.privacy import gdp, rdp
+from polyclinic_common.privacy.sum_plan import Path, SumPlan, plan_sum
 from polyclinic_common.study.manifest import Study
 
 
@@ -63,3 +65,41 @@ def noise_plan(study: Study, declared: int, epsilon: float | None) -> NoisePlan:
     else:
         multiplier = rdp.noise_multiplier(epsilon, delta, rate, releases)
     return NoisePlan(multiplier, rate, steps, training.rounds)
+
+
+def most_patients(declared: int) -> int:
+    """Return the public bound on a hospital's patients: the power of two from twice declared."""
+    return 1 << (2 * declared - 1).bit_length()
+
+
+def local_sum_plan(
+    study: Study, length: int, path: Path, declared: int, plan: NoisePlan
+) -> SumPlan:
+    """Return grid and noise of a site whose full-cohort sums are private on their own."""
+    return plan_sum(
+        study.privacy.epsilon,
+        study.privacy.delta,
+        plan.steps * plan.rounds,
+        length,
+        study.clip,
+        1,
+        path=path,
+        most_patients=most_patients(declared),
+    )
+
+
+def secure_sum_plan(study: Study, length: int, path: Path, declared: Collection[int]) -> SumPlan:
+    """Return grid and noise of mode secure-sum: h = m - c honest shares make up the headline.
+
+    `declared` are the declared patients of all hospitals; the largest bounds the rounding.
+    """
+    return plan_sum(
+        study.privacy.epsilon,
+        study.privacy.delta,
+        study.training.rounds,
+        length,
+        study.clip,
+        study.m - study.c,
+        path=path,
+        most_patients=most_patients(max(declared)),
+    )

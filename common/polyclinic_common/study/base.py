@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from polyclinic_common.words import canonical_word
+
 
 class Part(BaseModel):
     """A part of a manifest: immutable, nothing unknown, no NaN, no silent conversion."""
@@ -15,7 +17,11 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9 _.\-:/()>+*]{0,79}$"
+NAME = r"^[A-Za-z0-9]([A-Za-z0-9 _.\-:/()>+*]{0,78}[A-Za-z0-9_.\-:/()>+*])?$"
+NAME_RULE = (
+    "Begin with an ASCII letter or digit and use only these, blanks inside and _.-:/()>+*, "
+    "at most 80 characters."
+)
 Name = Annotated[str, Field(pattern=NAME)]
 Source = Annotated[str, Field(min_length=3, description="where the public value comes from")]
 
@@ -31,22 +37,36 @@ def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+def _producible(word: str) -> str:
+    """Refuse a word that no table can hold: one read as missing, or as another word."""
+    canonical = canonical_word(word)
+    if canonical is None:
+        raise PydanticCustomError(
+            "word_missing",
+            "the word counts as missing in every table",
+            {"remedy": "Leave it out, or name another word; missing is encoded on its own."},
+        )
+    if canonical != word:
+        raise PydanticCustomError(
+            "word_not_canonical",
+            "every table's cell of this word is read as {canonical}",
+            {"canonical": canonical, "remedy": f"Write {canonical!r}."},
+        )
+    return word
+
+
+Word = Annotated[str, AfterValidator(_producible)]
+Site = Annotated[Name, AfterValidator(_producible)]
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 
 
 def check_vocabulary(words: tuple[str, ...], *, at_least: int) -> tuple[str, ...]:
-    """Refuse an empty vocabulary, a blank word and a word that stands twice."""
+    """Refuse a vocabulary that is too small and a word that stands twice."""
     if len(words) < at_least:
         raise PydanticCustomError(
             "vocabulary_empty",
             "the vocabulary has {count} entries",
             {"count": len(words), "remedy": f"List at least {at_least}."},
-        )
-    if any(not word.strip() or word != word.strip() for word in words):
-        raise PydanticCustomError(
-            "vocabulary_blank",
-            "an entry is blank or has blanks around it",
-            {"remedy": "Write every entry without surrounding blanks."},
         )
     twice = [word for word, count in Counter(words).items() if count > 1]
     if twice:

@@ -135,29 +135,36 @@ def describe(study: Study) -> tuple[Section, ...]:
 
 
 def _asked(study: Study) -> tuple[str, ...]:
-    treatment = study.treatment
-    lines = [study.title, study.purpose, f"Outcome: {_outcome_in_words(study)}."]
-    if isinstance(treatment, Arms):
-        arms = " or ".join(treatment.arms)
-        lines.append(f"Treatment: {treatment.column}, {arms} ({treatment.assignment}).")
-    elif treatment is not None:
-        lines.append(
-            f"Treatment: {treatment.column}, in {treatment.unit} ({treatment.assignment})."
-        )
+    lines = [study.title, study.purpose, f"Outcome: {outcome_in_words(study)}"]
+    if study.treatment is not None:
+        lines.append(f"Treatment: {treatment_in_words(study)}")
     if study.synthetic:
         lines.append("The patients of this study are synthetic.")
     return tuple(lines)
 
 
-def _outcome_in_words(study: Study) -> str:
+def outcome_in_words(study: Study) -> str:
+    """Say what is predicted."""
     outcome = study.outcome
     if isinstance(outcome, Survival):
         end = f"{outcome.grid[-1]:g} {outcome.unit}"
-        return f"time until {outcome.event} is {outcome.occurred}, followed for up to {end}"
+        return f"time until {outcome.event} is {outcome.occurred}, followed for up to {end}."
     if isinstance(outcome, Continuous):
         scale = "" if outcome.transform == "none" else f", on the {outcome.transform} scale"
-        return f"{outcome.column}, a number in {outcome.unit}{scale}"
-    return f"whether {outcome.column} is {outcome.positive} rather than {outcome.negative}"
+        return f"{outcome.column}, a number in {outcome.unit}{scale}."
+    return f"whether {outcome.column} is {outcome.positive} rather than {outcome.negative}."
+
+
+def treatment_in_words(study: Study) -> str:
+    """Say what treatment was given, and how it was assigned."""
+    treatment = study.treatment
+    if treatment is None:
+        return "none declared."
+    given = " or ".join(treatment.arms) if isinstance(treatment, Arms) else f"in {treatment.unit}"
+    warning = ""
+    if treatment.assignment == "observational":
+        warning = " Not assigned by chance: nothing here estimates its effect."
+    return f"{treatment.column}, {given} ({treatment.assignment}).{warning}"
 
 
 def _read(study: Study) -> tuple[str, ...]:

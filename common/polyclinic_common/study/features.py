@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from polyclinic_common.study.base import Name, Part, Range, Source, check_vocabulary
+from polyclinic_common.study.base import Name, Part, Range, Source, Word, check_vocabulary
 
 
 class Numeric(Part):
@@ -29,7 +29,7 @@ class Ordinal(Part):
 
     name: Name
     kind: Literal["ordinal"]
-    levels: tuple[str, ...]
+    levels: tuple[Word, ...]
     source: Source
 
     @field_validator("levels")
@@ -43,7 +43,7 @@ class Categorical(Part):
 
     name: Name
     kind: Literal["categorical"]
-    levels: tuple[str, ...]
+    levels: tuple[Word, ...]
     source: Source
 
     @field_validator("levels")
@@ -78,7 +78,7 @@ class Diplotype(Part):
     name: Name
     kind: Literal["diplotype"]
     reference: str = Field(default="*1", pattern=r"^\*\w+$")
-    alleles: tuple[str, ...]
+    alleles: tuple[Annotated[str, Field(pattern=r"^\*[^\s/|,:]+$")], ...]
     source: Source
 
     @field_validator("alleles")

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from polyclinic_common.study.base import Name, Part, Range, Source, check_vocabulary
+from polyclinic_common.study.base import Name, Part, Range, Source, Word, check_vocabulary
 
 
 class Arms(Part):
@@ -17,7 +17,7 @@ class Arms(Part):
 
     kind: Literal["arms"]
     column: Name
-    arms: tuple[str, ...]
+    arms: tuple[Word, ...]
     assignment: Literal["randomised", "observational"]
     source: Source
 
@@ -93,8 +93,8 @@ class Binary(Part):
 
     kind: Literal["binary"]
     column: Name
-    positive: str = Field(min_length=1)
-    negative: str = Field(min_length=1)
+    positive: Word
+    negative: Word
     source: Source
     base_rate: float = Field(default=0.5, gt=0, lt=1)
 
@@ -120,8 +120,8 @@ class Survival(Part):
     kind: Literal["survival"]
     time: Name
     event: Name
-    occurred: str = Field(min_length=1)
-    censored: str = Field(min_length=1)
+    occurred: Word
+    censored: Word
     unit: str = Field(min_length=1)
     grid: tuple[Annotated[float, Field(gt=0)], ...]
     source: Source

@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from polyclinic_common.study.base import Name, Part, check_vocabulary
+from polyclinic_common.study.base import Name, Part, Site, Word, check_vocabulary
 
-Mode = Literal["local", "none"]
+Mode = Literal["secure-sum", "local", "none"]
 Metric = Literal["mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index"]
 
 METRICS_OF: dict[str, tuple[Metric, ...]] = {
@@ -45,11 +45,13 @@ class Model(Part):
 class Privacy(Part):
     """What every patient is promised.
 
-    `clip` bounds one patient's gradient (Euclidean norm). `m` is the fewest participants of a
-    round and `c` the number of colluding participants tolerated.
+    `mode` secure-sum: hospitals release masked shares of one noisy sum. Local: every release is
+    private on its own. None: no privacy; simulation only. `clip` bounds one patient's gradient
+    (Euclidean norm). `m` is the fewest participants of a round and `c` the number of colluding
+    participants tolerated.
     """
 
-    mode: Mode = "local"
+    mode: Mode = "secure-sum"
     epsilon: float = 1.0
     delta: float = 1e-5
     clip: float | None = Field(default=None, gt=0)
@@ -128,7 +130,7 @@ class SplitColumn(Part):
 
     kind: Literal["column"]
     column: Name
-    test: str = Field(min_length=1)
+    test: Word
 
 
 class TestSites(Part):
@@ -171,7 +173,7 @@ class Subgroup(Part):
 class Roster(Part):
     """The hospitals of the study, by public name."""
 
-    sites: tuple[Name, ...]
+    sites: tuple[Site, ...]
 
     @field_validator("sites")
     @classmethod

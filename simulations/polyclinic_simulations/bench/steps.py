@@ -19,7 +19,7 @@ from polyclinic_simulations.bench.records import Spread, StepTime
 from polyclinic_simulations.bench.size import EPSILON, SEED, Size
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.training import Trainer
+from polyclinic_simulations.trainer import Trainer
 
 HOOKS, GHOST, FAST = "Opacus, hooks", "Opacus, ghost norms", "closed form"
 EQUAL = 1e-6
@@ -74,7 +74,6 @@ def _sums(federation: Federation) -> dict[str, NoisySums]:
     study = federation.study
     parts = build_network(study, federation.encoding), LOSSES[study.loss], study.clip
     hooks = replace(opacus, engine=ClippedByHooks(*parts))
-    parts = build_network(study, federation.encoding), LOSSES[study.loss], study.clip
     return {HOOKS: hooks, GHOST: replace(opacus, engine=ClippedByGhostNorms(*parts)), FAST: fast}
 
 

@@ -10,8 +10,6 @@ from flwr.serverapp import Grid, ServerApp
 
 from polyclinic_simulations.engines import inline, ray
 
-Lost = Callable[[int, str], bool]
-
 
 @dataclass(frozen=True)
 class Engine:
@@ -20,15 +18,14 @@ class Engine:
     Attributes
     ----------
     run : callable
-        Runs both apps with a number of sites; the last argument says which messages are lost, by
-        partition and group.
+        Runs both apps with a number of sites.
     nodes_in_order : callable
         Gives Flower's node of every partition, in order.
     timeout_s : float
         Seconds to wait for answers in one round.
     """
 
-    run: Callable[[ServerApp, ClientApp, int, Lost], None]
+    run: Callable[[ServerApp, ClientApp, int], None]
     nodes_in_order: Callable[[Grid], list[int]]
     timeout_s: float
 

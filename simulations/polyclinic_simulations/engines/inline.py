@@ -8,7 +8,8 @@ messages their numbers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import count
 
 from flwr.app import Context, Message, RecordDict, UserConfig
@@ -16,6 +17,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+
+from polyclinic_client.refusals import SilenceError
 
 SERVER_NODE = 1
 FIRST_SITE_NODE = 2
@@ -30,17 +33,13 @@ class InlineGrid(Grid):
         The app that every node runs.
     nodes : sequence of int
         Flower's node numbers, one a site.
-    lost : callable
-        Says of a partition and a message's group whether the message never arrives.
     """
 
     def __init__(
         self,
         client_app: ClientApp,
         nodes: Sequence[int],
-        lost: Callable[[int, str], bool] = lambda _partition, _group: False,
     ):
-        self._lost = lost
         self._client_app = client_app
         self._contexts = {node: _context(node, index) for index, node in enumerate(nodes)}
         self._run = Run.create_empty(1)
@@ -78,10 +77,8 @@ class InlineGrid(Grid):
             number = str(next(self._numbers))
             message.metadata.__dict__["_message_id"] = number
             numbers.append(number)
-            node = message.metadata.dst_node_id
-            context = self._contexts[node]
-            partition = int(context.node_config["partition-id"])
-            if not self._lost(partition, message.metadata.group_id):
+            context = self._contexts[message.metadata.dst_node_id]
+            with suppress(SilenceError):
                 self._replies[number] = self._client_app(message, context)
         return numbers
 
@@ -108,14 +105,18 @@ def nodes_in_order(grid: Grid) -> list[int]:
     return list(grid.get_node_ids())
 
 
+def be_server() -> None:
+    """Take a server's identity, without which this process can make no message, and be quiet."""
+    logging.getLogger("flwr").setLevel(logging.WARNING)
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, SERVER_NODE
+
+
 def run(
     server_app: ServerApp,
     client_app: ClientApp,
     sites: int,
-    lost: Callable[[int, str], bool] = lambda _partition, _group: False,
 ) -> None:
     """Run the apps with `sites` nodes, numbered from FIRST_SITE_NODE, in this process."""
-    logging.getLogger("flwr").setLevel(logging.WARNING)
-    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, SERVER_NODE
-    grid = InlineGrid(client_app, range(FIRST_SITE_NODE, FIRST_SITE_NODE + sites), lost)
+    be_server()
+    grid = InlineGrid(client_app, range(FIRST_SITE_NODE, FIRST_SITE_NODE + sites))
     server_app(grid, _context(SERVER_NODE, 0))

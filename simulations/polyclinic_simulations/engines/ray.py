@@ -11,7 +11,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -25,6 +25,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore import telemetry
 from flwr.supercore.run import Run
 
+from polyclinic_client.refusals import SilenceError
 from polyclinic_common.errors import Code, PolyclinicError, RunError, SimulationError
 
 TIMEOUT_S = 600.0
@@ -142,11 +143,10 @@ def run(
     server_app: ServerApp,
     client_app: ClientApp,
     sites: int,
-    lost: Callable[[int, str], bool] = lambda _partition, _group: False,
 ) -> None:
     """Run the apps with `sites` nodes in a Ray of its own, or in the one at ``RAY_ADDRESS``.
 
-    A lost message is answered with an error, so that nobody waits for it.
+    A site's silence is answered with an error, so that nobody waits for it.
 
     Raises
     ------
@@ -164,23 +164,21 @@ def run(
     # Ctrl-C ends the waiting of this thread; the other one lets Flower and Ray end in order.
     with ThreadPoolExecutor(1) as thread:
         try:
-            thread.submit(_simulate, server, client_app, sites, lost).result()
+            thread.submit(_simulate, server, client_app, sites).result()
         finally:
             stopped.set()
     if failures:
         raise failures[0]
 
 
-def _simulate(
-    server: ServerApp, client_app: ClientApp, sites: int, lost: Callable[[int, str], bool]
-) -> None:
+def _simulate(server: ServerApp, client_app: ClientApp, sites: int) -> None:
     import ray  # noqa: PLC0415
     from flwr.simulation import run_simulation  # noqa: PLC0415  (seconds)
 
     with _ray_for(sites):
         run_simulation(
             server,
-            _client(ray.put(client_app), lost),
+            _client(ray.put(client_app)),
             sites,
             backend_config={"client_resources": {"num_cpus": 1, "num_gpus": 0.0}},
         )
@@ -245,7 +243,7 @@ def _server(
     return app
 
 
-def _client(stored: Any, lost: Callable[[int, str], bool]) -> ClientApp:
+def _client(stored: Any) -> ClientApp:
     """Return a ClientApp that tells its partition and hands everything else to the stored one."""
     app = ClientApp()
 
@@ -257,9 +255,10 @@ def _client(stored: Any, lost: Callable[[int, str], bool]) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        if lost(int(context.node_config["partition-id"]), message.metadata.group_id):
-            return Message(Error(0, "lost"), reply_to=message)
-        return _unpacked(stored)(message, context)
+        try:
+            return _unpacked(stored)(message, context)
+        except SilenceError:
+            return Message(Error(0, "silent"), reply_to=message)
 
     return app
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from polyclinic_common.study import Study
+from polyclinic_common.study.describe import outcome_in_words, treatment_in_words
 from polyclinic_simulations.comparison import Comparison, Line, compare
 from polyclinic_simulations.measures import Measure, measure_of
-from polyclinic_simulations.report import patient_plots, score_plots, tables, words
+from polyclinic_simulations.report import calibration, patient_plots, score_plots, tables, words
 from polyclinic_simulations.report.drawing import Plot, style
 from polyclinic_simulations.report.tables import Table
 from polyclinic_simulations.results import PrivacySpent, Result
@@ -30,7 +31,7 @@ BASELINES = {
     "changes any more: the best this kind of model can do",
     "Cox model, pooled data": "Cox's proportional hazards model, the standard of survival "
     "analysis, fitted to the pooled data",
-    "Published formula": "a formula from the literature, not fitted here",
+    "Published": "a formula from the literature, not fitted here",
     "Same prediction for everybody": "the mean outcome of the training patients, whoever the "
     "patient is: a model has to beat it",
 }
@@ -57,9 +58,11 @@ class Findings:
     modes: list[str]
     epsilon: str
     two_hospitals: str
+    prv: str
     spent: PrivacySpent
     privacy: Table
     overall: Table
+    formulas: list[str]
     overview: Plot
     trade_off: Plot | None
     by_site: Groups | None
@@ -67,6 +70,7 @@ class Findings:
     gap: str
     learning: Plot | None
     calibration: Plot | None
+    miscalibrated: str
     joint: Plot | None
     survival: Plot | None
     baselines: Facts
@@ -122,7 +126,7 @@ def _findings(
     promise = next((line for line in comparison.private if line is head), None)
     promise = promise or next(iter(comparison.private), head)
     spent = promise.cells[0].privacy
-    used = [line.name for line in comparison.baselines]
+    used = [line.name.partition(":")[0] for line in comparison.baselines]
     return Findings(
         conclusion=words.conclusion(comparison, main, len(result.sites)),
         verdicts=words.verdicts(comparison, main),
@@ -131,10 +135,12 @@ def _findings(
         spread=words.spread_words(study, len(head.scores)),
         modes=[words.MODES[mode] for mode in _modes(comparison) if mode in words.MODES],
         epsilon=words.epsilon_words(spent),
-        two_hospitals=words.two_hospitals(spent),
+        two_hospitals=words.two_hospitals_words(spent),
+        prv=words.prv_words(spent),
         spent=spent,
         privacy=tables.privacy_table(comparison),
         overall=tables.overall_table(comparison, measures),
+        formulas=words.formula_words(comparison),
         overview=score_plots.overview_plot(comparison, main),
         trade_off=_trade_off(comparison, main),
         by_site=_by_site(result, comparison, main, measures),
@@ -142,6 +148,7 @@ def _findings(
         gap=words.gap_words(study, comparison, main),
         learning=score_plots.learning_plot(comparison, main),
         calibration=patient_plots.calibration_plot(study, comparison),
+        miscalibrated=calibration.warning(study, comparison),
         joint=patient_plots.joint_plot(study, head),
         survival=patient_plots.survival_plot(study, head),
         baselines=[(name, meaning) for name, meaning in BASELINES.items() if name in used],
@@ -164,7 +171,7 @@ def _tiles(comparison: Comparison, main: Measure) -> list[Tile]:
     lines = [
         head,
         comparison.baseline("pooled_converged"),
-        comparison.baseline("local_only_private", head),
+        comparison.baseline("local_only_private"),
         comparison.baseline("local_only_non_private"),
     ]
     return [(line.label, main.text(line.overall(main.key)), main.unit) for line in lines if line]
@@ -230,8 +237,8 @@ def _in_subgroup(line: Line, name: str, metric: str) -> list[float | None]:
 def _asked(study: Study) -> Facts:
     subgroups = ", ".join(subgroup.column for subgroup in study.subgroups)
     return [
-        ("Outcome", words.outcome_words(study)),
-        ("Treatment", words.treatment_words(study)),
+        ("Outcome", outcome_in_words(study)),
+        ("Treatment", treatment_in_words(study)),
         ("Hospitals", f"{len(study.roster.sites)}: {', '.join(study.roster.sites)}."),
         ("Test patients", words.holdout_words(study)),
         ("Rounds of training", str(study.training.rounds)),

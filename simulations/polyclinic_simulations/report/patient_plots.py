@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Survival
 from polyclinic_simulations.comparison import Comparison, Line
+from polyclinic_simulations.report.calibration import miss_words, pool_bins
 from polyclinic_simulations.report.drawing import (
     BLUE,
     GREEN,
@@ -26,7 +26,7 @@ from polyclinic_simulations.report.drawing import (
     legend_above,
     row_labels,
 )
-from polyclinic_simulations.results import CalibrationBin, Cell, SiteSummary
+from polyclinic_simulations.results import Cell, SiteSummary
 
 COUNT_MARKS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 RISK_COLOURS = (GREEN, ORANGE, VERMILION, BLUE, INK)
@@ -80,7 +80,7 @@ def calibration_plot(study: Study, comparison: Comparison) -> Plot | None:
     axes.set_xlabel(f"predicted {axis}")
     axes.set_ylabel(f"observed {axis}")
     legend_above(axes)
-    misses = "; ".join(f"{line.label}: {_miss(study, bins)}" for line, bins in series)
+    misses = "; ".join(f"{line.label}: {miss_words(study, bins)}" for line, bins in series)
     return finish(
         figure,
         "calibration",
@@ -97,34 +97,6 @@ def _calibrated(study: Study) -> str:
     if isinstance(outcome, Binary):
         return f"share with {outcome.column} = {outcome.positive}"
     return f"share with {outcome.event} by the middle of the time grid"
-
-
-def _miss(study: Study, bins: Sequence[CalibrationBin]) -> str:
-    weights = [b.patients for b in bins]
-    miss = float(np.average([abs(b.predicted - b.observed) for b in bins], weights=weights))
-    if isinstance(study.outcome, Continuous):
-        return f"{miss:.3g} {study.outcome.unit}"
-    return f"{100 * miss:.1f} percentage points"
-
-
-def pool_bins(cells: Sequence[Cell]) -> list[CalibrationBin]:
-    """Pool the bins of all seeds: the lowest of each together, and so on, patients weighted."""
-    sorted_bins = [
-        sorted((b for b in cell.figures.calibration if b.patients > 0), key=lambda b: b.predicted)
-        for cell in cells
-    ]
-    pooled = []
-    for group in zip_longest(*sorted_bins):
-        bins = [b for b in group if b is not None]
-        weights = [b.patients for b in bins]
-        pooled.append(
-            CalibrationBin(
-                predicted=float(np.average([b.predicted for b in bins], weights=weights)),
-                observed=float(np.average([b.observed for b in bins], weights=weights)),
-                patients=sum(weights),
-            )
-        )
-    return pooled
 
 
 def joint_plot(study: Study, line: Line) -> Plot | None:

@@ -90,29 +90,26 @@ def sites_table(sites: Sequence[SiteSummary]) -> Table:
 
 def privacy_table(comparison: Comparison) -> Table:
     """List what every setting promises a patient."""
+    informed = any(line.cells[0].privacy.epsilon_prv is not None for line in comparison.settings)
     rows = []
     for line in comparison.settings:
         spent = line.cells[0].privacy
+        prv = UNKNOWN if spent.epsilon_prv is None else f"{spent.epsilon_prv:.3g}"
+        promise = (*[UNKNOWN] * 2, "no bound", "no bound", "no bound")
+        if spent.epsilon is not None and spent.delta is not None:
+            odds = f"× {math.exp(spent.epsilon):.3g}"
+            promise = (f"{spent.epsilon:.3g}", decimal(spent.delta), odds,
+                       suspicion(spent.epsilon), two_hospitals(spent) or UNKNOWN)  # fmt: skip
         look = "headline" if line is comparison.headline else ""
-        if spent.epsilon is None or spent.delta is None:
-            rows.append(
-                Row((line.mode or UNKNOWN, *[UNKNOWN] * 2, "no bound", "no bound", ""), look)
-            )
-            continue
-        odds = f"× {math.exp(spent.epsilon):.3g}"
-        rows.append(
-            Row(
-                (line.mode or UNKNOWN, f"{spent.epsilon:.3g}", decimal(spent.delta), odds,
-                 suspicion(spent.epsilon), two_hospitals(spent) or UNKNOWN),
-                look,
-            )
-        )  # fmt: skip
+        cells = (line.mode or UNKNOWN, *promise, *([prv] if informed else []))
+        rows.append(Row(cells, look))
     return Table(
         "The promise of each setting that was run.",
         (
             *_words("Mode"),
             *_numbers("ε", "δ", "Odds change by at most", "50 % suspicion becomes at most"),
             *_numbers("ε if in two hospitals' cohorts"),
+            *_numbers(*(["ε by PRV, for information only"] if informed else [])),
         ),
         tuple(rows),
     )

@@ -9,7 +9,6 @@ from scipy.special import stdtrit
 
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study import Study
-from polyclinic_common.study.outcomes import Arms, Continuous, Survival
 from polyclinic_common.study.sections import Fraction, SplitColumn
 from polyclinic_simulations.comparison import Comparison, Line, difference
 from polyclinic_simulations.measures import Measure
@@ -41,7 +40,7 @@ def conclusion(comparison: Comparison, measure: Measure, sites: int) -> str:
             f"With all data pooled in one place and no privacy, the {measure.name} is {value}."
         )
     alone = [
-        (comparison.baseline("local_only_private", head), "with the same privacy"),
+        (comparison.baseline("local_only_private"), "with the same privacy"),
         (comparison.baseline("local_only_non_private"), "without any privacy"),
     ]
     reached = [
@@ -58,7 +57,7 @@ def verdicts(comparison: Comparison, measure: Measure) -> list[str]:
     rivals = [
         (comparison.baseline("trivial"), "the same prediction for everybody"),
         (comparison.baseline("local_only_non_private"), "a hospital's own model without privacy"),
-        (comparison.baseline("published"), "the published formula"),
+        (comparison.baseline("published"), _formula_rival(comparison)),
     ]
     if head.epsilon is not None:
         same = comparison.open or comparison.baseline("pooled_same_trainer")
@@ -66,6 +65,11 @@ def verdicts(comparison: Comparison, measure: Measure) -> list[str]:
     found = [_verdict(head, line, measure, what) for line, what in rivals if line is not None]
     found += [_along_epsilon(comparison, measure), _across_variants(comparison, measure)]
     return [verdict for verdict in found if verdict]
+
+
+def _formula_rival(comparison: Comparison) -> str:
+    fewer = " (on fewer patients, see Results)" if formula_words(comparison) else ""
+    return f"the published formula{fewer}"
 
 
 def _verdict(head: Line, other: Line, measure: Measure, what: str) -> str:
@@ -130,30 +134,6 @@ def spread_words(study: Study, seeds: int) -> str:
     )
 
 
-def outcome_words(study: Study) -> str:
-    """Say what is predicted."""
-    outcome = study.outcome
-    if isinstance(outcome, Survival):
-        end = f"{outcome.grid[-1]:g} {outcome.unit}"
-        return f"Time until {outcome.event}, in {outcome.unit}, followed for up to {end}."
-    if isinstance(outcome, Continuous):
-        scale = "" if outcome.transform == "none" else f", on the {outcome.transform} scale"
-        return f"{outcome.column}, a number in {outcome.unit}{scale}."
-    return f"Whether {outcome.column} is {outcome.positive} rather than {outcome.negative}."
-
-
-def treatment_words(study: Study) -> str:
-    """Say what treatment was given, and how it was assigned."""
-    treatment = study.treatment
-    if treatment is None:
-        return "None declared."
-    given = " or ".join(treatment.arms) if isinstance(treatment, Arms) else treatment.unit
-    warning = ""
-    if treatment.assignment == "observational":
-        warning = " Not assigned by chance: the figures here are no estimate of its effect."
-    return f"{treatment.column}: {given} ({treatment.assignment}).{warning}"
-
-
 def holdout_words(study: Study) -> str:
     """Say on which patients the models are judged."""
     holdout = study.evaluation.holdout
@@ -193,14 +173,41 @@ def suspicion(epsilon: float) -> str:
 
 
 def two_hospitals(spent: PrivacySpent) -> str:
-    """Return the epsilon of a patient in two hospitals' cohorts, rounded up.
-
-    Both hospitals' releases count: twice the parameter of Gaussian differential privacy.
-    """
-    if spent.epsilon is None or spent.delta is None or spent.accountant != gdp.ACCOUNTANT:
+    """Return the epsilon of a patient in two hospitals' cohorts, rounded up."""
+    if spent.epsilon_two_hospitals is None:
         return ""
-    doubled = gdp.epsilon_of(2 * gdp.mu_of(spent.epsilon, spent.delta), spent.delta)
-    return f"{math.ceil(100 * doubled) / 100:.2f}"
+    return f"{math.ceil(100 * spent.epsilon_two_hospitals) / 100:.2f}"
+
+
+def two_hospitals_words(spent: PrivacySpent) -> str:
+    """Say what becomes of epsilon in two hospitals' cohorts, and how that is counted."""
+    if spent.epsilon is None or spent.epsilon_two_hospitals is None:
+        return ""
+    how = "twice the highest Rényi curve of a hospital, as the curves of both add up"
+    if spent.accountant == gdp.ACCOUNTANT:
+        how = "twice the parameter μ of Gaussian DP, which would cover also rows in one common sum"
+    return f"ε = {spent.epsilon:.3g} becomes {two_hospitals(spent)} ({how})"
+
+
+def prv_words(spent: PrivacySpent) -> str:
+    """Say what the numerical accountant of a sampled run finds."""
+    if spent.epsilon is None or spent.epsilon_prv is None:
+        return ""
+    return (
+        f"ε = {spent.epsilon_prv:.3g} by privacy loss random variables (PRV), which holds for a "
+        f"plan fixed in advance. What is promised and enforced is ε = {spent.epsilon:.3g}."
+    )
+
+
+def formula_words(comparison: Comparison) -> list[str]:
+    """Say of every published formula that it is scored on fewer patients, where it is."""
+    beside = comparison.headline.cells[0].baselines
+    return [
+        f"Published: {name} is scored on {scored} of {beside.test_patients} test patients (first "
+        "run), those with every value that it needs; all other models are scored on all of them."
+        for name, scored in beside.published_patients.items()
+        if scored < beside.test_patients
+    ]
 
 
 def gap_words(study: Study, comparison: Comparison, measure: Measure) -> str:

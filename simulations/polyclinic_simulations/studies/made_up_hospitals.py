@@ -6,17 +6,11 @@ SHA-256("study|patient"), read as a fraction; hospital k of K has a share propor
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterable
 
-import numpy as np
-
-UNEVENNESS = 0.7
+from polyclinic_simulations.federation import hospitals_by_hash
 
 
-def hospital_of(study: str, patient: object, hospitals: int) -> str:
-    """Return the made-up hospital of a patient by the rule above."""
-    shares = 1.0 / np.arange(1, hospitals + 1) ** UNEVENNESS
-    digest = hashlib.sha256(f"{study}|{patient}".encode()).digest()
-    place = int.from_bytes(digest[:8], "big") / 2.0**64
-    index = int(np.searchsorted(np.cumsum(shares) / shares.sum(), place, side="right"))
-    return f"hospital {index + 1:02d}"
+def hospitals_of(study: str, patients: Iterable[object], hospitals: int) -> list[str]:
+    """Return the made-up hospital of every patient by the rule above."""
+    return hospitals_by_hash([f"{study}|{patient}" for patient in patients], hospitals)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from polyclinic_simulations.studies.made_up_hospitals import hospital_of
+from polyclinic_simulations.studies.made_up_hospitals import hospitals_of
 from polyclinic_simulations.studies.registry import required_folder
 
 HOSPITALS = 8
@@ -51,7 +51,7 @@ def load(data: Path | None) -> pd.DataFrame:
         .rename(columns=COLUMNS)
         .assign(
             patient=patients,
-            hospital=[hospital_of("actg175", patient, HOSPITALS) for patient in patients],
+            hospital=hospitals_of("actg175", patients, HOSPITALS),
             arm=table["arms"].map(ARMS),
         )
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from lifelines.datasets import load_gbsg2
 
-from polyclinic_simulations.studies.made_up_hospitals import hospital_of
+from polyclinic_simulations.studies.made_up_hospitals import hospitals_of
 
 HOSPITALS = 12
 COLUMNS = {
@@ -33,5 +33,5 @@ def load(data: Path | None) -> pd.DataFrame:
     frame: pd.DataFrame = load_gbsg2().rename(columns=COLUMNS)
     return frame.assign(
         patient=[str(row) for row in range(len(frame))],
-        hospital=[hospital_of("gbsg2", row, HOSPITALS) for row in range(len(frame))],
+        hospital=hospitals_of("gbsg2", range(len(frame)), HOSPITALS),
     )

@@ -1,0 +1,120 @@
+"""`polyclinic client journal`: who asked what, and what left this hospital."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polyclinic_client.cli.options import SiteOption
+from polyclinic_common.cli.study import AsJson
+
+if TYPE_CHECKING:
+    from polyclinic_client.journal import Noted
+
+app = typer.Typer(no_args_is_help=True, help="The journal: who asked what, and what left.")
+
+
+@app.callback()
+def root() -> None:
+    """Show who asked what, what left, and what was refused."""
+
+
+@app.command(epilog="Example:  polyclinic client journal show --site /srv/polyclinic --last 20")
+def show(
+    site: SiteOption,
+    last: Annotated[
+        int | None, typer.Option(help="Only so many of the latest events.", min=1)
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="Only events of this run.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what was asked, what left (size, hash, cost) and what was refused, in order."""
+    from polyclinic_client.journal import Journal
+    from polyclinic_client.site_folder import JOURNAL, read_identity
+    from polyclinic_common.cli.main import print_json
+
+    with Journal.open(site / JOURNAL, read_identity(site), read_only=True) as journal:
+        found = [noted for noted in journal.events() if run is None or run == noted_run(noted)]
+    found = found if last is None else found[-last:]
+    if as_json:
+        print_json([_plain(noted) for noted in found])
+        return
+    _print_events(found)
+
+
+@app.command(epilog="Example:  polyclinic client journal verify --site /srv/polyclinic")
+def verify(site: SiteOption, as_json: AsJson = False) -> None:
+    """Check every row and signature of the journal."""
+    from polyclinic_client.journal import Journal
+    from polyclinic_client.site_folder import JOURNAL, read_identity
+    from polyclinic_common.cli.main import print_json
+
+    with Journal.open(site / JOURNAL, read_identity(site), read_only=True) as journal:
+        rows = journal.verify()
+    if as_json:
+        print_json({"valid": True, "rows": rows})
+        return
+    typer.echo(f"The journal is whole: {rows} rows, each signed by this hospital.")
+
+
+def noted_run(noted: Noted) -> str | None:
+    """Return the run of an event, None if it belongs to none."""
+    return getattr(noted.event, "run", None)
+
+
+def _plain(noted: Noted) -> dict[str, object]:
+    fields = noted.event.model_dump(mode="json")
+    return {"sequence": noted.sequence, "time": noted.when.isoformat()} | fields
+
+
+def _print_events(found: list[Noted]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("time (UTC)", "event", "what", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("run")
+    table.add_column("round", justify="right")
+    table.add_column("try", justify="right")
+    table.add_column("details")
+    for noted in found:
+        event = noted.event
+        table.add_row(
+            noted.when.strftime("%Y-%m-%d %H:%M:%S"),
+            event.entry,
+            escape(_what(noted)),
+            escape(noted_run(noted) or ""),
+            str(getattr(event, "round_number", "")),
+            str(getattr(event, "attempt", "")),
+            escape(_details(noted)),
+        )
+    Console(highlight=False).print(table)
+
+
+def _what(noted: Noted) -> str:
+    from polyclinic_client.journal import Asked, Failed, Left, Refused
+
+    match noted.event:
+        case Asked(what=what) | Refused(what=what):
+            return what
+        case Left(kind=kind):
+            return kind
+        case Failed(code=code):
+            return code
+    return ""
+
+
+def _details(noted: Noted) -> str:
+    from polyclinic_client.journal import Asked, Left, Refused
+
+    match noted.event:
+        case Asked(who=who, study_hash=study):
+            return f"by {who}, study {study.hex()[:12]}"
+        case Left() as left:
+            cost = left.cost.kind if left.cost is not None else f"free: {left.free_because}"
+            return f"{left.size} bytes, sha256 {left.sha256.hex()[:12]}, {cost}"
+        case Refused(reason=reason):
+            return reason
+    return ""

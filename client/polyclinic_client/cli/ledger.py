@@ -1,0 +1,231 @@
+"""`polyclinic client ledger`: what was spent, what is left, and whether the ledger is whole."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polyclinic_client.cli.options import SiteOption, WitnessOption
+from polyclinic_common.cli.study import AsJson, Out
+from polyclinic_common.files import write_new
+
+if TYPE_CHECKING:
+    from polyclinic_client.ledger.budget import Budget
+
+app = typer.Typer(
+    no_args_is_help=True, help="The privacy ledger: verify it, plan with it, raise its limit."
+)
+
+
+@app.callback()
+def root() -> None:
+    """Show what was spent, what is left, and whether the ledger is whole."""
+
+
+@app.command(epilog="Example:  polyclinic client ledger verify --site /srv/polyclinic")
+def verify(site: SiteOption, witness: WitnessOption = None, as_json: AsJson = False) -> None:
+    """Check every row, signature and stored vector, and the witness."""
+    from polyclinic_client.ledger.ledger import Ledger
+    from polyclinic_client.site_folder import LEDGER, read_identity
+    from polyclinic_common.cli.main import print_json
+
+    with Ledger.open(site / LEDGER, read_identity(site), witness, read_only=True) as ledger:
+        rows, watched = ledger.verify(), ledger.witness is not None
+    if as_json:
+        print_json({"valid": True, "rows": rows, "witness": watched})
+        return
+    typer.echo(f"The ledger is whole: {rows} rows, each signed by this hospital.")
+    if not watched:
+        typer.echo("There is no witness: an old copy put back would be noticed by peers only.")
+
+
+@app.command(epilog="Example:  polyclinic client ledger budget --site /srv/polyclinic")
+def budget(site: SiteOption, witness: WitnessOption = None, as_json: AsJson = False) -> None:
+    """Show what was spent, what is left, and what a further study could still have."""
+    from polyclinic_client.ledger.ledger import Ledger
+    from polyclinic_client.site_folder import LEDGER, read_identity
+    from polyclinic_common.cli.main import print_json
+
+    with Ledger.open(site / LEDGER, read_identity(site), witness, read_only=True) as ledger:
+        found = ledger.budget()
+    if as_json:
+        print_json(found.as_dict())
+        return
+    _print_budget(found)
+
+
+@app.command(
+    epilog="Example:  polyclinic client ledger topup --site /srv/polyclinic --epsilon-cap 4"
+)
+def topup(
+    site: SiteOption,
+    epsilon_cap: Annotated[
+        float, typer.Option(help="The account's new limit, for everything ever released.", min=0)
+    ],
+    fallback_cap: Annotated[
+        float | None,
+        typer.Option(help="New limit if every release counted at fallback; as before if left out."),
+    ] = None,
+    witness: WitnessOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set the account's limit. What was spent stays spent: patients' risk grows with it."""
+    from polyclinic_client.ledger.ledger import Ledger
+    from polyclinic_client.site_folder import LEDGER, read_identity
+    from polyclinic_common.cli.main import print_json
+
+    with Ledger.open(site / LEDGER, read_identity(site), witness) as ledger:
+        before = ledger.budget()
+        kept = before.fallback_cap if fallback_cap is None else fallback_cap
+        ledger.set_caps(epsilon_cap, kept)
+        after = ledger.budget()
+    if as_json:
+        print_json({"before": before.epsilon_cap} | after.as_dict())
+        return
+    typer.echo(
+        f"The account's limit was epsilon {before.epsilon_cap:g}; it is now {epsilon_cap:g}."
+    )
+    _print_budget(after)
+
+
+@app.command(
+    epilog="Example:  polyclinic client ledger recover --site /srv/polyclinic --rows saved.jsonl"
+)
+def recover(
+    site: SiteOption,
+    rows: Annotated[
+        Path | None,
+        typer.Option(help="This hospital's own signed rows, as `ledger export` writes them."),
+    ] = None,
+    charge_lost: Annotated[
+        bool,
+        typer.Option(
+            "--charge-lost",
+            help="Charge whatever rows that are gone can have held; running approvals end.",
+        ),
+    ] = False,
+    new_witness: Annotated[
+        bool, typer.Option("--new-witness", help="Begin a new witness; the old one is not asked.")
+    ] = False,
+    witness: WitnessOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring a ledger that was put back from a copy up to date; this can only add to what is spent.
+
+    Rows that others kept are read in again. Rows that are gone are charged only with
+    --charge-lost: every approved release that is not on record, at fallback.
+    """
+    from polyclinic_client.ledger.recovery import read_rows
+    from polyclinic_client.ledger.recovery import recover as bring_up_to_date
+    from polyclinic_client.site_folder import LEDGER, read_identity
+    from polyclinic_common.cli.main import print_json
+
+    done = bring_up_to_date(
+        site / LEDGER,
+        read_identity(site),
+        witness=witness,
+        rows=[] if rows is None else read_rows(rows),
+        charge_lost=charge_lost,
+        new_witness=new_witness,
+    )
+    if as_json:
+        print_json({"reimported": done.reimported, "charged": done.charged})
+        return
+    typer.echo(f"Rows read in again: {done.reimported}. Releases charged as lost: {done.charged}.")
+
+
+@app.command(
+    epilog="Example:  polyclinic client ledger export --site /srv/polyclinic --out saved.jsonl"
+)
+def export(
+    site: SiteOption,
+    after: Annotated[int, typer.Option(help="Only rows after this number.", min=0)] = 0,
+    out: Out = None,
+) -> None:
+    """Write the signed rows, one JSON object a line, to be kept elsewhere for `recover`.
+
+    They tell what this hospital approved and released, nothing about patients; no vectors.
+    """
+    from polyclinic_client.ledger.ledger import Ledger
+    from polyclinic_client.ledger.recovery import write_rows
+    from polyclinic_client.site_folder import LEDGER, read_identity
+
+    with Ledger.open_unwitnessed(site / LEDGER, read_identity(site), read_only=True) as ledger:
+        found = ledger.export_rows(after)
+    if out is None:
+        sys.stdout.write(write_rows(found))
+        return
+    write_new(out, write_rows(found))
+    typer.echo(f"Wrote {len(found)} rows to {out}.")
+
+
+def _print_budget(budget: Budget) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(
+        f"[bold]Privacy account[/] of this hospital, delta {budget.delta:g}, add or remove one "
+        f"patient (all rows of one patient together)"
+    )
+    if budget.declared_reset:
+        console.print("[yellow]note[/] This ledger began anew after an earlier one.")
+    sums = Table("epsilon", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    sums.add_column("value", justify="right")
+    sums.add_column("what it says")
+    for name, value, words in _sums(budget):
+        sums.add_row(name, _number(value), words)
+    console.print(sums)
+    if not budget.lines:
+        console.print("Nothing was approved yet.")
+        return
+    console.print(_approvals(budget))
+    console.print("another: how many more such releases fit besides everything approved.")
+
+
+def _sums(budget: Budget) -> list[tuple[str, float | None, str]]:
+    return [
+        ("spent", budget.spent, f"{budget.releases} releases; unsettled ones at fallback"),
+        ("  settled", budget.settled, "releases whose price is final"),
+        ("  lost", budget.lost, "charged for rows that were lost"),
+        ("promised", budget.promised, "with all that approved studies may still cost"),
+        ("limit", budget.epsilon_cap, "set by this hospital"),
+        ("next study", budget.next_epsilon, "the largest epsilon that still fits"),
+        ("fallback", budget.fallback, "if all other hospitals colluded in every round"),
+        ("  limit", budget.fallback_cap, "set by this hospital"),
+        ("two hospitals", budget.two_hospitals, "for a patient in two hospitals of the runs"),
+    ]
+
+
+def _approvals(budget: Budget) -> object:
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("study", "run", "release", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name in ("done", "left", "at fallback", "another"):
+        table.add_column(name, justify="right")
+    table.add_column("until")
+    for line in budget.lines:
+        table.add_row(
+            line.study_hash[:12],
+            "any" if line.run is None else escape(line.run),
+            escape(line.kind),
+            f"{line.done} of {line.releases}",
+            str(line.left),
+            f"{line.at_fallback} (may be {line.lost_rounds})",
+            str(line.more_fit),
+            line.expires if line.open else "ended",
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "none"
+    return "no bound" if math.isinf(value) else f"{value:.3f}"

@@ -1,0 +1,225 @@
+"""The gate: the one function through which anything leaves a hospital.
+
+It knows the kinds of release, and lets one out only if it is exactly of that kind and, where
+patients went into it, if the ledger holds its charge and the hash of this very payload. What is
+let out is journalled first and leaves on a public tick. Everything else stops here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import math
+import time
+from typing import Protocol
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from pydantic import ValidationError
+
+from polyclinic_client.journal import Asked, Journal, Left, Refused
+from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_common.errors import Code, GateError, MessageError
+from polyclinic_common.privacy.charges import Charge
+from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.secure_sum.statements import (
+    Closing,
+    KeyAnnouncement,
+    KeyAnswer,
+    Statement,
+    read_signed,
+)
+from polyclinic_common.wire import (
+    AnnouncedKeys,
+    AnsweredKeys,
+    ClosedSum,
+    MaskedVector,
+    PrivateUpdate,
+    Receipt,
+    Refusal,
+    Release,
+    encode_reply,
+)
+
+UPDATE = "update"
+LEAST_TICK_S = 0.25
+SLOWEST_PER_NUMBER_S = 2e-8  # a hospital's gradients, per patient and weight, on a slow machine
+
+FREE = {
+    AnnouncedKeys: "keys and ledger heads; no patient goes into them",
+    AnsweredKeys: "ciphertexts and ledger heads; no patient goes into them",
+    ClosedSum: "says which messages came; no patient goes into it",
+    Receipt: "says that the run is over; no patient goes into it",
+    Refusal: "a function of messages and public mechanisms alone",
+}
+STATEMENTS: dict[type, type[Statement]] = {
+    AnnouncedKeys: KeyAnnouncement,
+    AnsweredKeys: KeyAnswer,
+    ClosedSum: Closing,
+}
+
+
+class Clock(Protocol):
+    """What time it is, and waiting."""
+
+    def now(self) -> float:
+        """Return Unix time in seconds."""
+        ...
+
+    def wait_until(self, moment: float) -> None:
+        """Return at `moment`, or at once if it is past."""
+        ...
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> float:
+        """Return Unix time in seconds."""
+        return time.time()
+
+    def wait_until(self, moment: float) -> None:
+        """Sleep until `moment`."""
+        time.sleep(max(0.0, moment - self.now()))
+
+
+def tick_length(declared: int, length: int) -> float:
+    """Return the public tick in seconds, from declared patients and the length of the vector.
+
+    Computing time tells the size of the cohort and the noise that was drawn; a tick long enough
+    for a slow machine hides both.
+    """
+    return max(LEAST_TICK_S, math.ceil(4 * declared * length * SLOWEST_PER_NUMBER_S) / 4)
+
+
+class Gate:
+    """Lets releases out of one hospital.
+
+    Parameters
+    ----------
+    identity : bytes
+        This hospital's identity key.
+    ledger : Ledger
+        Holds every charge and the hash of every payload.
+    journal : Journal
+        Where everything is written down.
+    tick_s : float
+        Length of the public tick.
+    clock : Clock
+        The time.
+    """
+
+    def __init__(
+        self, identity: bytes, ledger: Ledger, journal: Journal, tick_s: float, clock: Clock
+    ):
+        self._identity = identity
+        self._ledger = ledger
+        self._journal = journal
+        self._tick_s = tick_s
+        self._clock = clock
+
+    def let_out(self, release: Release, asked: Asked) -> RecordDict:
+        """Return the bytes of a permitted release, on the tick, after writing it down.
+
+        Raises
+        ------
+        GateError
+            If it is not a permitted release; it is journalled, and nothing leaves.
+        LedgerError
+            If the journal cannot be written; nothing leaves.
+        """
+        try:
+            cost = self._check(release)
+        except (MessageError, ValidationError, GateError) as error:
+            what = type(release).__name__[:200]
+            refused = Refused(reason=Code.GATE_REFUSED.value, what=what, run=asked.run)
+            self._journal.write(asked, refused)
+            raise _stopped("it is not a release that may leave") from error
+        records = encode_reply(release)
+        tick = self._next_tick()
+        left = self._entry(release, records, asked, cost, tick)
+        if isinstance(release, Refusal):
+            refused = Refused(reason=release.reason.value, what=asked.what, run=asked.run)
+            self._journal.write(asked, refused, left)
+        else:
+            self._journal.write(asked, left)
+        self._clock.wait_until(tick)
+        return records
+
+    def _next_tick(self) -> float:
+        return math.ceil(self._clock.now() / self._tick_s) * self._tick_s
+
+    def _check(self, release: Release) -> Charge | None:
+        """Return what a permitted release was charged; None if no patient goes into it."""
+        kind = type(release)
+        if kind not in (*FREE, MaskedVector, PrivateUpdate):
+            raise _stopped("its kind is unknown")
+        fields = {field.name: getattr(release, field.name) for field in dataclasses.fields(release)}
+        if set(vars(release)) != set(fields):
+            raise _stopped("it carries more than its kind declares")
+        kind(**fields)
+        if isinstance(release, MaskedVector):
+            name = ReleaseId(release.run_id, release.round_number, release.kind)
+            if release.closing:
+                self._check_statement(Closing, release.closing)
+            return self._charge(
+                name, release.study_hash, release.session, release.attempt, release.vector
+            )
+        if isinstance(release, PrivateUpdate):
+            name = ReleaseId(release.run_id, release.round_number, UPDATE)
+            return self._charge(name, release.study_hash, b"", 0, release.vector)
+        if isinstance(release, AnnouncedKeys | AnsweredKeys | ClosedSum):
+            self._check_statement(STATEMENTS[kind], release.statement)
+        return None
+
+    def _charge(
+        self, name: ReleaseId, study: str, epoch: bytes, attempt: int, vector: np.ndarray
+    ) -> Charge:
+        """Return the charge that the ledger holds for exactly this payload."""
+        payload = hashlib.sha256(vector.tobytes()).digest()
+        held = self._ledger.stored(name)
+        recorded = self._ledger.payload_is_recorded(name, epoch, attempt, payload)
+        if held is None or not recorded or held.study_hash.hex() != study:
+            raise _stopped("the ledger holds no charge for it")
+        return held.fallback
+
+    def _check_statement(self, kind: type[Statement], statement: bytes) -> None:
+        """Stop a statement that this hospital did not sign, or that is not one of the protocol."""
+        said = read_signed(kind, statement)
+        if said.identity != self._identity:
+            raise _stopped("another hospital signed it")
+
+    def _entry(
+        self, release: Release, records: RecordDict, asked: Asked, cost: Charge | None, tick: float
+    ) -> Left:
+        content = b"".join(_contents(records))
+        return Left(
+            kind=release.label,
+            size=len(content),
+            sha256=hashlib.sha256(content).digest(),
+            run=asked.run,
+            round_number=asked.round_number,
+            attempt=asked.attempt,
+            cost=cost,
+            free_because=FREE.get(type(release), ""),
+            tick=round(tick * 1000),
+        )
+
+
+def _contents(records: RecordDict) -> list[bytes]:
+    """Return the bytes of every record: the body, and the vector if there is one."""
+    found: list[bytes] = []
+    for record in records.values():
+        if isinstance(record, ConfigRecord):
+            found += [value for value in record.values() if isinstance(value, bytes)]
+        elif isinstance(record, ArrayRecord):
+            found += [array.data for array in record.values()]
+    return found
+
+
+def _stopped(why: str) -> GateError:
+    return GateError(
+        Code.GATE_REFUSED,
+        f"Something was stopped at the gate: {why}.",
+        "Nothing left; report it as a defect.",
+    )

@@ -1,0 +1,109 @@
+"""What a hospital has answered in a run of mode secure-sum, as its ledger holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polyclinic_client.ledger.state import ReleaseState
+from polyclinic_client.refusals import RefusalError
+from polyclinic_client.terms import Terms
+from polyclinic_common.packing import pack
+from polyclinic_common.secure_sum.chain import Chain, ReleaseId, extends
+from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_common.secure_sum.settlement import AnsweredSum
+from polyclinic_common.wire import Reason, SumRecord
+
+
+class History:
+    """The sums of one run that this site has answered.
+
+    Parameters
+    ----------
+    terms : Terms
+        What was approved.
+    identity : Identity
+        This hospital's key.
+    releases : sequence of ReleaseState
+        The run's releases as the ledger holds them.
+    """
+
+    def __init__(self, terms: Terms, identity: Identity, releases: Sequence[ReleaseState]):
+        self._terms = terms
+        self._identity = identity
+        self._held = {each.reserved.release: each for each in releases}
+
+    def of(self, release: ReleaseId) -> ReleaseState | None:
+        """Return where a release stands; None if it was never reserved."""
+        return self._held.get(release)
+
+    def accept(self, release: ReleaseId, previous: SumRecord | None) -> bytes:
+        """Return the digest of all sums before `release`.
+
+        Raises
+        ------
+        RefusalError
+            If the sum before, as told, is not the one that this site answered, or the order of
+            rounds is not kept.
+        """
+        transcript = b"" if previous is None else previous.digest(release.run)
+        last = max(self._held, key=self._moment, default=None)
+        if last is None or last == release:
+            return transcript
+        if previous is None:
+            raise RefusalError(Reason.OUT_OF_ORDER)
+        before = ReleaseId(release.run, previous.round_number, previous.kind)
+        if not self._moment(last) <= self._moment(before) < self._moment(release):
+            raise RefusalError(Reason.OUT_OF_ORDER)
+        if last == before and not _is_told_right(self._held[last], previous):
+            raise RefusalError(Reason.OUT_OF_ORDER)
+        return transcript
+
+    def closing(self, previous: SumRecord | None) -> list[tuple[ReleaseId, Chain]]:
+        """Return what accepting this history closes: the sum before, if this site answered it."""
+        if previous is None:
+            return []
+        release = ReleaseId(self._terms.run, previous.round_number, previous.kind)
+        return [(release, previous.chain)] if release in self._held else []
+
+    def statement(self, previous: SumRecord | None) -> bytes:
+        """Return this site's signed closing of the sum before; empty if it was left out of it."""
+        for release, chain in self.closing(previous):
+            held = self._held[release]
+            if held.closed == held.chain == chain:
+                return self._answered(held).closing(self._identity)
+        return b""
+
+    def settling(self, closings: Sequence[bytes]) -> list[tuple[ReleaseId, bytes]]:
+        """Return the sums that these statements settle at headline, with the proof."""
+        terms, own = self._terms, self._identity.public
+        return [
+            (release, pack(sorted(closings)))
+            for release, held in self._held.items()
+            if held.settled is None
+            and held.closed == held.chain != ()
+            and self._answered(held).is_settled(
+                [self._answered(held).closing(self._identity), *closings],
+                verified=terms.verified,
+                own=own,
+                m=terms.m,
+                c=terms.c,
+            )
+        ]
+
+    def _moment(self, release: ReleaseId) -> tuple[int, int]:
+        """Return where a sum stands in its run: by round, then by the order of kinds."""
+        kinds = list(self._terms.plans)
+        if release.kind not in kinds:
+            raise RefusalError(Reason.OUT_OF_ORDER)
+        return release.round_number, kinds.index(release.kind)
+
+    def _answered(self, held: ReleaseState) -> AnsweredSum:
+        asked = held.reserved
+        return AnsweredSum(self._terms.study_hash, asked.release, held.chain, asked.broadcast)
+
+
+def _is_told_right(held: ReleaseState, previous: SumRecord) -> bool:
+    """Say whether the sum before, as told, goes on from what this site answered of it."""
+    own = held.reserved
+    same = (previous.before, previous.broadcast) == (own.transcript, own.broadcast)
+    return same and extends(held.chain, previous.chain)

@@ -1,0 +1,162 @@
+r"""Sums of patients' gradients as integers on a public grid, with an exact bound on one patient.
+
+Reference path: every patient's gradient is clipped to :math:`C - \gamma\sqrt d/2`, rounded to the
+grid :math:`\gamma`, checked in integers against :math:`C/\gamma` and then summed: adding or
+removing one patient moves the sum by at most C, whatever floating point did before.
+
+Product path (ghost norms, closed form): the float64 sum is rounded once; the plan charges the
+slack :math:`C + \gamma\sqrt d + n^2 2^{-52} C` (:mod:`polyclinic_common.privacy.sum_plan`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+
+from polyclinic_client.patients import Block, GradientEngine, Patients
+from polyclinic_common.models.network import Matrix, Vector
+from polyclinic_common.packing import Value, pack
+from polyclinic_common.privacy.noise import NoiseSource
+from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.secure_sum.masks import Integers
+
+
+class RowEngine(Protocol):
+    """Gives the gradient of every patient."""
+
+    def patient_gradients(self, weights: Vector, block: Block) -> Matrix:
+        """Return the unclipped gradient of every patient of a block, shape (B, d)."""
+        ...
+
+
+class IntegerSums(Protocol):
+    """Gives sums of gradients in grid units."""
+
+    def integer_sum(self, weights: Vector, blocks: Sequence[Block]) -> Integers:
+        """Return the sum over the patients of all blocks, shape (d,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class SummedRows:
+    """The reference path: patient by patient, sensitivity exactly `clip`.
+
+    Attributes
+    ----------
+    engine : RowEngine
+        Gives unclipped gradients.
+    clip : float
+        Bound C on the Euclidean norm of what one patient adds.
+    grid : float
+        Grid, a power of two.
+    """
+
+    engine: RowEngine
+    clip: float
+    grid: float
+
+    def integer_sum(self, weights: Vector, blocks: Sequence[Block]) -> Integers:
+        """Return the sum over the patients of all blocks, shape (d,)."""
+        total = np.zeros(weights.size, dtype=np.int64)
+        for block in blocks:
+            rows = on_grid(self.engine.patient_gradients(weights, block), self.clip, self.grid)
+            total += rows.sum(axis=0)
+        return total
+
+
+@dataclass(frozen=True)
+class RoundedProducts:
+    """The product path: clipped sums in float64, rounded once."""
+
+    engine: GradientEngine
+    grid: float
+
+    def integer_sum(self, weights: Vector, blocks: Sequence[Block]) -> Integers:
+        """Return the sum over the patients of all blocks, shape (d,)."""
+        return np.rint(self.engine.gradient_sum(weights, blocks) / self.grid).astype(np.int64)
+
+
+def on_grid(rows: Matrix, clip: float, grid: float) -> Integers:
+    """Return rows in grid units, every one with Euclidean norm at most ``clip / grid``.
+
+    A row that is not finite, or fails the exact check, counts as zero.
+
+    Parameters
+    ----------
+    rows : array of shape (B, d)
+        Gradients.
+    clip, grid : float
+        Bound on a row, and the grid.
+    """
+    bound = clip - grid * math.sqrt(rows.shape[1]) / 2
+    with np.errstate(over="ignore", invalid="ignore"):
+        norms = np.linalg.norm(rows, axis=1)
+    usable = np.isfinite(norms)
+    kept = np.where(usable[:, None], rows, 0.0)
+    factor = bound / np.maximum(np.where(usable, norms, 0.0), bound)
+    whole = np.rint(kept * factor[:, None] / grid).astype(np.int64)
+    limit = math.floor((Fraction(clip) / Fraction(grid)) ** 2)
+    whole[np.einsum("bd,bd->b", whole, whole) > limit] = 0
+    return whole
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When noise is drawn: for which release, at which model, in which step.
+
+    Attributes
+    ----------
+    release : ReleaseId
+        Run, round and kind.
+    broadcast : bytes
+        Hash of the model that was sent out.
+    step : int
+        Step of a round at the site.
+    """
+
+    release: ReleaseId
+    broadcast: bytes
+    step: int = 0
+
+    def context(self, total: Integers) -> bytes:
+        """Return what noise on `total` is derived from, beside entropy and the site's secret."""
+        name: Value = [self.release.run, self.release.round_number, self.release.kind, self.step]
+        digest = hashlib.sha256(total.tobytes()).digest()
+        return pack(["polyclinic noise", name, self.broadcast, digest])
+
+
+@dataclass(frozen=True)
+class NoisyIntegers:
+    """The noisy integer sum of a cohort: the one place where exact noise is added.
+
+    Attributes
+    ----------
+    sums : IntegerSums
+        Gives integer sums.
+    patients : Patients
+        The frozen cohort.
+    noise : NoiseSource
+        Where noise comes from.
+    variance : int
+        Variance of this site's noise, in grid units squared.
+    """
+
+    sums: IntegerSums
+    patients: Patients
+    noise: NoiseSource
+    variance: int
+
+    def draw(self, weights: Vector, moment: Moment) -> Integers:
+        """Return the noisy sum at `weights`, shape (d,).
+
+        The noise is derived from moment and sum too: repeated entropy (a cloned machine) cannot
+        repeat it over other inputs.
+        """
+        total = self.sums.integer_sum(weights, self.patients.blocks())
+        return total + self.noise.discrete(total.size, self.variance, moment.context(total))

@@ -1,0 +1,211 @@
+"""The journal: who asked what, what left this hospital, and what was refused; for people to read.
+
+It says nothing about patients: sizes, hashes, public mechanisms and stable codes only.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from polyclinic_client.chained_log import ChainedLog, Row
+from polyclinic_client.ledger.entries import Digest, Entry, unreadable
+from polyclinic_common.privacy.charges import Charge
+from polyclinic_common.secure_sum.identity import Identity
+
+KIND = "journal"
+Text = Annotated[str, Field(max_length=200)]
+
+
+class Began(Entry):
+    """The journal was made."""
+
+    entry: Literal["began"] = "began"
+
+
+class Asked(Entry):
+    """Somebody asked something of this hospital.
+
+    Attributes
+    ----------
+    who : str
+        The server that asked.
+    what : str
+        Kind of request.
+    """
+
+    entry: Literal["asked"] = "asked"
+    who: Text
+    what: Text
+    study_hash: bytes
+    run: Text
+    round_number: int = 0
+    attempt: int = 0
+
+
+class Left(Entry):
+    """A release left through the gate.
+
+    Attributes
+    ----------
+    kind : str
+        Kind of release.
+    size : int
+        Bytes.
+    sha256 : bytes
+        Hash of the bytes.
+    cost : Charge or None
+        What it was charged at, at most; None if it costs nothing.
+    free_because : str
+        Why it costs nothing.
+    tick : int
+        When it left: the public tick, milliseconds since 1970.
+    """
+
+    entry: Literal["left"] = "left"
+    kind: Text
+    size: Annotated[int, Field(ge=0)]
+    sha256: Digest
+    run: Text
+    round_number: int = 0
+    attempt: int = 0
+    cost: Charge | None = None
+    free_because: Text = ""
+    tick: int
+
+
+class Refused(Entry):
+    """A request was refused, or something was stopped at the gate.
+
+    Attributes
+    ----------
+    reason : str
+        Stable code.
+    what : str
+        What was refused: a kind of request or release.
+    """
+
+    entry: Literal["refused"] = "refused"
+    reason: Text
+    what: Text
+    run: Text = ""
+    round_number: int = 0
+    attempt: int = 0
+
+
+class Failed(Entry):
+    """Something failed inside; nothing was sent. A stable code only, for a text could tell more."""
+
+    entry: Literal["failed"] = "failed"
+    code: Text
+    run: Text = ""
+    round_number: int = 0
+    attempt: int = 0
+
+
+Event = Asked | Left | Refused | Failed
+_ADAPTER: TypeAdapter[Began | Event] = TypeAdapter(
+    Annotated[Began | Asked | Left | Refused | Failed, Field(discriminator="entry")]
+)
+
+
+@dataclass(frozen=True)
+class Noted:
+    """An event with its number and time (milliseconds since 1970)."""
+
+    sequence: int
+    time: int
+    event: Began | Event
+
+    @property
+    def when(self) -> dt.datetime:
+        """The time, UTC."""
+        return dt.datetime.fromtimestamp(self.time / 1000, dt.UTC)
+
+
+class Journal:
+    """An append-only record of what was asked and what left; made by `create` or `open`."""
+
+    def __init__(self, log: ChainedLog):
+        self._log = log
+        log.skip_to_end()
+
+    @staticmethod
+    def create(path: Path, identity: Identity) -> Journal:
+        """Make a journal.
+
+        Raises
+        ------
+        LedgerError
+            L007 if there is one, L003 if the disk refuses.
+        """
+        return Journal(ChainedLog.create(path, KIND, identity, first=Began().body()))
+
+    @staticmethod
+    def open(path: Path, identity: Identity, *, read_only: bool = False) -> Journal:
+        """Open a journal.
+
+        Raises
+        ------
+        LedgerError
+            L001 if there is none, L002 if it is damaged or another hospital's.
+        """
+        log = ChainedLog.open(path, KIND, identity, read_only=read_only)
+        try:
+            return Journal(log)
+        except BaseException:
+            log.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def write(self, *events: Event) -> None:
+        """Write events down, in one transaction; they are on the disk when this returns."""
+        mark = None
+        try:
+            with self._log.transaction():
+                mark = self._log.head
+                for event in events:
+                    self._log.append(event.body())
+        except BaseException:
+            if self._log.head is not mark:
+                self._log.rewind()
+            raise
+
+    def events(self, after: int = 0) -> Iterator[Noted]:
+        """Yield what was noted, in order, after the row of that number."""
+        for row in self._log.rows(after):
+            yield _noted(row)
+
+    def verify(self) -> int:
+        """Check every row and signature; return the number of rows."""
+        count = self._log.verify()
+        for row in self._log.rows():
+            _noted(row)
+        return count
+
+
+def _noted(row: Row) -> Noted:
+    try:
+        return Noted(row.sequence, row.time, _ADAPTER.validate_json(row.body))
+    except ValidationError:
+        raise unreadable(f"row {row.sequence}") from None

@@ -1,0 +1,377 @@
+"""The ledger's file: opened, read along with other processes, written in single transactions.
+
+What may be written is decided in :mod:`polyclinic_client.ledger.ledger`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import secrets
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from polyclinic_client.chained_log import ChainedLog, Row
+from polyclinic_client.ledger.entries import (
+    AnyEntry,
+    HeadsSeen,
+    Lost,
+    Opened,
+    SeenHead,
+    read_entry,
+    shares_of,
+)
+from polyclinic_client.ledger.rules import check_caps
+from polyclinic_client.ledger.state import LedgerState, ReleaseState
+from polyclinic_client.ledger.witness import Head, read_witness, write_witness
+from polyclinic_client.sqlite_file import damaged
+from polyclinic_common.errors import Code, LedgerError
+from polyclinic_common.packing import pack
+from polyclinic_common.privacy.account import spent_epsilon
+from polyclinic_common.privacy.charges import Charge
+from polyclinic_common.secure_sum.identity import Identity
+
+KIND = "ledger"
+_VECTORS = (
+    "CREATE TABLE vectors"
+    " (sequence INTEGER PRIMARY KEY, run TEXT NOT NULL, content BLOB NOT NULL) STRICT"
+)
+
+
+class LedgerFile:
+    """One SQLite file, its state, and its standing with its witness and with other hospitals."""
+
+    def __init__(self, log: ChainedLog, identity: Identity, witness: Path | None):
+        self._log = log
+        self._identity = identity
+        self._witness = witness
+        self._lock = threading.RLock()
+        self._state = LedgerState()
+        with self._reading():
+            pass
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        identity: Identity,
+        *,
+        delta: float,
+        epsilon_cap: float,
+        fallback_cap: float | None = None,
+        witness: Path | None = None,
+        known: Sequence[tuple[int, bytes]] = (),
+        declared_reset: bool = False,
+    ) -> Self:
+        """Make the ledger of a hospital.
+
+        Parameters
+        ----------
+        delta : float
+            Delta of the account, below 1 / (declared patients).
+        epsilon_cap : float
+            The most the account may count, unsettled releases at fallback.
+        fallback_cap : float or None
+            The most it may count if every release counted at fallback.
+        witness : Path or None
+            A file outside the ledger's volume; its path is kept in the ledger.
+        known : sequence of (counter, salted head)
+            Heads that other hospitals have seen of an earlier ledger of this one.
+        declared_reset : bool
+            Whether the hospital knowingly begins anew although there was a ledger before. Peers
+            see it: the counter goes on from the highest known, the history does not.
+
+        Raises
+        ------
+        LedgerError
+            L007 if there is a ledger, or there was one and the reset is not declared.
+        """
+        check_caps(epsilon_cap, fallback_cap)
+        spent_epsilon({}, delta)  # refuses a delta that is none
+        counters = [counter for counter, _ in known]
+        if witness is not None and witness.exists():
+            counters.append(read_witness(witness, identity.public).counter if declared_reset else 0)
+        if counters and not declared_reset:
+            raise LedgerError(
+                Code.LEDGER_EXISTS,
+                "This hospital had a ledger before; a new one would forget what was spent.",
+                "Put the ledger back and run: polyclinic client ledger recover",
+            )
+        first = Opened(
+            delta=delta,
+            epsilon_cap=epsilon_cap,
+            fallback_cap=fallback_cap,
+            declared_reset=declared_reset,
+        )
+        extras = {"secret": secrets.token_bytes(32), "salt": secrets.token_bytes(32)}
+        if witness is not None:
+            extras["witness"] = str(witness.absolute()).encode()
+        log = ChainedLog.create(
+            path,
+            KIND,
+            identity,
+            extras=extras,
+            schema=(_VECTORS,),
+            first=first.body(),
+            sequence=max(counters, default=0) + 1,
+        )
+        ledger = cls(log, identity, witness)
+        ledger.write_witness()
+        return ledger
+
+    @classmethod
+    def open(
+        cls, path: Path, identity: Identity, witness: Path | None = None, *, read_only: bool = False
+    ) -> Self:
+        """Open the ledger and compare it with its witness.
+
+        Parameters
+        ----------
+        witness : Path or None
+            Where the witness lies now; None takes the path kept in the ledger, if any.
+        read_only : bool
+            Look only: every writing method fails with L003.
+
+        Raises
+        ------
+        LedgerError
+            L001 if there is none, L006 if it is behind its witness or the witness is gone.
+        """
+        ledger = cls.open_unwitnessed(path, identity, witness, read_only=read_only)
+        try:
+            if ledger.witness is not None:
+                testimony = read_witness(ledger.witness, identity.public)
+                ledger.check_not_behind([testimony.head])
+                if not read_only and testimony.head != ledger.head():
+                    ledger.write_witness()
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger
+
+    @classmethod
+    def open_unwitnessed(
+        cls, path: Path, identity: Identity, witness: Path | None = None, *, read_only: bool = False
+    ) -> Self:
+        """Open without asking the witness: for recovery only."""
+        log = ChainedLog.open(path, KIND, identity, read_only=read_only)
+        kept = log.extras.get("witness")
+        try:
+            return cls(log, identity, witness or (Path(kept.decode()) if kept else None))
+        except BaseException:
+            log.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._log.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._log.path
+
+    @property
+    def witness(self) -> Path | None:
+        """The witness file, if there is one."""
+        return self._witness
+
+    @property
+    def secret(self) -> bytes:
+        """The site's 32 secret bytes, an ingredient of its noise."""
+        return self._log.extras["secret"]
+
+    @property
+    def salt(self) -> bytes:
+        """The 32 bytes that keep the head from telling what the rows say."""
+        return self._log.extras["salt"]
+
+    @property
+    def delta(self) -> float:
+        """Delta of the account."""
+        return self._state.delta
+
+    def now(self) -> int:
+        """Return the time in milliseconds, never before the last row's."""
+        return self._log.now()
+
+    def today(self) -> dt.date:
+        """Return the day (UTC), never before the last row's."""
+        return dt.datetime.fromtimestamp(self.now() / 1000, dt.UTC).date()
+
+    # Where the ledger stands, for others and from others
+
+    def head(self) -> Head:
+        """Return the number of the last row and its salted hash: what announcements carry."""
+        with self._reading():
+            last = self._log.head
+            return Head(last.sequence, self._salted(last.sequence, last.hash))
+
+    @property
+    def heads_seen(self) -> Mapping[bytes, Head]:
+        """The highest heads seen of others, by identity key."""
+        with self._reading() as state:
+            return {key: Head(seen.counter, seen.digest) for key, seen in state.heads.items()}
+
+    def note_heads(self, heads: Mapping[bytes, tuple[int, bytes]]) -> None:
+        """Keep heads of other hospitals that are higher than those seen before."""
+        with self._writing():
+            seen = self._state.heads
+            higher = tuple(
+                SeenHead(identity=key, counter=counter, digest=digest)
+                for key, (counter, digest) in sorted(heads.items())
+                if key not in seen or counter > seen[key].counter
+            )
+            if higher:
+                self._append(HeadsSeen(heads=higher))
+
+    def check_not_behind(self, claims: Sequence[tuple[int, bytes]]) -> None:
+        """Refuse to go on if others have seen more of this ledger than is here.
+
+        Parameters
+        ----------
+        claims : sequence of (counter, salted head)
+            What others say they saw of this ledger.
+
+        Raises
+        ------
+        LedgerError
+            L006 if a claim is ahead of this ledger, or not of its history.
+        """
+        with self._reading():
+            for counter, digest in claims:
+                if not self.knows(Head(counter, digest)):
+                    raise LedgerError(
+                        Code.LEDGER_BEHIND,
+                        f"This ledger is not the one that others have seen: row {counter} is not "
+                        f"in it (it has {self._log.head.sequence}); nothing leaves.",
+                        "If it was put back from a copy, run: polyclinic client ledger recover",
+                    )
+
+    def knows(self, claim: Head) -> bool:
+        """Say whether a head is in this ledger's history, or in a part declared lost."""
+        found = self._log.hash_at(claim.counter)
+        if found is not None and self._salted(claim.counter, found) == claim.digest:
+            return True
+        return any(after < claim.counter < until for after, until in self._state.forgiven)
+
+    # Looking at it, and mending it
+
+    def verify(self) -> int:
+        """Check every row, signature and stored vector; return the number of rows."""
+        with self._reading() as state:
+            rows = self._log.verify()
+            for held in state.releases.values():
+                self._content(held)
+            return rows
+
+    def export_rows(self, after: int = 0) -> list[Row]:
+        """Return the signed rows with a number above `after`, for others to keep."""
+        return self._log.rows(after)
+
+    def write_witness(self) -> None:
+        """Rewrite the witness, if there is one."""
+        if self._witness is not None:
+            most = shares_of(self._state.most())
+            write_witness(self._witness, self._identity, self.head(), most)
+
+    def reimport(self, rows: Sequence[Row]) -> None:
+        """Append rows of this ledger that were lost, as they were.
+
+        Their vectors are gone: what they reserved is charged and cannot be sent any more.
+        """
+        with self._writing():
+            for row in rows:
+                self._log.append_again(row)
+                self._state.apply(read_entry(row.body), row.sequence)
+
+    def charge_lost(self, counter: int, since: int, charges: Mapping[Charge, int]) -> None:
+        """Charge rows that are lost for good; every approval ends, open releases are dropped.
+
+        Parameters
+        ----------
+        counter : int
+            The highest row that anybody has seen; rows go on after it.
+        since : int
+            The last row that is surely shared with those who saw it.
+        charges : mapping of Charge to int
+            What the lost rows can have held.
+        """
+        with self._writing():
+            number = max(counter, self._log.head.sequence) + 1
+            self._append(Lost(since=since, charges=shares_of(charges)), number)
+
+    @property
+    def state(self) -> LedgerState:
+        """The account as of the last call; to be looked at only."""
+        return self._state
+
+    @contextmanager
+    def _writing(self) -> Iterator[dt.date]:
+        with self._lock:
+            clean: Row | None = None
+            try:
+                with self._log.transaction() as rows:
+                    self._absorb(rows)
+                    clean = self._log.head
+                    yield self.today()
+            except BaseException:
+                if self._log.head is not clean:
+                    self._forget()
+                raise
+            if self._log.head is not clean:
+                self.write_witness()
+
+    @contextmanager
+    def _reading(self) -> Iterator[LedgerState]:
+        with self._lock, self._log.reading() as rows:
+            try:
+                self._absorb(rows)
+            except BaseException:
+                self._forget()
+                raise
+            yield self._state
+
+    def _absorb(self, rows: list[Row]) -> None:
+        for row in rows:
+            self._state.apply(read_entry(row.body), row.sequence)
+
+    def _forget(self) -> None:
+        """Drop what was undone: the next call reads everything again."""
+        self._log.rewind()
+        self._state = LedgerState()
+
+    def _append(self, entry: AnyEntry, sequence: int | None = None) -> Row:
+        row = self._log.append(entry.body(), sequence)
+        self._state.apply(entry, row.sequence)
+        return row
+
+    def _content(self, held: ReleaseState) -> bytes | None:
+        found = self._log.connection.execute(
+            "SELECT content FROM vectors WHERE sequence = ?", (held.sequence,)
+        ).fetchone()
+        if found is None:
+            return None
+        content = bytes(found[0])
+        if hashlib.sha256(content).digest() != held.reserved.vector:
+            raise damaged(self.path, f"the vector of row {held.sequence} is not what was stored")
+        return content
+
+    def _salted(self, sequence: int, digest: bytes) -> bytes:
+        content = pack(["polyclinic ledger head", self.salt, sequence, digest])
+        return hashlib.sha256(content).digest()

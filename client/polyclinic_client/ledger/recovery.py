@@ -1,0 +1,225 @@
+"""Bringing a ledger up to what others have seen of it: rows that come back, and rows that do not.
+
+Nothing here can lower what is counted: rows come back as they were signed, or are charged as if
+everything that was approved had been spent at fallback.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyclinic_client.chained_log import Row
+from polyclinic_client.ledger.entries import (
+    Approval,
+    Approved,
+    Lost,
+    read_entry,
+)
+from polyclinic_client.ledger.file import KIND
+from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.ledger.state import LedgerState
+from polyclinic_client.ledger.witness import Head, Testimony, read_witness
+from polyclinic_client.sqlite_file import coded, damaged
+from polyclinic_common.errors import Code, LedgerError
+from polyclinic_common.privacy.charges import Charge
+from polyclinic_common.secure_sum.identity import Identity
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What a recovery did.
+
+    Attributes
+    ----------
+    reimported : int
+        Rows that came back.
+    charged : int
+        Releases charged for rows that did not, 0 if none is missing.
+    """
+
+    reimported: int
+    charged: int
+
+
+def recover(
+    path: Path,
+    identity: Identity,
+    *,
+    witness: Path | None = None,
+    rows: Sequence[Row] = (),
+    claims: Sequence[tuple[int, bytes]] = (),
+    charge_lost: bool = False,
+    new_witness: bool = False,
+) -> Recovery:
+    """Bring a restored ledger up to date.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+        This hospital's own signed rows, kept by others or saved from a damaged disk.
+    claims : sequence of (counter, salted head)
+        What others have seen of this ledger.
+    charge_lost : bool
+        Whether what cannot be brought back may be charged: for every approval that had not ended,
+        all releases not on record, at fallback. These approvals end.
+    new_witness : bool
+        Whether to begin a new witness; the old one, if any, is then not asked.
+
+    Raises
+    ------
+    LedgerError
+        L002 if a row is not this hospital's, L006 if rows are missing and may not be charged.
+    """
+    with Ledger.open_unwitnessed(path, identity, witness) as ledger:
+        testimony = _testimony(ledger, identity, new_witness)
+        gone = _missing(ledger, rows, identity.public)
+        reimported = 0
+        if gone and gone[0].previous == ledger.export_rows()[-1].hash:
+            ledger.reimport(gone)
+            reimported, gone = len(gone), []
+        heads = [Head(*claim) for claim in claims] + ([testimony.head] if testimony else [])
+        charged = 0
+        unknown = [head.counter for head in heads if not ledger.knows(head)]
+        unknown += [row.sequence for row in gone]
+        if unknown:
+            if not charge_lost:
+                raise _rows_missing(max(unknown))
+            since = _shared(ledger, heads, gone, min(unknown))
+            charges = _held_at_most(ledger.state, since, gone, testimony)
+            ledger.charge_lost(max(unknown), since, charges)
+            charged = charges.total()
+        ledger.write_witness()
+        return Recovery(reimported, charged)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Return rows written by `write_rows`.
+
+    Raises
+    ------
+    LedgerError
+        L001 if there is no such file, L002 if it does not hold rows.
+    """
+    with coded(path):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        return [_read_row(json.loads(line)) for line in lines if line.strip()]
+    except (ValueError, KeyError, TypeError):
+        raise damaged(path, "it does not hold a ledger's rows, one JSON object a line") from None
+
+
+def write_rows(rows: Sequence[Row]) -> str:
+    """Return rows as text, one JSON object a line."""
+    return "".join(
+        json.dumps(
+            {
+                "sequence": row.sequence,
+                "time": row.time,
+                "body": row.body.decode(),
+                "previous": row.previous.hex(),
+                "hash": row.hash.hex(),
+                "signature": row.signature.hex(),
+            }
+        )
+        + "\n"
+        for row in rows
+    )
+
+
+def _read_row(plain: dict[str, object]) -> Row:
+    return Row(
+        int(str(plain["sequence"])),
+        int(str(plain["time"])),
+        str(plain["body"]).encode(),
+        *(bytes.fromhex(str(plain[name])) for name in ("previous", "hash", "signature")),
+    )
+
+
+def _testimony(ledger: Ledger, identity: Identity, new_witness: bool) -> Testimony | None:
+    if ledger.witness is None or new_witness:
+        return None
+    return read_witness(ledger.witness, identity.public)
+
+
+def _missing(ledger: Ledger, rows: Sequence[Row], public: bytes) -> list[Row]:
+    """Return the rows that the ledger lacks, in order."""
+    own = {row.hash for row in ledger.export_rows()}
+    for row in rows:
+        if row.hash != row.link(KIND) or not row.is_signed_by(public):
+            raise damaged(ledger.path, f"the row {row.sequence} offered is not this hospital's")
+    return sorted(row for row in rows if row.hash not in own)
+
+
+def _shared(ledger: Ledger, heads: list[Head], gone: list[Row], lowest: int) -> int:
+    """Return the last row that is surely the one that others saw.
+
+    If all that is missing comes after the last row, that one; else this ledger was written to
+    after it had been put back, and the last row that a head or a missing row confirms.
+    """
+    own = {row.hash: row.sequence for row in ledger.export_rows()}
+    last = max(own.values())
+    if lowest > last:
+        return last
+    confirmed = [head.counter for head in heads if ledger.knows(head)]
+    confirmed += [own[row.previous] for row in gone if row.previous in own]
+    return max((counter for counter in confirmed if counter < lowest), default=0)
+
+
+def _held_at_most(
+    state: LedgerState, since: int, gone: list[Row], testimony: Testimony | None
+) -> Counter[Charge]:
+    """Return all that rows lost after `since` can have held, at fallback."""
+    approvals, charges = _foreign(gone)
+    charges += _open_since(state, since, approvals)
+    if testimony is not None:
+        most = Counter({share.charge: share.count for share in testimony.most})
+        charges |= most - state.fallback_until(since)
+    return charges
+
+
+def _open_since(state: LedgerState, since: int, others: list[Approval]) -> Counter[Charge]:
+    """Return, at fallback, all releases that approvals in force after `since` could still cost."""
+    charges: Counter[Charge] = Counter()
+    for approved in state.approvals.values():
+        if approved.ended is not None and approved.ended <= since:
+            continue
+        done = Counter(
+            held.reserved.release.kind
+            for held in state.releases.values()
+            if held.approved is approved and held.sequence <= since
+        )
+        charges += approved.approval.all_at_fallback(done)
+    known = {(each.approval.study_hash, each.approval.run) for each in state.approvals.values()}
+    for approval in others:
+        if (approval.study_hash, approval.run) not in known:
+            known.add((approval.study_hash, approval.run))
+            charges += approval.all_at_fallback()
+    return charges
+
+
+def _foreign(gone: list[Row]) -> tuple[list[Approval], Counter[Charge]]:
+    """Return approvals among lost rows, and what these charged for earlier losses.
+
+    What they reserved is within what their approvals are charged at.
+    """
+    approvals: list[Approval] = []
+    charges: Counter[Charge] = Counter()
+    for row in gone:
+        match read_entry(row.body):
+            case Approved(approval=approval):
+                approvals.append(approval)
+            case Lost(charges=shares):
+                charges.update({share.charge: share.count for share in shares})
+    return approvals, charges
+
+
+def _rows_missing(counter: int) -> LedgerError:
+    return LedgerError(
+        Code.LEDGER_BEHIND,
+        f"Rows up to number {counter} were seen by others and are not here.",
+        "Give them with --rows, or charge all that they can have held with --charge-lost.",
+    )

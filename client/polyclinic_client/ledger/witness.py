@@ -1,0 +1,100 @@
+"""A small signed file outside the ledger's volume: it knows how far the ledger had come.
+
+It is rewritten after every transaction, so it is behind by at most the transaction that a crash
+cut off from it. A ledger behind its witness was put back from a copy.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from polyclinic_client.ledger.entries import Digest, Entry, Share
+from polyclinic_client.sqlite_file import MODE, coded, damaged
+from polyclinic_common.errors import Code, LedgerError
+from polyclinic_common.packing import pack
+from polyclinic_common.secure_sum.identity import Identity, verify
+
+
+class Head(NamedTuple):
+    """How far a ledger has come: the number of its last row, and the salted hash of it."""
+
+    counter: int
+    digest: bytes
+
+
+class Testimony(Entry):
+    """What a witness says.
+
+    Attributes
+    ----------
+    counter, digest : int, bytes
+        The ledger's head, as others see it.
+    most : tuple of Share
+        What the account can come to: every release made, and every one that is still approved, at
+        fallback. If rows are lost they can have held no more.
+    """
+
+    public: Digest
+    counter: int
+    digest: Digest
+    most: tuple[Share, ...]
+    signature: bytes = b""
+
+    def content(self) -> bytes:
+        """Return the bytes that are signed."""
+        return pack(["polyclinic witness", self.model_copy(update={"signature": b""}).body()])
+
+    @property
+    def head(self) -> Head:
+        """The ledger's head when this was written."""
+        return Head(self.counter, self.digest)
+
+
+def write_witness(path: Path, identity: Identity, head: Head, most: tuple[Share, ...]) -> None:
+    """Rewrite the witness, whole or not at all, and wait until it is on the disk."""
+    unsigned = Testimony(
+        public=identity.public, counter=head.counter, digest=head.digest, most=most
+    )
+    signed = unsigned.model_copy(update={"signature": identity.sign(unsigned.content())})
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    with coded(path):
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE)
+        with os.fdopen(handle, "wb") as file:
+            file.write(signed.body())
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def read_witness(path: Path, public: bytes) -> Testimony:
+    """Return what the witness says.
+
+    Raises
+    ------
+    LedgerError
+        L006 if there is none, L002 if this hospital did not sign it.
+    """
+    if not path.is_file():
+        raise LedgerError(
+            Code.LEDGER_BEHIND,
+            f"The witness {path} is not there; without it an old copy of the ledger could pass.",
+            "Mount its volume, or begin a new one: polyclinic client ledger recover --new-witness",
+        )
+    with coded(path):
+        content = path.read_bytes()
+    try:
+        testimony = Testimony.model_validate_json(content)
+    except ValidationError:
+        raise damaged(path, "it is not a witness") from None
+    if testimony.public != public or not verify(public, testimony.content(), testimony.signature):
+        raise damaged(path, "it is not signed by this hospital")
+    return testimony

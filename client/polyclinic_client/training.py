@@ -1,0 +1,146 @@
+"""What a site trains with: gradients, noise and plan put together, from the study alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from polyclinic_client.integers import IntegerSums, NoisyIntegers, RoundedProducts, SummedRows
+from polyclinic_client.mechanisms import (
+    Mechanism,
+    ModelRelease,
+    SampledCohort,
+    SumRelease,
+    WholeCohort,
+    make_steps,
+)
+from polyclinic_client.patients import BLOCK, GradientEngine, Patients
+from polyclinic_client.sampling import Sampler, SystemSampler
+from polyclinic_common.data.encoding import Cohort, Encoding
+from polyclinic_common.models.network import build_network, weight_count
+from polyclinic_common.privacy.charges import Charge, SampledSteps
+from polyclinic_common.privacy.noise import NoiseSource
+from polyclinic_common.privacy.plan import local_sum_plan, noise_plan
+from polyclinic_common.privacy.sum_plan import Path, SumPlan
+from polyclinic_common.study.manifest import Study
+
+WIDEST_FOR_ROWS = 20_000
+
+
+class Gradients(Protocol):
+    """Gives the gradients of a study's network.
+
+    Attributes
+    ----------
+    path : {"rows", "products"}
+        How its integer sums are made, which decides what a sum is charged.
+    """
+
+    @property
+    def path(self) -> Path:
+        """How integer sums are made."""
+        ...
+
+    def integer_sums(self, plan: SumPlan) -> IntegerSums:
+        """Return what gives sums on the plan's grid."""
+        ...
+
+    def clipped(self) -> GradientEngine:
+        """Return what gives clipped sums in float64, for sampled steps."""
+        ...
+
+    def patients(self, cohort: Cohort, batch: int | None = None) -> Patients:
+        """Return a cohort cut into blocks; `batch` is the expected size of a sample."""
+        ...
+
+
+class OpacusGradients:
+    """Gradients of single patients through Opacus: what a hospital's node uses.
+
+    Up to 20,000 weights every patient's gradient is clipped and rounded on its own; wider models
+    use ghost norms.
+    """
+
+    def __init__(self, study: Study, encoding: Encoding):
+        self._study = study
+        self._network = build_network(study, encoding)
+
+    @property
+    def path(self) -> Path:
+        """How integer sums are made."""
+        return "rows" if weight_count(self._network) <= WIDEST_FOR_ROWS else "products"
+
+    def integer_sums(self, plan: SumPlan) -> IntegerSums:
+        """Return what gives sums on the plan's grid."""
+        from polyclinic_client.gradients import ClippedByHooks  # noqa: PLC0415  (torch, seconds)
+
+        engine = self.clipped()
+        if isinstance(engine, ClippedByHooks):
+            return SummedRows(engine, plan.clip, plan.grid)
+        return RoundedProducts(engine, plan.grid)
+
+    def clipped(self) -> GradientEngine:
+        """Return what gives clipped sums in float64, for sampled steps."""
+        from polyclinic_client.gradients import (  # noqa: PLC0415  (torch, seconds)
+            ClippedByGhostNorms,
+            ClippedByHooks,
+        )
+        from polyclinic_common.models.losses import LOSSES  # noqa: PLC0415  (torch, seconds)
+
+        kind = ClippedByHooks if self.path == "rows" else ClippedByGhostNorms
+        return kind(self._network, LOSSES[self._study.loss], self._study.clip)
+
+    def patients(self, cohort: Cohort, batch: int | None = None) -> Patients:
+        """Return a cohort in blocks; for samples, blocks that nearly always hold a whole one."""
+        size = BLOCK if batch is None else math.ceil(batch + 2.0 * math.sqrt(batch))
+        return Patients(cohort, size)
+
+
+def sum_source(
+    gradients: Gradients, cohort: Cohort, plan: SumPlan, noise: NoiseSource
+) -> NoisyIntegers:
+    """Return what draws the noisy gradient sums of a cohort."""
+    return NoisyIntegers(
+        gradients.integer_sums(plan), gradients.patients(cohort), noise, plan.variance
+    )
+
+
+def local_mechanism(
+    study: Study,
+    gradients: Gradients,
+    cohort: Cohort,
+    declared: int,
+    noise: NoiseSource,
+    sampler: Sampler | None = None,
+) -> Mechanism:
+    """Return what a site of mode local releases a round.
+
+    Parameters
+    ----------
+    declared : int
+        Declared patients: the size that everybody knows.
+    sampler : Sampler or None
+        Chooses the patients of sampled steps; None takes the operating system's.
+    """
+    plan = noise_plan(study, declared, study.privacy.epsilon)
+    length = weight_count(build_network(study, Encoding(study)))
+    step: WholeCohort | SampledCohort
+    charge: Charge
+    if plan.sampling_rate == 1.0:
+        sums = local_sum_plan(study, length, gradients.path, declared, plan)
+        source = sum_source(gradients, cohort, sums, noise)
+        if study.strategy == "descent":
+            return SumRelease(source, sums)
+        step, charge = WholeCohort(source, sums.grid), sums.headline.repeated(plan.steps)
+    else:
+        step = SampledCohort(
+            gradients.clipped(),
+            gradients.patients(cohort, study.training.batch),
+            sampler or SystemSampler(),
+            plan.sampling_rate,
+            noise,
+            plan.multiplier * study.clip,
+        )
+        charge = SampledSteps(rate=plan.sampling_rate, multiplier=plan.multiplier, steps=plan.steps)
+    steps = make_steps(study, step, plan, declared)
+    return ModelRelease(steps, charge, study.clip)

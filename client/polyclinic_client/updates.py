@@ -1,0 +1,113 @@
+"""One hospital in one run of mode local: private updates, each charged before it leaves."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyclinic_client.gate import UPDATE
+from polyclinic_client.integers import Moment
+from polyclinic_client.ledger.ledger import Ledger, Stored
+from polyclinic_client.ledger.wanted import Wanted
+from polyclinic_client.mechanisms import Mechanism
+from polyclinic_client.refusals import RefusalError
+from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
+from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_common.wire import PrivateUpdate, Reason, Receipt, SettleRequest, TrainRequest
+
+
+@dataclass
+class Memory:
+    """What a site remembers of a run between rounds, beside its ledger.
+
+    Attributes
+    ----------
+    personal : array of shape (d,) or None
+        Its own model, where the study personalises.
+    """
+
+    personal: Vector | None = None
+
+
+class Updates:
+    """Answers the train requests of one run.
+
+    Parameters
+    ----------
+    study_hash : bytes
+        The study.
+    length, rounds : int
+        Weights of the model; rounds of the run.
+    personal : bool
+        Whether this site keeps a model of its own.
+    ledger : Ledger
+        This hospital's ledger.
+    mechanism : Mechanism
+        What draws a release.
+    """
+
+    def __init__(
+        self,
+        study_hash: bytes,
+        length: int,
+        rounds: int,
+        *,
+        personal: bool,
+        ledger: Ledger,
+        mechanism: Mechanism,
+    ):
+        self._study_hash = study_hash
+        self._length = length
+        self._rounds = rounds
+        self._personal = personal
+        self._ledger = ledger
+        self._mechanism = mechanism
+
+    def update(self, request: TrainRequest, memory: Memory) -> PrivateUpdate:
+        """Return this site's update: drawn once, stored, and the same again when asked again."""
+        release = ReleaseId(request.run_id, request.round_number, UPDATE)
+        self._check(release, request.weights)
+        stored = self._stored(release, request.weights, memory)
+        vector = stored.vector * 2.0**stored.grid_exponent
+        payload = hashlib.sha256(vector.tobytes()).digest()
+        self._ledger.record_attempt(release, epoch=b"", chain=(), payload_hash=payload)
+        if self._personal:
+            memory.personal = request.weights + vector
+        return PrivateUpdate(request.study_hash, request.run_id, request.round_number, vector)
+
+    def settle(self, request: SettleRequest) -> Receipt:
+        """End the run and erase what was stored."""
+        self._ledger.close_run(request.run_id)
+        return Receipt(request.run_id)
+
+    def _check(self, release: ReleaseId, weights: Vector) -> None:
+        if release.round_number > self._rounds:
+            raise RefusalError(Reason.OVER_BUDGET)
+        rounds = [
+            each.reserved.release.round_number for each in self._ledger.releases_of(release.run)
+        ]
+        if release.round_number < max(rounds, default=0):
+            raise RefusalError(Reason.OUT_OF_ORDER)
+        if weights.shape != (self._length,) or not (np.abs(weights) <= LARGEST_WEIGHT).all():
+            raise RefusalError(Reason.OUT_OF_ORDER)
+
+    def _stored(self, release: ReleaseId, weights: Vector, memory: Memory) -> Stored:
+        mechanism = self._mechanism
+        wanted = Wanted(
+            release=release,
+            study_hash=self._study_hash,
+            headline=mechanism.charge,
+            fallback=mechanism.charge,
+            broadcast=broadcast_hash(weights),
+            transcript=b"",
+            clip=mechanism.clip,
+            grid_exponent=mechanism.grid_exponent,
+        )
+        stored = self._ledger.check(**wanted, length=self._length)
+        if stored is not None:
+            return stored
+        own = weights if memory.personal is None else memory.personal
+        moment = Moment(release, wanted["broadcast"])
+        return self._ledger.reserve(**wanted, vector=mechanism.draw(weights, own, moment))

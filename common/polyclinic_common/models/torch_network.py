@@ -1,0 +1,55 @@
+"""A study's network in torch, for Opacus."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polyclinic_common.models.network import Network, Vector, refuse_misfit
+
+
+class ResponseNetwork(nn.Module):
+    """Score network and baseline, in float64.
+
+    Parameters
+    ----------
+    shape : Network
+        Its columns, hidden layers and outputs; weights lie in the order of `network.cut`.
+    """
+
+    def __init__(self, shape: Network):
+        super().__init__()
+        self.shape = shape
+        layers: list[nn.Module] = []
+        for size_in, size_out in pairwise(shape.widths):
+            layers += [nn.Linear(size_in, size_out), nn.Tanh()]
+        self.score = nn.Sequential(*layers, nn.Linear(shape.widths[-1], 1, bias=False))
+        self.baseline = nn.Linear(1, shape.outputs, bias=False)
+        self.double()
+        self.weights = list(self.parameters())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of shape (B, K) for encoded rows of shape (B, width)."""
+        score: Tensor = self.score(x[:, :-1])
+        baseline: Tensor = self.baseline(x[:, -1:])
+        return score + baseline
+
+    def set_weights(self, weights: Vector) -> None:
+        """Copy a flat vector of shape (d,) into the network."""
+        refuse_misfit(self.shape, weights)
+        with torch.no_grad():
+            start, flat = 0, torch.tensor(weights)
+            for parameter in self.weights:
+                end = start + parameter.numel()
+                parameter.copy_(flat[start:end].view_as(parameter))
+                start = end
+
+    def flat_gradient(self) -> Vector:
+        """Return the gradient of all weights as one vector, shape (d,)."""
+        parts = [
+            np.zeros(p.numel()) if p.grad is None else p.grad.numpy().ravel() for p in self.weights
+        ]
+        return np.concatenate(parts)

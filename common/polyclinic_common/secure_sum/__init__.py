@@ -1,0 +1,1 @@
+"""The secure sum: identities, masks, the chain of attempts and its closing (docs/protocol.md)."""

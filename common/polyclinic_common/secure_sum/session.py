@@ -1,0 +1,207 @@
+"""One site's part in the key exchange of a run: announce, answer, and know the peers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from polyclinic_common.errors import Code, MessageError
+from polyclinic_common.packing import pack
+from polyclinic_common.secure_sum.identity import Identity, Roster
+from polyclinic_common.secure_sum.keys import (
+    EphemeralKeys,
+    PairSecret,
+    encapsulate,
+    is_canonical,
+)
+from polyclinic_common.secure_sum.masks import Participant
+from polyclinic_common.secure_sum.statements import KeyAnnouncement, KeyAnswer, read_signed
+
+Heads = Mapping[bytes, tuple[int, bytes]]
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """The result of a key exchange.
+
+    Attributes
+    ----------
+    session : bytes
+        Hash of all announcements: the name of this exchange.
+    participants : mapping
+        Keys and epoch of every site that announced, by identity.
+    secrets : mapping
+        Pair secrets, by identity of the peer.
+    claims : mapping
+        What peers have seen of this site's ledger, by identity of the peer.
+    expires : int
+        Unix time in seconds after which no mask may be made from these keys.
+    """
+
+    session: bytes
+    participants: Mapping[bytes, Participant]
+    secrets: Mapping[bytes, PairSecret]
+    claims: Mapping[bytes, tuple[int, bytes]]
+    expires: int
+
+
+class KeyExchange:
+    """Announces this site's keys, answers the peers', and derives pair secrets.
+
+    Parameters
+    ----------
+    identity : Identity
+        This site's long-term key.
+    study_hash : bytes
+        The study.
+    run : str
+        The run.
+    roster : Roster
+        The roster that this site approved.
+    """
+
+    def __init__(self, identity: Identity, study_hash: bytes, run: str, roster: Roster):
+        self._identity = identity
+        self._study_hash = study_hash
+        self._run = run
+        self._roster = roster
+        self._keys = EphemeralKeys()
+        self._announced: dict[bytes, KeyAnnouncement] = {}
+        self._sent: dict[bytes, tuple[bytes, bytes]] = {}  # peer: encapsulated secret, ciphertext
+        self._session = b""
+
+    def announcement(self, expires: int, head: tuple[int, bytes], seen: Heads) -> bytes:
+        """Return this site's signed announcement.
+
+        Parameters
+        ----------
+        expires : int
+            Unix time in seconds.
+        head : tuple of int and bytes
+            Counter and salted head of this site's ledger.
+        seen : mapping
+            Highest heads seen of others.
+        """
+        statement = KeyAnnouncement(
+            identity=self._identity.public,
+            study_hash=self._study_hash,
+            run=self._run,
+            epoch=self._keys.epoch,
+            expires=expires,
+            roster_hash=self._roster.hash(),
+            agreement_key=self._keys.agreement_key,
+            kem_key=self._keys.kem_key,
+            counter=head[0],
+            head=head[1],
+            heads=tuple((peer, *seen[peer]) for peer in sorted(seen)),
+        )
+        return statement.signed(self._identity)
+
+    def answer(self, announcements: Sequence[bytes], now: int, seen: Heads) -> bytes:
+        """Check all sites' announcements and return this site's signed answer.
+
+        Raises
+        ------
+        MessageError
+            If one is forged, foreign, expired, repeats a key, or this site's own is not in it.
+        """
+        found = [read_signed(KeyAnnouncement, data) for data in announcements]
+        self._check(found, now)
+        sent = {
+            said.identity: encapsulate(said.kem_key)
+            for said in found
+            if said.identity > self._identity.public and said.kem_key and self._keys.kem_key
+        }
+        self._announced, self._sent = {said.identity: said for said in found}, sent
+        self._session = hashlib.sha256(pack(["polyclinic session", sorted(announcements)])).digest()
+        return KeyAnswer(
+            identity=self._identity.public,
+            study_hash=self._study_hash,
+            run=self._run,
+            session=self._session,
+            ciphertexts=tuple((peer, sent[peer][1]) for peer in sorted(sent)),
+            receipts=tuple((peer, *seen[peer]) for peer in self._peers() if peer in seen),
+        ).signed(self._identity)
+
+    def agree(self, answers: Sequence[bytes]) -> Agreed:
+        """Derive the pair secrets from the peers' answers.
+
+        Raises
+        ------
+        MessageError
+            If an answer is forged or belongs to other announcements than this site was shown.
+        """
+        own = self._identity.public
+        secrets: dict[bytes, PairSecret] = {}
+        claims: dict[bytes, tuple[int, bytes]] = {}
+        for data in answers:
+            answer = read_signed(KeyAnswer, data)
+            peer = answer.identity
+            if peer == own:
+                continue
+            if answer.session != self._session or peer not in self._announced or peer in secrets:
+                raise _refused("an answer belongs to other announcements")
+            secrets[peer] = self._pair(self._announced[peer], dict(answer.ciphertexts))
+            seen = [receipt[1:] for receipt in answer.receipts if receipt[0] == own]
+            claims[peer] = seen[0] if seen else (0, b"")
+        participants = {
+            peer: Participant(peer, said.agreement_key + said.kem_key, said.epoch)
+            for peer, said in self._announced.items()
+            if peer in secrets or peer == own
+        }
+        expires = min((self._announced[peer].expires for peer in participants), default=0)
+        return Agreed(self._session, participants, secrets, claims, expires)
+
+    def heads(self) -> dict[bytes, tuple[int, bytes]]:
+        """Return the ledger heads that the peers announced."""
+        return {
+            peer: (self._announced[peer].counter, self._announced[peer].head)
+            for peer in self._peers()
+        }
+
+    def _peers(self) -> list[bytes]:
+        return [peer for peer in sorted(self._announced) if peer != self._identity.public]
+
+    def _pair(self, peer: KeyAnnouncement, ciphertexts: Mapping[bytes, bytes]) -> PairSecret:
+        agreed = self._keys.agree(peer.agreement_key)
+        if not (peer.kem_key and self._keys.kem_key):
+            return PairSecret.of(agreed, b"", b"")
+        if peer.identity in self._sent:
+            return PairSecret.of(agreed, *self._sent[peer.identity])
+        ciphertext = ciphertexts.get(self._identity.public)
+        if ciphertext is None:
+            raise _refused("an answer lacks the ciphertext for this site")
+        return PairSecret.of(agreed, self._keys.open(ciphertext), ciphertext)
+
+    def _check(self, found: Sequence[KeyAnnouncement], now: int) -> None:
+        own = [said for said in found if said.identity == self._identity.public]
+        keys = Counter(key for said in found for key in _keys_of(said))
+        if len(own) != 1 or own[0].epoch != self._keys.epoch:
+            raise _refused("this site's own announcement is not among those shown")
+        if keys.most_common(1)[0][1] > 1:
+            raise _refused("a key is announced twice")
+        for said in found:
+            if (said.study_hash, said.run) != (self._study_hash, self._run):
+                raise _refused("an announcement belongs to another study or run")
+            if said.roster_hash != self._roster.hash():
+                raise _refused("announcements name different rosters")
+            if said.identity not in self._roster.identities:
+                raise _refused("an announcement comes from outside the roster")
+            if said.expires < now:
+                raise _refused("an announcement has expired")
+            if not is_canonical(said.agreement_key):
+                raise _refused("a key is not written in the canonical way")
+
+
+def _keys_of(said: KeyAnnouncement) -> list[bytes]:
+    return [said.identity, said.agreement_key, *([said.kem_key] if said.kem_key else [])]
+
+
+def _refused(why: str) -> MessageError:
+    return MessageError(
+        Code.PROTOCOL_REFUSED,
+        f"A message of the secure sum was refused: {why}.",
+        "Report it to the operator; no mask was made.",
+    )

@@ -1,0 +1,51 @@
+"""Typed messages between server and site, and their one codec to Flower records."""
+
+from polyclinic_common.wire.codec import (
+    decode_reply,
+    decode_request,
+    encode_reply,
+    encode_request,
+)
+from polyclinic_common.wire.messages import (
+    AnnouncedKeys,
+    AnsweredKeys,
+    ClosedSum,
+    CloseRequest,
+    Introduction,
+    MaskedVector,
+    OpenRequest,
+    PrivateUpdate,
+    Reason,
+    Receipt,
+    Refusal,
+    Release,
+    Request,
+    SettleRequest,
+    SumRecord,
+    SumRequest,
+    TrainRequest,
+)
+
+__all__ = [
+    "AnnouncedKeys",
+    "AnsweredKeys",
+    "CloseRequest",
+    "ClosedSum",
+    "Introduction",
+    "MaskedVector",
+    "OpenRequest",
+    "PrivateUpdate",
+    "Reason",
+    "Receipt",
+    "Refusal",
+    "Release",
+    "Request",
+    "SettleRequest",
+    "SumRecord",
+    "SumRequest",
+    "TrainRequest",
+    "decode_reply",
+    "decode_request",
+    "encode_reply",
+    "encode_request",
+]

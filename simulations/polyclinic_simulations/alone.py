@@ -1,0 +1,108 @@
+"""Training on one cohort: what a federation is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyclinic_client.integers import Moment
+from polyclinic_client.mechanisms import Mechanism
+from polyclinic_client.patients import Patients
+from polyclinic_client.training import local_mechanism
+from polyclinic_common.data.encoding import Cohort
+from polyclinic_common.models.network import Vector, build_network
+from polyclinic_common.privacy.plan import noise_plan
+from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_common.study import Study
+from polyclinic_server.combiner import Combiner, make_combiner
+from polyclinic_server.optimizer import State, noise_ridge
+from polyclinic_simulations.engines import inline
+from polyclinic_simulations.federation import Federation
+from polyclinic_simulations.plain import PlainMechanism
+from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.trainer import Trainer, unclipped
+from polyclinic_simulations.training import start_weights
+
+CONVERGED_RIDGE = 1e-4
+ALONE = "alone"
+SERVER_OPTIMIZERS = frozenset({"fedadam", "fedyogi", "fedadagrad"})
+
+
+def train_alone(
+    federation: Federation,
+    cohort: Cohort,
+    declared: int,
+    setting: Setting,
+    trainer: Trainer | None = None,
+) -> Vector:
+    """Train on one cohort with the same schedule, as a hospital that stays out would."""
+    study, state = federation.study, State.start(start_weights(federation))
+    mechanism = _mechanism(federation, cohort, declared, setting, trainer or Trainer())
+    combiner = _combiner_alone(study, declared, setting, state)
+    own = state.weights
+    while state.round_number < study.training.rounds:
+        release = ReleaseId(ALONE, state.round_number + 1, ALONE)
+        moment = Moment(release, broadcast_hash(state.weights))
+        if isinstance(mechanism, PlainMechanism):
+            change = mechanism.compute(state.weights, own, moment)
+        else:
+            drawn = mechanism.draw(state.weights, own, moment)
+            change = np.asarray(drawn * 2.0**mechanism.grid_exponent, dtype=np.float64)
+        personal = study.training.personalisation == "mr-mtl"
+        broadcast = state.weights
+        state = combiner.step(state, {ALONE: change})
+        own = broadcast + change if personal else state.weights
+    return state.average
+
+
+def _mechanism(
+    federation: Federation, cohort: Cohort, declared: int, setting: Setting, trainer: Trainer
+) -> Mechanism | PlainMechanism:
+    study, encoding = federation.study, federation.encoding
+    if setting.epsilon is None:
+        seed = (federation.seed, declared)
+        return trainer.plain(study, encoding, cohort, declared, seed)
+    gradients = trainer.private(study, encoding)
+    return local_mechanism(study, gradients, cohort, declared, trainer.noise(b""))
+
+
+@dataclass(frozen=True)
+class _OwnSteps:
+    """What strategies without a server optimizer are for one site: its model is the next one."""
+
+    rounds: int
+    average_from: float
+
+    def step(self, state: State, updates: Mapping[str, Vector]) -> State:
+        """Take the site's change."""
+        return state.advance(state.weights + updates[ALONE], self.rounds, self.average_from)
+
+
+def _combiner_alone(study: Study, declared: int, setting: Setting, start: State) -> Combiner:
+    if study.strategy in SERVER_OPTIMIZERS:
+        inline.be_server()
+    elif study.strategy != "descent":
+        return _OwnSteps(study.training.rounds, study.training.average_from)
+    plan = noise_plan(study, declared, setting.epsilon)
+    ridge = noise_ridge(plan.multiplier * study.clip, 1, declared)
+    return make_combiner(study, start.weights, ridge, {ALONE: declared})
+
+
+def train_converged(federation: Federation, cohort: Cohort) -> Vector:
+    """Return the minimiser of the mean loss by L-BFGS, with a negligible ridge."""
+    from scipy.optimize import minimize  # noqa: PLC0415  (heavy)
+
+    study, start = federation.study, start_weights(federation)
+    engine = unclipped(study, build_network(study, federation.encoding))
+    blocks, size = Patients(cohort, block=None).blocks(), max(1, len(cohort))
+
+    def objective(weights: Vector) -> tuple[float, Vector]:
+        pull = weights - start
+        loss, gradient = engine.loss_and_gradient(weights, blocks)
+        value = loss / size + 0.5 * CONVERGED_RIDGE * float(pull @ pull)
+        return value, gradient / size + CONVERGED_RIDGE * pull
+
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": 500})
+    return np.asarray(found.x, dtype=np.float64)

@@ -1,0 +1,123 @@
+"""What a column of a table says about itself: kind, range, vocabulary, grid; as manifest text."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from polyclinic_common.data.table import as_number
+from polyclinic_common.errors import Code, DataError
+
+GUESSED = "GUESSED FROM THE TABLE: replace by a public source"
+MOST_LEVELS = 12
+POSITIVE_WORDS = ("1", "yes", "true", "positive", "y", "responder", "dead", "event")
+GRID_TIMES = 8
+LARGEST = 1e12
+SMALLEST = 1e-30
+
+
+def quote(value: str | list[str]) -> str:
+    """Return text, or a list of it, as TOML: JSON without surrogates, no bare delete."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def feature_section(name: str, values: pd.Series) -> str | None:
+    """Return the section of a feature, of text values; None for free text and constants."""
+    words = values.dropna()
+    levels = sorted(words.unique())
+    if len(levels) < 2:
+        return None
+    known = _numbers(values)
+    if len(known) >= 0.95 * len(words) and len(levels) > 6:
+        low, high = _round_range(*np.quantile(known, [0.01, 0.99]))
+        what = f'kind = "numeric"\nunit = "unknown"\nrange = [{low!r}, {high!r}]'
+    elif len(levels) <= MOST_LEVELS:
+        what = f'kind = "categorical"\nlevels = {quote(levels)}'
+    else:
+        return None
+    head = f"[[cohort.features]]\nname = {quote(name)}"
+    return f"{head}\n{what}\nsource = {quote(GUESSED)}\n"
+
+
+def _numbers(values: pd.Series) -> NDArray[np.float64]:
+    """Return the numbers among `values`; beyond `LARGEST` nothing is measured."""
+    numbers = as_number(values)
+    return numbers[np.abs(numbers) <= LARGEST]
+
+
+def _round_range(low: float, high: float) -> tuple[float, float]:
+    """Widen a range to round numbers; one without width gets the width 1."""
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), SMALLEST):
+        high = low + 1.0
+    places = -math.floor(math.log10(high - low))
+    step = 10.0**-places
+    bottom, top = math.floor(low / step) * step, math.ceil(high / step) * step
+    return float(round(bottom, places)), float(round(top, places))
+
+
+def outcome_section(values: pd.Series, column: str) -> str:
+    """Return the section of a binary or continuous outcome.
+
+    Raises
+    ------
+    DataError
+        If there are neither numbers nor two different words.
+    """
+    head, source = f"column = {quote(column)}", f"source = {quote(GUESSED)}\n"
+    if values.nunique() == 2:
+        yes, no = _answers(values, column)
+        answers = f"positive = {quote(yes)}\nnegative = {quote(no)}"
+        return f'[outcome]\nkind = "binary"\n{head}\n{answers}\n{source}'
+    numbers = _numbers(values)
+    if numbers.size == 0:
+        raise DataError(
+            Code.DATA_UNUSABLE,
+            f"The outcome column {column!r} holds neither numbers nor two different words.",
+            "Name another --outcome-column, or --event-column for a survival time.",
+        )
+    low, high = _round_range(float(numbers.min()), float(numbers.max()))
+    scale = f'unit = "unknown"\nrange = [{low!r}, {high!r}]'
+    return f'[outcome]\nkind = "continuous"\n{head}\n{scale}\n{source}'
+
+
+def survival_section(times: pd.Series, events: pd.Series, time: str, event: str) -> str:
+    """Return the section of a survival outcome, from its columns and their names.
+
+    Raises
+    ------
+    DataError
+        If the event has not two answers, or no time is above zero.
+    """
+    yes, no = _answers(events, event)
+    numbers = _numbers(times)
+    followed = numbers[numbers >= SMALLEST]
+    if followed.size == 0:
+        raise DataError(
+            Code.DATA_UNUSABLE,
+            f"The time column {time!r} holds no time above zero.",
+            "Name the column of follow-up times with --outcome-column.",
+        )
+    last = np.quantile(followed, 0.9)
+    grid = [float(f"{last * k / GRID_TIMES:.3g}") for k in range(1, GRID_TIMES + 1)]
+    return (
+        f'[outcome]\nkind = "survival"\ntime = {quote(time)}\nevent = {quote(event)}\n'
+        f"occurred = {quote(yes)}\ncensored = {quote(no)}\n"
+        f'unit = "unknown"\ngrid = {grid}\nsource = {quote(GUESSED)}\n'
+    )
+
+
+def _answers(words: pd.Series, column: str) -> tuple[str, str]:
+    """Return the positive and the negative word of a column that has two."""
+    levels = sorted(words.dropna().unique())
+    if len(levels) != 2:
+        raise DataError(
+            Code.DATA_UNUSABLE,
+            f"The column {column!r} has {len(levels)} different words instead of two.",
+            "Name a column with two answers.",
+        )
+    positive = next((word for word in levels if word.lower() in POSITIVE_WORDS), levels[1])
+    return positive, next(word for word in levels if word != positive)
