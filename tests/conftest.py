@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from numpy.typing import NDArray
 
+from polyclinic_common.models.network import Vector
 from polyclinic_common.study import Study, parse_study
 
 REQUIRED = {word for word in os.environ.get("POLYCLINIC_REQUIRE", "").split(",") if word}
@@ -20,6 +23,27 @@ def unavailable(what: str, why: str) -> None:
     if what in REQUIRED:
         pytest.fail(f"{what} is required: {why}")
     pytest.skip(why)
+
+
+class NoNoise:
+    """A zero-noise source, injected through the constructor.
+
+    Parameters
+    ----------
+    secret : bytes
+        The site's secret; not used.
+    """
+
+    def __init__(self, secret: bytes = b""):
+        pass
+
+    def gaussian(self, size: int, deviation: float) -> Vector:
+        """Return zeros."""
+        return np.zeros(size)
+
+    def discrete(self, size: int, variance: int, context: bytes) -> NDArray[np.int64]:
+        """Return zeros."""
+        return np.zeros(size, dtype=np.int64)
 
 
 @pytest.fixture
@@ -61,7 +85,13 @@ OUTCOMES: dict[str, dict[str, Any]] = {
 
 
 def study_data(kind: str = "binary", sites: int = 3, **changes: Any) -> dict[str, Any]:
-    """Return the plain data of a small study; `changes` replace whole sections."""
+    """Return the plain data of a small study; `changes` replace whole sections.
+
+    Training that mode secure-sum does not offer gets mode local, unless `changes` give a mode.
+    """
+    training = changes.setdefault("training", {"rounds": 6})
+    if not adds_up(training):
+        changes["privacy"] = {"mode": "local"} | changes.get("privacy", {})
     return {
         "polyclinic": 1,
         "id": f"small-{kind}",
@@ -90,10 +120,15 @@ def study_data(kind: str = "binary", sites: int = 3, **changes: Any) -> dict[str
             ],
         },
         "outcome": OUTCOMES[kind],
-        "training": {"rounds": 6},
         "subgroups": [{"column": "sex"}, {"column": "age", "cuts": [50]}],
         **changes,
     }
+
+
+def adds_up(training: Mapping[str, Any]) -> bool:
+    """Say whether training needs sums of whole cohorts alone."""
+    usual = {"schedule": "full", "personalisation": "none", "strategy": "descent"}
+    return (usual | {key: training[key] for key in usual.keys() & training.keys()}) == usual
 
 
 def small_study(kind: str = "binary", sites: int = 3, **changes: Any) -> Study:

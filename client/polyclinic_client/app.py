@@ -34,9 +34,17 @@ def make_client_app(site_of: Callable[[Context], Answers]) -> ClientApp:
         memory = read_memory(context)
         content = site_of(context).answer(message.content, memory)
         write_memory(context, memory)
-        return Message(content, reply_to=message)
+        return _reply(content, message)
 
     return app
+
+
+def _reply(content: RecordDict, message: Message) -> Message:
+    """Return the reply, with the times of the request: Flower's own tell when it was made."""
+    reply = Message(content, reply_to=message)
+    reply.metadata.created_at = message.metadata.created_at
+    reply.metadata.ttl = message.metadata.ttl
+    return reply
 
 
 def read_memory(context: Context) -> Memory:

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import math
 import time
+from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 
 from polyclinic_client.journal import Asked, Journal, Left, Refused
 from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.ledger.witness import Head
 from polyclinic_common.errors import Code, GateError, MessageError
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.secure_sum.chain import ReleaseId
@@ -42,6 +44,7 @@ from polyclinic_common.wire import (
 )
 
 UPDATE = "update"
+KEM_KEYS, KEM_CIPHERTEXT = (0, 1184), 1088  # bytes: ML-KEM-768 (FIPS 203, table 3), or none
 LEAST_TICK_S = 0.25
 SLOWEST_PER_NUMBER_S = 2e-8  # a hospital's gradients, per patient and weight, on a slow machine
 
@@ -118,8 +121,25 @@ class Gate:
         self._tick_s = tick_s
         self._clock = clock
 
-    def let_out(self, release: Release, asked: Asked) -> RecordDict:
+    def due(self) -> float:
+        """Return the tick on which the answer to a request that arrives now leaves.
+
+        It is at least one tick length away: who sends a request just before a tick does not learn
+        whether the answer was ready in time.
+        """
+        return math.ceil(self._clock.now() / self._tick_s + 1) * self._tick_s
+
+    def let_out(self, release: Release, asked: Asked, due: float) -> RecordDict:
         """Return the bytes of a permitted release, on the tick, after writing it down.
+
+        Parameters
+        ----------
+        release : Release
+            What would leave.
+        asked : Asked
+            The request that it answers.
+        due : float
+            The tick on which it leaves, or the first one after it is written down.
 
         Raises
         ------
@@ -129,65 +149,100 @@ class Gate:
             If the journal cannot be written; nothing leaves.
         """
         try:
-            cost = self._check(release)
-        except (MessageError, ValidationError, GateError) as error:
+            cost = self._check(release, asked)
+        except (MessageError, ValidationError, GateError):
             what = type(release).__name__[:200]
             refused = Refused(reason=Code.GATE_REFUSED.value, what=what, run=asked.run)
             self._journal.write(asked, refused)
-            raise _stopped("it is not a release that may leave") from error
+            raise _stopped("it is not a release that may leave") from None
         records = encode_reply(release)
-        tick = self._next_tick()
+        tick = max(due, self._next_tick())
         left = self._entry(release, records, asked, cost, tick)
         if isinstance(release, Refusal):
             refused = Refused(reason=release.reason.value, what=asked.what, run=asked.run)
             self._journal.write(asked, refused, left)
         else:
             self._journal.write(asked, left)
-        self._clock.wait_until(tick)
+        self._clock.wait_until(max(tick, self._next_tick()))
         return records
 
     def _next_tick(self) -> float:
         return math.ceil(self._clock.now() / self._tick_s) * self._tick_s
 
-    def _check(self, release: Release) -> Charge | None:
+    def _check(self, release: Release, asked: Asked) -> Charge | None:
         """Return what a permitted release was charged; None if no patient goes into it."""
         kind = type(release)
         if kind not in (*FREE, MaskedVector, PrivateUpdate):
             raise _stopped("its kind is unknown")
-        fields = {field.name: getattr(release, field.name) for field in dataclasses.fields(release)}
-        if set(vars(release)) != set(fields):
-            raise _stopped("it carries more than its kind declares")
-        kind(**fields)
-        if isinstance(release, MaskedVector):
-            name = ReleaseId(release.run_id, release.round_number, release.kind)
-            if release.closing:
-                self._check_statement(Closing, release.closing)
-            return self._charge(
-                name, release.study_hash, release.session, release.attempt, release.vector
-            )
-        if isinstance(release, PrivateUpdate):
-            name = ReleaseId(release.run_id, release.round_number, UPDATE)
-            return self._charge(name, release.study_hash, b"", 0, release.vector)
-        if isinstance(release, AnnouncedKeys | AnsweredKeys | ClosedSum):
-            self._check_statement(STATEMENTS[kind], release.statement)
+        if set(vars(release)) != {field.name for field in dataclasses.fields(release)}:
+            raise _stopped("it does not carry exactly what its kind declares")
+        kind(**vars(release))
+        match release:
+            case MaskedVector() | PrivateUpdate():
+                return self._check_vector(release, asked)
+            case AnnouncedKeys() | AnsweredKeys() | ClosedSum():
+                self._check_statement(STATEMENTS[kind], release.statement, asked)
+            case Receipt():
+                if release.run_id != asked.run or asked.run not in self._ledger.state.closed_runs:
+                    raise _stopped("that run is not over")
         return None
 
-    def _charge(
-        self, name: ReleaseId, study: str, epoch: bytes, attempt: int, vector: np.ndarray
-    ) -> Charge:
-        """Return the charge that the ledger holds for exactly this payload."""
-        payload = hashlib.sha256(vector.tobytes()).digest()
+    def _check_vector(self, release: MaskedVector | PrivateUpdate, asked: Asked) -> Charge:
+        """Return the charge that the ledger holds for exactly this payload, which `asked` is for."""
+        kind, epoch, attempt = UPDATE, b"", 0
+        if isinstance(release, MaskedVector):
+            kind, epoch, attempt = release.kind, release.session, release.attempt
+            if release.closing:
+                self._check_statement(Closing, release.closing, asked)
+        answers = release.study_hash, release.run_id, release.round_number, attempt
+        if answers != (asked.study_hash.hex(), asked.run, asked.round_number, asked.attempt):
+            raise _stopped("it does not answer what was asked")
+        if type(release.vector) is not np.ndarray:
+            raise _stopped("its vector is not a plain one")
+        name = ReleaseId(release.run_id, release.round_number, kind)
+        payload = hashlib.sha256(release.vector.tobytes()).digest()
         held = self._ledger.stored(name)
         recorded = self._ledger.payload_is_recorded(name, epoch, attempt, payload)
-        if held is None or not recorded or held.study_hash.hex() != study:
+        if held is None or not recorded or held.study_hash != asked.study_hash:
             raise _stopped("the ledger holds no charge for it")
+        if np.array_equal(release.vector.view(np.int64), held.vector):
+            raise _stopped("no mask is on it")
         return held.fallback
 
-    def _check_statement(self, kind: type[Statement], statement: bytes) -> None:
-        """Stop a statement that this hospital did not sign, or that is not one of the protocol."""
+    def _check_statement(self, kind: type[Statement], statement: bytes, asked: Asked) -> None:
+        """Stop what this hospital did not sign, or what its ledger does not say."""
         said = read_signed(kind, statement)
         if said.identity != self._identity:
             raise _stopped("another hospital signed it")
+        if (said.study_hash, said.run) != (asked.study_hash, asked.run):
+            raise _stopped("it does not answer what was asked")
+        match said:
+            case KeyAnnouncement():
+                own = Head(said.counter, said.head)
+                true = self._ledger.knows(own) and self._has_seen(said.heads)
+                true = true and len(said.kem_key) in KEM_KEYS
+            case KeyAnswer():
+                sizes = {len(ciphertext) for _, ciphertext in said.ciphertexts}
+                true = self._has_seen(said.receipts) and sizes <= {KEM_CIPHERTEXT}
+            case _:
+                true = isinstance(said, Closing) and self._has_closed(said)
+        if not true:
+            raise _stopped("the ledger does not bear it out")
+
+    def _has_seen(self, heads: Iterable[tuple[bytes, int, bytes]]) -> bool:
+        seen = self._ledger.heads_seen
+        return all(
+            peer in seen and counter <= seen[peer].counter and len(digest) == len(seen[peer].digest)
+            for peer, counter, digest in heads
+        )
+
+    def _has_closed(self, said: Closing) -> bool:
+        name = ReleaseId(said.run, said.round_number, said.kind)
+        return any(
+            held.closed == held.chain == said.chain and held.reserved.broadcast == said.broadcast
+            for held in self._ledger.releases_of(said.run)
+            if held.reserved.release == name
+        )
 
     def _entry(
         self, release: Release, records: RecordDict, asked: Asked, cost: Charge | None, tick: float

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from flwr.app import RecordDict
 
 from polyclinic_client.gate import Gate
@@ -25,6 +27,7 @@ from polyclinic_common.wire import (
 )
 
 SERVER = "server"
+UNREADABLE = Asked(who=SERVER, what="unreadable", study_hash=b"", run="")
 
 
 class Site:
@@ -59,17 +62,17 @@ class Site:
         SilenceError
             If nothing may leave; what failed is in the journal.
         """
+        due, asked = self._gate.due(), UNREADABLE
         try:
-            request = decode_request(content)
-        except MessageError:
-            unread = Asked(who=SERVER, what="unreadable", study_hash=b"", run="")
-            return self._gate.let_out(Refusal(Reason.NOT_APPROVED), unread)
-        asked = _asked(request)
-        try:
-            return self._gate.let_out(self._release(request, memory), asked)
-        except PolyclinicError as error:
-            self._journal.write(asked, Failed(code=error.code.value, run=asked.run))
-            raise SilenceError from error
+            request = _read(content)
+            if request is None:
+                return self._gate.let_out(Refusal(Reason.NOT_APPROVED), asked, due)
+            asked = _asked(request)
+            return self._gate.let_out(self._release(request, memory), asked, due)
+        except Exception as error:  # noqa: BLE001  (Flower sends the text of what passes here)
+            with suppress(Exception):  # where nothing can be written down, nothing leaves either
+                self._journal.write(asked, Failed(code=_code(error), run=asked.run))
+            raise SilenceError from None
 
     def _release(self, request: Request, memory: Memory) -> Release:
         if (request.study_hash, request.run_id) != (self._study_hash, self._run_id):
@@ -95,6 +98,18 @@ class Site:
             ):
                 return member.answer(request)
         return Refusal(Reason.OUT_OF_ORDER)
+
+
+def _read(content: RecordDict) -> Request | None:
+    try:
+        return decode_request(content)
+    except MessageError:
+        return None
+
+
+def _code(error: Exception) -> str:
+    """Return a stable name of what failed: its code or its class, never its text."""
+    return error.code.value if isinstance(error, PolyclinicError) else type(error).__name__[:200]
 
 
 def _asked(request: Request) -> Asked:

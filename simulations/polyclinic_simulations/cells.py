@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-
 from polyclinic_common.models.storage import save_model, warm_start
-from polyclinic_common.privacy import gdp, rdp
-from polyclinic_common.privacy.plan import NoisePlan, noise_plan
-from polyclinic_common.privacy.prv import prv_epsilon
 from polyclinic_server.observers import History, Progress, SiteModels
 from polyclinic_server.optimizer import State
 from polyclinic_simulations.baselines import (
@@ -23,8 +17,9 @@ from polyclinic_simulations.baselines import (
 )
 from polyclinic_simulations.federation import Federation, build_federation, spread
 from polyclinic_simulations.figures import make_figures
-from polyclinic_simulations.results import PrivacySpent, Run, Timing
+from polyclinic_simulations.results import Run, Timing
 from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.spending import spent
 from polyclinic_simulations.store import Job, Piece
 from polyclinic_simulations.trainer import Trainer
 from polyclinic_simulations.training import start_weights, train_federated
@@ -74,6 +69,7 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
         observers=[checkpoint, Progress(lambda _: advance(1.0)), history, models],
         trainer=Trainer(job.gradients),
         engine=job.engine,
+        folder=job.store.hospitals(setting, seed),
     )
     save_model(job.store.model_path(setting, seed), study, trained.weights)
     alone = None
@@ -96,55 +92,10 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
         engine=job.engine,
         gradients=job.gradients,
         study_hash=study.hash(),
-        privacy=spent(federation, setting),
+        privacy=spent(federation, trained.budgets, trained.sums),
         test=own or common,
         broadcast=common if own else None,
         local_only_private=alone,
         figures=make_figures(federation, trained.weights, history),
         timing=Timing(total_s=time.perf_counter() - began, train_s=trained.seconds, rounds=rounds),
     )
-
-
-def spent(federation: Federation, setting: Setting) -> PrivacySpent:
-    """Return what the noise that was really added has cost, recomputed from its level."""
-    study, delta = federation.study, federation.study.privacy.delta
-    if setting.epsilon is None:
-        return PrivacySpent(
-            epsilon=None, delta=None, unit=gdp.UNIT, adjacency=gdp.ADJACENCY, accountant="none"
-        )
-    plans = [
-        noise_plan(study, declared, setting.epsilon)
-        for declared in sorted(set(federation.declared.values()))
-    ]
-    dearest = max(plans, key=lambda plan: plan.spent_epsilon(delta))
-    sampled = [plan for plan in plans if plan.sampling_rate < 1.0]
-    prv = None
-    if sampled:
-        plan = max(sampled, key=lambda plan: plan.spent_epsilon(delta))
-        prv = prv_epsilon(plan.multiplier, plan.sampling_rate, plan.steps * plan.rounds, delta)
-    return PrivacySpent(
-        epsilon=dearest.spent_epsilon(delta),
-        epsilon_two_hospitals=in_two_hospitals(plans, delta),
-        epsilon_prv=prv,
-        delta=delta,
-        unit=gdp.UNIT,
-        adjacency=gdp.ADJACENCY,
-        accountant=" and ".join(sorted({plan.accountant for plan in plans})),
-    )
-
-
-def in_two_hospitals(plans: Sequence[NoisePlan], delta: float) -> float:
-    """Return the epsilon of a patient in the cohorts of two hospitals with these plans.
-
-    Without sampling mu doubles, which covers also two rows that shift one noisy sum. With sampling
-    the hospitals' releases are mechanisms of their own, whose Renyi curves add up; twice the
-    highest curve covers every pair.
-    """
-    if all(plan.sampling_rate == 1.0 for plan in plans):
-        mu = max(math.sqrt(plan.steps * plan.rounds) / plan.multiplier for plan in plans)
-        return gdp.epsilon_of(2.0 * mu, delta)
-    curves = [
-        plan.steps * plan.rounds * rdp.sampled_gaussian(plan.sampling_rate, plan.multiplier)
-        for plan in plans
-    ]
-    return rdp.epsilon_of(2.0 * np.max(curves, axis=0), delta)

@@ -59,7 +59,7 @@ class Line:
             return ""
         if self.epsilon is None:
             return "no privacy" + self.variant
-        mode = "" if self.mode == "local" else f", {self.mode}"
+        mode = "" if self.mode == "secure-sum" else f", mode {self.mode}"
         return f"ε = {self.epsilon:g}{mode}{self.variant}"
 
     @property

@@ -13,7 +13,7 @@ from rich.table import Table
 from polyclinic_common.study.manifest import Study
 from polyclinic_simulations.comparison import Line, compare
 from polyclinic_simulations.measures import measure_of
-from polyclinic_simulations.results import METRICS, Result
+from polyclinic_simulations.results import METRICS, Result, SumSpent
 
 PIPED_WIDTH = 140
 
@@ -87,7 +87,7 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
         console.print(
             f"{line.label}: every patient is promised ε = {spent.epsilon:.3f}, "
             f"δ = {spent.delta:g}; unit: {spent.unit}; adjacency: {spent.adjacency}; "
-            f"accountant: {spent.accountant}{_prv(spent.epsilon_prv)}.",
+            f"accountant: {spent.accountant}{_prv(spent.epsilon_prv)}.{_sums(spent.sums)}",
             soft_wrap=True,
         )
     if result.warm_start is not None:
@@ -101,3 +101,12 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
 
 def _prv(epsilon: float | None) -> str:
     return "" if epsilon is None else f" (for information, PRV: ε = {epsilon:.3f})"
+
+
+def _sums(sums: SumSpent | None) -> str:
+    if sums is None:
+        return ""
+    return (
+        f" Headline if at most {sums.c} of {sums.hospitals} hospitals collude; fallback "
+        f"ε = {sums.epsilon_fallback:.3f}; {sums.verified} hospitals know each other's keys."
+    )

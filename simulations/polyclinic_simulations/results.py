@@ -34,12 +34,30 @@ class Scores(Record):
         return float(np.mean(known)) if known else None
 
 
+class SumSpent(Record):
+    """What belongs to the price of a secure sum.
+
+    `epsilon_fallback` holds if all others collude, or the cryptography fails. `noise_excess` is the
+    noise of a sum of all hospitals, relative to a trusted server's. `verified` hospitals know each
+    other's keys. `rounds_at_fallback` is the most that one hospital lost to exclusion.
+    """
+
+    epsilon_fallback: float
+    m: int
+    c: int
+    hospitals: int
+    verified: int
+    noise_excess: float
+    rounds_at_fallback: int
+
+
 class PrivacySpent(Record):
     """What the run cost every patient; `epsilon` is null without privacy.
 
-    `epsilon` is the largest over the hospitals. `epsilon_two_hospitals` is that of a patient in the
-    cohorts of two of them. `epsilon_prv`, for information, is the tighter figure of a numerical
-    accountant where sampling was used and it gave one.
+    `epsilon` is the largest account of the hospitals. `sums` is null but in mode secure-sum, where
+    `epsilon` is the headline: it holds if at most c participants collude. `epsilon_two_hospitals`
+    is that of a patient in the cohorts of two of them. `epsilon_prv`, for information, is the
+    tighter figure of a numerical accountant where sampling was used and it gave one.
     """
 
     epsilon: float | None
@@ -49,6 +67,7 @@ class PrivacySpent(Record):
     unit: str
     adjacency: str
     accountant: str
+    sums: SumSpent | None = None
 
 
 class SharedBaselines(Record):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
 import pandas as pd
 
@@ -17,6 +18,7 @@ from polyclinic_common.files import write_atomically
 from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.plan import noise_plan
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.sections import Mode
 from polyclinic_simulations.digests import start_digest, table_digest
 from polyclinic_simulations.federation import refuse_repeated, refuse_unusable
 from polyclinic_simulations.results import Cell, Result
@@ -57,7 +59,7 @@ def simulate(
     data : str, Path, DataFrame or None
         A table in the study's columns; for a built-in study the data folder.
     modes : sequence of str
-        ``"local"``, ``"none"`` (default: the study's).
+        ``"secure-sum"``, ``"local"``, ``"none"`` (default: the study's).
     epsilons : sequence of float
         Privacy budgets of the private modes (default: the study's).
     strategies : sequence of str
@@ -99,6 +101,7 @@ def simulate(
     manifest, frame = _load(study, data)
     settings = make_settings(manifest, modes, epsilons, strategies, sites, drops)
     _refuse_options(seeds, gradients, engine)
+    _refuse_moving(engine, settings)
     _refuse_expired(manifest)
     refuse_unusable(manifest, frame)
     if any(setting.sites is not None for setting in settings):
@@ -224,6 +227,17 @@ def _refuse_options(seeds: int, gradients: str, engine: str) -> None:
     _refuse_engine(engine)
 
 
+def _refuse_moving(engine: str, settings: Sequence[Setting]) -> None:
+    """Refuse a secure sum over Ray: a hospital's keys live in the memory of one process."""
+    if engine == "ray" and any(setting.mode == "secure-sum" for setting in settings):
+        raise SimulationError(
+            Code.SIMULATION_OPTION,
+            "Ray moves a hospital from process to process, and its keys for the secure sum live in "
+            "the memory of one.",
+            "Leave out --engine ray, or add --mode local.",
+        )
+
+
 def _refuse_expired(study: Study) -> None:
     if dt.datetime.now(dt.UTC).date() > study.expires:
         raise StudyError(
@@ -258,8 +272,9 @@ def make_settings(
 
 def _refuse_setting(study: Study, setting: Setting) -> None:
     """Refuse a setting that cannot be run, before anything is run."""
-    if setting.mode not in {"local", "none"}:
-        what, remedy = f"There is no mode {setting.mode!r}.", "Use local or none."
+    if setting.mode not in get_args(Mode):
+        modes = ", ".join(get_args(Mode))
+        what, remedy = f"There is no mode {setting.mode!r}.", f"Use one of: {modes}."
     elif setting.epsilon is not None and setting.epsilon > LARGEST_EPSILON:
         what, remedy = f"An epsilon of {setting.epsilon} protects nobody.", "Use at most 50."
     elif not 0 <= setting.drop < 0.5:

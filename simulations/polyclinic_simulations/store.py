@@ -63,6 +63,10 @@ class Store:
         name = self.run_id(setting, seed)
         return Checkpoint(self.folder / "cells" / f"{name}.safetensors", name)
 
+    def hospitals(self, setting: Setting, seed: int) -> Path:
+        """Return where a run's hospitals keep their ledgers and journals."""
+        return self.folder / "sites" / self.run_id(setting, seed)
+
     def model_path(self, setting: Setting, seed: int) -> Path:
         """Return where a run's model is kept."""
         return self.folder / "models" / f"{self.run_id(setting, seed)}.safetensors"

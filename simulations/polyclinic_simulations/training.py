@@ -31,11 +31,24 @@ from polyclinic_simulations.trainer import Trainer
 
 @dataclass(frozen=True)
 class Trained:
-    """A federated model, the seconds its rounds took, and every hospital's account."""
+    """A federated model.
+
+    Attributes
+    ----------
+    weights : array of shape (d,)
+        The model.
+    seconds : float
+        What its rounds took.
+    budgets : mapping
+        Every hospital's account, by name; empty in mode none.
+    sums : SumPlan or None
+        Grid and noise of the secure sum.
+    """
 
     weights: Vector
     seconds: float
     budgets: Mapping[str, Budget]
+    sums: SumPlan | None
 
 
 @dataclass(frozen=True)
@@ -95,7 +108,7 @@ def train_federated(
                 observers,
                 engine,
             )
-            return Trained(state.average, seconds, {})
+            return Trained(state.average, seconds, {}, None)
         hospitals = Hospitals(federation, setting, run_id, trainer, place)
         stack.callback(hospitals.close)
         hospitals.found()
@@ -105,7 +118,7 @@ def train_federated(
             federation, setting, hospitals, plan, run_id, start, observers, engine
         )
         budgets = {name: each.ledger.budget() for name, each in hospitals.folders().items()}
-        return Trained(state.average, seconds, budgets)
+        return Trained(state.average, seconds, budgets, plan)
 
 
 def _run(

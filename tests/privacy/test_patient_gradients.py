@@ -5,6 +5,8 @@ Every trap of Opacus that the design names has a test here that fails without it
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -12,27 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polyclinic_client.gradients import ClippedByGhostNorms, ClippedByHooks, clipped_engine
-from polyclinic_client.mechanisms import Memory, NoisySums, SumRelease
+from polyclinic_client.gradients import ClippedByGhostNorms, ClippedByHooks
+from polyclinic_client.integers import Moment, NoisyIntegers, RoundedProducts, SummedRows
+from polyclinic_client.mechanisms import SampledCohort
 from polyclinic_client.patients import BLOCK, Block, GradientEngine, Patients
-from polyclinic_common.data.encoding import Cohort
+from polyclinic_client.sampling import SystemSampler
+from polyclinic_client.training import OpacusGradients
+from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.errors import PrivacyError
 from polyclinic_common.models.losses import LOSSES, PatientLoss, logistic
 from polyclinic_common.models.network import Network, Vector, weight_count
 from polyclinic_common.models.torch_network import ResponseNetwork
 from polyclinic_common.privacy.noise import NoiseSource, SystemNoise
+from polyclinic_common.privacy.sum_plan import plan_sum
+from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_simulations.unclipped import Unclipped
+from tests.conftest import NoNoise, small_study
 
 CLIP = 0.7
 WIDTH = 6
 ENGINES = ["hooks", "ghost"]
-
-
-class NoNoise:
-    """A zero-noise source, injected through the constructor."""
-
-    def gaussian(self, size: int, deviation: float) -> Vector:
-        return np.zeros(size)
 
 
 def engine(
@@ -189,27 +190,68 @@ def test_more_than_one_block_adds_up() -> None:
     )
 
 
+MOMENT = Moment(ReleaseId("run", 1, "gradient"), b"broadcast")
+GRID = 2.0**-12
+
+
 def test_noise_is_ours_and_torchs_seed_does_not_repeat_it() -> None:
-    """Opacus trap: its noise comes from a seedable torch generator."""
+    """Opacus trap: its noise comes from a seedable torch generator.
 
-    def release(noise: NoiseSource) -> Vector:
-        sums = NoisySums(engine("hooks"), Patients(cohort(5)), noise, 1.0)
-        return SumRelease(sums).release(weights_for(()), Memory())
+    Equal draws by chance: below 2^-70 (seven integers with a deviation of 2^12, or seven normals).
+    """
+    clipped = ClippedByHooks(Network(WIDTH, (), 1), logistic, CLIP)
+    patients, weights = Patients(cohort(5)), weights_for(())
+    whole = SummedRows(clipped, CLIP, GRID)
 
-    releases = []
-    for _ in range(2):
-        torch.manual_seed(0)
-        releases.append(release(SystemNoise()))
-    assert not np.array_equal(releases[0], releases[1])
-    clipped = engine("hooks").gradient_sum(weights_for(()), blocks(cohort(5)))
-    assert np.array_equal(release(NoNoise()), clipped)
+    def integers(noise: NoiseSource) -> Vector:
+        return NoisyIntegers(whole, patients, noise, 2**24).draw(weights, MOMENT) * GRID
+
+    def sampled(noise: NoiseSource) -> Vector:
+        step = SampledCohort(clipped, patients, SystemSampler(), 1.0, noise, 1.0)
+        return step.total(weights, MOMENT)
+
+    for release in (integers, sampled):
+        releases = []
+        for _ in range(2):
+            torch.manual_seed(0)
+            releases.append(release(SystemNoise()))
+        assert not np.array_equal(releases[0], releases[1])
+    noiseless = clipped.gradient_sum(weights, patients.blocks())
+    assert np.array_equal(sampled(NoNoise()), noiseless)
+    assert np.array_equal(integers(NoNoise()), whole.integer_sum(weights, patients.blocks()) * GRID)
+    np.testing.assert_allclose(
+        integers(NoNoise()), noiseless, rtol=0, atol=5 * GRID * (1 + np.sqrt(weights.size) / 2)
+    )
 
 
-def test_wide_models_take_ghost_norms() -> None:
-    narrow = clipped_engine(Network(31, (64, 64), 1), logistic, CLIP)
-    wide = clipped_engine(Network(5001, (32,), 1), logistic, CLIP)
-    assert isinstance(narrow, ClippedByHooks)
-    assert isinstance(wide, ClippedByGhostNorms)
+def test_wide_models_take_ghost_norms_and_are_charged_for_them() -> None:
+    """Sums by ghost norms are rounded once, which costs more than rows checked one by one."""
+    narrow = study_of(31, (64, 64))
+    wide = study_of(5001, (32,))
+    assert isinstance(narrow.clipped(), ClippedByHooks)
+    assert isinstance(wide.clipped(), ClippedByGhostNorms)
+    assert (narrow.path, wide.path) == ("rows", "products")
+    plan = partial(plan_sum, 1.0, 1e-5, 10, 100, CLIP, 1, most_patients=64)
+    rows, products = (each.integer_sums(plan(path=each.path)) for each in (narrow, wide))
+    assert isinstance(rows, SummedRows)
+    assert isinstance(products, RoundedProducts)
+    assert plan(path="products").sensitivity > plan(path="rows").sensitivity
+
+
+def study_of(width: int, hidden: tuple[int, ...]) -> OpacusGradients:
+    """Gradients of a study whose network reads `width` numbers of a patient."""
+    panel = {
+        "name": "panel",
+        "kind": "panel",
+        "columns": [f"c{number}" for number in range(width - 2)],
+        "unit": "1",
+        "range": [-1, 1],
+        "source": "test",
+    }
+    columns = {"patient_id": "patient", "site": "hospital", "features": [panel]}
+    model = {"kind": "mlp", "hidden": list(hidden)}
+    study = small_study(cohort=columns, model=model, subgroups=[])
+    return OpacusGradients(study, Encoding(study))
 
 
 def test_no_layer_and_no_loss_mixes_patients() -> None:

@@ -147,6 +147,7 @@ class Study(Part):
         _check_loss_and_metrics(self)
         _check_participants(self)
         _check_strategy(self)
+        _check_mode(self)
         _check_holdout(self)
         _check_subgroups(self)
         return self
@@ -233,6 +234,19 @@ def _check_strategy(study: Study) -> None:
                 "schedule": training.schedule,
                 "at": "training.strategy",
                 "remedy": "Use fedavg, or leave it out to take what fits.",
+            },
+        )
+
+
+def _check_mode(study: Study) -> None:
+    if study.privacy.mode == "secure-sum" and study.strategy != "descent":
+        raise PydanticCustomError(
+            "mode_does_not_fit",
+            "mode secure-sum adds up gradients of whole cohorts; strategy {strategy} needs more",
+            {
+                "strategy": study.strategy,
+                "at": "privacy.mode",
+                "remedy": 'Use mode "local", or the full schedule with strategy "descent".',
             },
         )
 

@@ -16,7 +16,8 @@ from polyclinic_simulations.bench.size import CLIP, DELTA, EPSILON, SEED, Size, 
 from polyclinic_simulations.federation import Federation, SiteData
 from polyclinic_simulations.metrics import Observed
 from polyclinic_simulations.setting import Setting, made_up_hospital
-from polyclinic_simulations.training import Trainer, start_weights, train_federated
+from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.training import start_weights, train_federated
 
 
 @dataclass
@@ -32,7 +33,7 @@ class Clock:
 
     @property
     def seconds(self) -> list[float]:
-        """Seconds of every round; sites are made in the first."""
+        """Seconds of every round; hospitals' folders and sites are made in the first."""
         return [end - start for start, end in pairwise([self.began, *self.ends])]
 
 

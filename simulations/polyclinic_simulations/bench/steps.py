@@ -11,14 +11,15 @@ import torch
 from numpy.typing import NDArray
 
 from polyclinic_client.gradients import ClippedByGhostNorms, ClippedByHooks
-from polyclinic_client.mechanisms import ModelRelease, NoisySums
+from polyclinic_client.mechanisms import ModelRelease, SampledCohort
+from polyclinic_client.training import local_mechanism
 from polyclinic_common.models.losses import LOSSES
 from polyclinic_common.models.network import Vector, build_network, weight_count
+from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_simulations.bench.federated import made_up_federation
 from polyclinic_simulations.bench.records import Spread, StepTime
-from polyclinic_simulations.bench.size import EPSILON, SEED, Size
+from polyclinic_simulations.bench.size import SEED, Size
 from polyclinic_simulations.federation import Federation
-from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.trainer import Trainer
 
 HOOKS, GHOST, FAST = "Opacus, hooks", "Opacus, ghost norms", "closed form"
@@ -38,7 +39,7 @@ def _measure(size: Size, repeats: int, steps: int) -> list[StepTime]:
     generator = np.random.default_rng(SEED)
     weights = generator.normal(0.0, 0.5, weight_count(network))
     rows = np.sort(generator.choice(size.patients, min(size.batch, size.patients), replace=False))
-    sums = _sums(federation)
+    sums = _sampled_steps(federation)
     whole = {name: _step(each, weights, rows) for name, each in sums.items()}
     alone = {name: _sum(each, weights, rows) for name, each in sums.items()}
     step_ms, sum_ms = (_milliseconds(work, repeats, steps) for work in (whole, alone))
@@ -68,35 +69,29 @@ def _ratio(slow: list[float], quick: list[float]) -> Spread:
     return Spread.of([above / below for above, below in zip(slow, quick, strict=True)])
 
 
-def _sums(federation: Federation) -> dict[str, NoisySums]:
+def _sampled_steps(federation: Federation) -> dict[str, SampledCohort]:
     """Return a site's noisy sums, composed as in a simulation, by kind of gradients."""
-    opacus, fast = _site_sums(federation, "opacus"), _site_sums(federation, "fast")
+    opacus, fast = _site_step(federation, "opacus"), _site_step(federation, "fast")
     study = federation.study
     parts = build_network(study, federation.encoding), LOSSES[study.loss], study.clip
     hooks = replace(opacus, engine=ClippedByHooks(*parts))
     return {HOOKS: hooks, GHOST: replace(opacus, engine=ClippedByGhostNorms(*parts)), FAST: fast}
 
 
-def _site_sums(federation: Federation, gradients: str) -> NoisySums:
-    site = federation.sites[0]
-    mechanism = Trainer(gradients).mechanism(
-        federation.study,
-        federation.encoding,
-        site.train,
-        site.declared,
-        Setting("local", EPSILON, federation.study.strategy),
-        (SEED,),
-    )
-    if not isinstance(mechanism, ModelRelease):
-        raise TypeError("the sampled schedule releases models")
-    return mechanism.sums
+def _site_step(federation: Federation, gradients: str) -> SampledCohort:
+    study, site = federation.study, federation.sites[0]
+    private = Trainer(gradients).private(study, federation.encoding)
+    mechanism = local_mechanism(study, private, site.train, site.declared, SystemNoise())
+    if isinstance(mechanism, ModelRelease) and isinstance(mechanism.steps.step, SampledCohort):
+        return mechanism.steps.step
+    raise TypeError("the sampled schedule takes steps on samples and releases models")
 
 
-def _step(sums: NoisySums, weights: Vector, rows: NDArray[np.int64]) -> Work:
+def _step(sums: SampledCohort, weights: Vector, rows: NDArray[np.int64]) -> Work:
     return lambda: weights - 0.5 * (sums.of_rows(weights, rows) / len(rows))
 
 
-def _sum(sums: NoisySums, weights: Vector, rows: NDArray[np.int64]) -> Work:
+def _sum(sums: SampledCohort, weights: Vector, rows: NDArray[np.int64]) -> Work:
     return lambda: sums.engine.gradient_sum(weights, sums.patients.blocks(rows))
 
 

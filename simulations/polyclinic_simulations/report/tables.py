@@ -91,6 +91,7 @@ def sites_table(sites: Sequence[SiteSummary]) -> Table:
 def privacy_table(comparison: Comparison) -> Table:
     """List what every setting promises a patient."""
     informed = any(line.cells[0].privacy.epsilon_prv is not None for line in comparison.settings)
+    summed = any(line.cells[0].privacy.sums is not None for line in comparison.settings)
     rows = []
     for line in comparison.settings:
         spent = line.cells[0].privacy
@@ -101,7 +102,9 @@ def privacy_table(comparison: Comparison) -> Table:
             promise = (f"{spent.epsilon:.3g}", decimal(spent.delta), odds,
                        suspicion(spent.epsilon), two_hospitals(spent) or UNKNOWN)  # fmt: skip
         look = "headline" if line is comparison.headline else ""
-        cells = (line.mode or UNKNOWN, *promise, *([prv] if informed else []))
+        fallback = UNKNOWN if spent.sums is None else f"{spent.sums.epsilon_fallback:.3g}"
+        extra = (*([fallback] if summed else []), *([prv] if informed else []))
+        cells = (line.mode or UNKNOWN, *promise, *extra)
         rows.append(Row(cells, look))
     return Table(
         "The promise of each setting that was run.",
@@ -109,6 +112,7 @@ def privacy_table(comparison: Comparison) -> Table:
             *_words("Mode"),
             *_numbers("ε", "δ", "Odds change by at most", "50 % suspicion becomes at most"),
             *_numbers("ε if in two hospitals' cohorts"),
+            *_numbers(*(["fallback ε, if all others collude"] if summed else [])),
             *_numbers(*(["ε by PRV, for information only"] if informed else [])),
         ),
         tuple(rows),

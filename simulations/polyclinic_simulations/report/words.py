@@ -17,6 +17,10 @@ from polyclinic_simulations.results import LOWER_IS_BETTER, PrivacySpent, mean_a
 CLEAR = 0.975
 
 MODES = {
+    "secure-sum": "Mode secure-sum: every hospital adds its share of the noise and hides its sum "
+    "under masks that cancel only when all are added up. The server sees one noisy sum a round, "
+    "over all hospitals, and no hospital's own. This holds against a malicious server as long as "
+    "at most c hospitals work together with it; if all others do, the fallback ε holds.",
     "local": "Mode local: noise is added inside each hospital, before anything leaves it. What a "
     "hospital sends is private on its own, so patients need not trust the server, its operator or "
     "the other hospitals.",
@@ -170,6 +174,26 @@ def suspicion(epsilon: float) -> str:
     """Return how far a suspicion of 50 % can rise."""
     percent = 100 / (1 + math.exp(-epsilon))
     return "more than 99.9 %" if percent > 99.9 else f"{percent:.3g} %"
+
+
+def sum_words(spent: PrivacySpent) -> str:
+    """Say what the headline of a secure sum rests on, and what remains without that."""
+    sums = spent.sums
+    if spent.epsilon is None or sums is None:
+        return ""
+    lost = ""
+    if sums.rounds_at_fallback:
+        lost = (
+            f" A hospital lost up to {sums.rounds_at_fallback} rounds to exclusion after it had "
+            "sent its share; they are counted at fallback."
+        )
+    return (
+        f"Headline ε = {spent.epsilon:.3g} holds if at most c = {sums.c} of {sums.hospitals} "
+        f"hospitals collude with the server; a round needs m = {sums.m}. If all others collude, or "
+        f"the cryptography fails, the fallback ε = {sums.epsilon_fallback:.3g} holds. "
+        f"{sums.verified} hospitals know each other's keys. With all present the noise is "
+        f"{sums.noise_excess:.2f} times that of a trusted server.{lost}"
+    )
 
 
 def two_hospitals(spent: PrivacySpent) -> str:

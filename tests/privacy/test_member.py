@@ -1,0 +1,463 @@
+"""One hospital against a server that asks whatever it likes: what it answers, draws and settles.
+
+Real ledgers, real keys; only the noisy vectors are known numbers, so that sums can be checked.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from polyclinic_client.integers import Moment, NoisyIntegers
+from polyclinic_client.ledger import Answered
+from polyclinic_client.ledger.entries import Approval, Planned
+from polyclinic_client.member import GRADIENT, Member, Terms
+from polyclinic_client.refusals import REASON_OF, RefusalError
+from polyclinic_client.site_folder import SiteFolder
+from polyclinic_common.errors import LedgerError
+from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.secure_sum.chain import Attempt, Chain, broadcast_hash
+from polyclinic_common.secure_sum.masks import unmasked_sum
+from polyclinic_common.secure_sum.settlement import AnsweredSum
+from polyclinic_common.wire import (
+    CloseRequest,
+    Introduction,
+    MaskedVector,
+    OpenRequest,
+    Reason,
+    SettleRequest,
+    SumRecord,
+    SumRequest,
+)
+from tests.privacy.sum_kit import HOSPITALS, NOW, RUN, STUDY, looks_uniform, roster_of
+
+LENGTH, ROUNDS, M, C = 512, 6, 3, 1
+PLAN = SumPlan(
+    grid_exponent=-20,
+    clip=0.25,
+    sensitivity=600.0,
+    variance=2**24,
+    shares=M - C,
+    length=LENGTH,
+    rounds=ROUNDS,
+)
+ROSTER = roster_of(HOSPITALS[:4])
+A, B, D, E = ROSTER.identities
+ALL: Attempt = (A, B, D, E)
+HEX = STUDY.hex()
+
+
+class Draws:
+    """Known vectors in place of a cohort; counts how often one is drawn."""
+
+    def __init__(self, start: int):
+        self.start = start
+        self.made = 0
+
+    def draw(self, weights: NDArray[np.float64], moment: Moment) -> NDArray[np.int64]:
+        self.made += 1
+        first = self.start + 1000 * moment.release.round_number + 7 * self.made
+        return np.arange(first, first + LENGTH, dtype=np.int64)
+
+
+class Hospital:
+    """A site: its folder, and a node that can be started again."""
+
+    def __init__(self, number: int, path: Path, verified: frozenset[bytes]):
+        self.identity = HOSPITALS[number]
+        self.draws = Draws(10**6 * number)
+        self.folder = SiteFolder.create(
+            path, delta=1e-5, epsilon_cap=1000.0, identity=self.identity
+        )
+        planned = Planned(
+            kind=GRADIENT, releases=ROUNDS, headline=PLAN.headline, fallback=PLAN.fallback
+        )
+        self.folder.ledger.approve(
+            Approval(
+                study_hash=STUDY,
+                run=RUN,
+                planned=(planned,),
+                lost_rounds=ROUNDS,
+                expires=dt.date(2099, 12, 31),
+            )
+        )
+        self.terms = Terms(STUDY, RUN, ROSTER, verified, M, C, ROUNDS, {GRADIENT: PLAN})
+        self.start()
+
+    def start(self) -> None:
+        sources = {GRADIENT: cast(NoisyIntegers, self.draws)}
+        self.member = Member(
+            self.terms, self.identity, self.folder.ledger, sources, lambda: float(NOW)
+        )
+
+    def held(self, round_number: int) -> Answered | None:
+        answered = self.folder.ledger.answered(RUN)
+        found = (each for each in answered if each.release.round_number == round_number)
+        return next(found, None)
+
+    def settled(self, round_number: int) -> object:
+        held = self.held(round_number)
+        return held and held.settled
+
+
+class Server:
+    """Asks hospitals, honestly or not."""
+
+    def __init__(self, sites: dict[bytes, Hospital]):
+        self.sites = sites
+        self.answers: tuple[bytes, ...] = ()
+        self.exchange()
+
+    def exchange(self, who: Sequence[bytes] = ALL) -> None:
+        announced = tuple(
+            self.sites[key].member.open(OpenRequest(HEX, RUN)).statement for key in who
+        )
+        shown = Introduction(HEX, RUN, announced)
+        self.answers = tuple(self.sites[key].member.introduce(shown).statement for key in who)
+
+    def request(self, round_number: int = 1, chain: Chain = (ALL,), **changes: Any) -> SumRequest:
+        asked = SumRequest(
+            HEX, RUN, round_number, GRADIENT, chain, None, self.answers, (), weights(round_number)
+        )
+        return replace(asked, **changes)
+
+    def ask(self, request: SumRequest, who: Sequence[bytes] = ()) -> list[MaskedVector]:
+        return [self.sites[key].member.sum(request) for key in who or request.chain[-1]]
+
+
+def weights(number: float) -> NDArray[np.float64]:
+    return np.full(LENGTH, float(number))
+
+
+def record(request: SumRequest) -> SumRecord:
+    before = b"" if request.previous is None else request.previous.digest(RUN)
+    return SumRecord(
+        before, request.round_number, request.kind, request.chain, broadcast_hash(request.weights)
+    )
+
+
+def reason(action: Callable[[], object]) -> Reason:
+    """Return the reason with which a site refuses."""
+    with pytest.raises((RefusalError, LedgerError)) as refused:
+        action()
+    error = refused.value
+    return error.reason if isinstance(error, RefusalError) else REASON_OF[error.code]
+
+
+def summed(replies: Sequence[MaskedVector]) -> list[int]:
+    return unmasked_sum([reply.vector for reply in replies]).tolist()
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Make four hospitals that have exchanged keys; some may have verified fewer peers."""
+    made: list[Hospital] = []
+
+    def server(verified: dict[bytes, frozenset[bytes]] | None = None) -> Server:
+        for number in range(4):
+            own = ALL[number]
+            known = (verified or {}).get(own, frozenset(ALL))
+            made.append(Hospital(number, tmp_path / str(number), known))
+        return Server({each.identity.public: each for each in made})
+
+    yield server
+    for each in made:
+        each.folder.close()
+
+
+@pytest.fixture
+def server(make: Callable[..., Server]) -> Server:
+    return make()
+
+
+def closings(replies: Sequence[MaskedVector]) -> tuple[bytes, ...]:
+    return tuple(reply.closing for reply in replies if reply.closing)
+
+
+def stored_sum(server: Server, number: int, who: Sequence[bytes]) -> list[int]:
+    """Return the plain sum of what the hospitals drew first in a round."""
+    firsts = []
+    for key in who:
+        stored = server.sites[key].folder.ledger.stored(held_release(server, key, number))
+        assert stored is not None
+        firsts.append(stored.vector)
+    return [int(each) for each in np.sum(firsts, axis=0)]
+
+
+def held_release(server: Server, key: bytes, number: int) -> Any:
+    held = server.sites[key].held(number)
+    assert held is not None
+    return held.release
+
+
+def test_honest_run_sums_and_settles_every_round_at_headline(server: Server) -> None:
+    """Closings ride on the next round's reply and come back with the request after that."""
+    previous, carried = None, ()
+    for number in (1, 2, 3):
+        request = server.request(number, previous=previous, closings=carried)
+        replies = server.ask(request)
+        assert summed(replies) == stored_sum(server, number, ALL)
+        previous, carried = record(request), closings(replies)
+        assert [bool(reply.closing) for reply in replies] == [number > 1] * 4
+    site = server.sites[A]
+    assert [site.settled(number) for number in (1, 2, 3)] == ["headline", None, None]
+    assert previous is not None
+    closed = [
+        each.member.close(CloseRequest(HEX, RUN, previous, carried))
+        for each in server.sites.values()
+    ]
+    last = tuple(said.statement for said in closed)
+    for each in server.sites.values():
+        each.member.settle(SettleRequest(HEX, RUN, last))
+        assert [each.settled(number) for number in (1, 2, 3)] == ["headline"] * 3
+        assert each.draws.made == 3
+
+
+def test_set_below_m_is_refused_before_anything_is_drawn(server: Server) -> None:
+    for chain in (((A, B),), (ALL, (A, B))):
+        request = server.request(chain=chain)
+        assert reason(lambda r=request: server.ask(r, [A])) is Reason.PARTICIPANT_RULE
+    assert server.sites[A].draws.made == 0
+    assert server.sites[A].held(1) is None
+
+
+def test_unverified_peers_are_not_counted_towards_m(make: Callable[..., Server]) -> None:
+    """A has verified two peers: four hospitals are three for it, and these three less one are two."""
+    server = make({A: frozenset({B, D})})
+    assert server.ask(server.request(), [A])
+    three = (A, B, E)
+    assert reason(lambda: server.ask(server.request(2, chain=(three,)), [A])) is (
+        Reason.PARTICIPANT_RULE
+    )
+    assert server.ask(server.request(chain=(three,)), [B])
+
+
+def test_answers_of_unverified_peers_are_no_challenge(make: Callable[..., Server]) -> None:
+    """c + 1 verified peers must have answered before anything leaves after a start."""
+    server = make({A: frozenset({B})})
+    assert reason(lambda: server.ask(server.request(), [A])) is Reason.PARTICIPANT_RULE
+
+
+def test_chain_outside_the_roster_or_without_answers_is_refused(server: Server) -> None:
+    stranger = HOSPITALS[6].public
+    outside = server.request(chain=(tuple(sorted((*ALL, stranger))), ALL))
+    assert reason(lambda: server.ask(outside, [A])) is Reason.PARTICIPANT_RULE
+    server.exchange((A, B, D))
+    assert reason(lambda: server.ask(server.request(), [A])) is Reason.PARTICIPANT_RULE
+    assert server.ask(server.request(chain=(ALL, (A, B, D))), [A])
+
+
+def test_site_does_not_answer_an_attempt_without_itself(server: Server) -> None:
+    for chain in (((B, D, E),), (ALL, (B, D, E))):
+        request = server.request(chain=chain)
+        assert reason(lambda r=request: server.ask(r, [A])) is Reason.PARTICIPANT_RULE
+
+
+def test_non_nested_retries_are_refused(server: Server) -> None:
+    """S without E, then S without D: A would stand alone in the difference."""
+    server.ask(server.request(), [A])
+    server.ask(server.request(chain=(ALL, (A, B, D))), [A])
+    for chain in ((ALL, (A, B, E)), (ALL,), ((A, B, E),), (ALL, (A, B, D), (A, B, E))):
+        request = server.request(chain=chain)
+        assert reason(lambda r=request: server.ask(r, [A])) is Reason.PARTICIPANT_RULE
+    assert server.sites[A].draws.made == 1
+
+
+def test_site_that_was_left_out_never_re_enters(server: Server) -> None:
+    server.ask(server.request(), [E])
+    again = server.request(chain=(ALL, (A, B, D), ALL))
+    assert reason(lambda: server.ask(again, [E])) is Reason.PARTICIPANT_RULE
+
+
+def test_split_sets_give_uniform_rubbish(server: Server) -> None:
+    """A is shown all, the others three: what comes out is uniform (false alarm 1e-9)."""
+    mine = server.ask(server.request(), [A])
+    rest = server.ask(server.request(chain=(ALL, (A, B, D))), [B, D])
+    total = unmasked_sum([reply.vector for reply in (*mine, *rest)])
+    assert looks_uniform(total.view(np.uint64))
+
+
+def test_re_run_with_another_broadcast_is_refused(server: Server) -> None:
+    """The difference of two gradients of one round, with one noise, would have none."""
+    server.ask(server.request())
+    other = server.request(weights=weights(99.0))
+    assert reason(lambda: server.ask(other, [A])) is Reason.OUT_OF_ORDER
+    longer = replace(other, chain=(ALL, (A, B, D)))
+    assert reason(lambda: server.ask(longer, [A])) is Reason.OUT_OF_ORDER
+    assert server.sites[A].draws.made == 1
+
+
+def test_re_run_after_a_restart_masks_what_is_stored(server: Server) -> None:
+    """New epoch, new masks, the same noisy vector: never a second draw."""
+    first = server.ask(server.request())
+    server.sites[B].start()
+    assert reason(lambda: server.ask(server.request(), [B])) is Reason.OUT_OF_ORDER
+    server.exchange()
+    second = server.ask(server.request())
+    assert summed(first) == summed(second)
+    assert all(
+        not (one.vector == other.vector).any() for one, other in zip(first, second, strict=True)
+    )
+    assert {each.draws.made for each in server.sites.values()} == {1}
+
+
+def test_repeated_attempt_is_the_same_payload(server: Server) -> None:
+    one, two = (server.ask(server.request(), [A])[0] for _ in range(2))
+    assert hashlib.sha256(one.vector.tobytes()).digest() == (
+        hashlib.sha256(two.vector.tobytes()).digest()
+    )
+
+
+def test_keys_introduced_twice_make_no_second_payload_for_an_attempt(server: Server) -> None:
+    """The same announcements again: new ciphertexts, the same session, so the attempt is over."""
+    site = server.sites[A].member
+    shown = Introduction(
+        HEX,
+        RUN,
+        tuple(each.member.open(OpenRequest(HEX, RUN)).statement for each in server.sites.values()),
+    )
+    for _ in range(2):
+        server.answers = tuple(
+            each.member.introduce(shown).statement for each in server.sites.values()
+        )
+        if server.sites[A].held(1) is None:
+            site.sum(server.request())
+    assert server.sites[A].draws.made == 1
+    held = server.sites[A].held(1)
+    assert held is not None
+    assert held.chain == (ALL,)
+    try:
+        site.sum(server.request())
+    except LedgerError as error:
+        assert REASON_OF[error.code] is Reason.OUT_OF_ORDER
+
+
+@pytest.mark.parametrize("what", ["model", "before", "chain", "round", "nothing"])
+def test_history_that_is_not_this_sites_own_is_refused(server: Server, what: str) -> None:
+    first = server.request()
+    server.ask(first)
+    true = record(first)
+    told = {
+        "model": replace(true, broadcast=bytes(32)),
+        "before": replace(true, before=bytes(32)),
+        "chain": replace(true, chain=((A, B, D),)),
+        "round": replace(true, round_number=2),
+        "nothing": None,
+    }[what]
+    second = server.request(2, previous=told)
+    assert reason(lambda: server.ask(second, [A])) is Reason.OUT_OF_ORDER
+    assert server.sites[A].draws.made == 1
+    assert server.ask(server.request(2, previous=true), [A])
+
+
+def test_earlier_round_is_never_answered_again(server: Server) -> None:
+    first = server.request()
+    server.ask(first)
+    server.ask(server.request(2, previous=record(first)))
+    for chain in ((ALL,), (ALL, (A, B, D))):
+        again = server.request(chain=chain)
+        assert reason(lambda r=again: server.ask(r, [A])) is Reason.OUT_OF_ORDER
+
+
+def test_closed_sum_takes_no_further_attempt(server: Server) -> None:
+    first = server.request()
+    server.ask(first)
+    server.sites[A].member.close(CloseRequest(HEX, RUN, record(first), ()))
+    for chain in ((ALL,), (ALL, (A, B, D))):
+        again = server.request(chain=chain)
+        assert reason(lambda r=again: server.ask(r, [A])) is Reason.OUT_OF_ORDER
+
+
+def test_site_that_was_left_out_signs_no_closing_and_stays_at_fallback(server: Server) -> None:
+    server.ask(server.request())
+    last = server.request(chain=(ALL, (A, B, D)))
+    server.ask(last)
+    told = CloseRequest(HEX, RUN, record(last), ())
+    assert reason(lambda: server.sites[E].member.close(told)) is Reason.OUT_OF_ORDER
+    statements = tuple(server.sites[key].member.close(told).statement for key in (A, B, D))
+    for each in server.sites.values():
+        each.member.settle(SettleRequest(HEX, RUN, statements))
+    assert [server.sites[key].settled(1) for key in ALL] == ["headline"] * 3 + [None]
+
+
+def closed_by(server: Server, request: SumRequest, who: Sequence[bytes]) -> tuple[bytes, ...]:
+    told = CloseRequest(HEX, RUN, record(request), ())
+    return tuple(server.sites[key].member.close(told).statement for key in who)
+
+
+def test_headline_needs_more_than_p1_less_m_plus_c_statements(server: Server) -> None:
+    """|P1| = 4, m = 3, c = 1: three; they may come late."""
+    request = server.request()
+    server.ask(request)
+    statements = closed_by(server, request, ALL)
+    site = server.sites[A]
+    for few in (statements[:2], statements[1:], statements[:2] * 2, ()):
+        site.member.close(CloseRequest(HEX, RUN, record(request), few))
+        assert site.settled(1) is None
+    site.member.settle(SettleRequest(HEX, RUN, statements[:2]))
+    assert site.settled(1) is None
+    site.member.settle(SettleRequest(HEX, RUN, statements[:3]))
+    assert site.settled(1) == "headline"
+
+
+def test_closings_over_another_chain_settle_nothing(server: Server) -> None:
+    request = server.request()
+    server.ask(request)
+    longer = AnsweredSum(
+        STUDY, held_release(server, A, 1), (ALL, ALL), broadcast_hash(request.weights)
+    )
+    foreign = tuple(longer.closing(each) for each in HOSPITALS[1:4])
+    own = closed_by(server, request, [A])
+    site = server.sites[A]
+    site.member.close(CloseRequest(HEX, RUN, record(request), own + foreign))
+    assert site.settled(1) is None
+
+
+def test_closings_of_unverified_peers_settle_nothing(make: Callable[..., Server]) -> None:
+    server = make({A: frozenset({B, D})})
+    request = server.request()
+    server.ask(request)
+    statements = closed_by(server, request, ALL)
+    site = server.sites[A]
+    told = record(request)
+    site.member.close(CloseRequest(HEX, RUN, told, (*statements[:2], statements[3])))
+    assert site.settled(1) is None
+    site.member.close(CloseRequest(HEX, RUN, told, statements[:3]))
+    assert site.settled(1) == "headline"
+
+
+def test_sum_that_no_attempt_was_answered_of_cannot_be_closed(server: Server) -> None:
+    request = server.request()
+    server.ask(request, [A])
+    for told in (
+        replace(record(request), chain=()),
+        replace(record(request), round_number=2),
+        replace(record(request), kind="metrics"),
+    ):
+        close = CloseRequest(HEX, RUN, told, ())
+        assert reason(lambda c=close: server.sites[A].member.close(c)) is Reason.OUT_OF_ORDER
+
+
+def test_nothing_beyond_the_plan_is_answered(server: Server) -> None:
+    for changes in ({"kind": "metrics"}, {"round_number": ROUNDS + 1}):
+        request = replace(server.request(), **changes)
+        assert reason(lambda r=request: server.ask(r, [A])) is Reason.OVER_BUDGET
+
+
+def test_closed_run_answers_nothing(server: Server) -> None:
+    request = server.request()
+    server.ask(request)
+    site = server.sites[A]
+    site.member.settle(SettleRequest(HEX, RUN, ()))
+    assert reason(lambda: server.ask(request, [A])) is Reason.OUT_OF_ORDER
+    server.exchange()
+    assert reason(lambda: server.ask(server.request(), [A])) is Reason.OUT_OF_ORDER
+    assert site.draws.made == 1
