@@ -188,7 +188,7 @@ class Gate:
         return None
 
     def _check_vector(self, release: MaskedVector | PrivateUpdate, asked: Asked) -> Charge:
-        """Return the charge that the ledger holds for exactly this payload, which `asked` is for."""
+        """Return the charge that the ledger holds for exactly this payload."""
         kind, epoch, attempt = UPDATE, b"", 0
         if isinstance(release, MaskedVector):
             kind, epoch, attempt = release.kind, release.session, release.attempt

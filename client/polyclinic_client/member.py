@@ -17,9 +17,10 @@ from polyclinic_client.integers import Moment, NoisyIntegers
 from polyclinic_client.ledger.ledger import Ledger, Stored
 from polyclinic_client.ledger.wanted import Wanted
 from polyclinic_client.refusals import RefusalError
-from polyclinic_client.terms import GRADIENT, Terms
+from polyclinic_client.terms import Terms
 from polyclinic_common.errors import MessageError
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
+from polyclinic_common.privacy.plan import GRADIENT
 from polyclinic_common.secure_sum.chain import (
     Chain,
     ReleaseId,

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.identity import Roster
 
-GRADIENT = "gradient"
-
 
 @dataclass(frozen=True)
 class Terms:

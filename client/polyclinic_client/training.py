@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Protocol
 
 from polyclinic_client.integers import IntegerSums, NoisyIntegers, RoundedProducts, SummedRows
@@ -16,11 +17,12 @@ from polyclinic_client.mechanisms import (
 )
 from polyclinic_client.patients import BLOCK, GradientEngine, Patients
 from polyclinic_client.sampling import Sampler, SystemSampler
+from polyclinic_client.statistics import SummedStatistics
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.network import build_network, weight_count
 from polyclinic_common.privacy.charges import Charge, SampledSteps
 from polyclinic_common.privacy.noise import NoiseSource
-from polyclinic_common.privacy.plan import local_sum_plan, noise_plan
+from polyclinic_common.privacy.plan import GRADIENT, STATISTICS, local_sum_plan, noise_plan
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
 from polyclinic_common.study.manifest import Study
 
@@ -103,6 +105,18 @@ def sum_source(
     return NoisyIntegers(
         gradients.integer_sums(plan), gradients.patients(cohort), noise, plan.variance
     )
+
+
+def sum_sources(
+    gradients: Gradients, cohort: Cohort, plans: Mapping[str, SumPlan], noise: NoiseSource
+) -> dict[str, NoisyIntegers]:
+    """Return what draws every kind of sum that a study of mode secure-sum asks for."""
+    sources = {GRADIENT: sum_source(gradients, cohort, plans[GRADIENT], noise)}
+    if STATISTICS in plans:
+        plan = plans[STATISTICS]
+        sums = SummedStatistics(plan.clip, plan.grid)
+        sources[STATISTICS] = NoisyIntegers(sums, gradients.patients(cohort), noise, plan.variance)
+    return sources
 
 
 def local_mechanism(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
+from polyclinic_common.privacy.plan import GRADIENT, STATISTICS
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.wire import PrivateUpdate, Release, Request, SettleRequest, TrainRequest
 from polyclinic_server.combiner import Combiner, Descent
@@ -19,6 +21,7 @@ from polyclinic_server.flower import ask
 from polyclinic_server.observers import Observer, Round
 from polyclinic_server.optimizer import State
 from polyclinic_server.secure_sum import Carried, SecureSums, too_few
+from polyclinic_server.warm_start import solve_statistics
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class RunPlan:
         m: a round with fewer answers ends the run.
     timeout_s : float
         Seconds to wait for answers in one round.
-    sum_plan : SumPlan or None
-        The secure sum's grid and noise; None in the modes without one.
+    sum_plans : mapping
+        Grid and noise of every kind of secure sum; empty in the modes without one.
     """
 
     study_hash: str
@@ -50,7 +53,7 @@ class RunPlan:
     combiner: Combiner
     fewest: int
     timeout_s: float = 600.0
-    sum_plan: SumPlan | None = None
+    sum_plans: Mapping[str, SumPlan] = field(default_factory=dict)
 
 
 class Rounds(Protocol):
@@ -90,7 +93,7 @@ def make_rounds(grid: Grid, plan: RunPlan, state: State) -> Rounds:
         nodes = {site: plan.node_of[site] for site in sites}
         return ask(grid, request, nodes, plan.timeout_s)
 
-    if plan.sum_plan is None or not isinstance(plan.combiner, Descent):
+    if not plan.sum_plans or not isinstance(plan.combiner, Descent):
         return UpdateRounds(plan, ask_sites)
     sums = SecureSums(
         plan.study_hash,
@@ -100,7 +103,7 @@ def make_rounds(grid: Grid, plan: RunPlan, state: State) -> Rounds:
         ask_sites,
         Carried.from_bytes(state.carried),
     )
-    return SumRounds(sums, plan.combiner, plan.sum_plan.grid)
+    return SumRounds(sums, plan.combiner, plan.sum_plans)
 
 
 @dataclass(frozen=True)
@@ -109,15 +112,23 @@ class SumRounds:
 
     sums: SecureSums
     combiner: Descent
-    grid: float
+    plans: Mapping[str, SumPlan]
 
     def advance(self, state: State) -> Round:
-        """Carry out the next round."""
+        """Carry out the next round; the first may start with sufficient statistics."""
         number = state.round_number + 1
+        if number == 1 and STATISTICS in self.plans:
+            state = replace(state, weights=self._started(state.weights))
         total, sites = self.sums.sum(number, state.weights)
-        gradient = np.asarray(total * self.grid, dtype=np.float64)
+        gradient = np.asarray(total * self.plans[GRADIENT].grid, dtype=np.float64)
         following = self.combiner.descend(state, gradient, sites)
         return Round(number, {}, replace(following, carried=self.sums.carried.to_bytes()), sites)
+
+    def _started(self, weights: Vector) -> Vector:
+        plan = self.plans[STATISTICS]
+        total, sites = self.sums.sum(1, weights, STATISTICS)
+        noise = plan.deviation * math.sqrt(len(sites))
+        return solve_statistics(np.asarray(total * plan.grid, dtype=np.float64), weights, noise)
 
     def close(self) -> None:
         """Exchange the last closing statements."""

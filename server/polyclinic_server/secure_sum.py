@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.network import Vector
 from polyclinic_common.packing import Value, pack, unpack
+from polyclinic_common.privacy.plan import GRADIENT
 from polyclinic_common.secure_sum.chain import Attempt, broadcast_hash
 from polyclinic_common.secure_sum.masks import Integers, unmasked_sum
 from polyclinic_common.secure_sum.statements import KeyAnswer, read_signed
@@ -102,7 +103,7 @@ class SecureSums:
         self._agreed: set[str] = set()
 
     def sum(
-        self, round_number: int, weights: Vector, kind: str = "gradient"
+        self, round_number: int, weights: Vector, kind: str = GRADIENT
     ) -> tuple[Integers, tuple[str, ...]]:
         """Return the sum of the hospitals' noisy integers, shape (d,), and whose they are.
 

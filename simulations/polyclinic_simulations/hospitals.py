@@ -23,13 +23,13 @@ from polyclinic_client.mechanisms import Mechanism
 from polyclinic_client.member import Member
 from polyclinic_client.site import Site
 from polyclinic_client.site_folder import SiteFolder, read_identity
-from polyclinic_client.terms import GRADIENT, Terms
-from polyclinic_client.training import local_mechanism, sum_source
+from polyclinic_client.terms import Terms
+from polyclinic_client.training import local_mechanism, sum_sources
 from polyclinic_client.updates import Updates
 from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.models.network import build_network, weight_count
 from polyclinic_common.privacy.account import spent_epsilon
-from polyclinic_common.privacy.plan import most_patients, secure_sum_plan
+from polyclinic_common.privacy.plan import most_patients, secure_sum_plans
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_simulations.federation import Federation, SiteData
@@ -113,13 +113,14 @@ class Hospitals:
         return self.federation.training_sites
 
     @cached_property
-    def sum_plan(self) -> SumPlan:
-        """Grid and noise of the secure sum."""
-        federation = self.federation
-        network = build_network(federation.study, federation.encoding)
-        path = self.trainer.private(federation.study, federation.encoding).path
+    def sum_plans(self) -> dict[str, SumPlan]:
+        """Grid and noise of every kind of secure sum; empty in mode local."""
+        federation, study = self.federation, self.federation.study
+        if study.privacy.mode != "secure-sum":
+            return {}
+        path = self.trainer.private(study, federation.encoding).path
         declared = list(federation.declared.values())
-        return secure_sum_plan(federation.study, weight_count(network), path, declared)
+        return secure_sum_plans(study, federation.encoding.width, self._length, path, declared)
 
     @cached_property
     def roster(self) -> Roster:
@@ -149,18 +150,22 @@ class Hospitals:
     def _approval(self, index: int) -> Approval:
         """Return what the hospital approves: the planned rounds, and some lost to exclusion."""
         study, rounds = self.federation.study, self.federation.study.training.rounds
-        if study.privacy.mode == "secure-sum":
-            plan = self.sum_plan
-            planned = Planned(
-                kind=GRADIENT, releases=rounds, headline=plan.headline, fallback=plan.fallback
+        planned = [
+            Planned(
+                kind=kind,
+                releases=plan.rounds,
+                headline=plan.headline,
+                fallback=plan.fallback,
             )
-        else:
+            for kind, plan in self.sum_plans.items()
+        ]
+        if not planned:
             charge = self._mechanism(index, b"").charge
-            planned = Planned(kind=UPDATE, releases=rounds, headline=charge, fallback=charge)
+            planned = [Planned(kind=UPDATE, releases=rounds, headline=charge, fallback=charge)]
         return Approval(
             study_hash=bytes.fromhex(study.hash()),
             run=self.run_id,
-            planned=(planned,),
+            planned=tuple(planned),
             lost_rounds=math.ceil(2 * self.setting.drop * rounds),
             expires=study.expires,
         )
@@ -183,7 +188,7 @@ class Hospitals:
         federation, folder, study = self.federation, self._open(index), self.federation.study
         gradients = self.trainer.private(study, federation.encoding)
         noise = self.trainer.noise(folder.ledger.secret)
-        source = sum_source(gradients, self._sites[index].train, self.sum_plan, noise)
+        sources = sum_sources(gradients, self._sites[index].train, self.sum_plans, noise)
         terms = Terms(
             study_hash=bytes.fromhex(study.hash()),
             run=self.run_id,
@@ -192,9 +197,9 @@ class Hospitals:
             m=study.m,
             c=study.c,
             rounds=study.training.rounds,
-            plans={GRADIENT: self.sum_plan},
+            plans=self.sum_plans,
         )
-        return Member(terms, folder.identity, folder.ledger, {GRADIENT: source}, time.time)
+        return Member(terms, folder.identity, folder.ledger, sources, time.time)
 
     def _updates(self, index: int) -> Updates:
         study, folder = self.federation.study, self._open(index)

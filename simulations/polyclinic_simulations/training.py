@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from polyclinic_client.app import Answers, make_client_app
 from polyclinic_client.ledger.budget import Budget
 from polyclinic_common.models.network import Vector, initial_weights
-from polyclinic_common.privacy.plan import noise_plan
+from polyclinic_common.privacy.plan import GRADIENT, noise_plan
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_server.combiner import make_combiner
 from polyclinic_server.coordinator import RunPlan, make_server_app
@@ -102,7 +102,7 @@ def train_federated(
                 federation,
                 setting,
                 PlainSites(federation, trainer),
-                None,
+                {},
                 run_id,
                 start,
                 observers,
@@ -112,20 +112,19 @@ def train_federated(
         hospitals = Hospitals(federation, setting, run_id, trainer, place)
         stack.callback(hospitals.close)
         hospitals.found()
-        secure = federation.study.privacy.mode == "secure-sum"
-        plan = hospitals.sum_plan if secure else None
+        plans = hospitals.sum_plans
         seconds, state = _run(
-            federation, setting, hospitals, plan, run_id, start, observers, engine
+            federation, setting, hospitals, plans, run_id, start, observers, engine
         )
         budgets = {name: each.ledger.budget() for name, each in hospitals.folders().items()}
-        return Trained(state.average, seconds, budgets, plan)
+        return Trained(state.average, seconds, budgets, plans.get(GRADIENT))
 
 
 def _run(
     federation: Federation,
     setting: Setting,
     sites: Hospitals | PlainSites,
-    sums: SumPlan | None,
+    sums: Mapping[str, SumPlan],
     run_id: str,
     start: State,
     observers: Sequence[Observer],
@@ -152,7 +151,7 @@ def run_plan(
     run_id: str,
     nodes: dict[str, int],
     timeout_s: float,
-    sums: SumPlan | None = None,
+    sums: Mapping[str, SumPlan] | None = None,
 ) -> RunPlan:
     """Return the coordinator's plan; where every release is private on its own, one is enough."""
     study, ridge = federation.study, _ridge(federation, setting)
@@ -162,9 +161,9 @@ def run_plan(
         node_of=nodes,
         rounds=study.training.rounds,
         combiner=make_combiner(study, start_weights(federation), ridge, federation.declared),
-        fewest=1 if sums is None else study.m,
+        fewest=study.m if sums else 1,
         timeout_s=timeout_s,
-        sum_plan=sums,
+        sum_plans=sums or {},
     )
 
 

@@ -9,6 +9,7 @@ import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,21 +18,21 @@ import pytest
 from numpy.typing import NDArray
 
 from polyclinic_client.integers import Moment, NoisyIntegers
-from polyclinic_client.ledger import Answered
 from polyclinic_client.ledger.entries import Approval, Planned
-from polyclinic_client.member import GRADIENT, Member, Terms
+from polyclinic_client.ledger.state import ReleaseState
+from polyclinic_client.member import KEYS_LIVE_S, Member
 from polyclinic_client.refusals import REASON_OF, RefusalError
 from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.terms import GRADIENT, Terms
 from polyclinic_common.errors import LedgerError
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.secure_sum.chain import Attempt, Chain, broadcast_hash
+from polyclinic_common.secure_sum.chain import Attempt, Chain, ReleaseId, broadcast_hash
 from polyclinic_common.secure_sum.masks import unmasked_sum
 from polyclinic_common.secure_sum.settlement import AnsweredSum
 from polyclinic_common.wire import (
     CloseRequest,
     Introduction,
     MaskedVector,
-    OpenRequest,
     Reason,
     SettleRequest,
     SumRecord,
@@ -74,6 +75,7 @@ class Hospital:
     def __init__(self, number: int, path: Path, verified: frozenset[bytes]):
         self.identity = HOSPITALS[number]
         self.draws = Draws(10**6 * number)
+        self.now = float(NOW)
         self.folder = SiteFolder.create(
             path, delta=1e-5, epsilon_cap=1000.0, identity=self.identity
         )
@@ -95,12 +97,12 @@ class Hospital:
     def start(self) -> None:
         sources = {GRADIENT: cast(NoisyIntegers, self.draws)}
         self.member = Member(
-            self.terms, self.identity, self.folder.ledger, sources, lambda: float(NOW)
+            self.terms, self.identity, self.folder.ledger, sources, lambda: self.now
         )
 
-    def held(self, round_number: int) -> Answered | None:
-        answered = self.folder.ledger.answered(RUN)
-        found = (each for each in answered if each.release.round_number == round_number)
+    def held(self, round_number: int) -> ReleaseState | None:
+        held = self.folder.ledger.releases_of(RUN)
+        found = (each for each in held if each.reserved.release.round_number == round_number)
         return next(found, None)
 
     def settled(self, round_number: int) -> object:
@@ -117,9 +119,7 @@ class Server:
         self.exchange()
 
     def exchange(self, who: Sequence[bytes] = ALL) -> None:
-        announced = tuple(
-            self.sites[key].member.open(OpenRequest(HEX, RUN)).statement for key in who
-        )
+        announced = tuple(self.sites[key].member.open().statement for key in who)
         shown = Introduction(HEX, RUN, announced)
         self.answers = tuple(self.sites[key].member.introduce(shown).statement for key in who)
 
@@ -148,12 +148,16 @@ def reason(action: Callable[[], object]) -> Reason:
     """Return the reason with which a site refuses."""
     with pytest.raises((RefusalError, LedgerError)) as refused:
         action()
-    error = refused.value
-    return error.reason if isinstance(error, RefusalError) else REASON_OF[error.code]
+    match refused.value:
+        case RefusalError(reason=found):
+            return found
+        case LedgerError(code=code):
+            return REASON_OF[code]
+    raise AssertionError
 
 
 def summed(replies: Sequence[MaskedVector]) -> list[int]:
-    return unmasked_sum([reply.vector for reply in replies]).tolist()
+    return [int(each) for each in unmasked_sum([reply.vector for reply in replies])]
 
 
 @pytest.fixture
@@ -192,15 +196,16 @@ def stored_sum(server: Server, number: int, who: Sequence[bytes]) -> list[int]:
     return [int(each) for each in np.sum(firsts, axis=0)]
 
 
-def held_release(server: Server, key: bytes, number: int) -> Any:
+def held_release(server: Server, key: bytes, number: int) -> ReleaseId:
     held = server.sites[key].held(number)
     assert held is not None
-    return held.release
+    return held.reserved.release
 
 
 def test_honest_run_sums_and_settles_every_round_at_headline(server: Server) -> None:
     """Closings ride on the next round's reply and come back with the request after that."""
-    previous, carried = None, ()
+    previous: SumRecord | None = None
+    carried: tuple[bytes, ...] = ()
     for number in (1, 2, 3):
         request = server.request(number, previous=previous, closings=carried)
         replies = server.ask(request)
@@ -224,13 +229,13 @@ def test_honest_run_sums_and_settles_every_round_at_headline(server: Server) -> 
 def test_set_below_m_is_refused_before_anything_is_drawn(server: Server) -> None:
     for chain in (((A, B),), (ALL, (A, B))):
         request = server.request(chain=chain)
-        assert reason(lambda r=request: server.ask(r, [A])) is Reason.PARTICIPANT_RULE
+        assert reason(partial(server.ask, request, [A])) is Reason.PARTICIPANT_RULE
     assert server.sites[A].draws.made == 0
     assert server.sites[A].held(1) is None
 
 
 def test_unverified_peers_are_not_counted_towards_m(make: Callable[..., Server]) -> None:
-    """A has verified two peers: four hospitals are three for it, and these three less one are two."""
+    """A has verified two peers: four hospitals count as three for it, other three as two."""
     server = make({A: frozenset({B, D})})
     assert server.ask(server.request(), [A])
     three = (A, B, E)
@@ -258,7 +263,7 @@ def test_chain_outside_the_roster_or_without_answers_is_refused(server: Server) 
 def test_site_does_not_answer_an_attempt_without_itself(server: Server) -> None:
     for chain in (((B, D, E),), (ALL, (B, D, E))):
         request = server.request(chain=chain)
-        assert reason(lambda r=request: server.ask(r, [A])) is Reason.PARTICIPANT_RULE
+        assert reason(partial(server.ask, request, [A])) is Reason.PARTICIPANT_RULE
 
 
 def test_non_nested_retries_are_refused(server: Server) -> None:
@@ -267,7 +272,7 @@ def test_non_nested_retries_are_refused(server: Server) -> None:
     server.ask(server.request(chain=(ALL, (A, B, D))), [A])
     for chain in ((ALL, (A, B, E)), (ALL,), ((A, B, E),), (ALL, (A, B, D), (A, B, E))):
         request = server.request(chain=chain)
-        assert reason(lambda r=request: server.ask(r, [A])) is Reason.PARTICIPANT_RULE
+        assert reason(partial(server.ask, request, [A])) is Reason.PARTICIPANT_RULE
     assert server.sites[A].draws.made == 1
 
 
@@ -317,27 +322,14 @@ def test_repeated_attempt_is_the_same_payload(server: Server) -> None:
 
 
 def test_keys_introduced_twice_make_no_second_payload_for_an_attempt(server: Server) -> None:
-    """The same announcements again: new ciphertexts, the same session, so the attempt is over."""
-    site = server.sites[A].member
-    shown = Introduction(
-        HEX,
-        RUN,
-        tuple(each.member.open(OpenRequest(HEX, RUN)).statement for each in server.sites.values()),
-    )
-    for _ in range(2):
-        server.answers = tuple(
-            each.member.introduce(shown).statement for each in server.sites.values()
-        )
-        if server.sites[A].held(1) is None:
-            site.sum(server.request())
+    """The same announcements again: new ciphertexts in the same session, so other masks."""
+    sites = [server.sites[key].member for key in ALL]
+    shown = Introduction(HEX, RUN, tuple(site.open().statement for site in sites))
+    server.answers = tuple(site.introduce(shown).statement for site in sites)
+    server.ask(server.request())
+    server.answers = tuple(site.introduce(shown).statement for site in sites)
+    assert reason(lambda: server.ask(server.request(), [A])) is Reason.OUT_OF_ORDER
     assert server.sites[A].draws.made == 1
-    held = server.sites[A].held(1)
-    assert held is not None
-    assert held.chain == (ALL,)
-    try:
-        site.sum(server.request())
-    except LedgerError as error:
-        assert REASON_OF[error.code] is Reason.OUT_OF_ORDER
 
 
 @pytest.mark.parametrize("what", ["model", "before", "chain", "round", "nothing"])
@@ -364,7 +356,7 @@ def test_earlier_round_is_never_answered_again(server: Server) -> None:
     server.ask(server.request(2, previous=record(first)))
     for chain in ((ALL,), (ALL, (A, B, D))):
         again = server.request(chain=chain)
-        assert reason(lambda r=again: server.ask(r, [A])) is Reason.OUT_OF_ORDER
+        assert reason(partial(server.ask, again, [A])) is Reason.OUT_OF_ORDER
 
 
 def test_closed_sum_takes_no_further_attempt(server: Server) -> None:
@@ -373,7 +365,7 @@ def test_closed_sum_takes_no_further_attempt(server: Server) -> None:
     server.sites[A].member.close(CloseRequest(HEX, RUN, record(first), ()))
     for chain in ((ALL,), (ALL, (A, B, D))):
         again = server.request(chain=chain)
-        assert reason(lambda r=again: server.ask(r, [A])) is Reason.OUT_OF_ORDER
+        assert reason(partial(server.ask, again, [A])) is Reason.OUT_OF_ORDER
 
 
 def test_site_that_was_left_out_signs_no_closing_and_stays_at_fallback(server: Server) -> None:
@@ -443,13 +435,13 @@ def test_sum_that_no_attempt_was_answered_of_cannot_be_closed(server: Server) ->
         replace(record(request), kind="metrics"),
     ):
         close = CloseRequest(HEX, RUN, told, ())
-        assert reason(lambda c=close: server.sites[A].member.close(c)) is Reason.OUT_OF_ORDER
+        assert reason(partial(server.sites[A].member.close, close)) is Reason.OUT_OF_ORDER
 
 
 def test_nothing_beyond_the_plan_is_answered(server: Server) -> None:
     for changes in ({"kind": "metrics"}, {"round_number": ROUNDS + 1}):
         request = replace(server.request(), **changes)
-        assert reason(lambda r=request: server.ask(r, [A])) is Reason.OVER_BUDGET
+        assert reason(partial(server.ask, request, [A])) is Reason.OVER_BUDGET
 
 
 def test_closed_run_answers_nothing(server: Server) -> None:
@@ -461,3 +453,11 @@ def test_closed_run_answers_nothing(server: Server) -> None:
     server.exchange()
     assert reason(lambda: server.ask(server.request(), [A])) is Reason.OUT_OF_ORDER
     assert site.draws.made == 1
+
+
+def test_expired_keys_make_no_mask(server: Server) -> None:
+    """Keys agreed in time are not used later either."""
+    site = server.sites[A]
+    site.now = NOW + KEYS_LIVE_S + 1.0
+    assert reason(lambda: server.ask(server.request(), [A])) is Reason.OUT_OF_ORDER
+    assert site.draws.made == 0

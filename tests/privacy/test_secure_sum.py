@@ -240,6 +240,16 @@ def test_one_kind_of_statement_never_passes_for_another() -> None:
                 refused(partial(read_signed, kind, statement))
 
 
+def test_the_same_fields_under_another_label_are_no_closing() -> None:
+    """What a hospital signs elsewhere (rows of its ledger) is never a statement."""
+    body = unpack(parts(answered((everyone(3),)).closing(HOSPITALS[0]))[0])
+    assert isinstance(body, tuple)
+    for label in ("polyclinic row", "", b"polyclinic closing", 7):
+        other = pack([label, *body[1:]])
+        signed = pack([other, HOSPITALS[0].sign(other)])
+        assert "is not a closing" in refused(partial(read_signed, Closing, signed))
+
+
 @given(st.binary(max_size=200))
 def test_rubbish_is_no_statement(data: bytes) -> None:
     for statement in (data, pack([data, bytes(64)]), pack([pack(["polyclinic closing"]), data])):

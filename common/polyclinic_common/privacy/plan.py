@@ -10,6 +10,11 @@ from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.sum_plan import Path, SumPlan, plan_sum
 from polyclinic_common.study.manifest import Study
 
+GRADIENT, STATISTICS = "gradient", "statistics"
+STATISTICS_SHARE = 0.1
+STATISTICS_CLIP = math.sqrt(2.0)
+ROUNDING = 1e-3
+
 
 @dataclass(frozen=True)
 class NoisePlan:
@@ -88,18 +93,32 @@ def local_sum_plan(
     )
 
 
-def secure_sum_plan(study: Study, length: int, path: Path, declared: Collection[int]) -> SumPlan:
-    """Return grid and noise of mode secure-sum: h = m - c honest shares make up the headline.
+def secure_sum_plans(
+    study: Study, width: int, length: int, path: Path, declared: Collection[int]
+) -> dict[str, SumPlan]:
+    """Return grid and noise of every kind of sum in mode secure-sum, in the order of a round.
 
-    `declared` are the declared patients of all hospitals; the largest bounds the rounding.
+    h = m - c honest shares make up the headline. `width` counts encoded columns, `length` weights;
+    `declared` are the declared patients of all hospitals: the largest bounds the rounding. Squares
+    of mu add up, so a kind gets its share of the budget as a share of mu^2.
     """
-    return plan_sum(
-        study.privacy.epsilon,
-        study.privacy.delta,
-        study.training.rounds,
-        length,
-        study.clip,
-        study.m - study.c,
-        path=path,
-        most_patients=most_patients(max(declared)),
+    epsilon, delta, shares = study.privacy.epsilon, study.privacy.delta, study.m - study.c
+    most = most_patients(max(declared))
+    plans: dict[str, SumPlan] = {}
+    if study.training.start == "statistics":
+        entries, part = width * (width + 1) // 2 + width, _part(epsilon, delta, STATISTICS_SHARE)
+        plans[STATISTICS] = plan_sum(
+            part, delta, 1, entries, STATISTICS_CLIP, shares, path="rows", most_patients=most
+        )
+        epsilon = _part(epsilon, delta, 1.0 - STATISTICS_SHARE)
+    rounds = study.training.rounds
+    plans[GRADIENT] = plan_sum(
+        epsilon, delta, rounds, length, study.clip, shares, path=path, most_patients=most
     )
+    return plans
+
+
+def _part(epsilon: float, delta: float, share: float) -> float:
+    """Return the epsilon of this share of the budget's mu^2, a little less for rounding."""
+    room = gdp.mu_of(epsilon, delta) * math.sqrt(share)
+    return gdp.epsilon_of(room, delta) * (1.0 - ROUNDING)

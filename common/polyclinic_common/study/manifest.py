@@ -148,6 +148,7 @@ class Study(Part):
         _check_participants(self)
         _check_strategy(self)
         _check_mode(self)
+        _check_start(self)
         _check_holdout(self)
         _check_subgroups(self)
         return self
@@ -248,6 +249,20 @@ def _check_mode(study: Study) -> None:
                 "at": "privacy.mode",
                 "remedy": 'Use mode "local", or the full schedule with strategy "descent".',
             },
+        )
+
+
+def _check_start(study: Study) -> None:
+    fits = (
+        study.privacy.mode == "secure-sum"
+        and study.model.kind == "linear"
+        and study.outcome.kind == "continuous"
+    )
+    if study.training.start == "statistics" and study.privacy.mode != "none" and not fits:
+        raise PydanticCustomError(
+            "start_does_not_fit",
+            "sufficient statistics need mode secure-sum, a linear model and a continuous outcome",
+            {"at": "training.start", "remedy": "Leave it out to start from public base rates."},
         )
 
 

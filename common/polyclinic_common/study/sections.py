@@ -103,6 +103,8 @@ class Training(Part):
     `strategy` descent: sites release gradient sums and the server descends (full schedule only).
     All others: sites release a change of the model and a strategy of Flower combines them.
     `personalisation` mr-mtl: every site keeps a model of its own, pulled towards the mean.
+    `start` statistics: linear regression in mode secure-sum starts from one charged sum of
+    sufficient statistics, for a tenth of the budget; else from public base rates.
     `pull` is the strength of that pull and of FedProx's.
     """
 
@@ -112,6 +114,7 @@ class Training(Part):
     batch: int = Field(default=64, ge=1)
     strategy: Strategy | None = None
     personalisation: Literal["none", "mr-mtl"] = "none"
+    start: Literal["base-rates", "statistics"] = "base-rates"
     pull: float = Field(default=0.1, ge=0)
     learning_rate: float | None = Field(default=None, gt=0)
     momentum: float = Field(default=0.9, ge=0, lt=1)

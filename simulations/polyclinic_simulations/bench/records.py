@@ -87,6 +87,37 @@ class GrowthPoint(Record):
     product_mb: float
 
 
+class SumTime(Record):
+    """One round of mode secure-sum: milliseconds of the median site, and of the server.
+
+    `site_ms` is by part, `site` the whole answer; `keys` the key exchange, once a run; `server`
+    what the server does beside sending and reading messages (`messages`). `secagg_*` is Flower's
+    SecAgg+, `bare_*` one stream a pair and nothing else, on the same vectors. `masks_faster` is
+    SecAgg+'s site divided by our masks, `site_faster` by all of ours but the gradients.
+    `exact`: ours and the bare masks gave the plain sum; `secagg_off`: how far SecAgg+ was from it,
+    in the quanta to which it rounds every vector.
+    """
+
+    hospitals: int
+    length: int
+    patients: int
+    site_ms: dict[str, Spread]
+    site: Spread
+    keys: Spread
+    server: Spread
+    messages: Spread
+    secagg_ms: dict[str, Spread]
+    secagg_site: Spread
+    secagg_server: Spread
+    bare_site: Spread
+    bare_server: Spread
+    masks_faster: Spread
+    site_faster: Spread
+    server_faster: Spread
+    exact: bool
+    secagg_off: float
+
+
 class Target(Record):
     """A figure to reach."""
 
@@ -105,5 +136,6 @@ class Benchmark(Record):
     job: list[JobTime]
     steps: list[StepTime]
     growth: list[GrowthPoint]
+    sums: list[SumTime]
     targets: list[Target]
     notes: list[str]

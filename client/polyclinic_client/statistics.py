@@ -1,0 +1,42 @@
+r"""Sufficient statistics of linear regression, as one bounded vector a patient.
+
+A patient with encoded row x, scaled to norm at most 1, and target y in [-1, 1] adds the upper
+triangle of :math:`xx^T` (off the diagonal times :math:`\sqrt2`, so that the vector's norm is
+:math:`\|x\|^2`) and :math:`xy`: together a vector of norm at most :math:`\sqrt2`. Dwork, Talwar,
+Thakurta and Zhang, Analyze Gauss (STOC 2014), release the same sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyclinic_client.integers import on_grid
+from polyclinic_client.patients import Block
+from polyclinic_common.models.network import Matrix, Vector
+from polyclinic_common.secure_sum.masks import Integers
+
+
+@dataclass(frozen=True)
+class SummedStatistics:
+    """Gives sums of sufficient statistics in grid units, sensitivity exactly `clip`."""
+
+    clip: float
+    grid: float
+
+    def integer_sum(self, weights: Vector, blocks: Sequence[Block]) -> Integers:  # noqa: ARG002
+        """Return the sum over the patients of all blocks; the model plays no part."""
+        rows = np.concatenate([statistics_of(block) for block in blocks])
+        return np.asarray(on_grid(rows, self.clip, self.grid).sum(axis=0), dtype=np.int64)
+
+
+def statistics_of(block: Block) -> Matrix:
+    """Return every patient's vector, shape (B, d (d + 1) / 2 + d)."""
+    x, y, mask = block
+    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    rows = mask[:, :1] * x / np.maximum(norms, 1.0)
+    first, second = np.triu_indices(x.shape[1])
+    products = rows[:, first] * rows[:, second] * np.where(first == second, 1.0, np.sqrt(2.0))
+    return np.column_stack([products, rows * np.clip(y[:, :1], -1.0, 1.0)])

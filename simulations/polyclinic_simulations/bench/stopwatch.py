@@ -1,0 +1,52 @@
+"""A stopwatch that is hung on from outside: what is measured knows nothing of it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Stopwatch:
+    """Milliseconds by part; a part that runs inside another interrupts it."""
+
+    def __init__(self) -> None:
+        self._spent: Counter[str] = Counter()
+        self._running: list[str] = []
+        self._since = 0.0
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the time inside as that of `name`."""
+        self._stop()
+        self._running.append(name)
+        try:
+            yield
+        finally:
+            self._stop()
+            self._running.pop()
+
+    def hang_on(self, part: str, owner: object, *methods: str) -> None:
+        """Count every call of these methods of one object as `part`."""
+        for method in methods:
+            vars(owner)[method] = self._timed(part, getattr(owner, method))
+
+    def take(self) -> dict[str, float]:
+        """Return the milliseconds since the last time, by part."""
+        spent, self._spent = dict(self._spent), Counter()
+        return spent
+
+    def _timed(self, part: str, work: Any) -> Any:
+        def timed(*args: Any, **more: Any) -> Any:
+            with self.part(part):
+                return work(*args, **more)
+
+        return timed
+
+    def _stop(self) -> None:
+        now = time.perf_counter()
+        if self._running:
+            self._spent[self._running[-1]] += 1e3 * (now - self._since)
+        self._since = now
