@@ -1,7 +1,7 @@
 """The hospitals of one simulated run: folders with real ledgers and journals, approvals, sites.
 
 What a node calls is called here: gradients, noise, stored rows, masks, ledger, gate. What differs
-from a node is listed in `BYPASSED`, and the report names it.
+from a node `bypassed` lists, and the report names it.
 """
 
 from __future__ import annotations
@@ -36,12 +36,20 @@ from polyclinic_simulations.federation import Federation, SiteData
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.trainer import Trainer
 
-BYPASSED = (
-    "Messages are calls in one process: no network, TLS or enrolment.",
-    "Replies do not wait for the public tick.",
-    "Hospitals know each other's identity keys without a telephone call.",
-    "All hospitals' keys and ledgers lie on one disk.",
-)
+
+def bypassed(engine: str, gradients: str) -> list[str]:
+    """Say, in sentences, what a simulated run leaves out of what a node does."""
+    found = ["Messages are calls in one process: no network, TLS or enrolment."]
+    if engine != "inline":
+        found = ["Messages travel through Ray on one machine: no TLS, no enrolment."]
+    if gradients != "opacus":
+        found.append("Gradients are computed in closed form; a node computes them through Opacus.")
+    return [
+        *found,
+        "Replies do not wait for the public tick.",
+        "Hospitals know each other's identity keys without a telephone call.",
+        "All hospitals' keys, ledgers and journals lie on one disk.",
+    ]
 
 
 class HurriedClock:

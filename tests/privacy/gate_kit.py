@@ -129,7 +129,7 @@ def spend(house: House) -> None:
 
 
 def masked(**changes: Any) -> MaskedVector:
-    fields = {
+    fields: dict[str, Any] = {
         "study_hash": STUDY.hex(),
         "run_id": "run",
         "round_number": 2,
@@ -143,13 +143,18 @@ def masked(**changes: Any) -> MaskedVector:
 
 
 def update(**changes: Any) -> PrivateUpdate:
-    fields = {"study_hash": STUDY.hex(), "run_id": "run", "round_number": 1, "vector": UPDATE}
+    fields: dict[str, Any] = {
+        "study_hash": STUDY.hex(),
+        "run_id": "run",
+        "round_number": 1,
+        "vector": UPDATE,
+    }
     return PrivateUpdate(**fields | changes)
 
 
 def closing(**changes: Any) -> bytes:
     signer = changes.pop("signer", ME)
-    fields = {
+    fields: dict[str, Any] = {
         "identity": ME.public,
         "study_hash": STUDY,
         "run": "run",
@@ -169,7 +174,7 @@ def announcement(house: House, run: str = "run", signer: Any = ME) -> bytes:
 
 def key_answer(**changes: Any) -> bytes:
     signer = changes.pop("signer", ME)
-    fields = {
+    fields: dict[str, Any] = {
         "identity": ME.public,
         "study_hash": STUDY,
         "run": "run",
@@ -199,15 +204,15 @@ def asked_for(leaving: Any) -> Asked:
         int(number) if isinstance(number, int | float | np.integer) else 0 for number in numbers
     )
     run, study = getattr(leaving, "run_id", "run"), getattr(leaving, "study_hash", "")
-    names = {
+    names: dict[str, Any] = {
         "run": run[:200] if type(run) is str else "run",
-        "study_hash": bytes.fromhex(study) if study in STUDIES else STUDY,
+        "study_hash": bytes.fromhex(study) if type(study) is str and study in STUDIES else STUDY,
     }
     return asked(round_number, attempt, **names)
 
 
 def asked(round_number: int = 0, attempt: int = 0, **changes: Any) -> Asked:
-    fields = {
+    fields: dict[str, Any] = {
         "who": "server",
         "what": "sum_request",
         "study_hash": STUDY,

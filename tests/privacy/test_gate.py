@@ -43,7 +43,6 @@ from tests.privacy.gate_kit import (
     ARRIVAL,
     OTHER_WORDS,
     SESSION,
-    STUDY,
     TICK,
     TOLD_NUMBER,
     UPDATE,
@@ -61,7 +60,17 @@ from tests.privacy.gate_kit import (
     spend,
     update,
 )
-from tests.privacy.ledger_kit import CHAIN, FALLBACK, LEFT_OUT, ME, PEERS, digest, release, reserve
+from tests.privacy.ledger_kit import (
+    CHAIN,
+    FALLBACK,
+    LEFT_OUT,
+    ME,
+    PEERS,
+    STUDY,
+    digest,
+    release,
+    reserve,
+)
 
 ROOT = Path(__file__).parents[2]
 KINDS = get_args(Release)

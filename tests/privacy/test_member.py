@@ -23,8 +23,9 @@ from polyclinic_client.ledger.state import ReleaseState
 from polyclinic_client.member import KEYS_LIVE_S, Member
 from polyclinic_client.refusals import REASON_OF, RefusalError
 from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.terms import GRADIENT, Terms
+from polyclinic_client.terms import Terms
 from polyclinic_common.errors import LedgerError
+from polyclinic_common.privacy.plan import GRADIENT
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.chain import Attempt, Chain, ReleaseId, broadcast_hash
 from polyclinic_common.secure_sum.masks import unmasked_sum

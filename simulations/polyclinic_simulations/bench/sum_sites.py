@@ -20,12 +20,13 @@ from polyclinic_client.member import Member
 from polyclinic_client.patients import Patients
 from polyclinic_client.site import Site
 from polyclinic_client.site_folder import SiteFolder, read_identity
-from polyclinic_client.terms import GRADIENT, Terms
+from polyclinic_client.terms import Terms
 from polyclinic_client.updates import Memory
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.models.network import Network
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.noise import SystemNoise
+from polyclinic_common.privacy.plan import GRADIENT
 from polyclinic_common.privacy.sum_plan import SumPlan, plan_sum
 from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_common.secure_sum.identity import Roster

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from polyclinic_common.study import Study
 from polyclinic_common.study.describe import outcome_in_words, treatment_in_words
 from polyclinic_simulations.comparison import Comparison, Line, compare
-from polyclinic_simulations.hospitals import BYPASSED
+from polyclinic_simulations.hospitals import bypassed
 from polyclinic_simulations.measures import Measure, measure_of
 from polyclinic_simulations.report import calibration, patient_plots, score_plots, tables, words
 from polyclinic_simulations.report.drawing import Plot, style
@@ -140,7 +140,7 @@ def _findings(
         modes=[words.MODES[mode] for mode in _modes(comparison) if mode in words.MODES],
         epsilon=words.epsilon_words(spent),
         sums=words.sum_words(spent),
-        bypassed=BYPASSED if result.cells[0].engine == "inline" else BYPASSED[1:],
+        bypassed=bypassed(result.cells[0].engine, result.cells[0].gradients),
         two_hospitals=words.two_hospitals_words(spent),
         prv=words.prv_words(spent),
         spent=spent,

@@ -62,12 +62,11 @@ def privacy_utility_plot(comparison: Comparison, measure: Measure) -> Plot:
     curves: dict[tuple[str, str | None, str], list[Line]] = defaultdict(list)
     for line in comparison.private + alone:
         curves[line.key, line.mode, line.variant].append(line)
-    variants = list(dict.fromkeys(line.variant for line in comparison.private))
+    looks = list(dict.fromkeys((line.mode, line.variant) for line in comparison.private))
     for (key, mode, variant), lines in curves.items():
-        name = f"{lines[0].name}{variant}" + (f" ({mode})" if mode != "local" else "")
-        _curve(
-            axes, lines, measure, name, shades[key], DASHES[variants.index(variant) % len(DASHES)]
-        )
+        name = f"{lines[0].name}{variant}" + (f" ({mode})" if mode != "secure-sum" else "")
+        dash = DASHES[looks.index((mode, variant)) % len(DASHES)]
+        _curve(axes, lines, measure, name, shades[key], dash)
     references = [
         comparison.open or comparison.baseline("pooled_same_trainer"),
         *(comparison.baseline(key) for key in ("local_only_non_private", "pooled_converged")),
@@ -82,7 +81,7 @@ def privacy_utility_plot(comparison: Comparison, measure: Measure) -> Plot:
     axes.set_ylabel(measure.axis)
     legend_above(axes)
     values = "; ".join(
-        f"ε = {line.epsilon:g}: {measure.phrase(line.overall(measure.key))}"
+        f"{line.setting}: {measure.phrase(line.overall(measure.key))}"
         for line in comparison.alike(comparison.private)
     )
     return finish(

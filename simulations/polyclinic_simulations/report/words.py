@@ -93,7 +93,8 @@ def _verdict(head: Line, other: Line, measure: Measure, what: str) -> str:
 
 
 def _along_epsilon(comparison: Comparison, measure: Measure) -> str:
-    private = comparison.alike(comparison.private)
+    mode = comparison.headline.mode
+    private = [line for line in comparison.alike(comparison.private) if line.mode == mode]
     if len(private) < 2:
         return ""
     first, last = private[0], private[-1]
