@@ -11,16 +11,27 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from polyclinic_client.app import make_client_app
-from polyclinic_client.mechanisms import Memory
-from polyclinic_client.site import Site
+from polyclinic_client.updates import Memory
 from polyclinic_common.errors import RunError
 from polyclinic_common.models.network import Vector
-from polyclinic_common.wire import PrivateUpdate, Reason, Refusal, TrainRequest, encode_reply
+from polyclinic_common.wire import (
+    OpenRequest,
+    PrivateUpdate,
+    Reason,
+    Refusal,
+    Release,
+    Request,
+    TrainRequest,
+    decode_reply,
+    encode_reply,
+    encode_request,
+)
 from polyclinic_server.combiner import make_combiner
 from polyclinic_server.coordinator import RunPlan, make_server_app
 from polyclinic_server.flower import ask
-from polyclinic_server.observers import Checkpoint, History, Progress
+from polyclinic_server.observers import Checkpoint, History, Observer, Progress
 from polyclinic_server.optimizer import State
+from polyclinic_simulations.alone import train_alone
 from polyclinic_simulations.engines.inline import (
     FIRST_SITE_NODE,
     SERVER_NODE,
@@ -28,28 +39,20 @@ from polyclinic_simulations.engines.inline import (
     run,
 )
 from polyclinic_simulations.federation import Federation, build_federation
+from polyclinic_simulations.hospitals import Hospitals
 from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.training import (
-    Trainer,
-    start_weights,
-    train_alone,
-    train_federated,
-)
-from tests.conftest import small_study, small_table
-
-
-class NoNoise:
-    """A zero-noise source, injected through the constructor."""
-
-    def gaussian(self, size: int, deviation: float) -> Vector:
-        return np.zeros(size)
+from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.training import PlainSites, start_weights, train_federated
+from tests.conftest import NoNoise, small_study, small_table
 
 
 PLAIN = Setting("none", None, "descent")
+LOCAL = Setting("local", 1.0, "descent")
+SECURE = Setting("secure-sum", 1.0, "descent")
 
 
-def federation(kind: str = "binary") -> Federation:
-    return build_federation(small_study(kind), small_table(), seed=0)
+def federation(kind: str = "binary", setting: Setting = PLAIN) -> Federation:
+    return build_federation(setting.apply(small_study(kind)), small_table(), seed=0)
 
 
 def train(made: Federation, setting: Setting = PLAIN) -> Vector:
@@ -96,15 +99,18 @@ def test_a_federation_without_noise_equals_one_hospital_with_all_patients(kind: 
 
 
 def test_mode_local_without_noise_is_clipped_training_and_nothing_else() -> None:
-    made = federation()
-    clipped = train(made, Setting("local", 0.05, "descent"))
+    setting = Setting("local", 0.05, "descent")
+    clipped = train(federation(setting=setting), setting)
     assert np.isfinite(clipped).all()
-    assert not np.array_equal(clipped, train(made))
+    assert not np.array_equal(clipped, train(federation()))
 
 
-def test_observers_see_every_round_and_a_checkpoint_goes_on(tmp_path: Path) -> None:
-    made = federation()
-    whole = train(made)
+@pytest.mark.parametrize("setting", [PLAIN, LOCAL, SECURE], ids=lambda setting: setting.mode)
+def test_observers_see_every_round_and_a_checkpoint_goes_on(
+    setting: Setting, tmp_path: Path
+) -> None:
+    made = federation(setting=setting)
+    whole = train(made, setting)
     checkpoint = Checkpoint(tmp_path / "state.safetensors", "run")
     seen: list[int] = []
 
@@ -116,19 +122,27 @@ def test_observers_see_every_round_and_a_checkpoint_goes_on(tmp_path: Path) -> N
         if number == 4:
             raise Stop
 
-    start = State.start(start_weights(made))
+    def go_on(start: State, *observers: Observer) -> Vector:
+        return train_federated(
+            made,
+            setting,
+            run_id="run",
+            start=start,
+            observers=observers,
+            trainer=Trainer(noise=NoNoise),
+            folder=tmp_path / "hospitals",
+        ).weights
+
     with pytest.raises(Stop):
-        train_federated(
-            made, PLAIN, run_id="run", start=start, observers=[checkpoint, Progress(stop_at_four)]
-        )
+        go_on(State.start(start_weights(made)), checkpoint, Progress(stop_at_four))
     resumed = checkpoint.load()
     assert resumed is not None
     assert resumed.round_number == 4
     history = History()
-    rest = train_federated(made, PLAIN, run_id="run", start=resumed, observers=[history])
+    rest = go_on(resumed, history)
     assert seen == [1, 2, 3, 4]
     assert history.rounds == [5, 6]
-    assert np.array_equal(rest.weights, whole)
+    assert np.array_equal(rest, whole)
 
 
 def test_a_foreign_or_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
@@ -149,35 +163,41 @@ def test_a_foreign_or_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "R003"
 
 
-def make_site(made: Federation, run_id: str = "run") -> Site:
-    site = made.sites[0]
-    trainer = Trainer(noise=NoNoise)
-    mechanism = trainer.mechanism(made.study, made.encoding, site.train, 30, PLAIN, (0,))
-    return Site(made.study, mechanism, run_id)
-
-
-def test_a_site_refuses_what_it_did_not_join() -> None:
-    made = federation()
+def test_a_site_refuses_what_it_did_not_join(tmp_path: Path) -> None:
+    made = federation(setting=LOCAL)
     weights, study_hash = start_weights(made), made.study.hash()
+    hospitals = Hospitals(made, LOCAL, "run", Trainer(noise=NoNoise), tmp_path)
+    hospitals.found()
+    site, memory = hospitals.site(0), Memory()
+    ledger = hospitals.folders()["site 0"].ledger
 
-    memory = Memory()
+    def ask_with(content: RecordDict) -> Release:
+        return decode_reply(site.answer(content, memory))
 
-    def ask_site(site: Site, study: str, run: str, number: int, vector: Vector) -> object:
-        return site.answer(TrainRequest(study, run, number, vector), memory)
+    def ask_site(study: str, run: str, number: int, vector: Vector) -> Release:
+        return ask_with(encode_request(TrainRequest(study, run, number, vector)))
 
-    site = make_site(made)
-    assert ask_site(site, "other", "run", 1, weights) == Refusal(Reason.NOT_APPROVED)
-    assert ask_site(site, study_hash, "other", 1, weights) == Refusal(Reason.NOT_APPROVED)
-    assert ask_site(site, study_hash, "run", 7, weights) == Refusal(Reason.OVER_BUDGET)
-    assert ask_site(site, study_hash, "run", 1, weights[1:]) == Refusal(Reason.BAD_MESSAGE)
-    for value in (np.inf, 1e300, -1e7):
-        far = np.full_like(weights, value)
-        assert ask_site(site, study_hash, "run", 1, far) == Refusal(Reason.BAD_MESSAGE)
-    nan = np.full_like(weights, np.nan)
-    assert ask_site(site, study_hash, "run", 1, nan) == Refusal(Reason.BAD_MESSAGE)
-    assert isinstance(ask_site(site, study_hash, "run", 2, weights), PrivateUpdate)
-    for again in (1, 2):
-        assert ask_site(site, study_hash, "run", again, weights) == Refusal(Reason.OUT_OF_ORDER)
+    assert ask_site("00" * 32, "run", 1, weights) == Refusal(Reason.NOT_APPROVED)
+    assert ask_site(study_hash, "other", 1, weights) == Refusal(Reason.NOT_APPROVED)
+    assert ask_site(study_hash, "run", 7, weights) == Refusal(Reason.OVER_BUDGET)
+    assert ask_with(RecordDict()) == Refusal(Reason.NOT_APPROVED)
+    other_mode: Request = OpenRequest(study_hash, "run")
+    assert ask_with(encode_request(other_mode)) == Refusal(Reason.OUT_OF_ORDER)
+    wrong = [weights[1:]] + [np.full_like(weights, value) for value in (np.inf, 1e300, -1e7)]
+    for vector in (*wrong, np.full_like(weights, np.nan)):
+        assert isinstance(ask_site(study_hash, "run", 1, vector), Refusal)
+    assert ledger.budget().spent == 0
+    answered = ask_site(study_hash, "run", 2, weights)
+    assert isinstance(answered, PrivateUpdate)
+    spent = ledger.budget().spent
+    assert spent > 0
+    assert ask_site(study_hash, "run", 1, weights) == Refusal(Reason.OUT_OF_ORDER)
+    assert ask_site(study_hash, "run", 2, weights + 0.1) == Refusal(Reason.OUT_OF_ORDER)
+    again = ask_site(study_hash, "run", 2, weights)
+    assert isinstance(again, PrivateUpdate)
+    assert np.array_equal(again.vector, answered.vector)
+    assert ledger.budget().spent == spent
+    hospitals.close()
 
 
 def plan(made: Federation, fewest: int = 3) -> RunPlan:
@@ -197,9 +217,8 @@ def run_with(made: Federation, app: ClientApp, fewest: int) -> list[State]:
 
 def client_with(made: Federation, fault: str) -> ClientApp:
     """Every hospital answers, but the last one has a fault."""
-    sites = {FIRST_SITE_NODE + i: make_site(made) for i in range(len(made.sites))}
-    last = max(sites)
-    honest = make_client_app(lambda context: sites[context.node_id])
+    sites, last = PlainSites(made, Trainer()), FIRST_SITE_NODE + len(made.sites) - 1
+    honest = make_client_app(lambda context: sites.site(context.node_id - FIRST_SITE_NODE))
     app = ClientApp()
 
     @app.train()

@@ -42,10 +42,10 @@ from tests.privacy.ledger_kit import (
     request,
 )
 
-CAP = spent_epsilon({FALLBACK: 14}, DELTA)
+CAP = spent_epsilon({FALLBACK: 4}, DELTA)
 SMALLER: Chain = (*CHAIN, tuple(sorted((ME.public, *PEERS[:2]))))
 OTHER: Chain = (*CHAIN, tuple(sorted((ME.public, *PEERS[1:]))))
-releases = st.builds(release, st.integers(1, 6), st.sampled_from(["first", "second"]))
+releases = st.builds(release, st.integers(1, 3), st.sampled_from(["first", "second"]))
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -76,7 +76,7 @@ class LedgerMachine(RuleBasedStateMachine):
             witness=self.folder / "witness",
         )
         for run in ("first", "second"):
-            self.ledger.approve(approval(4, lost_rounds=4, run=run))
+            self.ledger.approve(approval(2, lost_rounds=2, run=run))
         self.copy()
 
     def teardown(self) -> None:
@@ -189,5 +189,5 @@ class LedgerMachine(RuleBasedStateMachine):
         return charges
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+LedgerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestLedgerMachine = LedgerMachine.TestCase

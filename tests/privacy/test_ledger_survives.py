@@ -260,6 +260,7 @@ def yesterday(folder: Path, *, witness: bool) -> tuple[Head, list[Row]]:
     copy_of(folder)
     with open_ledger(folder) as ledger:
         reserve(ledger, 2)
+        attempt(ledger, 2)
         reserve(ledger, 3)
         head, rows = ledger.head(), ledger.export_rows()
     put_back(folder)
@@ -301,7 +302,7 @@ def mended(folder: Path, head: Head, **how: object) -> tuple[Ledger, int, int]:
 def test_own_rows_come_back_and_their_vectors_do_not(tmp_path: Path) -> None:
     head, rows = yesterday(tmp_path, witness=True)
     ledger, reimported, charged = mended(tmp_path, head, rows=rows)
-    assert (reimported, charged) == (2, 0)
+    assert (reimported, charged) == (3, 0)
     assert ledger.head() == head
     assert ledger.budget().spent == spent_epsilon({FALLBACK: 3}, DELTA)
     assert np.array_equal(reserve(ledger, 1, seed=9).vector, draw(0))
@@ -309,6 +310,11 @@ def test_own_rows_come_back_and_their_vectors_do_not(tmp_path: Path) -> None:
         with pytest.raises(LedgerError) as caught:
             reserve(ledger, number, seed=9)
         assert caught.value.code == Code.LEDGER_CONFLICT
+        with pytest.raises(LedgerError) as caught:
+            attempt(ledger, number)
+        assert caught.value.code == Code.LEDGER_CONFLICT
+    assert not ledger.payload_is_recorded(release(2), EPOCH, 1, digest("payload"))
+    assert ledger.payload_is_recorded(release(1), EPOCH, 1, digest("payload"))
     reserve(ledger, 4)
 
 

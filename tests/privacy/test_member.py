@@ -387,17 +387,17 @@ def closed_by(server: Server, request: SumRequest, who: Sequence[bytes]) -> tupl
 
 
 def test_headline_needs_more_than_p1_less_m_plus_c_statements(server: Server) -> None:
-    """|P1| = 4, m = 3, c = 1: three; they may come late."""
+    """|P1| = 4, m = 3, c = 1: three, this hospital's own among them; they may come late."""
     request = server.request()
     server.ask(request)
     statements = closed_by(server, request, ALL)
     site = server.sites[A]
-    for few in (statements[:2], statements[1:], statements[:2] * 2, ()):
+    for few in (statements[:2], statements[1:2], statements[:2] * 2, ()):
         site.member.close(CloseRequest(HEX, RUN, record(request), few))
         assert site.settled(1) is None
     site.member.settle(SettleRequest(HEX, RUN, statements[:2]))
     assert site.settled(1) is None
-    site.member.settle(SettleRequest(HEX, RUN, statements[:3]))
+    site.member.settle(SettleRequest(HEX, RUN, statements[1:3]))
     assert site.settled(1) == "headline"
 
 

@@ -5,6 +5,8 @@ it says when something goes wrong, and after kill -9.
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
 import logging
 import os
 import signal
@@ -90,6 +92,7 @@ STORES = {
     *("ledger/file.py", "ledger/witness.py", "ledger/ledger.py", "ledger/recovery.py"),
     "cli/ledger.py",  # a person's own export of the ledger's rows
 }
+OURS = {"Ledger", "Journal", "SiteFolder", "ChainedLog"}
 FLOWER = {
     "app.py": {"Array", "ArrayRecord", "Context", "Message", "RecordDict", "ClientApp"},
     "gate.py": {"ArrayRecord", "ConfigRecord", "RecordDict"},
@@ -162,24 +165,26 @@ def test_no_module_of_a_site_can_reach_out() -> None:
 
 def opens_for_writing(node: ast.AST) -> bool:
     """Say whether a call can make, change or remove a file; a mode that is no literal counts."""
-    if not isinstance(node, ast.Call):
-        return False
-    match node.func:
-        case ast.Name(id="open"):
-            return _mode(node.args[1:2], node.keywords)
-        case ast.Attribute(attr="open", value=ast.Name(id="os" | "io")):
-            return True
-        case ast.Attribute(attr="open", value=ast.Name(id="Ledger" | "Journal" | "SiteFolder")):
-            return False
-        case ast.Attribute(attr="open"):
-            return _mode(node.args[:1], node.keywords)
-        case ast.Attribute(attr="connect"):
-            return True
-        case ast.Attribute(attr="save", value=ast.Name(id="np" | "torch")):
-            return True
-        case ast.Attribute(attr=name) | ast.Name(id=name):
-            return name in WRITING
-    return False
+    match node:
+        case ast.Call(func=ast.Name(id="open")):
+            found = _mode(node.args[1:2], node.keywords)
+        case ast.Call(func=ast.Attribute(attr="open", value=ast.Name(id="os" | "io"))):
+            found = True
+        case ast.Call(func=ast.Attribute(attr="open", value=ast.Name(id=owner))) if owner in OURS:
+            found = False
+        case ast.Call(func=ast.Attribute(attr="open")):
+            found = _mode(node.args[:1], node.keywords)
+        case ast.Call(func=ast.Attribute(attr="connect")):
+            found = True
+        case ast.Call(func=ast.Attribute(attr="save", value=ast.Name(id="np" | "torch"))):
+            found = True
+        case ast.Call(func=ast.Name(id="replace")):
+            found = False  # of dataclasses
+        case ast.Call(func=ast.Attribute(attr=name) | ast.Name(id=name)):
+            found = name in WRITING
+        case _:
+            found = False
+    return found
 
 
 def _mode(positional: list[ast.expr], keywords: list[ast.keyword]) -> bool:
@@ -233,7 +238,7 @@ def watch(place: Path, *words: str) -> dict[str, list[str]]:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    return dict(__import__("json").loads(done.stdout))
+    return dict(json.loads(done.stdout))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -554,27 +559,20 @@ def test_the_same_question_gets_the_same_bytes_and_is_charged_once(house: House)
 # What a finished run has written down
 
 
-def sentinels(made: Federation) -> list[bytes]:
-    """Return a patient's number and value as text, and as numbers raw and encoded."""
-    value = float(TOLD_VALUE)
-    (row,) = [
-        each[0]
-        for site in made.training_sites
-        for each in site.train.x
-        if abs(each[0] - _encoded(made)) < 1e-12
-    ]
-    numbers = [struct.pack(f"{order}d", number) for order in "<>" for number in (value, row)]
-    return [TOLD_PATIENT.encode(), TOLD_VALUE.encode(), repr(float(row)).encode(), *numbers]
-
-
 TOLD_VALUE = "47.123457"
 
 
-def _encoded(made: Federation) -> float:
-    import pandas as pd
+def sentinels(made: Federation) -> list[bytes]:
+    """Return a patient's number and value as text, and as numbers raw and encoded.
 
-    frame = small_table(1, 1).assign(age=float(TOLD_VALUE))
-    return float(made.encoding.encode(pd.DataFrame(frame), "site 0").x[0, 0])
+    Eight given bytes stand by chance somewhere among 10^6 others with probability below 1e-13.
+    """
+    frame = told_table()
+    (encoded,) = made.encoding.encode(frame[frame["patient"] == TOLD_PATIENT], "site 1").x[:, 0]
+    assert any(encoded in site.train.x for site in made.training_sites)
+    pairs = [f"{order}d" for order in "<>"]
+    numbers = [struct.pack(pair, x) for pair in pairs for x in (float(TOLD_VALUE), encoded)]
+    return [TOLD_PATIENT.encode(), TOLD_VALUE.encode(), repr(float(encoded)).encode(), *numbers]
 
 
 def told_table(rows: int = 60, sites: int = 3) -> Any:
@@ -615,7 +613,7 @@ def carried(records: RecordDict) -> bytes:
 def run_study(folder: Path, mode: str, drop: float = 0.0, sites: int = 3) -> Federation:
     setting = Setting(mode, 1.0, "descent", drop=drop)
     study = setting.apply(small_study(sites=sites))
-    made = build_federation(study, told_table(60, sites), seed=1)
+    made = build_federation(study, told_table(60, sites), seed=0)
     start = State.start(start_weights(made))
     train_federated(made, setting, run_id="run", start=start, folder=folder)
     return made
@@ -642,7 +640,7 @@ def test_the_journal_of_a_run_says_who_asked_what_left_and_what_it_cost(
                 assert (question.run, question.who) == ("run", "server")
                 assert question.round_number == answer.round_number
                 assert answer.size == len(reply)
-                assert answer.sha256 == __import__("hashlib").sha256(reply).digest()
+                assert answer.sha256 == hashlib.sha256(reply).digest()
                 assert (answer.cost is None) == bool(answer.free_because)
             assert costs(folder.journal) == folder.ledger.state.fallback
             assert costs(folder.journal).total() == made.study.training.rounds
@@ -735,11 +733,11 @@ def kill_after(process: subprocess.Popen[bytes], folder: Path, rows: int) -> Non
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_killed_run_goes_on_and_no_round_is_charged_twice(tmp_path: Path, mode: str) -> None:
-    rounds = 60
+    rounds = 40
     study, table = write_study(tmp_path)
     study.write_text(study.read_text().replace("rounds = 6", f"rounds = {rounds}"))
     folder = tmp_path / "out"
-    for rows in (10, 61, 131):
+    for rows in (7, 61):
         kill_after(start(folder, study, table, mode), folder, rows)
     process = start(folder, study, table, mode)
     _, errors = process.communicate(timeout=200)

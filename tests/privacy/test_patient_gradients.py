@@ -204,7 +204,8 @@ def test_noise_is_ours_and_torchs_seed_does_not_repeat_it() -> None:
     whole = SummedRows(clipped, CLIP, GRID)
 
     def integers(noise: NoiseSource) -> Vector:
-        return NoisyIntegers(whole, patients, noise, 2**24).draw(weights, MOMENT) * GRID
+        drawn = NoisyIntegers(whole, patients, noise, 2**24).draw(weights, MOMENT)
+        return np.asarray(drawn * GRID, dtype=np.float64)
 
     def sampled(noise: NoiseSource) -> Vector:
         step = SampledCohort(clipped, patients, SystemSampler(), 1.0, noise, 1.0)

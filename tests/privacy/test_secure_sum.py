@@ -447,6 +447,23 @@ def test_split_view_of_the_participants_gives_uniform_rubbish() -> None:
         assert looks_uniform(summed(vectors, views, agreed))
 
 
+@pytest.mark.parametrize(
+    "changes", [{"epoch": b"o" * 16}, {"ephemeral": b"o" * 32}, {"identity": everyone(4)[3]}]
+)
+def test_two_hospitals_shown_different_keys_of_a_third_share_no_mask(
+    changes: dict[str, Any],
+) -> None:
+    """The whole set is in the mask key, not the pair alone."""
+    agreed = agree(parties(3))
+    one, two, _ = everyone(3)
+    view = view_of(agreed[one], (everyone(3),), LENGTH)
+    first, second, third = view.participants
+    other = replace(view, participants=(first, second, replace(third, **changes)))
+    shared = agreed[one].secrets[two]
+    keys = [mask_key(each.digest(), (first, second), shared) for each in (view, other)]
+    assert keys[0] != keys[1]
+
+
 def test_gradient_and_metric_of_a_round_share_no_keystream() -> None:
     """Their difference would show the difference of the vectors. Mutation: kind not in the key."""
     agreed = agree(parties(3))

@@ -361,6 +361,13 @@ class LedgerFile:
         self._state.apply(entry, row.sequence)
         return row
 
+    def _has_content(self, held: ReleaseState) -> bool:
+        """Say whether the vector is there: not after it came back as a row, or was erased."""
+        found = self._log.connection.execute(
+            "SELECT 1 FROM vectors WHERE sequence = ?", (held.sequence,)
+        ).fetchone()
+        return found is not None
+
     def _content(self, held: ReleaseState) -> bytes | None:
         found = self._log.connection.execute(
             "SELECT content FROM vectors WHERE sequence = ?", (held.sequence,)

@@ -30,6 +30,7 @@ from polyclinic_client.ledger.entries import (
 )
 from polyclinic_client.ledger.file import LedgerFile
 from polyclinic_client.ledger.state import ReleaseState
+from polyclinic_common.errors import LedgerError
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.secure_sum.chain import Chain, ReleaseId
 
@@ -263,12 +264,14 @@ class Ledger(LedgerFile):
         Raises
         ------
         LedgerError
-            L005 if the release is closed or settled, the chain does not extend unchanged the one
-            answered last, this site is not in its last attempt, or another payload was made.
+            L005 if the release is closed or settled, its vector is gone, the chain does not extend
+            unchanged the one answered last, this site is not in its last attempt, or another payload was made.
         """
         attempt = Attempted(release=release, epoch=epoch, chain=chain, payload=payload_hash)
         with self._writing() as today:
             held = rules.check_attempt(self._state, attempt, self._identity.public, today)
+            if not self._has_content(held):
+                raise _vector_gone(release)
             if held.attempts.get(attempt.moment) != payload_hash:
                 self._append(attempt)
 
@@ -283,7 +286,8 @@ class Ledger(LedgerFile):
             held = state.releases.get(release)
             if held is None or held.dropped or release.run in state.closed_runs:
                 return False
-            return held.attempts.get((epoch, attempt)) == payload_hash
+            known = held.attempts.get((epoch, attempt)) == payload_hash
+            return known and self._has_content(held)
 
     def record_closing(self, release: ReleaseId, chain: Chain) -> None:
         """Write down that this site answers no further attempt of a release.
@@ -348,8 +352,12 @@ class Ledger(LedgerFile):
     def _stored(self, held: ReleaseState) -> Stored:
         content = self._content(held)
         if content is None:
-            raise rules.conflict(f"The vector of the {held.reserved.release} is lost or erased.")
+            raise _vector_gone(held.reserved.release)
         return _as_stored(held, content)
+
+
+def _vector_gone(release: ReleaseId) -> LedgerError:
+    return rules.conflict(f"The vector of the {release} is lost or erased.")
 
 
 def _as_stored(held: ReleaseState, content: bytes) -> Stored:

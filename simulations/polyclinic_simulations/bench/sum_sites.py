@@ -142,7 +142,7 @@ def _found(place: Path, case: Case, plan: SumPlan) -> None:
     approval = Approval(
         study_hash=STUDY, run=RUN, planned=(item,), lost_rounds=0, expires=dt.date.max
     )
-    cap = spent_epsilon(approval.worst_case(), DELTA)
+    cap = 1.01 * spent_epsilon(approval.worst_case(), DELTA)
     with SiteFolder.create(place, delta=DELTA, epsilon_cap=cap) as made:
         made.ledger.approve(approval)
 
