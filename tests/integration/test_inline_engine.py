@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Context, Error, Message, MessageType, RecordDict
+from flwr.app import Array, Context, Error, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
@@ -183,9 +183,14 @@ def test_a_site_refuses_what_it_did_not_join(tmp_path: Path) -> None:
     assert ask_with(RecordDict()) == Refusal(Reason.NOT_APPROVED)
     other_mode: Request = OpenRequest(study_hash, "run")
     assert ask_with(encode_request(other_mode)) == Refusal(Reason.OUT_OF_ORDER)
-    wrong = [weights[1:]] + [np.full_like(weights, value) for value in (np.inf, 1e300, -1e7)]
-    for vector in (*wrong, np.full_like(weights, np.nan)):
-        assert isinstance(ask_site(study_hash, "run", 1, vector), Refusal)
+    for vector in (weights[1:], np.full_like(weights, 1e300), np.full_like(weights, -1e7)):
+        assert ask_site(study_hash, "run", 1, vector) == Refusal(Reason.OUT_OF_ORDER)
+    for value in (np.inf, np.nan):
+        content = encode_request(TrainRequest(study_hash, "run", 1, weights))
+        (name,) = content.array_records
+        (key,) = content.array_records[name]
+        content.array_records[name][key] = Array(np.full_like(weights, value))
+        assert ask_with(content) == Refusal(Reason.NOT_APPROVED)
     assert ledger.budget().spent == 0
     answered = ask_site(study_hash, "run", 2, weights)
     assert isinstance(answered, PrivateUpdate)

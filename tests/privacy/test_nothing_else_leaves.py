@@ -18,6 +18,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -705,16 +706,16 @@ def start(folder: Path, study: Path, table: Path, mode: str) -> subprocess.Popen
     )
 
 
+RESERVED = 'SELECT count(*) FROM rows WHERE instr(body, CAST(\'"entry":"reserved"\' AS BLOB))'
+
+
 def reserved(folder: Path) -> int:
-    """Return how many rows the ledgers hold, as somebody who looks from outside sees them."""
+    """Return how many releases the ledgers hold, for somebody who looks from outside."""
     count = 0
     for path in folder.glob(f"sites/*/*/{LEDGER}"):
         try:
-            with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True) as connection:
-                rows = connection.execute(
-                    'SELECT count(*) FROM rows WHERE CAST(body AS TEXT) LIKE \'%"entry":"reserved"%\''
-                )
-                count += rows.fetchone()[0]
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+                count += connection.execute(RESERVED).fetchone()[0]
         except sqlite3.Error:
             continue
     return count
@@ -755,7 +756,6 @@ def test_a_killed_run_goes_on_and_no_round_is_charged_twice(tmp_path: Path, mode
             for each in held:
                 prices = {each.reserved.headline, each.reserved.fallback}
                 assert each.counts in prices
-                assert len(set(each.attempts.values())) <= len(each.attempts)
                 assert ledger.stored(each.reserved.release) is None
             (kept,) = ledger._log.connection.execute("SELECT count(*) FROM vectors").fetchone()
             assert kept == 0
