@@ -69,10 +69,10 @@ class Optimizer:
         return replace(following, velocity=velocity)
 
 
-def noise_ridge(deviation: float, sites: int, divisor: float) -> float:
+def noise_ridge(deviation: float, draws: float, divisor: float) -> float:
     """Return the ridge that public quantities suggest for noisy sums.
 
-    ``lambda = deviation * sqrt(sites) / (0.5 * divisor)``: the noise of the summed gradient, as a
+    ``lambda = deviation * sqrt(draws) / (0.5 * divisor)``: the noise of the summed gradient, as a
     mean, against coefficients of size one half. Zero noise gives no ridge.
     """
-    return float(deviation * np.sqrt(sites) / (0.5 * divisor))
+    return float(deviation * np.sqrt(draws) / (0.5 * divisor))

@@ -168,10 +168,16 @@ def run_plan(
 
 
 def _ridge(federation: Federation, setting: Setting) -> float:
-    """Return the ridge that the noise of one round suggests: one draw in all, or one a site."""
+    """Return the ridge that the noise in one round's total suggests.
+
+    Mode local: the full noise at every site. Secure sum: a share at every site, of which h make up
+    the full noise.
+    """
     study, total = federation.study, sum(federation.declared.values())
     plan = noise_plan(study, total, setting.epsilon)
-    draws = 1 if study.privacy.mode == "secure-sum" else len(federation.declared)
+    draws: float = len(federation.declared)
+    if study.privacy.mode == "secure-sum":
+        draws /= study.m - study.c
     return noise_ridge(plan.multiplier * study.clip, draws, total)
 
 

@@ -11,27 +11,32 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyclinic_client.mechanisms import Memory
+from polyclinic_client.updates import Memory
 from polyclinic_common.models.storage import load_vectors
 from polyclinic_common.privacy import gdp, rdp
-from polyclinic_common.privacy.plan import NoisePlan
+from polyclinic_common.privacy.account import two_hospitals_epsilon
+from polyclinic_common.privacy.charges import GaussianSum, SampledSteps
 from polyclinic_common.study import Study
-from polyclinic_common.wire import PrivateUpdate, Reason, Refusal, TrainRequest
+from polyclinic_common.wire import (
+    PrivateUpdate,
+    Reason,
+    Refusal,
+    Release,
+    TrainRequest,
+    decode_reply,
+    encode_request,
+)
 from polyclinic_server.optimizer import State
 from polyclinic_simulations import simulate
-from polyclinic_simulations.cells import in_two_hospitals
+from polyclinic_simulations.alone import train_alone
 from polyclinic_simulations.comparison import TOGETHER, compare
 from polyclinic_simulations.federation import build_federation, held_out, spread
+from polyclinic_simulations.hospitals import Hospitals
 from polyclinic_simulations.results import Result
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.studies.made_up_hospitals import hospitals_of
-from polyclinic_simulations.training import (
-    SiteFactory,
-    Trainer,
-    start_weights,
-    train_alone,
-    train_federated,
-)
+from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.training import start_weights, train_federated
 from tests.conftest import small_study, small_table
 
 TRAINED = ("pooled_same_trainer", "local_only_non_private")
@@ -96,7 +101,8 @@ def test_a_setting_is_compared_with_its_own_baselines() -> None:
 
 def test_the_private_hospital_alone_belongs_to_one_budget() -> None:
     study = small_study()
-    result = simulate(study, small_table(), modes=["local", "none"], epsilons=[1.0, 8.0])
+    modes = ["secure-sum", "local", "none"]
+    result = simulate(study, small_table(), modes=modes, epsilons=[1.0, 8.0])
     comparison = compare(study, result)
     assert comparison is not None
     for line in comparison.settings:
@@ -108,7 +114,7 @@ def test_the_private_hospital_alone_belongs_to_one_budget() -> None:
 
 
 def test_result_json_names_the_hash_of_what_was_really_run(tmp_path: Path) -> None:
-    study = small_study(sites=4)
+    study = small_study(sites=4, privacy={"mode": "local"})
     simulate(
         study,
         small_table(160, 4),
@@ -135,16 +141,22 @@ def test_result_json_names_the_hash_of_what_was_really_run(tmp_path: Path) -> No
     assert len(set(hashes.values())) == 6  # three budgets by two strategies; dropout is no part
 
 
-def test_a_site_of_one_setting_refuses_the_run_of_another() -> None:
+def test_a_site_of_one_setting_refuses_the_run_of_another(tmp_path: Path) -> None:
     study, setting = small_study(), Setting("local", 1.0, "descent")
     made = build_federation(setting.apply(study), small_table(), seed=0)
-    site = SiteFactory(made, setting, "run", Trainer())._make(0)
+    hospitals = Hospitals(made, setting, "run", Trainer(), tmp_path)
+    hospitals.found()
     weights = start_weights(made)
-    for other in (Setting("none", None, "descent"), Setting("local", 2.0, "descent")):
-        request = TrainRequest(other.apply(study).hash(), "run", 1, weights)
-        assert site.answer(request, Memory()) == Refusal(Reason.NOT_APPROVED)
-    request = TrainRequest(setting.apply(study).hash(), "run", 1, weights)
-    assert isinstance(site.answer(request, Memory()), PrivateUpdate)
+
+    def ask(asked: Setting) -> Release:
+        request = TrainRequest(asked.apply(study).hash(), "run", 1, weights)
+        return decode_reply(hospitals.site(0).answer(encode_request(request), Memory()))
+
+    others = [("none", None), ("local", 2.0), ("secure-sum", 1.0)]
+    for other in (Setting(mode, epsilon, "descent") for mode, epsilon in others):
+        assert ask(other) == Refusal(Reason.NOT_APPROVED)
+    assert isinstance(ask(setting), PrivateUpdate)
+    hospitals.close()
 
 
 def test_formulas_are_counted_where_they_can_be_computed() -> None:
@@ -160,23 +172,25 @@ def test_formulas_are_counted_where_they_can_be_computed() -> None:
 
 
 def test_a_patient_of_two_hospitals_is_charged_for_both() -> None:
-    """Unsampled: twice mu. Sampled: the sum of both Renyi curves, at most that of the dearer."""
-    delta = 1e-5
-    full = NoisePlan(multiplier=10.0, sampling_rate=1.0, steps=1, rounds=25)
-    assert in_two_hospitals([full, full], delta) == pytest.approx(gdp.epsilon_of(1.0, delta))
-    plans = [NoisePlan(3.0, 0.1, 10, 20), NoisePlan(6.0, 0.3, 4, 20)]
-    curves = [200 * rdp.sampled_gaussian(0.1, 3.0), 80 * rdp.sampled_gaussian(0.3, 6.0)]
-    found = in_two_hospitals(plans, delta)
-    assert found >= rdp.epsilon_of(curves[0] + curves[1], delta)
-    assert found == pytest.approx(rdp.epsilon_of(2 * np.maximum(*curves), delta))
-    assert in_two_hospitals(plans[:1], delta) == pytest.approx(
-        rdp.spent_epsilon(3.0, 0.1, 2 * 200, delta)
-    )
+    """Unsampled: twice mu. Sampled: the Renyi curve of the steps of both hospitals."""
+    delta, variance = 1e-5, 2**40
+    full = GaussianSum(sensitivity=2**20 / 10, variance=variance, shares=1, length=6)
+    assert full.mu == pytest.approx(0.1)
+    found = two_hospitals_epsilon({full: 25}, delta)
+    assert found == pytest.approx(gdp.epsilon_of(2 * 0.5, delta), rel=1e-3)
+    steps = SampledSteps(rate=0.1, multiplier=3.0, steps=10)
+    both = rdp.spent_epsilon(3.0, 0.1, 2 * 200, delta)
+    assert two_hospitals_epsilon({steps: 20}, delta) == pytest.approx(both)
 
 
-@pytest.mark.parametrize("training", [{"rounds": 6}, SAMPLED])
-def test_every_private_cell_says_what_two_hospitals_cost(training: dict[str, Any]) -> None:
-    study = small_study(training=training)
+@pytest.mark.parametrize(
+    ("mode", "training"),
+    [("secure-sum", {"rounds": 6}), ("local", {"rounds": 6}), ("local", SAMPLED)],
+)
+def test_every_private_cell_says_what_two_hospitals_cost(
+    mode: str, training: dict[str, Any]
+) -> None:
+    study = small_study(training=training, privacy={"mode": mode})
     privacy = simulate(study, small_table(), epsilons=[1.0]).cells[0].privacy
     assert privacy.epsilon is not None
     assert privacy.epsilon_two_hospitals is not None

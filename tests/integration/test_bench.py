@@ -21,9 +21,10 @@ def test_a_tiny_benchmark_writes_results_and_a_page(tmp_path: Path) -> None:
     assert all(0 < time.rounds_s.median < time.total_s.median for time in found.job)
     assert {point.curve for point in found.growth} == {"sites", "patients", "columns"}
     assert all(step.difference <= EQUAL for step in found.steps if step.gradients == FAST)
+    assert all(each.exact for each in found.sums)
     assert told
     page = (tmp_path / "benchmark.html").read_text()
-    assert page.count("<svg") == 5
+    assert page.count("<svg") == 6
     assert not re.search(r'(src|href)="(?!#)', page)
 
 

@@ -45,7 +45,6 @@ from polyclinic_simulations.trainer import Trainer
 from polyclinic_simulations.training import PlainSites, start_weights, train_federated
 from tests.conftest import NoNoise, small_study, small_table
 
-
 PLAIN = Setting("none", None, "descent")
 LOCAL = Setting("local", 1.0, "descent")
 SECURE = Setting("secure-sum", 1.0, "descent")

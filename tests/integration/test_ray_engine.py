@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,28 +27,25 @@ from flwr.serverapp import Grid, ServerApp
 from typer.testing import CliRunner
 
 from polyclinic_client.app import make_client_app
+from polyclinic_client.refusals import SilenceError
 from polyclinic_common.errors import RunError, SimulationError
-from polyclinic_common.models.network import Vector
+from polyclinic_common.wire import TrainRequest, decode_request
 from polyclinic_server.coordinator import run_rounds
+from polyclinic_server.observers import Round
 from polyclinic_server.optimizer import State
 from polyclinic_simulations import simulate
 from polyclinic_simulations.cli import app as simulate_command
 from polyclinic_simulations.engines import ENGINES, Engine
 from polyclinic_simulations.federation import Federation, build_federation
+from polyclinic_simulations.hospitals import Hospitals
 from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.training import SiteFactory, Trainer, run_plan, start_weights
-from tests.conftest import small_study, small_table, unavailable
+from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.training import PlainSites, run_plan, start_weights
+from tests.conftest import NoNoise, small_study, small_table, unavailable
 from tests.e2e.test_simulate_command import write_study
 
 SITES = 3
 SAMPLED: dict[str, Any] = {"rounds": 4, "schedule": "sampled", "batch": 16, "strategy": "fedavg"}
-
-
-class NoNoise:
-    """A zero-noise source, injected through the constructor."""
-
-    def gaussian(self, size: int, deviation: float) -> Vector:
-        return np.zeros(size)
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,15 @@ class Case:
     def start(self) -> State:
         return State.start(start_weights(self.federation))
 
+    def sites(self, folder: Path) -> Hospitals | PlainSites:
+        """Return this federation's sites, with their folders made where they keep ledgers."""
+        trainer = Trainer(noise=NoNoise)
+        if self.setting.epsilon is None:
+            return PlainSites(self.federation, trainer)
+        made = Hospitals(self.federation, self.setting, "run", trainer, folder)
+        made.found()
+        return made
+
 
 def cases() -> list[Case]:
     return [
@@ -75,6 +81,7 @@ def cases() -> list[Case]:
         Case.of("none", **SAMPLED),
         Case.of("local", 1.0),
         Case.of("none", **SAMPLED, personalisation="mr-mtl", pull=0.1),
+        Case.of("secure-sum", 1.0),
     ]
 
 
@@ -82,55 +89,74 @@ CRASHING = SITES * len(cases())
 """Partition of the site that crashes: the one after the last federation's."""
 
 
-def hospitals(all_cases: list[Case]) -> ClientApp:
-    """Three partitions a federation, and one that crashes."""
-    trainer = Trainer(noise=NoNoise)
-    apps = [
-        make_client_app(SiteFactory(case.federation, case.setting, "run", trainer))
-        for case in all_cases
-    ]
+def hospitals(all_sites: list[Hospitals | PlainSites]) -> ClientApp:
+    """Three partitions a federation, and one that crashes; one site misses one round."""
     app = ClientApp()
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         number, index = divmod(int(context.node_config["partition-id"]), SITES)
-        if number == len(apps):
+        if number == len(all_sites):
             raise ZeroDivisionError("patient 17")
-        own = Context(context.run_id, context.node_id, {"partition-id": index}, context.state, {})
-        return apps[number](message, own)
+        request = decode_request(message.content)
+        round_number = request.round_number if isinstance(request, TrainRequest) else 0
+        if (number, index, round_number) == (0, 1, 3):
+            raise SilenceError
+        site = all_sites[number].site(index)
+        return make_client_app(lambda _: site)(message, context)
 
     return app
 
 
-def train_all(engine: Engine, *, crash: bool) -> list[State]:
+@dataclass
+class Answering:
+    """An observer that keeps who answered every round."""
+
+    sites: list[int] = field(default_factory=list)
+
+    def after_round(self, finished: Round) -> None:
+        self.sites.append(len(finished.sites))
+
+
+def train_all(engine: Engine, folder: Path, *, crash: bool) -> list[State]:
     """Train every case in one simulation; at its end one more site may crash."""
     all_cases, finished = cases(), list[State]()
+    all_sites = [case.sites(folder / str(number)) for number, case in enumerate(all_cases)]
     server = ServerApp()
 
     @server.main()
     def main(grid: Grid, _: Context) -> None:
         nodes = engine.nodes_in_order(grid)
         for number, case in enumerate(all_cases):
-            own = nodes[SITES * number :][:SITES]
-            finished.append(rounds_of(grid, case, [f"site {i}" for i in range(SITES)], own))
+            own, answering = nodes[SITES * number :][:SITES], Answering()
+            names = [f"site {i}" for i in range(SITES)]
+            finished.append(rounds_of(grid, number, case, names, own, [answering]))
+            missed = [3, 3, 2, 3, 3, 3] if number == 0 else [3] * len(answering.sites)
+            assert answering.sites == missed
         if crash:
-            rounds_of(grid, all_cases[0], ["crashing"], nodes[CRASHING:])
+            rounds_of(grid, 0, all_cases[0], ["crashing"], nodes[CRASHING:], [])
 
-    def rounds_of(grid: Grid, case: Case, names: list[str], nodes: list[int]) -> State:
+    def rounds_of(
+        grid: Grid,
+        number: int,
+        case: Case,
+        names: list[str],
+        nodes: list[int],
+        observers: list[Answering],
+    ) -> State:
         node_of = dict(zip(names, nodes, strict=True))
-        plan = run_plan(case.federation, case.setting, "run", node_of, engine.timeout_s)
-        return run_rounds(grid, plan, case.start, [])
-
-    def lost(partition: int, group: str) -> bool:
-        return (partition, group) == (1, "3")
+        sites = all_sites[number]
+        sums = sites.sum_plans if isinstance(sites, Hospitals) else {}
+        plan = run_plan(case.federation, case.setting, "run", node_of, engine.timeout_s, sums)
+        return run_rounds(grid, plan, case.start, observers)
 
     if not crash:
-        engine.run(server, hospitals(all_cases), CRASHING + 1, lost)
+        engine.run(server, hospitals(all_sites), CRASHING + 1)
         return finished
     with pytest.raises(RunError) as caught:
-        engine.run(server, hospitals(all_cases), CRASHING + 1, lost)
+        engine.run(server, hospitals(all_sites), CRASHING + 1)
     assert caught.value.code == "R001"
-    assert "crashing: bad_message" in caught.value.what
+    assert "crashing: silent" in caught.value.what
     assert "patient" not in caught.value.what
     return finished
 
@@ -167,9 +193,11 @@ def ray_scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_both_engines_agree_and_a_failed_run_leaves_nothing(ray_scratch: Path) -> None:
-    inline = train_all(ENGINES["inline"], crash=False)
-    over_ray = train_all(ENGINES["ray"], crash=True)
+def test_both_engines_agree_and_a_failed_run_leaves_nothing(
+    ray_scratch: Path, tmp_path: Path
+) -> None:
+    inline = train_all(ENGINES["inline"], tmp_path / "inline", crash=False)
+    over_ray = train_all(ENGINES["ray"], tmp_path / "ray", crash=True)
     assert len(inline) == len(over_ray) == len(cases())
     for one, other in zip(inline, over_ray, strict=True):
         assert one.round_number == other.round_number

@@ -136,7 +136,7 @@ def masked(**changes: Any) -> MaskedVector:
         "kind": "gradient",
         "attempt": 1,
         "session": SESSION,
-        "closing": closing(),
+        "closing": b"",
         "vector": OTHER_WORDS,
     }
     return MaskedVector(**fields | changes)
@@ -188,7 +188,7 @@ def key_answer(**changes: Any) -> bytes:
 def good_releases(house: House) -> dict[str, Release]:
     """Return one of every kind that may leave after `spend`."""
     return {
-        "masked": masked(),
+        "masked": masked(closing=closing()),
         "update": update(),
         "keys": AnnouncedKeys(announcement(house)),
         "answer": AnsweredKeys(key_answer()),

@@ -232,6 +232,7 @@ MISPLACED: dict[str, Callable[[], Any]] = {
     "another attempt": lambda: masked(attempt=2),
     "another session": lambda: masked(session=digest("other")),
     "another study": lambda: masked(study_hash=bytes([1] * 32).hex()),
+    "an update of another study": lambda: update(study_hash=bytes([1] * 32).hex()),
     "another run": lambda: masked(run_id="other"),
     "another kind": lambda: masked(kind="metric"),
     "an update as a masked vector": lambda: masked(kind="update", round_number=1),

@@ -43,9 +43,11 @@ from tests.privacy.ledger_kit import (
 )
 
 CAP = spent_epsilon({FALLBACK: 4}, DELTA)
+LOWER_CAP = spent_epsilon({FALLBACK: 3}, DELTA)
+RUNS = ("first", "second")
 SMALLER: Chain = (*CHAIN, tuple(sorted((ME.public, *PEERS[:2]))))
 OTHER: Chain = (*CHAIN, tuple(sorted((ME.public, *PEERS[1:]))))
-releases = st.builds(release, st.integers(1, 3), st.sampled_from(["first", "second"]))
+releases = st.builds(release, st.integers(1, 3), st.sampled_from(RUNS))
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -62,7 +64,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
         self.path = self.folder / "ledger.sqlite"
         self.draws = 0
-        self.cap = CAP
+        self.cap = LOWER_CAP
         self.drawn: dict[ReleaseId, NDArray[np.int64]] = {}
         self.left: dict[ReleaseId, set[bytes]] = {}  # vectors that left, by release
         self.payloads: dict[tuple[ReleaseId, int], bytes] = {}
@@ -75,8 +77,9 @@ class LedgerMachine(RuleBasedStateMachine):
             epsilon_cap=CAP,
             witness=self.folder / "witness",
         )
-        for run in ("first", "second"):
+        for run in RUNS:
             self.ledger.approve(approval(2, lost_rounds=2, run=run))
+        self.ledger.set_caps(LOWER_CAP)
         self.copy()
 
     def teardown(self) -> None:
@@ -94,6 +97,18 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         first = self.drawn.setdefault(release, stored.vector)
         assert np.array_equal(stored.vector, first)
+
+    @rule(release=releases)
+    def answer(self, release: ReleaseId) -> None:
+        """As a site answers: reserve, then send."""
+        self.reserve(release)
+        self.send(release, CHAIN)
+
+    @rule(release=releases, headline=st.booleans())
+    def finish(self, release: ReleaseId, headline: bool) -> None:
+        """As a round ends: close over the own chain, then settle."""
+        self.close(release, CHAIN)
+        self.settle(release, headline)
 
     @rule(release=releases, chain=st.sampled_from([CHAIN, SMALLER, OTHER, LEFT_OUT]))
     def send(self, release: ReleaseId, chain: Chain) -> None:
@@ -127,7 +142,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert release in self.over
             self.settled.add(release)
 
-    @rule(run=st.sampled_from(["first", "second"]))
+    @rule(run=st.sampled_from(RUNS))
     def close_run(self, run: str) -> None:
         self.ledger.close_run(run)
         self.over |= {each for each in self.left if each.run == run}

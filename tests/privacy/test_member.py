@@ -247,9 +247,35 @@ def test_unverified_peers_are_not_counted_towards_m(make: Callable[..., Server])
 
 
 def test_answers_of_unverified_peers_are_no_challenge(make: Callable[..., Server]) -> None:
-    """c + 1 verified peers must have answered before anything leaves after a start."""
+    """c + 1 verified peers must have answered before anything leaves after a start.
+
+    With m of the study that follows from the rule for sets; here m is 1, to see it by itself.
+    """
     server = make({A: frozenset({B})})
+    site = server.sites[A]
+    site.terms = replace(site.terms, m=1)
+    site.start()
+    server.exchange()
     assert reason(lambda: server.ask(server.request(), [A])) is Reason.PARTICIPANT_RULE
+    server.exchange((A, B))
+    assert reason(lambda: server.ask(server.request(chain=((A, B),)), [A])) is (
+        Reason.PARTICIPANT_RULE
+    )
+    assert site.draws.made == 0
+
+
+def test_ledger_behind_what_a_verified_peer_has_seen_answers_nothing(
+    make: Callable[..., Server],
+) -> None:
+    """Yesterday's copy of a ledger; what an unverified peer says of it does not count."""
+    server = make({A: frozenset({B, D})})
+    ahead = {A: (10_000, b"x" * 32)}
+    server.sites[E].folder.ledger.note_heads(ahead)
+    server.exchange()
+    assert server.ask(server.request(), [A])
+    server.sites[B].folder.ledger.note_heads(ahead)
+    server.exchange()
+    assert reason(lambda: server.ask(server.request(), [A])) is Reason.OUT_OF_ORDER
 
 
 def test_chain_outside_the_roster_or_without_answers_is_refused(server: Server) -> None:

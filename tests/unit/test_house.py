@@ -29,6 +29,8 @@ PUBLIC_FLOWER = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
 ADAPTERS = {
     "simulations/polyclinic_simulations/engines/inline.py",
     "simulations/polyclinic_simulations/engines/ray.py",
+    # No engine: measures Flower's own SecAgg+, which has no public interface outside its workflow.
+    "simulations/polyclinic_simulations/bench/flower_secagg.py",
 }
 FORBIDDEN = {"pickle", "random", "marshal", "shelve"}
 

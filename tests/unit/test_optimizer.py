@@ -45,5 +45,5 @@ def test_defaults_come_from_the_study() -> None:
 
 
 def test_ridge_follows_public_quantities() -> None:
-    assert noise_ridge(deviation=10.0, sites=4, divisor=1000) == pytest.approx(0.04)
+    assert noise_ridge(deviation=10.0, draws=4, divisor=1000) == pytest.approx(0.04)
     assert noise_ridge(0.0, 4, 1000) == 0.0

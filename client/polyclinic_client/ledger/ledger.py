@@ -265,7 +265,8 @@ class Ledger(LedgerFile):
         ------
         LedgerError
             L005 if the release is closed or settled, its vector is gone, the chain does not extend
-            unchanged the one answered last, this site is not in its last attempt, or another payload was made.
+            unchanged the one answered last, this site is not in its last attempt, or another
+            payload was made.
         """
         attempt = Attempted(release=release, epoch=epoch, chain=chain, payload=payload_hash)
         with self._writing() as today:

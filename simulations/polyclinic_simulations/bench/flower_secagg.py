@@ -37,8 +37,8 @@ from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
 
 from polyclinic_common.models.network import Vector
 
-# The workflow's defaults; every client shares with every other, as ours do.
 QUANTA, MODULUS, WEIGHT = 2**22, 2**32, 1000
+"""The workflow's defaults."""
 KEYS, SHARES, MASKS, UNMASK = "keys", "secret shares", "masks", "reveal"
 Fields = dict[str, Any]
 
@@ -53,12 +53,16 @@ class SecAggRound:
         One number a client, by stage.
     server_ms : float
         Adding up, putting seeds together, taking masks off, dequantizing.
+    site_cpu_ms, server_cpu_ms : float
+        Processor time of the mean client, and of the server.
     total : array of shape (d,)
         The sum of the clients' vectors, in their unit; every one rounded to a quantum.
     """
 
     site_ms: dict[str, list[float]] = field(default_factory=dict)
     server_ms: float = 0.0
+    site_cpu_ms: float = 0.0
+    server_cpu_ms: float = 0.0
     total: Vector = field(default_factory=lambda: np.empty(0))
 
 
@@ -68,36 +72,58 @@ def run_round(vectors: Sequence[Vector], bound: float) -> SecAggRound:
     everybody = list(range(1, count + 1))
     states = {nid: SecAggPlusState(nid=nid) for nid in everybody}
 
-    def stage(name: str, work: Callable[..., Fields], *more: Fields) -> dict[int, Fields]:
+    groups = _groups(everybody)
+
+    def stage(name: str, work: Callable[..., Fields], told: dict[int, Fields]) -> dict[int, Fields]:
         said: dict[int, Fields] = {}
-        for index, nid in enumerate(everybody):
-            configs = ConfigRecord(more[0] if len(more) == 1 else more[index])
-            rest = (WEIGHT, ndarrays_to_parameters([vectors[index]])) if name == MASKS else ()
-            began = time.perf_counter()
-            said[nid] = work(states[nid], configs, *rest)
+        for nid, vector in zip(everybody, vectors, strict=True):
+            rest = (WEIGHT, ndarrays_to_parameters([vector])) if name == MASKS else ()
+            began, busy = time.perf_counter(), time.process_time()
+            said[nid] = work(states[nid], ConfigRecord(told[nid]), *rest)
             found.site_ms.setdefault(name, []).append(1e3 * (time.perf_counter() - began))
+            found.site_cpu_ms += 1e3 * (time.process_time() - busy) / count
         return said
 
-    keys = stage(KEYS, _setup, _parameters(count, bound))
-    public = {
-        str(nid): [said[Key.PUBLIC_KEY_1], said[Key.PUBLIC_KEY_2]] for nid, said in keys.items()
+    settings = _settings(len(groups[1]), count, bound)
+    keys = stage(KEYS, _setup, dict.fromkeys(everybody, settings))
+    public = {nid: [said[Key.PUBLIC_KEY_1], said[Key.PUBLIC_KEY_2]] for nid, said in keys.items()}
+    known = {nid: {str(peer): public[peer] for peer in group} for nid, group in groups.items()}
+    masked = stage(MASKS, _collect_masked_vectors, _forwarded(stage(SHARES, _share_keys, known)))
+    alive = {
+        nid: {Key.ACTIVE_NODE_ID_LIST: group, Key.DEAD_NODE_ID_LIST: []}
+        for nid, group in groups.items()
     }
-    shared = stage(SHARES, _share_keys, public)
-    masked = stage(MASKS, _collect_masked_vectors, *_forwarded(shared))
-    alive = {Key.ACTIVE_NODE_ID_LIST: everybody, Key.DEAD_NODE_ID_LIST: []}
     revealed = stage(UNMASK, _unmask, alive)
-    began = time.perf_counter()
+    began, busy = time.perf_counter(), time.process_time()
     average = _unmasked([said[Key.MASKED_PARAMETERS] for said in masked.values()], revealed, bound)
     found.server_ms = 1e3 * (time.perf_counter() - began)
+    found.server_cpu_ms = 1e3 * (time.process_time() - busy)
     found.total = count * average
     return found
 
 
-def _parameters(count: int, bound: float) -> Fields:
+def _groups(everybody: Sequence[int]) -> dict[int, list[int]]:
+    """Return who shares with whom: a ring, 3 log2 K of K clients and oneself, an odd number.
+
+    SecAgg+ is SecAgg on such a sparse graph (Bell, Bonawitz, Gascon, Lepoint and Raykova, CCS
+    2020): that few is in its favour, for here every pair of hospitals has a mask.
+    """
+    count = len(everybody)
+    half = math.ceil(3 * math.log2(count)) // 2
+    if 2 * half + 1 >= count:
+        return {nid: list(everybody) for nid in everybody}
+    offsets = range(-half, half + 1)
+    return {
+        nid: [everybody[(index + offset) % count] for offset in offsets]
+        for index, nid in enumerate(everybody)
+    }
+
+
+def _settings(shares: int, count: int, bound: float) -> Fields:
     return {
         Key.SAMPLE_NUMBER: count,
-        Key.SHARE_NUMBER: count,
-        Key.THRESHOLD: math.ceil(2 * count / 3),
+        Key.SHARE_NUMBER: shares,
+        Key.THRESHOLD: math.ceil(2 * shares / 3),
         Key.CLIPPING_RANGE: bound,
         Key.TARGET_RANGE: QUANTA,
         Key.MOD_RANGE: MODULUS,
@@ -105,7 +131,7 @@ def _parameters(count: int, bound: float) -> Fields:
     }
 
 
-def _forwarded(shared: dict[int, Fields]) -> list[Fields]:
+def _forwarded(shared: dict[int, Fields]) -> dict[int, Fields]:
     """Return what the server passes on to every client: the shares that the others made for it."""
     inbox: dict[int, tuple[list[int], list[bytes]]] = {nid: ([], []) for nid in shared}
     for source, said in shared.items():
@@ -113,7 +139,9 @@ def _forwarded(shared: dict[int, Fields]) -> list[Fields]:
         for destination, ciphertext in pairs:
             inbox[destination][0].append(source)
             inbox[destination][1].append(ciphertext)
-    return [{Key.SOURCE_LIST: who, Key.CIPHERTEXT_LIST: what} for who, what in inbox.values()]
+    return {
+        nid: {Key.SOURCE_LIST: who, Key.CIPHERTEXT_LIST: what} for nid, (who, what) in inbox.items()
+    }
 
 
 def _unmasked(masked: list[list[bytes]], revealed: dict[int, Fields], bound: float) -> Vector:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from polyclinic_simulations.bench.plots import growth_plot, job_plot, steps_plot
-from polyclinic_simulations.bench.records import Benchmark, GrowthPoint, Machine, Spread
+from polyclinic_simulations.bench.plots import growth_plot, job_plot, steps_plot, sums_plot
+from polyclinic_simulations.bench.records import Benchmark, GrowthPoint, Machine, Spread, SumTime
 from polyclinic_simulations.report.drawing import Plot, style
 
 CURVES = {
@@ -29,6 +29,7 @@ def render_page(found: Benchmark) -> str:
     )
     with style():
         job, steps = job_plot(found.job), steps_plot(found.steps)
+        sums = sums_plot(found.sums)
         growth = [_curve(name, found.growth) for name in CURVES]
     return environment.get_template("bench/page.html.j2").render(
         found=found,
@@ -39,6 +40,10 @@ def render_page(found: Benchmark) -> str:
         step_rows=_step_rows(found),
         growth=growth,
         growth_rows=_growth_rows(found),
+        sums=sums,
+        sum_rows=_sum_rows(found),
+        sum_parts=list(found.sums[0].site_ms),
+        rival_rows=_rival_rows(found),
     )
 
 
@@ -105,4 +110,42 @@ def _growth_rows(found: Benchmark) -> Rows:
             f"{point.peak_mb:.0f}",
         )
         for point in found.growth
+    ]
+
+
+def _case(each: SumTime) -> str:
+    return f"{each.hospitals} hospitals, {each.length:,} numbers"
+
+
+def _sum_rows(found: Benchmark) -> Rows:
+    return [
+        (
+            _case(each),
+            *(_spread(part, 1) for part in each.site_ms.values()),
+            _spread(each.site, 1),
+            _spread(each.keys, 0),
+            _spread(each.server, 1),
+            _spread(each.messages, 1),
+        )
+        for each in found.sums
+    ]
+
+
+def _rival_rows(found: Benchmark) -> Rows:
+    return [
+        (
+            _case(each),
+            _spread(each.masks_cpu, 1),
+            _spread(each.server_cpu, 1),
+            _spread(each.bare_site, 1),
+            _spread(each.bare_server, 1),
+            f"{sum(each.secagg_ms.values()):.0f}",
+            f"{each.secagg_server:.0f}",
+            f"{each.secagg_site_cpu:.0f}",
+            f"{each.secagg_server_cpu:.0f}",
+            _spread(each.masks_faster, 0),
+            _spread(each.site_faster, 1),
+            _spread(each.server_faster, 0),
+        )
+        for each in found.sums
     ]

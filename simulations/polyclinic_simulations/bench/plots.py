@@ -10,12 +10,15 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from polyclinic_simulations.bench.records import GrowthPoint, JobTime, Spread, StepTime
+from polyclinic_simulations.bench.records import GrowthPoint, JobTime, Spread, StepTime, SumTime
 from polyclinic_simulations.report.drawing import (
     BLUE,
+    GREEN,
+    INK,
     MARKERS,
     MUTED,
     ORANGE,
+    VERMILION,
     WIDTH,
     Plot,
     blank,
@@ -25,6 +28,7 @@ from polyclinic_simulations.report.drawing import (
 )
 
 COLOURS = (BLUE, ORANGE, MUTED)
+PART_COLOURS = (MUTED, BLUE, GREEN, ORANGE, VERMILION, INK)
 
 
 def job_plot(job: Sequence[JobTime]) -> Plot:
@@ -123,3 +127,41 @@ def growth_plot(curve: str, across: str, points: Sequence[GrowthPoint], caption:
         f"{last.round_s:.3f} s and {last.beyond_mb:.0f} MB."
     )
     return finish(figure, curve, alt, caption)
+
+
+def sums_plot(sums: Sequence[SumTime]) -> Plot:
+    """Draw what a site's round is made of, the lengths side by side; SecAgg+ and masks below."""
+    lengths = sorted({each.length for each in sums})
+    height = 1.0 + 0.75 * max(sum(e.length == length for e in sums) for length in lengths)
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    for axes, length in zip(
+        figure.subplots(1, len(lengths), squeeze=False)[0], lengths, strict=True
+    ):
+        chosen = [each for each in sums if each.length == length]
+        names: list[str] = []
+        for each in chosen:
+            _stack(axes, len(names), {name: ms.median for name, ms in each.site_ms.items()})
+            axes.barh(
+                len(names) + 1, sum(each.secagg_ms.values()), color="#cc79a7", label="SecAgg+"
+            )
+            axes.barh(len(names) + 2, each.bare_site.median, color="#56b4e9", label="bare masks")
+            names += [f"{each.hospitals} hospitals", "SecAgg+", "bare masks"]
+        row_labels(axes, list(range(len(names))), names)
+        axes.set_xlabel(f"ms a site, {length:,} numbers")
+    handles, labels = axes.get_legend_handles_labels()
+    shown = dict(zip(labels, handles, strict=True))
+    figure.legend(list(shown.values()), list(shown), loc="outside upper left", ncols=4)
+    last = sums[-1]
+    alt = (
+        f"Stacked bars of a site's milliseconds. {last.hospitals} hospitals, {last.length:,} "
+        f"numbers: {last.site.median:.0f} ms, SecAgg+ {sum(last.secagg_ms.values()):.0f} ms."
+    )
+    return finish(figure, "sums", alt, "A site's part in one round, by what it does.")
+
+
+def _stack(axes: Axes, row: int, parts: dict[str, float]) -> None:
+    """Draw one bar, part after part."""
+    left = 0.0
+    for (name, width), colour in zip(parts.items(), PART_COLOURS, strict=True):
+        axes.barh(row, width, left=left, color=colour, label=name)
+        left += width

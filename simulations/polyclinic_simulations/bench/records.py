@@ -91,11 +91,11 @@ class SumTime(Record):
     """One round of mode secure-sum: milliseconds of the median site, and of the server.
 
     `site_ms` is by part, `site` the whole answer; `keys` the key exchange, once a run; `server`
-    what the server does beside sending and reading messages (`messages`). `secagg_*` is Flower's
-    SecAgg+, `bare_*` one stream a pair and nothing else, on the same vectors. `masks_faster` is
-    SecAgg+'s site divided by our masks, `site_faster` by all of ours but the gradients.
-    `exact`: ours and the bare masks gave the plain sum; `secagg_off`: how far SecAgg+ was from it,
-    in the quanta to which it rounds every vector.
+    what the server does beside sending and reading messages (`messages`); `*_cpu` processor time.
+    `secagg_*` is Flower's SecAgg+ by stage, `bare_*` one stream a pair and nothing else, on the
+    same vectors. `masks_faster` is SecAgg+'s site divided by our masks, `site_faster` by all of
+    ours but the gradients. `exact`: ours and the bare masks gave the plain sum; `secagg_off`: how
+    far SecAgg+ was from it, in the quanta to which it rounds every vector.
     """
 
     hospitals: int
@@ -106,9 +106,12 @@ class SumTime(Record):
     keys: Spread
     server: Spread
     messages: Spread
-    secagg_ms: dict[str, Spread]
-    secagg_site: Spread
-    secagg_server: Spread
+    masks_cpu: Spread
+    server_cpu: Spread
+    secagg_ms: dict[str, float]
+    secagg_server: float
+    secagg_site_cpu: float
+    secagg_server_cpu: float
     bare_site: Spread
     bare_server: Spread
     masks_faster: Spread

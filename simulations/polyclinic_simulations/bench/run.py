@@ -13,6 +13,7 @@ from polyclinic_simulations.bench.job import measure_job, ray_is_here
 from polyclinic_simulations.bench.machine import describe_machine
 from polyclinic_simulations.bench.page import render_page
 from polyclinic_simulations.bench.records import Benchmark
+from polyclinic_simulations.bench.secure_sum import measure_sums
 from polyclinic_simulations.bench.size import Size
 from polyclinic_simulations.bench.steps import measure_steps
 from polyclinic_simulations.bench.targets import targets
@@ -34,6 +35,9 @@ class Plan:
     sites: Sequence[int] = (4, 8, 16, 32, 50)
     patients: Sequence[int] = (1_000, 10_000, 100_000, 1_000_000)
     columns: Sequence[int] = (10, 100, 1_000, 10_000)
+    sum_sites: Sequence[int] = (3, 10, 50)
+    sum_lengths: Sequence[int] = (1_000, 100_000)
+    sum_repeats: int = 5
 
 
 TINY = Plan(
@@ -44,6 +48,9 @@ TINY = Plan(
     sites=(2, 3),
     patients=(500, 1_000),
     columns=(2, 4),
+    sum_sites=(3,),
+    sum_lengths=(100,),
+    sum_repeats=1,
 )
 
 
@@ -59,6 +66,10 @@ def run_benchmark(plan: Plan, out: Path, say: Callable[[str], None]) -> Benchmar
     for point in measure_growth(points(plan.sites, plan.patients, plan.columns)):
         say(f"growth with {point.curve}: {point.at:,}")
         growth.append(point)
+    sums = []
+    for time in measure_sums(plan.sum_sites, plan.sum_lengths, plan.sum_repeats):
+        say(f"secure sum of {time.hospitals} hospitals, {time.length:,} numbers")
+        sums.append(time)
     found = Benchmark(
         version=version("polyclinic"),
         machine=machine,
@@ -66,7 +77,8 @@ def run_benchmark(plan: Plan, out: Path, say: Callable[[str], None]) -> Benchmar
         job=job,
         steps=steps,
         growth=growth,
-        targets=targets(job, steps, growth),
+        sums=sums,
+        targets=targets(job, steps, growth, sums),
         notes=_notes(machine.load, ray=ray),
     )
     write_atomically(out / "benchmark.json", found.model_dump_json(indent=1).encode())

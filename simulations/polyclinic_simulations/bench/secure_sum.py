@@ -1,10 +1,15 @@
-"""Milliseconds of one round of mode secure-sum, beside Flower's SecAgg+ and bare pairwise masks."""
+"""Milliseconds of one round of mode secure-sum, beside Flower's SecAgg+ and bare pairwise masks.
+
+``python -m … HOSPITALS LENGTH REPEATS`` measures one case and writes one line of JSON.
+"""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import median
@@ -16,6 +21,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from polyclinic_common.secure_sum.masks import Integers, Words
 from polyclinic_simulations.bench.flower_secagg import QUANTA, run_round
+from polyclinic_simulations.bench.job import ONE_THREAD
 from polyclinic_simulations.bench.records import Spread, SumTime
 from polyclinic_simulations.bench.sum_sites import (
     GATE,
@@ -33,19 +39,31 @@ from polyclinic_simulations.bench.sum_sites import (
 
 PARTS = (GRADIENTS, NOISE, LEDGER, MASKS, GATE, REST)
 MOST_PATIENTS, MOST_NUMBERS = 500, 10_000_000
-SECAGG, BARE = "SecAgg+", "bare"
 Parts = dict[str, float]
 
 
-def measure_sums(hospitals: Sequence[int], lengths: Sequence[int], repeats: int) -> list[SumTime]:
-    """Measure every pair of hospitals and length, `repeats` rounds each after one to warm up."""
-    return [measure_sum(count, length, repeats) for length in lengths for count in hospitals]
+def measure_sums(
+    hospitals: Sequence[int], lengths: Sequence[int], repeats: int
+) -> Iterator[SumTime]:
+    """Measure every pair of hospitals and length, each in a process with one thread a library."""
+    command = [sys.executable, "-m", "polyclinic_simulations.bench.secure_sum"]
+    for length in lengths:
+        for count in hospitals:
+            done = subprocess.run(  # noqa: S603  (this interpreter, this package)
+                [*command, str(count), str(length), str(repeats)],
+                env={**os.environ, **ONE_THREAD},
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            yield SumTime.model_validate_json(done.stdout.splitlines()[-1])
 
 
 def measure_sum(hospitals: int, length: int, repeats: int) -> SumTime:
-    """Measure rounds of `hospitals` hospitals that sum vectors of `length` entries.
+    """Measure `repeats` rounds of hospitals that sum vectors of `length` entries, after one more.
 
-    In each repeat ours, SecAgg+ and bare masks take turns, all on the same vectors.
+    Bare masks sum the same vectors in every repeat, SecAgg+ in the first: it takes longest, and
+    gives as many times as there are hospitals.
     """
     patients = max(1, min(MOST_PATIENTS, MOST_NUMBERS // length))
     case = Case(hospitals, length, patients, rounds=repeats + 1)
@@ -53,12 +71,14 @@ def measure_sum(hospitals: int, length: int, repeats: int) -> SumTime:
         consortium = Consortium(case, Path(place))
         try:
             consortium.sum(1)
-            keys = [watch.take()[KEYS] for watch in consortium.watches.values()]
+            keys = [watch.take()[0][KEYS] for watch in consortium.watches.values()]
             consortium.server.take()
-            rounds = [_Round(consortium, number) for number in range(2, repeats + 2)]
+            rounds = [_Round(consortium, 2)]
+            secagg = _SecAgg(rounds[0])
+            rounds += [_Round(consortium, number) for number in range(3, repeats + 2)]
         finally:
             consortium.close()
-    return _summary(case, rounds, keys)
+    return _summary(case, rounds, secagg, keys)
 
 
 class _Round:
@@ -66,22 +86,28 @@ class _Round:
 
     def __init__(self, consortium: Consortium, number: int):
         total = consortium.sum(number)
-        self.site = _typical([_parts(watch.take()) for watch in consortium.watches.values()])
-        self.server = consortium.server.take()
+        taken = [watch.take() for watch in consortium.watches.values()]
+        self.site = _typical([_parts(spent) for spent, _ in taken])
+        self.masks_cpu = median(busy[MASKS] for _, busy in taken)
+        self.server, server_busy = consortium.server.take()
+        self.server_cpu = server_busy[SUM]
         plain = consortium.plain(number)
-        self.exact = bool((np.sum(plain, axis=0) == total).all())
-        floats = [vector * consortium.grid for vector in plain]
-        bound = 1.01 * max(float(np.abs(vector).max()) for vector in floats)
-        found = run_round(floats, bound)
-        stages = [
-            dict(zip(found.site_ms, each, strict=True))
-            for each in zip(*found.site_ms.values(), strict=True)
-        ]
-        self.secagg, self.secagg_server = _typical(stages), found.server_ms
-        off = np.abs(found.total - total * consortium.grid).max()
-        self.secagg_off = float(off) * QUANTA / (2.0 * bound)
+        self.vectors = [vector * consortium.grid for vector in plain]
+        self.total = total * consortium.grid
         self.bare_site, self.bare_server, bare = bare_masks(plain)
-        self.exact = self.exact and bool((bare == total).all())
+        self.exact = all((each == total).all() for each in (bare, np.sum(plain, axis=0)))
+
+
+class _SecAgg:
+    """Flower's SecAgg+ on the vectors of a round."""
+
+    def __init__(self, same: _Round):
+        bound = 1.01 * max(float(np.abs(vector).max()) for vector in same.vectors)
+        found = run_round(same.vectors, bound)
+        self.site = {stage: median(times) for stage, times in found.site_ms.items()}
+        self.server = found.server_ms
+        self.site_cpu, self.server_cpu = found.site_cpu_ms, found.server_cpu_ms
+        self.off = float(np.abs(found.total - same.total).max()) * QUANTA / (2.0 * bound)
 
 
 def _parts(spent: Parts) -> Parts:
@@ -131,36 +157,37 @@ def _added(masked: Sequence[Words]) -> Integers:
     return total.view(np.int64)
 
 
-def _summary(case: Case, rounds: Sequence[_Round], keys: Sequence[float]) -> SumTime:
-    def over(values: Sequence[Parts]) -> dict[str, Spread]:
-        return {part: Spread.of([each[part] for each in values]) for part in values[0]}
-
-    secagg = [sum(each.secagg.values()) for each in rounds]
+def _summary(
+    case: Case, rounds: Sequence[_Round], secagg: _SecAgg, keys: Sequence[float]
+) -> SumTime:
+    theirs = sum(secagg.site.values())
+    whole = [sum(each.site.values()) for each in rounds]
     beside = [sum(each.site.values()) - each.site[GRADIENTS] for each in rounds]
-    masks = [each.site[MASKS] for each in rounds]
     servers = [each.server[SUM] for each in rounds]
-    secagg_servers = [each.secagg_server for each in rounds]
     return SumTime(
         hospitals=case.hospitals,
         length=case.length,
         patients=case.patients,
-        site_ms=over([each.site for each in rounds]),
-        site=Spread.of([sum(each.site.values()) for each in rounds]),
+        site_ms={part: Spread.of([each.site[part] for each in rounds]) for part in PARTS},
+        site=Spread.of(whole),
         keys=Spread.of(keys),
         server=Spread.of(servers),
         messages=Spread.of([each.server[MESSAGES] for each in rounds]),
-        secagg_ms=over([each.secagg for each in rounds]),
-        secagg_site=Spread.of(secagg),
-        secagg_server=Spread.of(secagg_servers),
+        masks_cpu=Spread.of([each.masks_cpu for each in rounds]),
+        server_cpu=Spread.of([each.server_cpu for each in rounds]),
+        secagg_site_cpu=secagg.site_cpu,
+        secagg_server_cpu=secagg.server_cpu,
+        secagg_ms=secagg.site,
+        secagg_server=secagg.server,
         bare_site=Spread.of([each.bare_site for each in rounds]),
         bare_server=Spread.of([each.bare_server for each in rounds]),
-        masks_faster=_ratio(secagg, masks),
-        site_faster=_ratio(secagg, beside),
-        server_faster=_ratio(secagg_servers, servers),
+        masks_faster=Spread.of([theirs / each.site[MASKS] for each in rounds]),
+        site_faster=Spread.of([theirs / each for each in beside]),
+        server_faster=Spread.of([secagg.server / each for each in servers]),
         exact=all(each.exact for each in rounds),
-        secagg_off=max(each.secagg_off for each in rounds),
+        secagg_off=secagg.off,
     )
 
 
-def _ratio(theirs: Sequence[float], ours: Sequence[float]) -> Spread:
-    return Spread.of([above / below for above, below in zip(theirs, ours, strict=True)])
+if __name__ == "__main__":
+    sys.stdout.write(measure_sum(*map(int, sys.argv[1:])).model_dump_json() + "\n")

@@ -10,12 +10,13 @@ from typing import Any
 
 
 class Stopwatch:
-    """Milliseconds by part; a part that runs inside another interrupts it."""
+    """Milliseconds by part, and of processor time; a part inside another interrupts it."""
 
     def __init__(self) -> None:
         self._spent: Counter[str] = Counter()
+        self._busy: Counter[str] = Counter()
         self._running: list[str] = []
-        self._since = 0.0
+        self._since = self._busy_since = 0.0
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -33,10 +34,11 @@ class Stopwatch:
         for method in methods:
             vars(owner)[method] = self._timed(part, getattr(owner, method))
 
-    def take(self) -> dict[str, float]:
-        """Return the milliseconds since the last time, by part."""
-        spent, self._spent = dict(self._spent), Counter()
-        return spent
+    def take(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Return the milliseconds by part since the last time, and those of the processor."""
+        taken = dict(self._spent), dict(self._busy)
+        self._spent, self._busy = Counter(), Counter()
+        return taken
 
     def _timed(self, part: str, work: Any) -> Any:
         def timed(*args: Any, **more: Any) -> Any:
@@ -46,7 +48,8 @@ class Stopwatch:
         return timed
 
     def _stop(self) -> None:
-        now = time.perf_counter()
+        now, busy = time.perf_counter(), time.process_time()
         if self._running:
             self._spent[self._running[-1]] += 1e3 * (now - self._since)
-        self._since = now
+            self._busy[self._running[-1]] += 1e3 * (busy - self._busy_since)
+        self._since, self._busy_since = now, busy

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from polyclinic_simulations.bench.job import INLINE_FAST, INLINE_OPACUS
-from polyclinic_simulations.bench.records import GrowthPoint, JobTime, StepTime, Target
+from polyclinic_simulations.bench.records import GrowthPoint, JobTime, StepTime, SumTime, Target
 from polyclinic_simulations.bench.steps import EQUAL, FAST
+from polyclinic_simulations.bench.sum_sites import MASKS
 
 OPACUS_OVERHEAD = 1.15
 FAST_JOB_S = 4.0
 FAST_STEP = 8.0
 PRODUCT_SHARE = 0.1
+MASKS_MS, SERVER_MS = 40.0, 5.0
 
 
 def targets(
-    job: Sequence[JobTime], steps: Sequence[StepTime], growth: Sequence[GrowthPoint]
+    job: Sequence[JobTime],
+    steps: Sequence[StepTime],
+    growth: Sequence[GrowthPoint],
+    sums: Sequence[SumTime],
 ) -> list[Target]:
     """Compare what was found with what is to be reached."""
-    return [*_of_job(job), *_of_steps(steps), *_of_patients(growth)]
+    return [*_of_job(job), *_of_steps(steps), *_of_patients(growth), *_of_sums(sums)]
 
 
 def _of_job(job: Sequence[JobTime]) -> list[Target]:
@@ -85,4 +90,33 @@ def _of_patients(growth: Sequence[GrowthPoint]) -> list[Target]:
             f"{most.round_s:.2f} s",
             met=most.beyond_mb <= PRODUCT_SHARE * most.product_mb,
         )
+    ]
+
+
+def _of_sums(sums: Sequence[SumTime]) -> list[Target]:
+    most = max(sums, key=lambda each: each.hospitals * each.length)
+    case = f"Secure sum, {most.hospitals} hospitals, {most.length:,} numbers"
+    masks, server = most.site_ms[MASKS].median, most.server.median
+    return [
+        Target(
+            what=f"{case}: masks of a site, one round",
+            goal=f"under {MASKS_MS:g} ms",
+            found=f"{masks:.1f} ms, of the processor {most.masks_cpu.median:.1f}; SecAgg+ "
+            f"{most.masks_faster.median:.0f} times that; bare masks {most.bare_site.median:.1f} ms",
+            met=masks < MASKS_MS,
+        ),
+        Target(
+            what=f"{case}: the server, one round",
+            goal=f"under {SERVER_MS:g} ms",
+            found=f"{server:.1f} ms, of the processor {most.server_cpu.median:.1f}; SecAgg+ "
+            f"{most.server_faster.median:.0f} times that; adding alone "
+            f"{most.bare_server.median:.1f} ms",
+            met=server < SERVER_MS,
+        ),
+        Target(
+            what="Secure sum: the masks cancel, in every case",
+            goal="exactly the plain sum; SecAgg+ sums the same vectors, to its rounding",
+            found=f"SecAgg+ at most {max(each.secagg_off for each in sums):.1f} quanta off",
+            met=all(each.exact and each.secagg_off <= 1.5 * each.hospitals for each in sums),
+        ),
     ]
