@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -53,6 +56,18 @@ def realdata() -> Path:
     if not folder or not Path(folder).is_dir():
         unavailable("realdata", "set POLYCLINIC_DATA to the folder of public data sets")
     return Path(str(folder))
+
+
+@pytest.fixture
+def ray_scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the folder in which Ray keeps its files; skip where Ray is absent."""
+    if find_spec("ray") is None:
+        unavailable("ray", "install the extra ray")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # one worker starts sooner
+    with TemporaryDirectory() as folder:  # tmp_path is too long for the name of a socket
+        short = partial(TemporaryDirectory, dir=folder)
+        monkeypatch.setattr("polyclinic_simulations.engines.ray.TemporaryDirectory", short)
+        yield Path(folder)
 
 
 OUTCOMES: dict[str, dict[str, Any]] = {

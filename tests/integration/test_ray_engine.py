@@ -11,12 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -41,7 +37,7 @@ from polyclinic_simulations.hospitals import Hospitals
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.trainer import Trainer
 from polyclinic_simulations.training import PlainSites, run_plan, start_weights
-from tests.conftest import NoNoise, small_study, small_table, unavailable
+from tests.conftest import NoNoise, small_study, small_table
 from tests.e2e.test_simulate_command import write_study
 
 SITES = 3
@@ -175,22 +171,10 @@ def left_of_ray() -> list[str]:
 
 
 def assert_ray_is_gone() -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while (left := left_of_ray()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left
-
-
-@pytest.fixture
-def ray_scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Give the folder in which Ray keeps its files; skip where Ray is absent."""
-    if find_spec("ray") is None:
-        unavailable("ray", "install the extra ray")
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})  # one worker starts sooner
-    with TemporaryDirectory() as folder:  # tmp_path is too long for the name of a socket
-        short = partial(TemporaryDirectory, dir=folder)
-        monkeypatch.setattr("polyclinic_simulations.engines.ray.TemporaryDirectory", short)
-        yield Path(folder)
 
 
 def test_both_engines_agree_and_a_failed_run_leaves_nothing(

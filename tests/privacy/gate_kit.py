@@ -53,15 +53,13 @@ TOLD_PATIENT = "PATIENT-4711"
 
 @dataclass
 class FakeClock:
-    """A clock that moves when somebody waits, and by `step` when somebody looks."""
+    """A clock that moves when somebody waits."""
 
     time: float = ARRIVAL
-    step: float = 0.0
     waits: list[float] = field(default_factory=list)
     on_wait: Callable[[], object] = lambda: None
 
     def now(self) -> float:
-        self.time += self.step
         return self.time
 
     def wait_until(self, moment: float) -> None:

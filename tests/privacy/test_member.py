@@ -488,3 +488,11 @@ def test_expired_keys_make_no_mask(server: Server) -> None:
     site.now = NOW + KEYS_LIVE_S + 1.0
     assert reason(lambda: server.ask(server.request(), [A])) is Reason.OUT_OF_ORDER
     assert site.draws.made == 0
+
+
+def test_sum_that_this_hospital_has_not_closed_is_not_settled(server: Server) -> None:
+    request = server.request()
+    server.ask(request)
+    statements = closed_by(server, request, (B, D, E))
+    server.sites[A].member.settle(SettleRequest(HEX, RUN, statements))
+    assert server.sites[A].settled(1) is None

@@ -92,7 +92,7 @@ class _Round:
         self.server, server_busy = consortium.server.take()
         self.server_cpu = server_busy[SUM]
         plain = consortium.plain(number)
-        self.vectors = [vector * consortium.grid for vector in plain]
+        self.vectors = [vector.astype(np.float64) * consortium.grid for vector in plain]
         self.total = total * consortium.grid
         self.bare_site, self.bare_server, bare = bare_masks(plain)
         self.exact = all((each == total).all() for each in (bare, np.sum(plain, axis=0)))

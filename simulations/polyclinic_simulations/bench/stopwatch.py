@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +13,8 @@ class Stopwatch:
     """Milliseconds by part, and of processor time; a part inside another interrupts it."""
 
     def __init__(self) -> None:
-        self._spent: Counter[str] = Counter()
-        self._busy: Counter[str] = Counter()
+        self._spent: dict[str, float] = defaultdict(float)
+        self._busy: dict[str, float] = defaultdict(float)
         self._running: list[str] = []
         self._since = self._busy_since = 0.0
 
@@ -37,7 +37,7 @@ class Stopwatch:
     def take(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return the milliseconds by part since the last time, and those of the processor."""
         taken = dict(self._spent), dict(self._busy)
-        self._spent, self._busy = Counter(), Counter()
+        self._spent, self._busy = defaultdict(float), defaultdict(float)
         return taken
 
     def _timed(self, part: str, work: Any) -> Any:
