@@ -59,36 +59,46 @@ class History:
         return transcript
 
     def closing(self, previous: SumRecord | None) -> list[tuple[ReleaseId, Chain]]:
-        """Return what accepting this history closes: the sum before, if this site answered it."""
+        """Return what accepting this history closes: the sum before, if this site answered it.
+
+        Earlier sums that are open still (this site missed the round after them) are closed over
+        the chain that it answered: it answers no further attempt of them.
+        """
         if previous is None:
             return []
-        release = ReleaseId(self._terms.run, previous.round_number, previous.kind)
-        return [(release, previous.chain)] if release in self._held else []
+        before = ReleaseId(self._terms.run, previous.round_number, previous.kind)
+        missed = [
+            (release, held.chain)
+            for release, held in self._held.items()
+            if held.closed is None and held.chain and self._moment(release) < self._moment(before)
+        ]
+        return [*missed, (before, previous.chain)] if before in self._held else missed
 
     def statement(self, previous: SumRecord | None) -> bytes:
         """Return this site's signed closing of the sum before; empty if it was left out of it."""
-        for release, chain in self.closing(previous):
-            held = self._held[release]
-            if held.closed == held.chain == chain:
-                return self._answered(held).closing(self._identity)
-        return b""
+        if previous is None:
+            return b""
+        before = ReleaseId(self._terms.run, previous.round_number, previous.kind)
+        held = self._held.get(before)
+        if held is None or not held.closed == held.chain == previous.chain:
+            return b""
+        return self._answered(held).closing(self._identity)
 
     def settling(self, closings: Sequence[bytes]) -> list[tuple[ReleaseId, bytes]]:
         """Return the sums that these statements settle at headline, with the proof."""
         terms, own = self._terms, self._identity.public
-        return [
-            (release, pack(sorted(closings)))
-            for release, held in self._held.items()
-            if held.settled is None
-            and held.closed == held.chain != ()
-            and self._answered(held).is_settled(
-                [self._answered(held).closing(self._identity), *closings],
-                verified=terms.verified,
-                own=own,
-                m=terms.m,
-                c=terms.c,
+        found: list[tuple[ReleaseId, bytes]] = []
+        for release, held in self._held.items():
+            if held.settled is not None or not held.closed == held.chain != ():
+                continue
+            answered = self._answered(held)
+            statements = [answered.closing(self._identity), *closings]
+            proof = answered.proof(
+                statements, verified=terms.verified, own=own, m=terms.m, c=terms.c
             )
-        ]
+            if proof:
+                found.append((release, pack(sorted(proof))))
+        return found
 
     def _moment(self, release: ReleaseId) -> tuple[int, int]:
         """Return where a sum stands in its run: by round, then by the order of kinds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.identity import Roster
 
@@ -39,3 +40,19 @@ class Terms:
     c: int
     rounds: int
     plans: Mapping[str, SumPlan]
+
+    def __post_init__(self) -> None:
+        """Refuse terms under which more than one chain of a round could complete.
+
+        Raises
+        ------
+        PrivacyError
+            If 2m > |R| + c or c < m <= |R| does not hold.
+        """
+        size = len(self.roster)
+        if not (self.c < self.m <= size and 2 * self.m > size + self.c):
+            raise PrivacyError(
+                Code.PRIVACY_PARAMETER,
+                f"m = {self.m} and c = {self.c} do not fit a roster of {size} hospitals.",
+                "c < m <= roster and 2m > roster + c must hold; correct the study.",
+            )

@@ -119,14 +119,15 @@ class SumRounds:
         number = state.round_number + 1
         if number == 1 and STATISTICS in self.plans:
             state = replace(state, weights=self._started(state.weights))
-        total, sites = self.sums.sum(number, state.weights)
-        gradient = np.asarray(total * self.plans[GRADIENT].grid, dtype=np.float64)
+        plan = self.plans[GRADIENT]
+        total, sites = self.sums.sum(number, state.weights, GRADIENT, plan.length)
+        gradient = np.asarray(total * plan.grid, dtype=np.float64)
         following = self.combiner.descend(state, gradient, sites)
         return Round(number, {}, replace(following, carried=self.sums.carried.to_bytes()), sites)
 
     def _started(self, weights: Vector) -> Vector:
         plan = self.plans[STATISTICS]
-        total, sites = self.sums.sum(1, weights, STATISTICS)
+        total, sites = self.sums.sum(1, weights, STATISTICS, plan.length)
         noise = plan.deviation * math.sqrt(len(sites))
         return solve_statistics(np.asarray(total * plan.grid, dtype=np.float64), weights, noise)
 

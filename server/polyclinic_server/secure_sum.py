@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.network import Vector
 from polyclinic_common.packing import Value, pack, unpack
-from polyclinic_common.privacy.plan import GRADIENT
 from polyclinic_common.secure_sum.chain import Attempt, broadcast_hash
 from polyclinic_common.secure_sum.masks import Integers, unmasked_sum
+from polyclinic_common.secure_sum.session import session_of
 from polyclinic_common.secure_sum.statements import KeyAnswer, read_signed
 from polyclinic_common.wire import (
     AnnouncedKeys,
@@ -36,6 +36,7 @@ from polyclinic_common.wire import (
 
 ASKS_BEFORE_EXCLUSION = 2
 MOST_ASKS = 50
+MOST_EXCHANGES = 5
 RESTARTED = Refusal(Reason.OUT_OF_ORDER)
 R = TypeVar("R", bound=AnnouncedKeys | AnsweredKeys | ClosedSum)
 Ask = Callable[[Request, Sequence[str]], Mapping[str, Release]]
@@ -99,13 +100,15 @@ class SecureSums:
         self._ask = ask
         self.carried = carried
         self._site_of: dict[bytes, str] = {}
+        self._present: frozenset[bytes] = frozenset()
+        self._session = b""
         self._answers: tuple[bytes, ...] = ()
         self._agreed: set[str] = set()
 
     def sum(
-        self, round_number: int, weights: Vector, kind: str = GRADIENT
+        self, round_number: int, weights: Vector, kind: str, length: int
     ) -> tuple[Integers, tuple[str, ...]]:
-        """Return the sum of the hospitals' noisy integers, shape (d,), and whose they are.
+        """Return the sum of the hospitals' noisy integers, shape (length,), and whose they are.
 
         Raises
         ------
@@ -119,13 +122,13 @@ class SecureSums:
             self._run_id,
             round_number,
             kind,
-            (self._members(),),
+            (tuple(sorted(self._present)),),
             self.carried.previous,
             (),
             self.carried.closings,
             weights,
         )
-        request, arrived = self._complete(request)
+        request, arrived = self._complete(request, length)
         closings = tuple(sorted(said.closing for said in arrived.values() if said.closing))
         self.carried = Carried(_record(request), closings)
         return unmasked_sum([said.vector for said in arrived.values()]), tuple(sorted(arrived))
@@ -139,14 +142,18 @@ class SecureSums:
         request = CloseRequest(
             self._study_hash, self._run_id, self.carried.previous, self.carried.closings
         )
-        last = [self._site_of[key] for key in self.carried.previous.chain[-1]]
+        last = [
+            self._site_of[key] for key in self.carried.previous.chain[-1] if key in self._site_of
+        ]
         closed = self._gather(request, last, ClosedSum, enough=len(last))
         closings = tuple(sorted(said.statement for said in closed.values()))
         self._ask(SettleRequest(self._study_hash, self._run_id, closings), self._sites)
 
-    def _complete(self, request: SumRequest) -> tuple[SumRequest, dict[str, MaskedVector]]:
+    def _complete(
+        self, request: SumRequest, length: int
+    ) -> tuple[SumRequest, dict[str, MaskedVector]]:
         """Ask until every member of one attempt has answered it; leave out who stays silent."""
-        asked = 0
+        asked = exchanges = 0
         arrived: dict[str, MaskedVector] = {}
         replies: dict[str, Release] = {}
         members: list[str] = []
@@ -154,14 +161,15 @@ class SecureSums:
             members = [self._site_of[key] for key in request.chain[-1]]
             replies = self._ask_members(request, [s for s in members if s not in arrived])
             asked += 1
-            if RESTARTED in replies.values():
+            if RESTARTED in replies.values() and exchanges < MOST_EXCHANGES:
                 self._exchange_keys()
-                arrived = {}
+                request, arrived, exchanges = self._within_reach(request), {}, exchanges + 1
                 continue
             arrived |= {
                 site: reply
                 for site, reply in replies.items()
-                if isinstance(reply, MaskedVector) and _answers(reply, request)
+                if isinstance(reply, MaskedVector)
+                and _answers(reply, request, self._session, length)
             }
             if len(arrived) == len(members):
                 return request, arrived
@@ -179,6 +187,13 @@ class SecureSums:
         self._agreed |= {site for site, said in replies.items() if isinstance(said, MaskedVector)}
         return replies
 
+    def _within_reach(self, request: SumRequest) -> SumRequest:
+        """Leave out members who were not there when keys were exchanged anew, if m are left."""
+        present = tuple(key for key in request.chain[-1] if key in self._present)
+        if present == request.chain[-1] or len(present) < self._fewest:
+            return request
+        return replace(request, chain=(*request.chain, present))
+
     def _exchange_keys(self) -> None:
         """Collect announcements and answers of all hospitals that can be reached."""
         opened = OpenRequest(self._study_hash, self._run_id)
@@ -188,10 +203,13 @@ class SecureSums:
         names = list(announced)
         answered = self._gather(introduction, names, AnsweredKeys, enough=len(names))
         self._answers = tuple(sorted(said.statement for said in answered.values()))
+        self._session = session_of(statements)
         self._agreed = set()
-        self._site_of = {
+        present = {
             read_signed(KeyAnswer, said.statement).identity: site for site, said in answered.items()
         }
+        self._present = frozenset(present)
+        self._site_of |= present
 
     def _gather(
         self, request: Request, sites: Sequence[str], kind: type[R], enough: int
@@ -207,9 +225,6 @@ class SecureSums:
         if len(found) < self._fewest:
             raise too_few(request.label, self._fewest, found, replies, sites)
         return found
-
-    def _members(self) -> Attempt:
-        return tuple(sorted(self._site_of))
 
     def _keys_of(self, sites: Iterable[str]) -> Attempt:
         chosen = set(sites)
@@ -247,10 +262,11 @@ def _record(request: SumRequest) -> SumRecord:
     )
 
 
-def _answers(reply: MaskedVector, request: SumRequest) -> bool:
+def _answers(reply: MaskedVector, request: SumRequest, session: bytes, length: int) -> bool:
     """Say whether a masked vector belongs to exactly this attempt."""
     return (
-        (reply.study_hash, reply.run_id) == (request.study_hash, request.run_id)
+        (reply.session, reply.vector.size) == (session, length)
+        and (reply.study_hash, reply.run_id) == (request.study_hash, request.run_id)
         and (reply.round_number, reply.kind) == (request.round_number, request.kind)
         and reply.attempt == len(request.chain)
     )

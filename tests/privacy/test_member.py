@@ -24,7 +24,7 @@ from polyclinic_client.member import KEYS_LIVE_S, Member
 from polyclinic_client.refusals import REASON_OF, RefusalError
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.terms import Terms
-from polyclinic_common.errors import LedgerError
+from polyclinic_common.errors import LedgerError, PrivacyError
 from polyclinic_common.privacy.plan import GRADIENT
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.chain import Attempt, Chain, ReleaseId, broadcast_hash
@@ -246,11 +246,14 @@ def test_unverified_peers_are_not_counted_towards_m(make: Callable[..., Server])
     assert server.ask(server.request(chain=(three,)), [B])
 
 
-def test_answers_of_unverified_peers_are_no_challenge(make: Callable[..., Server]) -> None:
+def test_answers_of_unverified_peers_are_no_challenge(
+    make: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """c + 1 verified peers must have answered before anything leaves after a start.
 
     With m of the study that follows from the rule for sets; here m is 1, to see it by itself.
     """
+    monkeypatch.setattr(Terms, "__post_init__", lambda _: None)
     server = make({A: frozenset({B})})
     site = server.sites[A]
     site.terms = replace(site.terms, m=1)
@@ -496,3 +499,13 @@ def test_sum_that_this_hospital_has_not_closed_is_not_settled(server: Server) ->
     statements = closed_by(server, request, (B, D, E))
     server.sites[A].member.settle(SettleRequest(HEX, RUN, statements))
     assert server.sites[A].settled(1) is None
+
+
+@pytest.mark.parametrize(("m", "c"), [(2, 1), (4, 4), (5, 1), (3, 3)])
+def test_terms_under_which_two_chains_could_complete_are_refused(
+    make: Callable[..., Server], m: int, c: int
+) -> None:
+    """The study says the same; every site checks it against its own roster."""
+    server = make()
+    with pytest.raises(PrivacyError):
+        replace(server.sites[A].terms, m=m, c=c)

@@ -115,7 +115,7 @@ class KeyExchange:
             if said.identity > self._identity.public and said.kem_key and self._keys.kem_key
         }
         self._announced, self._sent = {said.identity: said for said in found}, sent
-        self._session = hashlib.sha256(pack(["polyclinic session", sorted(announcements)])).digest()
+        self._session = session_of(announcements)
         return KeyAnswer(
             identity=self._identity.public,
             study_hash=self._study_hash,
@@ -144,8 +144,9 @@ class KeyExchange:
             if answer.session != self._session or peer not in self._announced or peer in secrets:
                 raise _refused("an answer belongs to other announcements")
             secrets[peer] = self._pair(self._announced[peer], dict(answer.ciphertexts))
-            seen = [receipt[1:] for receipt in answer.receipts if receipt[0] == own]
-            claims[peer] = seen[0] if seen else (0, b"")
+            told = (*answer.receipts, *self._announced[peer].heads)
+            seen = [head[1:] for head in told if head[0] == own]
+            claims[peer] = max(seen, default=(0, b""))
         participants = {
             peer: Participant(peer, said.agreement_key + said.kem_key, said.epoch)
             for peer, said in self._announced.items()
@@ -193,6 +194,11 @@ class KeyExchange:
                 raise _refused("an announcement has expired")
             if not is_canonical(said.agreement_key):
                 raise _refused("a key is not written in the canonical way")
+
+
+def session_of(announcements: Sequence[bytes]) -> bytes:
+    """Return the 32-byte name of a key exchange: the hash of all announcements, in any order."""
+    return hashlib.sha256(pack(["polyclinic session", sorted(announcements)])).digest()
 
 
 def _keys_of(said: KeyAnnouncement) -> list[bytes]:

@@ -62,19 +62,25 @@ class AnsweredSum:
     def is_settled(
         self, statements: Iterable[bytes], *, verified: frozenset[bytes], own: bytes, m: int, c: int
     ) -> bool:
-        """Say whether the statements make this sum cost its headline price.
+        """Say whether the statements make this sum cost its headline price: see `proof`."""
+        return bool(self.proof(statements, verified=verified, own=own, m=m, c=c))
+
+    def proof(
+        self, statements: Iterable[bytes], *, verified: frozenset[bytes], own: bytes, m: int, c: int
+    ) -> tuple[bytes, ...]:
+        """Return statements that make this sum cost its headline price; none if they do not.
 
         Needed are more than |P1| - m + c members of the last set, this site included; only
         hospitals that this one has `verified`, and itself, are counted. Then more honest members
         than any other chain could do without have closed: no second, smaller sum can exist.
         """
         if not self.chain:
-            return False
-        needed, closed = statements_needed(self.chain, m, c), set[bytes]()
+            return ()
+        needed, closed = statements_needed(self.chain, m, c), dict[bytes, bytes]()
         for statement in statements:
             member = self.closed_by(statement)
             if member is not None and member in verified | {own}:
-                closed.add(member)
+                closed[member] = statement
             if own in closed and len(closed) >= needed:
-                return True
-        return False
+                return tuple(closed.values())
+        return ()
