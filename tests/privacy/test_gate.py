@@ -142,6 +142,7 @@ def test_a_receipt_leaves_once_the_run_is_closed(house: House) -> None:
     assert_stopped(house, Receipt("run"))
     house.ledger.close_run("run")
     assert_stopped(house, Receipt("run"), asked(run="other"))
+    assert_stopped(house, Receipt(TOLD), asked())
     assert decode_reply(house.let_out(Receipt("run"))) == Receipt("run")
 
 
