@@ -88,6 +88,8 @@ class SystemClock:
 def tick_length(declared: int, length: int) -> float:
     """Return the public tick in seconds, from declared patients and the length of the vector.
 
+    A patient who passes several times in a round counts as often.
+
     Computing time tells the size of the cohort and the noise that was drawn; a tick long enough
     for a slow machine hides both.
     """

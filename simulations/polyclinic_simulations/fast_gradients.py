@@ -90,6 +90,8 @@ class ClosedForm:
 def _backward(layers: Weights, inputs: list[Matrix], at_score: Vector) -> list[Matrix]:
     """Return the gradients at the outputs of the hidden layers, first layer first."""
     outputs: list[Matrix] = []
+    if not layers.hidden:
+        return outputs
     flowing = at_score[:, None] * layers.last
     for depth in range(len(layers.hidden) - 1, -1, -1):
         hidden = inputs[depth + 1]

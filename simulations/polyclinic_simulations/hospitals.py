@@ -181,7 +181,7 @@ class Hospitals:
     def _make(self, index: int) -> Answers:
         study, folder = self.federation.study, self._open(index)
         declared = self._sites[index].declared
-        tick = tick_length(declared, self._length)
+        tick = tick_length(declared * study.training.epochs, self._length)
         gate = Gate(folder.identity.public, folder.ledger, folder.journal, tick, HurriedClock())
         answers = (
             self._member(index) if study.privacy.mode == "secure-sum" else self._updates(index)
@@ -207,7 +207,9 @@ class Hospitals:
             rounds=study.training.rounds,
             plans=self.sum_plans,
         )
-        return Member(terms, folder.identity, folder.ledger, sources, time.time)
+        return Member(
+            terms, folder.identity, folder.ledger, sources, lambda: folder.ledger.now() / 1000
+        )
 
     def _updates(self, index: int) -> Updates:
         study, folder = self.federation.study, self._open(index)

@@ -406,7 +406,6 @@ def test_an_expired_study_is_refused_and_a_later_row_keeps_it_so(
     assert draws.count == 0
 
 
-@pytest.mark.xfail(strict=True, reason="a refusal writes no row: the ledger does not see the day")
 def test_a_clock_set_back_after_a_refusal_does_not_revive_an_expired_study(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

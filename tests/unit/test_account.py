@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections import Counter
 
 import dp_accounting
@@ -230,3 +231,16 @@ def test_unsampled_steps_replaced_cost_about_twice_the_mu() -> None:
     steps = SampledSteps(rate=1.0, multiplier=10.0, steps=4)
     exact = gdp.epsilon_of(2 * 0.1 * 2, DELTA)
     assert exact < account.replace_one_epsilon({steps: 1}, DELTA) < 1.2 * exact
+
+
+@given(st.lists(st.integers(1, 2**20), min_size=2, max_size=6, unique=True), st.randoms())
+def test_a_cap_made_of_the_same_charges_is_met_in_any_order(
+    extra: list[int], order: random.Random
+) -> None:
+    charges = [
+        GaussianSum(sensitivity=700.0, variance=2**24 + each, shares=8, length=20) for each in extra
+    ]
+    cap = account.spent_epsilon(Counter(charges), 1e-5)
+    order.shuffle(charges)
+    held: Counter[Charge] = Counter(charges[:-1])
+    assert account.fits(held, charges[-1], cap, 1e-5)

@@ -18,7 +18,7 @@ from polyclinic_common.study.load import TEMPLATE
 from polyclinic_common.words import MISSING_WORDS
 
 Data = dict[str, Any]
-TEMPLATE_HASH = "6c06b347d11c8f7bbb41d40344c839f1920a0de6c2fa31b51376154af7748359"
+TEMPLATE_HASH = "5aa4b1dcfe4d3014a6c35abdaadb92545d02df6fd8ceeb0b2ae9d192107979a9"
 
 
 def template() -> Data:
@@ -284,7 +284,7 @@ def words(study: Study) -> str:
 def test_plain_words_state_the_whole_promise() -> None:
     text = words(load_study(TEMPLATE))
     for promise in (
-        "Mode local",
+        "Mode secure-sum",
         "epsilon = 1 and delta = 1e-05",
         "Unit: patient",
         "Adjacency: add or remove one patient",

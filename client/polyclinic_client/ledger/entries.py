@@ -138,6 +138,14 @@ class Withdrawn(Entry):
     run: str | None = None
 
 
+class Expired(Entry):
+    """An approval was found to have expired: the time of this row keeps it so."""
+
+    entry: Literal["expired"] = "expired"
+    study_hash: Digest
+    run: str | None = None
+
+
 class Reserved(Entry):
     """A release was charged, at fallback, and its noisy vector stored with this row."""
 
@@ -245,6 +253,7 @@ AnyEntry = Annotated[
     | CapsSet
     | Approved
     | Withdrawn
+    | Expired
     | Reserved
     | Attempted
     | Closed

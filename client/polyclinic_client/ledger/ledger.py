@@ -7,8 +7,10 @@ ledger holds a prefix of what was asked, and nothing leaves that it does not hol
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +24,7 @@ from polyclinic_client.ledger.entries import (
     Attempted,
     CapsSet,
     Closed,
+    Expired,
     Price,
     Reserved,
     RunClosed,
@@ -30,7 +33,7 @@ from polyclinic_client.ledger.entries import (
 )
 from polyclinic_client.ledger.file import LedgerFile
 from polyclinic_client.ledger.state import ReleaseState
-from polyclinic_common.errors import LedgerError
+from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.secure_sum.chain import Chain, ReleaseId
 
@@ -129,7 +132,9 @@ class Ledger(LedgerFile):
         length: int,
         settling: Sequence[ReleaseId] = (),
     ) -> Stored | None:
-        """Say, before anything is computed, whether `reserve` would be refused; writes nothing.
+        """Say, before anything is computed, whether `reserve` would be refused.
+
+        Writes nothing, except that an approval has expired.
 
         Returns
         -------
@@ -153,12 +158,30 @@ class Ledger(LedgerFile):
             length=length,
             vector=bytes(32),
         )
-        with self._reading() as state:
+        with self._reading() as state, self._ending_expired(study_hash, release.run):
             held = self._held(wanted)
             if held is not None:
                 return self._stored(held)
             rules.check_reserve(state, wanted, self.today(), tuple(dict.fromkeys(settling)))
             return None
+
+    @contextmanager
+    def _ending_expired(self, study_hash: bytes, run: str) -> Iterator[None]:
+        """Write down that an approval has expired, so that no clock set back revives it."""
+        try:
+            yield
+        except LedgerError as error:
+            if error.code is Code.STUDY_EXPIRED:
+                self._note_expired(study_hash, run)
+            raise
+
+    def _note_expired(self, study_hash: bytes, run: str) -> None:
+        """Write a row whose time is past the approval's last day, if there is none yet."""
+        with self._writing():
+            approved = self._state.approval_for(study_hash, run)
+            written = dt.datetime.fromtimestamp(self._log.head.time / 1000, dt.UTC).date()
+            if approved is not None and written <= approved.approval.expires:
+                self._append(Expired(study_hash=study_hash, run=approved.approval.run))
 
     def reserve(
         self,

@@ -29,6 +29,7 @@ void from epsilon = 20 on). Being fixed, the allowance does not disturb the filt
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -108,7 +109,9 @@ def fits(charges: Account, extra: Charge, epsilon_cap: float, delta: float, coun
     A privacy filter: asked before every release, with cap and delta fixed in advance, it keeps
     (epsilon_cap, delta) over releases chosen in sight of all earlier ones.
     """
-    spent = _totals(charges).plus(_totals({extra: count})).epsilon(delta)
+    together = Counter(charges)
+    together[extra] += count
+    spent = _totals(together).epsilon(delta)
     return spent <= epsilon_cap < math.inf
 
 
@@ -187,24 +190,31 @@ def _totals(
     votes: float = 1.0,
     steps: Callable[[SampledSteps], rdp.Floats] = _sampled,
 ) -> _Totals:
-    """Add up an account, with factors on the mu^2 of sums and of votes."""
-    squares = rounding = 0.0
-    curve: rdp.Floats | None = None
+    """Add up an account, with factors on the mu^2 of sums and of votes.
+
+    The result depends on the multiset alone, to the last bit: a cap that was computed from the
+    same charges in another order is met exactly.
+    """
+    squares: list[float] = []
+    rounding: list[float] = []
+    sampled: list[tuple[SampledSteps, int]] = []
+    for charge, count in charges.items():
+        if count < 0:
+            raise _negative(charge, count)
+        match charge:
+            case GaussianSum():
+                squares.append(count * sums * charge.mu**2)
+                # The moved distributions stay the same; two hospitals may mean two vectors.
+                rounding.append(count * math.sqrt(sums) * discreteness(charge))
+            case Vote():
+                squares.append(count * votes * charge.mu**2)
+            case SampledSteps() if count:
+                sampled.append((charge, count))
+    sampled.sort(key=lambda item: (item[0].rate, item[0].multiplier, item[0].steps))
     with np.errstate(over="ignore"):
-        for charge, count in charges.items():
-            if count < 0:
-                raise _negative(charge, count)
-            match charge:
-                case GaussianSum():
-                    squares += count * sums * charge.mu**2
-                    # The moved distributions stay the same; two hospitals may mean two vectors.
-                    rounding += count * math.sqrt(sums) * discreteness(charge)
-                case Vote():
-                    squares += count * votes * charge.mu**2
-                case SampledSteps() if count:
-                    extra = count * steps(charge)
-                    curve = extra if curve is None else curve + extra
-    return _Totals(squares, rounding, curve)
+        curves = [count * steps(charge) for charge, count in sampled]
+        curve = np.sum(curves, axis=0) if curves else None
+    return _Totals(math.fsum(squares), math.fsum(rounding), curve)
 
 
 def _negative(charge: Charge, count: int) -> PrivacyError:

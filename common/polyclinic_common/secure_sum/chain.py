@@ -71,5 +71,8 @@ def transcript(before: bytes, release: ReleaseId, chain: Chain, broadcast: bytes
 
 def broadcast_hash(weights: NDArray[np.float64]) -> bytes:
     """Return the 32-byte hash that names a model that is sent out: little-endian float64."""
-    content = weights.astype("<f8", copy=False).tobytes()
-    return hashlib.sha256(pack(["polyclinic broadcast", content])).digest()
+    content = np.ascontiguousarray(weights, dtype="<f8")
+    head = pack(["polyclinic broadcast", b""])[:-8] + content.nbytes.to_bytes(8, "big")
+    digest = hashlib.sha256(head)  # of the packed pair, without a copy of a long vector
+    digest.update(content.data)
+    return digest.digest()
