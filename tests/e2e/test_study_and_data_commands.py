@@ -61,7 +61,15 @@ def spoil(folder: Path, old: str, new: str) -> None:
 def test_a_new_study_can_be_checked_and_read(folder: Path) -> None:
     checked = Typed(folder, "study", "check", "study.toml")
     assert checked.status == 0
-    for fact in ("my-study", "0.1.0", "north, south", "age, stage, sex", "binary", "local", "1.0"):
+    for fact in (
+        "my-study",
+        "0.1.0",
+        "north, south",
+        "age, stage, sex",
+        "binary",
+        "secure-sum",
+        "1.0",
+    ):
         assert fact in checked.out
     shown = Typed(folder, "study", "show", "study.toml")
     assert shown.status == 0
