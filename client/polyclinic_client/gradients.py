@@ -18,13 +18,12 @@ import torch
 from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
 from torch import Tensor, nn
 
-from polyclinic_client.patients import Block, GradientEngine
+from polyclinic_client.patients import Block
 from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.models.losses import PatientLoss
-from polyclinic_common.models.network import Matrix, Network, Vector, weight_count
+from polyclinic_common.models.network import Matrix, Network, Vector
 from polyclinic_common.models.torch_network import ResponseNetwork
 
-WIDEST_FOR_HOOKS = 20_000
 KEPT_BYTES = 32_000_000
 
 # Opacus hooks a first layer whose input needs no gradient; torch remarks on that at every call.
@@ -133,13 +132,6 @@ class ClippedByGhostNorms:
         self._module.enable_hooks()
         self._module.zero_grad(set_to_none=True)
         return gradient
-
-
-def clipped_engine(network: Network, loss: PatientLoss, clip: float) -> GradientEngine:
-    """Return the Opacus engine that suits the width of the model."""
-    if weight_count(network) <= WIDEST_FOR_HOOKS:
-        return ClippedByHooks(network, loss, clip)
-    return ClippedByGhostNorms(network, loss, clip)
 
 
 def patient_losses(loss: PatientLoss, network: nn.Module, block: Block) -> Tensor:

@@ -102,6 +102,8 @@ def on_grid(rows: Matrix, clip: float, grid: float) -> Integers:
     factor = bound / np.maximum(np.where(usable, norms, 0.0), bound)
     whole = np.rint(kept * factor[:, None] / grid).astype(np.int64)
     limit = math.floor((Fraction(clip) / Fraction(grid)) ** 2)
+    reach = math.isqrt(limit)
+    whole[((whole > reach) | (whole < -reach)).any(axis=1)] = 0  # else a square could wrap
     whole[np.einsum("bd,bd->b", whole, whole) > limit] = 0
     return whole
 

@@ -192,14 +192,27 @@ def _promised(study: Study) -> tuple[str, ...]:
             "a hospital's node refuses it.",
         )
     odds = math.exp(privacy.epsilon)
+    summed = privacy.mode == "secure-sum"
+    how = "what a hospital sends is private on its own, before it leaves."
+    who = "Whoever sees everything that a hospital sends"
+    if summed:
+        how = (
+            "every hospital adds its share of the noise and hides its sum under masks; the server "
+            "sees one noisy sum over all hospitals, and no hospital's own."
+        )
+        who = f"The server, with up to c = {study.c} hospitals that work with it,"
+    fallback = (
+        "If more hospitals than that collude, or the cryptography fails, a weaker promise is left, "
+        "the fallback: the hospital's own share of the noise. It is printed beside the headline.",
+    )
     return (
-        f"Mode {privacy.mode}: what a hospital sends is private on its own, before it leaves.",
+        f"Mode {privacy.mode}: {how}",
         f"Differential privacy with epsilon = {privacy.epsilon:g} and delta = {privacy.delta:g} "
         "over all rounds of this study.",
         "Unit: patient (all rows of one patient together). Adjacency: add or remove one patient.",
-        "Whoever sees everything that a hospital sends can change the odds that a given patient "
-        f"was there by at most a factor of {odds:.3g}, except with a probability of about "
-        f"{privacy.delta:g}.",
+        f"{who} can change the odds that a given patient was there by at most a factor of "
+        f"{odds:.3g}, except with a probability of about {privacy.delta:g}.",
+        *(fallback if summed else ()),
         f"A round needs at least m = {study.m} of {len(study.roster.sites)} hospitals; "
         f"up to c = {study.c} of them may collude.",
     )
