@@ -9,13 +9,13 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from polyclinic_client.chained_log import ChainedLog, Row
 from polyclinic_client.ledger.entries import Digest, Entry, unreadable
+from polyclinic_client.sqlite_file import OpenFiles
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.secure_sum.identity import Identity
 
@@ -129,7 +129,7 @@ class Noted:
         return dt.datetime.fromtimestamp(self.time / 1000, dt.UTC)
 
 
-class Journal:
+class Journal(OpenFiles):
     """An append-only record of what was asked and what left; made by `create` or `open`."""
 
     def __init__(self, log: ChainedLog):
@@ -166,17 +166,6 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._log.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def write(self, *events: Event) -> None:
         """Write events down, in one transaction; they are on the disk when this returns."""

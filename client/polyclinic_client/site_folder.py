@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from polyclinic_client.journal import Journal
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.sqlite_file import MODE, absent, coded, damaged, require_local
+from polyclinic_client.sqlite_file import MODE, OpenFiles, absent, coded, damaged, require_local
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.secure_sum.identity import Identity
 
@@ -21,7 +19,7 @@ _PRIVATE_BYTES = 32
 
 
 @dataclass(frozen=True)
-class SiteFolder:
+class SiteFolder(OpenFiles):
     """What a site keeps on its own disk; made by `create` or `open`.
 
     Attributes
@@ -102,17 +100,6 @@ class SiteFolder:
         """Close ledger and journal."""
         self.ledger.close()
         self.journal.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def read_identity(path: Path) -> Identity:

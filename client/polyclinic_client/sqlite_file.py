@@ -7,6 +7,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from polyclinic_common.errors import Code, LedgerError
 
@@ -26,6 +28,25 @@ _UNSOUND = frozenset(
     }
 )
 _MOUNTS = Path("/proc/mounts")
+
+
+class OpenFiles:
+    """What holds open files: a context manager that closes them."""
+
+    def close(self) -> None:
+        """Close the files."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 @contextmanager

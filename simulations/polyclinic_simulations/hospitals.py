@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,7 +16,7 @@ from pathlib import Path
 from flwr.app import Context
 
 from polyclinic_client.app import Answers
-from polyclinic_client.gate import UPDATE, Gate, tick_length
+from polyclinic_client.gate import UPDATE, Gate, SystemClock, tick_length
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.mechanisms import Mechanism
 from polyclinic_client.member import Member
@@ -52,12 +51,8 @@ def bypassed(engine: str, gradients: str) -> list[str]:
     ]
 
 
-class HurriedClock:
-    """The time of this machine, without waiting."""
-
-    def now(self) -> float:
-        """Return Unix time in seconds."""
-        return time.time()
+class HurriedClock(SystemClock):
+    """The clock of this machine, without waiting."""
 
     def wait_until(self, moment: float) -> None:
         """Return at once."""

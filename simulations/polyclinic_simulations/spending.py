@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from polyclinic_client.ledger.budget import Budget
 from polyclinic_common.privacy import gdp, rdp
-from polyclinic_common.privacy.plan import noise_plan
+from polyclinic_common.privacy.plan import NoisePlan, noise_plan
 from polyclinic_common.privacy.prv import prv_epsilon
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_simulations.federation import Federation
@@ -32,7 +32,7 @@ def spent(
     return PrivacySpent(
         epsilon=max(budget.spent for budget in budgets.values()),
         epsilon_two_hospitals=max(budget.two_hospitals for budget in budgets.values()),
-        epsilon_prv=_prv(federation),
+        epsilon_prv=_prv(plans, study.privacy.delta),
         delta=study.privacy.delta,
         unit=gdp.UNIT,
         adjacency=gdp.ADJACENCY,
@@ -56,13 +56,8 @@ def _sums(federation: Federation, budgets: Mapping[str, Budget], plan: SumPlan) 
     )
 
 
-def _prv(federation: Federation) -> float | None:
+def _prv(plans: Sequence[NoisePlan], delta: float) -> float | None:
     """Return the PRV figure of the dearest hospital of a sampled run, for information."""
-    study, delta = federation.study, federation.study.privacy.delta
-    plans = [
-        noise_plan(study, declared, study.privacy.epsilon)
-        for declared in sorted(set(federation.declared.values()))
-    ]
     sampled = [plan for plan in plans if plan.sampling_rate < 1.0]
     if not sampled:
         return None

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from polyclinic_client.chained_log import ChainedLog, Row
@@ -28,7 +27,7 @@ from polyclinic_client.ledger.entries import (
 from polyclinic_client.ledger.rules import check_caps
 from polyclinic_client.ledger.state import LedgerState, ReleaseState
 from polyclinic_client.ledger.witness import Head, read_witness, write_witness
-from polyclinic_client.sqlite_file import damaged
+from polyclinic_client.sqlite_file import OpenFiles, damaged
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.packing import pack
 from polyclinic_common.privacy.account import spent_epsilon
@@ -42,7 +41,7 @@ _VECTORS = (
 )
 
 
-class LedgerFile:
+class LedgerFile(OpenFiles):
     """One SQLite file, its state, and its standing with its witness and with other hospitals."""
 
     def __init__(self, log: ChainedLog, identity: Identity, witness: Path | None):
@@ -169,17 +168,6 @@ class LedgerFile:
     def close(self) -> None:
         """Close the file."""
         self._log.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def path(self) -> Path:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from polyclinic_common.errors import Code, MessageError
 from polyclinic_common.packing import pack
 from polyclinic_common.secure_sum.identity import Identity, Roster
 from polyclinic_common.secure_sum.keys import (
@@ -17,7 +16,12 @@ from polyclinic_common.secure_sum.keys import (
     is_canonical,
 )
 from polyclinic_common.secure_sum.masks import Participant
-from polyclinic_common.secure_sum.statements import KeyAnnouncement, KeyAnswer, read_signed
+from polyclinic_common.secure_sum.statements import (
+    KeyAnnouncement,
+    KeyAnswer,
+    read_signed,
+    refused,
+)
 
 Heads = Mapping[bytes, tuple[int, bytes]]
 
@@ -142,7 +146,7 @@ class KeyExchange:
             if peer == own:
                 continue
             if answer.session != self._session or peer not in self._announced or peer in secrets:
-                raise _refused("an answer belongs to other announcements")
+                raise refused("an answer belongs to other announcements")
             secrets[peer] = self._pair(self._announced[peer], dict(answer.ciphertexts))
             told = (*answer.receipts, *self._announced[peer].heads)
             seen = [head[1:] for head in told if head[0] == own]
@@ -173,27 +177,27 @@ class KeyExchange:
             return PairSecret.of(agreed, *self._sent[peer.identity])
         ciphertext = ciphertexts.get(self._identity.public)
         if ciphertext is None:
-            raise _refused("an answer lacks the ciphertext for this site")
+            raise refused("an answer lacks the ciphertext for this site")
         return PairSecret.of(agreed, self._keys.open(ciphertext), ciphertext)
 
     def _check(self, found: Sequence[KeyAnnouncement], now: int) -> None:
         own = [said for said in found if said.identity == self._identity.public]
         keys = Counter(key for said in found for key in _keys_of(said))
         if len(own) != 1 or own[0].epoch != self._keys.epoch:
-            raise _refused("this site's own announcement is not among those shown")
+            raise refused("this site's own announcement is not among those shown")
         if keys.most_common(1)[0][1] > 1:
-            raise _refused("a key is announced twice")
+            raise refused("a key is announced twice")
         for said in found:
             if (said.study_hash, said.run) != (self._study_hash, self._run):
-                raise _refused("an announcement belongs to another study or run")
+                raise refused("an announcement belongs to another study or run")
             if said.roster_hash != self._roster.hash():
-                raise _refused("announcements name different rosters")
+                raise refused("announcements name different rosters")
             if said.identity not in self._roster.identities:
-                raise _refused("an announcement comes from outside the roster")
+                raise refused("an announcement comes from outside the roster")
             if said.expires < now:
-                raise _refused("an announcement has expired")
+                raise refused("an announcement has expired")
             if not is_canonical(said.agreement_key):
-                raise _refused("a key is not written in the canonical way")
+                raise refused("a key is not written in the canonical way")
 
 
 def session_of(announcements: Sequence[bytes]) -> bytes:
@@ -203,11 +207,3 @@ def session_of(announcements: Sequence[bytes]) -> bytes:
 
 def _keys_of(said: KeyAnnouncement) -> list[bytes]:
     return [said.identity, said.agreement_key, *([said.kem_key] if said.kem_key else [])]
-
-
-def _refused(why: str) -> MessageError:
-    return MessageError(
-        Code.PROTOCOL_REFUSED,
-        f"A message of the secure sum was refused: {why}.",
-        "Report it to the operator; no mask was made.",
-    )

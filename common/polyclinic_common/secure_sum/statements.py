@@ -122,9 +122,9 @@ def read_signed(kind: type[S], data: bytes) -> S:
         case (bytes() as body, bytes() as signature):
             statement = _read_body(kind, body)
         case _:
-            raise _refused("it is not a signed statement")
+            raise refused("it is not a signed statement")
     if not verify(statement.identity, body, signature):
-        raise _refused("its signature is not that of the hospital it names")
+        raise refused("its signature is not that of the hospital it names")
     return statement
 
 
@@ -132,14 +132,15 @@ def _read_body(kind: type[S], body: bytes) -> S:
     names = list(kind.model_fields)
     parts = unpack(body)
     if not isinstance(parts, tuple) or len(parts) != len(names) + 1 or parts[0] != kind.label:
-        raise _refused(f"it is not a {kind.label.removeprefix('polyclinic ')}")
+        raise refused(f"it is not a {kind.label.removeprefix('polyclinic ')}")
     try:
         return kind.model_validate(dict(zip(names, parts[1:], strict=True)))
     except ValidationError:
-        raise _refused("a field of a signed statement is out of range") from None
+        raise refused("a field of a signed statement is out of range") from None
 
 
-def _refused(why: str) -> MessageError:
+def refused(why: str) -> MessageError:
+    """Return the error for a message that breaks the protocol."""
     return MessageError(
         Code.PROTOCOL_REFUSED,
         f"A message of the secure sum was refused: {why}.",
