@@ -185,6 +185,11 @@ class ChainedLog:
         """The last row read or written; sequence 0 before the first."""
         return self._last
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether `transaction` is open."""
+        return self.connection.in_transaction
+
     def now(self) -> int:
         """Return the time in milliseconds, never before the last row's."""
         return max(_clock(), self._last.time)

@@ -168,10 +168,11 @@ class Member:
         closing: Sequence[tuple[ReleaseId, Chain]],
         settling: Sequence[tuple[ReleaseId, bytes]],
     ) -> None:
-        for release, chain in closing:
-            self._ledger.record_closing(release, chain)
-        for release, proof in settling:
-            self._ledger.settle(release, "headline", proof)
+        with self._ledger.one_commit():
+            for release, chain in closing:
+                self._ledger.record_closing(release, chain)
+            for release, proof in settling:
+                self._ledger.settle(release, "headline", proof)
 
     def _require_exchange(self) -> KeyExchange:
         if self._exchange is None:

@@ -9,12 +9,13 @@ import numpy as np
 
 from polyclinic_client.gate import UPDATE
 from polyclinic_client.integers import Moment
-from polyclinic_client.ledger.ledger import Ledger, Stored
+from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.wanted import Wanted
 from polyclinic_client.mechanisms import Mechanism
 from polyclinic_client.refusals import RefusalError
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.wire import PrivateUpdate, Reason, Receipt, SettleRequest, TrainRequest
 
 
@@ -69,10 +70,14 @@ class Updates:
         """Return this site's update: drawn once, stored, and the same again when asked again."""
         release = ReleaseId(request.run_id, request.round_number, UPDATE)
         self._check(release, request.weights)
-        stored = self._stored(release, request.weights, memory)
-        vector = stored.vector * 2.0**stored.grid_exponent
-        payload = hashlib.sha256(vector.tobytes()).digest()
-        self._ledger.record_attempt(release, epoch=b"", chain=(), payload_hash=payload)
+        wanted = self._wanted(release, request.weights)
+        held = self._ledger.check(**wanted, length=self._length)
+        drawn = self._draw(wanted, request.weights, memory) if held is None else held.vector
+        with self._ledger.one_commit():  # where another process has drawn meanwhile, its draw stays
+            stored = held or self._ledger.reserve(**wanted, vector=drawn)
+            vector = stored.vector * 2.0**stored.grid_exponent
+            payload = hashlib.sha256(vector.tobytes()).digest()
+            self._ledger.record_attempt(release, epoch=b"", chain=(), payload_hash=payload)
         if self._personal:
             memory.personal = request.weights + vector
         return PrivateUpdate(request.study_hash, request.run_id, request.round_number, vector)
@@ -93,9 +98,9 @@ class Updates:
         if weights.shape != (self._length,) or not (np.abs(weights) <= LARGEST_WEIGHT).all():
             raise RefusalError(Reason.OUT_OF_ORDER)
 
-    def _stored(self, release: ReleaseId, weights: Vector, memory: Memory) -> Stored:
+    def _wanted(self, release: ReleaseId, weights: Vector) -> Wanted:
         mechanism = self._mechanism
-        wanted = Wanted(
+        return Wanted(
             release=release,
             study_hash=self._study_hash,
             headline=mechanism.charge,
@@ -105,9 +110,8 @@ class Updates:
             clip=mechanism.clip,
             grid_exponent=mechanism.grid_exponent,
         )
-        stored = self._ledger.check(**wanted, length=self._length)
-        if stored is not None:
-            return stored
+
+    def _draw(self, wanted: Wanted, weights: Vector, memory: Memory) -> Integers:
         own = weights if memory.personal is None else memory.personal
-        moment = Moment(release, wanted["broadcast"])
-        return self._ledger.reserve(**wanted, vector=mechanism.draw(weights, own, moment))
+        moment = Moment(wanted["release"], wanted["broadcast"])
+        return self._mechanism.draw(weights, own, moment)

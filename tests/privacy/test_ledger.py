@@ -438,6 +438,22 @@ def test_one_transaction_closes_settles_and_reserves_or_does_none_of_it(ledger: 
     assert np.array_equal(again.vector, draw(2))
 
 
+def test_calls_in_one_commit_are_all_on_the_disk_or_none(tmp_path: Path) -> None:
+    with make_ledger(tmp_path) as ledger:
+        rows = ledger.head().counter
+        with pytest.raises(PolyclinicError), ledger.one_commit():
+            reserve(ledger, 1)
+            attempt(ledger, 2)
+        assert ledger.head().counter == rows
+        assert ledger.stored(release(1)) is None
+        with ledger.one_commit():
+            reserve(ledger, 1)
+            attempt(ledger, 1)
+    with open_ledger(tmp_path) as ledger:
+        assert ledger.verify() == rows + 2
+        assert ledger.payload_is_recorded(release(1), EPOCH, 1, digest("payload"))
+
+
 def test_the_account_survives_reopening(tmp_path: Path) -> None:
     ledger = make_ledger(tmp_path)
     for number in range(4):

@@ -310,8 +310,17 @@ class LedgerFile(OpenFiles):
         return self._state
 
     @contextmanager
+    def one_commit(self) -> Iterator[None]:
+        """Make the calls inside one transaction; an error undoes all: do not catch it inside."""
+        with self._writing():
+            yield
+
+    @contextmanager
     def _writing(self) -> Iterator[dt.date]:
         with self._lock:
+            if self._log.in_transaction:
+                yield self.today()
+                return
             clean: Row | None = None
             try:
                 with self._log.transaction() as rows:

@@ -30,6 +30,11 @@ class ResponseNetwork(nn.Module):
         self.baseline = nn.Linear(1, shape.outputs, bias=False)
         self.double()
         self.weights = list(self.parameters())
+        self._flat = torch.zeros(sum(part.numel() for part in self.weights), dtype=torch.float64)
+        start = 0
+        for part in self.weights:
+            part.data = self._flat[start : start + part.numel()].view_as(part)
+            start += part.numel()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of shape (B, K) for encoded rows of shape (B, width)."""
@@ -40,12 +45,7 @@ class ResponseNetwork(nn.Module):
     def set_weights(self, weights: Vector) -> None:
         """Copy a flat vector of shape (d,) into the network."""
         refuse_misfit(self.shape, weights)
-        with torch.no_grad():
-            start, flat = 0, torch.tensor(weights)
-            for parameter in self.weights:
-                end = start + parameter.numel()
-                parameter.copy_(flat[start:end].view_as(parameter))
-                start = end
+        self._flat.copy_(torch.from_numpy(weights))
 
     def flat_gradient(self) -> Vector:
         """Return the gradient of all weights as one vector, shape (d,)."""
