@@ -237,7 +237,7 @@ class Gate:
 
     def _has_closed(self, said: Closing) -> bool:
         name = ReleaseId(said.run, said.round_number, said.kind)
-        return any(
+        return self._ledger.knows(Head(said.counter, said.head)) and any(
             held.closed == held.chain == said.chain and held.reserved.broadcast == said.broadcast
             for held in self._ledger.releases_of(said.run)
             if held.reserved.release == name

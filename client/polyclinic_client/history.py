@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.state import ReleaseState
 from polyclinic_client.refusals import RefusalError
 from polyclinic_client.terms import Terms
+from polyclinic_common.errors import MessageError
 from polyclinic_common.packing import pack
 from polyclinic_common.secure_sum.chain import Chain, ReleaseId, extends
 from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.secure_sum.settlement import AnsweredSum
+from polyclinic_common.secure_sum.statements import Closing, read_signed
 from polyclinic_common.wire import Reason, SumRecord
 
 
@@ -23,14 +26,15 @@ class History:
         What was approved.
     identity : Identity
         This hospital's key.
-    releases : sequence of ReleaseState
-        The run's releases as the ledger holds them.
+    ledger : Ledger
+        This hospital's ledger.
     """
 
-    def __init__(self, terms: Terms, identity: Identity, releases: Sequence[ReleaseState]):
+    def __init__(self, terms: Terms, identity: Identity, ledger: Ledger):
         self._terms = terms
         self._identity = identity
-        self._held = {each.reserved.release: each for each in releases}
+        self._ledger = ledger
+        self._held = {each.reserved.release: each for each in ledger.releases_of(terms.run)}
 
     def of(self, release: ReleaseId) -> ReleaseState | None:
         """Return where a release stands; None if it was never reserved."""
@@ -82,7 +86,17 @@ class History:
         held = self._held.get(before)
         if held is None or not held.closed == held.chain == previous.chain:
             return b""
-        return self._answered(held).closing(self._identity)
+        return self._closing(self._answered(held))
+
+    def heads(self, closings: Sequence[bytes]) -> dict[bytes, tuple[int, bytes]]:
+        """Return where other hospitals' ledgers stood when they signed these statements."""
+        found: dict[bytes, tuple[int, bytes]] = {}
+        for said in map(_read, closings):
+            if said is not None and said.run == self._terms.run and self._is_peer(said.identity):
+                found[said.identity] = max(
+                    found.get(said.identity, (0, b"")), (said.counter, said.head)
+                )
+        return found
 
     def settling(self, closings: Sequence[bytes]) -> list[tuple[ReleaseId, bytes]]:
         """Return the sums that these statements settle at headline, with the proof."""
@@ -92,7 +106,7 @@ class History:
             if held.settled is not None or not held.closed == held.chain != ():
                 continue
             answered = self._answered(held)
-            statements = [answered.closing(self._identity), *closings]
+            statements = [self._closing(answered), *closings]
             proof = answered.proof(
                 statements, verified=terms.verified, own=own, m=terms.m, c=terms.c
             )
@@ -107,9 +121,23 @@ class History:
             raise RefusalError(Reason.OUT_OF_ORDER)
         return release.round_number, kinds.index(release.kind)
 
+    def _is_peer(self, identity: bytes) -> bool:
+        return identity in self._terms.roster.identities and identity != self._identity.public
+
+    def _closing(self, answered: AnsweredSum) -> bytes:
+        head = self._ledger.head()
+        return answered.closing(self._identity, head.counter, head.digest)
+
     def _answered(self, held: ReleaseState) -> AnsweredSum:
         asked = held.reserved
         return AnsweredSum(self._terms.study_hash, asked.release, held.chain, asked.broadcast)
+
+
+def _read(statement: bytes) -> Closing | None:
+    try:
+        return read_signed(Closing, statement)
+    except MessageError:
+        return None
 
 
 def _is_told_right(held: ReleaseState, previous: SumRecord) -> bool:

@@ -125,7 +125,7 @@ class Member:
     def sum(self, request: SumRequest) -> MaskedVector:
         """Return this site's masked vector: drawn once, stored, then masked from what is stored."""
         release = ReleaseId(request.run_id, request.round_number, request.kind)
-        history = self._history(request.run_id)
+        history = self._history()
         agreed = self._agree(request.answers)
         self._check_chain(release, request.chain, agreed, history)
         transcript = history.accept(release, request.previous)
@@ -149,8 +149,8 @@ class Member:
 
     def close(self, request: CloseRequest) -> ClosedSum:
         """Return the closing statement of the last sum."""
-        history = self._history(request.run_id)
-        self._write(history.closing(request.previous), history.settling(request.closings))
+        history = self._history()
+        self._write(history, history.closing(request.previous), request.closings)
         statement = history.statement(request.previous)
         if not statement:
             raise RefusalError(Reason.OUT_OF_ORDER)
@@ -158,17 +158,21 @@ class Member:
 
     def settle(self, request: SettleRequest) -> Receipt:
         """Settle what can be settled, erase what was stored, and forget the keys."""
-        self._write([], self._history(request.run_id).settling(request.closings))
+        self._write(self._history(), [], request.closings)
         self._ledger.close_run(request.run_id)
         self._exchange = self._agreed = None
         return Receipt(request.run_id)
 
     def _write(
         self,
+        history: History,
         closing: Sequence[tuple[ReleaseId, Chain]],
-        settling: Sequence[tuple[ReleaseId, bytes]],
+        closings: Sequence[bytes],
     ) -> None:
+        """Close earlier sums, settle what the closing statements settle, and keep their heads."""
+        settling = history.settling(closings)
         with self._ledger.one_commit():
+            self._ledger.note_heads(history.heads(closings))
             for release, chain in closing:
                 self._ledger.record_closing(release, chain)
             for release, proof in settling:
@@ -241,12 +245,14 @@ class Member:
         stored = self._ledger.check(
             **wanted, length=plan.length, settling=[earlier for earlier, _ in settling]
         )
-        if stored is None:
-            moment = Moment(release, wanted["broadcast"])
-            vector = self._sources[release.kind].draw(request.weights, moment)
+        if stored is not None:
+            self._write(history, closing, request.closings)
+            return stored
+        moment = Moment(release, wanted["broadcast"])
+        vector = self._sources[release.kind].draw(request.weights, moment)
+        with self._ledger.one_commit():
+            self._ledger.note_heads(history.heads(request.closings))
             return self._ledger.reserve(**wanted, vector=vector, closing=closing, settling=settling)
-        self._write(closing, settling)
-        return stored
 
     def _mask(self, stored: Stored, chain: Chain, agreed: Agreed) -> Words:
         """Return a stored vector with this site's masks: never one that is not stored."""
@@ -265,8 +271,8 @@ class Member:
         words = stored.vector.view(np.uint64)
         return masked(words, view, self._identity.public, agreed.secrets)
 
-    def _history(self, run: str) -> History:
-        return History(self._terms, self._identity, self._ledger.releases_of(run))
+    def _history(self) -> History:
+        return History(self._terms, self._identity, self._ledger)
 
 
 @contextmanager

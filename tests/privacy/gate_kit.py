@@ -150,7 +150,7 @@ def update(**changes: Any) -> PrivateUpdate:
     return PrivateUpdate(**fields | changes)
 
 
-def closing(**changes: Any) -> bytes:
+def closing(house: House, **changes: Any) -> bytes:
     signer = changes.pop("signer", ME)
     fields: dict[str, Any] = {
         "identity": ME.public,
@@ -160,6 +160,8 @@ def closing(**changes: Any) -> bytes:
         "kind": "gradient",
         "chain": CHAIN,
         "broadcast": digest("model 1"),
+        "counter": house.ledger.head().counter,
+        "head": house.ledger.head().digest,
     }
     return Closing(**fields | changes).signed(signer)
 
@@ -186,11 +188,11 @@ def key_answer(**changes: Any) -> bytes:
 def good_releases(house: House) -> dict[str, Release]:
     """Return one of every kind that may leave after `spend`."""
     return {
-        "masked": masked(closing=closing()),
+        "masked": masked(closing=closing(house)),
         "update": update(),
         "keys": AnnouncedKeys(announcement(house)),
         "answer": AnsweredKeys(key_answer()),
-        "closed": ClosedSum(closing()),
+        "closed": ClosedSum(closing(house)),
         "refusal": Refusal(Reason.EXPIRED),
     }
 

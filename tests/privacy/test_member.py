@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -24,7 +25,7 @@ from polyclinic_client.member import KEYS_LIVE_S, Member
 from polyclinic_client.refusals import REASON_OF, RefusalError
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.terms import Terms
-from polyclinic_common.errors import LedgerError, PrivacyError
+from polyclinic_common.errors import Code, LedgerError, PrivacyError
 from polyclinic_common.privacy.plan import GRADIENT
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.chain import Attempt, Chain, ReleaseId, broadcast_hash
@@ -330,6 +331,30 @@ def test_re_run_with_another_broadcast_is_refused(server: Server) -> None:
     assert server.sites[A].draws.made == 1
 
 
+def test_a_copy_from_the_middle_of_a_run_answers_nothing(server: Server, tmp_path: Path) -> None:
+    """Copied after round 1, put back after peers saw the closing of round 2: no second draw."""
+    site = server.sites[A]
+    first = server.request(1)
+    server.ask(first)
+    shutil.copytree(tmp_path / "0", tmp_path / "copy")
+    second = server.request(2, previous=record(first))
+    closed = closings(server.ask(second))
+    third = server.request(3, previous=record(second), closings=closed)
+    server.ask(third)
+    site.folder.close()
+    shutil.rmtree(tmp_path / "0")
+    shutil.copytree(tmp_path / "copy", tmp_path / "0")
+    site.folder = SiteFolder.open(tmp_path / "0")
+    site.start()
+    server.exchange()
+    drawn = site.draws.made
+    again = server.request(2, previous=record(first))
+    with pytest.raises(LedgerError) as refused:
+        site.member.sum(again)
+    assert refused.value.code == Code.LEDGER_BEHIND
+    assert site.draws.made == drawn
+
+
 def test_re_run_after_a_restart_masks_what_is_stored(server: Server) -> None:
     """New epoch, new masks, the same noisy vector: never a second draw."""
     first = server.ask(server.request())
@@ -436,7 +461,7 @@ def test_closings_over_another_chain_settle_nothing(server: Server) -> None:
     longer = AnsweredSum(
         STUDY, held_release(server, A, 1), (ALL, ALL), broadcast_hash(request.weights)
     )
-    foreign = tuple(longer.closing(each) for each in HOSPITALS[1:4])
+    foreign = tuple(longer.closing(each, 1, bytes(32)) for each in HOSPITALS[1:4])
     own = closed_by(server, request, [A])
     site = server.sites[A]
     site.member.close(CloseRequest(HEX, RUN, record(request), own + foreign))

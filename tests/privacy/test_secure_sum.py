@@ -229,7 +229,7 @@ def test_one_kind_of_statement_never_passes_for_another() -> None:
     members = parties(3)
     announced = [each.announced for each in members]
     answer = members[0].answer(announced)
-    closing = answered((everyone(3),)).closing(HOSPITALS[0])
+    closing = answered((everyone(3),)).closing(HOSPITALS[0], *STANDING)
     kinds = (KeyAnnouncement, KeyAnswer, Closing)
     statements = (announced[0], answer, closing)
     for kind in kinds:
@@ -242,7 +242,7 @@ def test_one_kind_of_statement_never_passes_for_another() -> None:
 
 def test_the_same_fields_under_another_label_are_no_closing() -> None:
     """What a hospital signs elsewhere (rows of its ledger) is never a statement."""
-    body = unpack(parts(answered((everyone(3),)).closing(HOSPITALS[0]))[0])
+    body = unpack(parts(answered((everyone(3),)).closing(HOSPITALS[0], *STANDING))[0])
     assert isinstance(body, tuple)
     for label in ("polyclinic row", "", b"polyclinic closing", 7):
         other = pack([label, *body[1:]])
@@ -597,20 +597,22 @@ def test_the_history_names_every_sum_before() -> None:
 
 # Closing statements and settlement
 
+STANDING = (7, b"h" * 32)
+
 
 def answered(chain: Chain, **changes: Any) -> AnsweredSum:
     return replace(AnsweredSum(STUDY, RELEASE, chain, b"b" * 32), **changes)
 
 
 def closings(sum_: AnsweredSum, who: Iterable[Identity]) -> list[bytes]:
-    return [sum_.closing(each) for each in who]
+    return [sum_.closing(each, *STANDING) for each in who]
 
 
 def settled(
     sum_: AnsweredSum, statements: list[bytes], verified: Iterable[bytes] | None = None
 ) -> bool:
     known = frozenset(everyone(8) if verified is None else verified)
-    return sum_.is_settled(statements, verified=known, own=HOSPITALS[0].public, m=4, c=1)
+    return bool(sum_.proof(statements, verified=known, own=HOSPITALS[0].public, m=4, c=1))
 
 
 def test_headline_needs_more_statements_than_p1_less_m_plus_c() -> None:
@@ -659,7 +661,7 @@ def test_closing_statements_from_outside_the_last_set_settle_nothing() -> None:
 
 def test_forged_closing_statements_settle_nothing() -> None:
     mine = answered((everyone(5),))
-    body, signature = parts(mine.closing(HOSPITALS[2]))
+    body, signature = parts(mine.closing(HOSPITALS[2], *STANDING))
     forged = [pack([body, HOSPITALS[6].sign(body)]), pack([body, signature[::-1]]), body, b""]
     assert not settled(mine, closings(mine, HOSPITALS[:2]) + forged)
 
@@ -667,7 +669,7 @@ def test_forged_closing_statements_settle_nothing() -> None:
 def test_sum_without_an_attempt_is_never_settled() -> None:
     nothing = answered(())
     assert not settled(nothing, closings(nothing, HOSPITALS[:5]))
-    assert nothing.closed_by(nothing.closing(HOSPITALS[0])) is None
+    assert nothing.closed_by(nothing.closing(HOSPITALS[0], *STANDING)) is None
 
 
 def test_exchange_forgets_nothing_it_needs_between_two_answers() -> None:

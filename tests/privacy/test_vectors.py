@@ -193,7 +193,9 @@ def test_broadcast_and_history() -> None:
 
 def test_closing_statement() -> None:
     answered = AnsweredSum(STUDY, RELEASE, CHAIN, BROADCAST)
-    statement = answered.closing(identity(NAMES[0]))
+    statement = answered.closing(
+        identity(NAMES[0]), KNOWN["closing_counter"], bytes.fromhex(KNOWN["closing_head"])
+    )
     assert statement.hex() == KNOWN["closing"]
     assert read_signed(Closing, statement).body().hex() == KNOWN["closing_body"]
     assert answered.closed_by(statement) == known(NAMES[0], "identity")

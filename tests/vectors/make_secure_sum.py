@@ -109,9 +109,9 @@ def make(kept: dict[str, str]) -> dict[str, Any]:
             "mask_key": key.hex(),
             "stream": stream.hex(),
         }
-    closing = pack(
-        ["polyclinic closing", sites[0].identity, STUDY, RUN, ROUND, KIND, chain, broadcast]
-    )
+    standing = [sites[0].counter + 5, sha(b"head at closing")]
+    closed = [RUN, ROUND, KIND, chain, broadcast, *standing]
+    closing = pack(["polyclinic closing", sites[0].identity, STUDY, *closed])
     return {
         "packing": [{"value": repr(value), "bytes": pack(value).hex()} for value in EXAMPLES],
         "study_hash": STUDY.hex(),
@@ -155,6 +155,8 @@ def make(kept: dict[str, str]) -> dict[str, Any]:
             (sum(column) + 2**63) % 2**64 - 2**63
             for column in zip(*(site.vector for site in sites), strict=True)
         ],
+        "closing_counter": standing[0],
+        "closing_head": sha(b"head at closing").hex(),
         "closing_body": closing.hex(),
         "closing": sites[0].signed(closing).hex(),
     }

@@ -32,8 +32,11 @@ class AnsweredSum:
     chain: Chain
     broadcast: bytes
 
-    def closing(self, identity: Identity) -> bytes:
-        """Return this member's signed statement that it answers no further attempt."""
+    def closing(self, identity: Identity, counter: int, head: bytes) -> bytes:
+        """Return this member's signed statement that it answers no further attempt.
+
+        `counter` and `head` say where its ledger stands.
+        """
         return Closing(
             identity=identity.public,
             study_hash=self.study_hash,
@@ -42,6 +45,8 @@ class AnsweredSum:
             kind=self.release.kind,
             chain=self.chain,
             broadcast=self.broadcast,
+            counter=counter,
+            head=head,
         ).signed(identity)
 
     def closed_by(self, statement: bytes) -> bytes | None:
@@ -58,12 +63,6 @@ class AnsweredSum:
         )
         member = same and bool(self.chain) and said.identity in self.chain[-1]
         return said.identity if member else None
-
-    def is_settled(
-        self, statements: Iterable[bytes], *, verified: frozenset[bytes], own: bytes, m: int, c: int
-    ) -> bool:
-        """Say whether the statements make this sum cost its headline price: see `proof`."""
-        return bool(self.proof(statements, verified=verified, own=own, m=m, c=c))
 
     def proof(
         self, statements: Iterable[bytes], *, verified: frozenset[bytes], own: bytes, m: int, c: int

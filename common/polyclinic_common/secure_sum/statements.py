@@ -6,6 +6,7 @@ and the Ed25519 signature over the body; the key that signs is the field `identi
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Annotated, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +19,7 @@ from polyclinic_common.secure_sum.identity import Identity, verify
 Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 Count = Annotated[int, Field(ge=0)]
 Head = tuple[Digest, Count, bytes]
+KEPT = 256
 
 
 class Statement(BaseModel):
@@ -96,7 +98,16 @@ class KeyAnswer(Statement):
 
 
 class Closing(Statement):
-    """A member of the last attempt's set answers no further attempt of this sum."""
+    """A member of the last attempt's set answers no further attempt of this sum.
+
+    Attributes
+    ----------
+    round_number, kind, chain, broadcast : int, str, Chain, bytes
+        The sum, the chain that this member answered, and the hash of the model that was sent out.
+    counter, head : int, bytes
+        Rows in this site's ledger when it signed, and the salted hash of the last: peers keep it,
+        so that a copy of the ledger from the middle of a run is found to be behind.
+    """
 
     label: ClassVar[str] = "polyclinic closing"
 
@@ -104,19 +115,27 @@ class Closing(Statement):
     kind: str
     chain: Chain
     broadcast: Digest
+    counter: Count
+    head: Digest
 
 
 S = TypeVar("S", bound=Statement)
 
 
 def read_signed(kind: type[S], data: bytes) -> S:
-    """Return the statement in `data`.
+    """Return the statement in `data`; one that was found good is not checked again.
 
     Raises
     ------
     MessageError
         If it is not such a statement, or not signed by the identity that it names.
     """
+    statement: S = _checked(kind, data)
+    return statement
+
+
+@lru_cache(maxsize=KEPT)
+def _checked(kind: type[S], data: bytes) -> S:
     parts = unpack(data)
     match parts:
         case (bytes() as body, bytes() as signature):
