@@ -80,13 +80,13 @@ def score(study: Study, observed: Observed, predicted: Floats) -> Metrics:
         elif metric == "brier":
             scores[metric] = float(np.square(error).mean())
         elif metric == "auc":
-            scores[metric] = _auc(value, predicted)
+            scores[metric] = auc(value, predicted)
         else:
             scores[metric] = _concordance(value, event, predicted)
     return scores
 
 
-def _auc(value: Floats, predicted: Floats) -> float | None:
+def auc(value: Floats, predicted: Floats) -> float | None:
     """Area under the ROC curve by the rank-sum statistic, ties counted half."""
     positive = value > 0.5
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())

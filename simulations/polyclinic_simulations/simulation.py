@@ -118,7 +118,7 @@ def simulate(
             start_digest(start),
         ]
     )
-    with _output(out) as folder:
+    with output_folder(out) as folder:
         job = Job(manifest, frame, Store(folder, identity), engine, gradients, start)
         processes = 1 if engine == "ray" else workers
         _run_missing(job, settings, seeds, processes, watcher or Silent())
@@ -138,7 +138,7 @@ def simulate(
 
 
 @contextmanager
-def _output(out: Path | None) -> Iterator[Path]:
+def output_folder(out: Path | None) -> Iterator[Path]:
     """Give the output folder, or one that is thrown away; what the disk refuses is coded."""
     try:
         with TemporaryDirectory() as scratch:

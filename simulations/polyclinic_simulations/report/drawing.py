@@ -49,7 +49,7 @@ _STYLE: dict[RcKeyType, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 8.0,
 }
-_NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
+NO_METADATA = {"Creator": None, "Date": None, "Format": None, "Type": None}
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def blank(height: float = 3.2) -> tuple[Figure, Axes]:
 def finish(figure: Figure, key: str, alt: str, caption: str) -> Plot:
     """Turn a figure into inline SVG; `key` keeps its ids apart from those of other figures."""
     text = io.StringIO()
-    figure.savefig(text, format="svg", metadata=_NO_METADATA)
+    figure.savefig(text, format="svg", metadata=NO_METADATA)
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'(\sid="|"#|url\(#)', rf"\g<1>{key}-", svg)

@@ -94,6 +94,37 @@ CLINICAL = Formula(
     unknown_cyp2c9=0.0,
 )
 
+# Weekly dose in mg by VKORC1 -1639 and CYP2C9: seven times the middle of the daily range in table 5
+# of the US prescribing information of Coumadin (2010), as reprinted in Cleve Clin J Med 78 (2011)
+# 243, table 2.
+USUAL, REDUCED, SMALL = 42.0, 24.5, 8.75
+LABEL: Mapping[str, Mapping[str, float]] = {
+    "G/G": {
+        "*1/*1": USUAL,
+        "*1/*2": USUAL,
+        "*1/*3": REDUCED,
+        "*2/*2": REDUCED,
+        "*2/*3": REDUCED,
+        "*3/*3": SMALL,
+    },
+    "A/G": {
+        "*1/*1": USUAL,
+        "*1/*2": REDUCED,
+        "*1/*3": REDUCED,
+        "*2/*2": REDUCED,
+        "*2/*3": SMALL,
+        "*3/*3": SMALL,
+    },
+    "A/A": {
+        "*1/*1": REDUCED,
+        "*1/*2": REDUCED,
+        "*1/*3": SMALL,
+        "*2/*2": SMALL,
+        "*2/*3": SMALL,
+        "*3/*3": SMALL,
+    },
+}
+
 
 def with_published_doses(patients: pd.DataFrame) -> pd.DataFrame:
     """Return `patients` with the weekly dose in mg that each published rule gives."""

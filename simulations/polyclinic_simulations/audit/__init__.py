@@ -1,0 +1,1 @@
+"""Attacks on what a study releases, run on one's own data to see what they would find."""

@@ -1,0 +1,17 @@
+"""`polyclinic audit`: attack what a study would release, before somebody else does."""
+
+from __future__ import annotations
+
+import typer
+
+from polyclinic_simulations.audit import inversion_command
+
+app = typer.Typer(no_args_is_help=True, help="Attack what a study would release.")
+
+
+@app.callback()
+def root() -> None:
+    """Attack what a study would release."""
+
+
+inversion_command.add_to(app)

@@ -1,0 +1,54 @@
+"""The model that a run releases, without the run's messages, masks and ledgers.
+
+Masks cancel, so the server of a secure sum sees exactly the sum of every hospital's noisy integers.
+Adding these up here gives the same model, and many draws of it, in a tenth of the time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from polyclinic_client.integers import Moment
+from polyclinic_client.training import sum_sources
+from polyclinic_common.models.network import Vector, build_network, weight_count
+from polyclinic_common.privacy.plan import GRADIENT, secure_sum_plans
+from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_server.combiner import Descent
+from polyclinic_server.optimizer import State
+from polyclinic_simulations.alone import train_alone
+from polyclinic_simulations.federation import Federation
+from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.training import run_plan, start_weights
+
+SUMMED = "summed"
+
+
+def released_model(
+    federation: Federation, setting: Setting, trainer: Trainer | None = None
+) -> Vector:
+    """Return the weights that mode secure-sum with all hospitals present, or none, releases."""
+    trainer = trainer or Trainer()
+    if setting.epsilon is None:
+        declared = sum(federation.declared.values())
+        return train_alone(federation, federation.pooled, declared, setting, trainer)
+    study, encoding = federation.study, federation.encoding
+    gradients = trainer.private(study, encoding)
+    length = weight_count(build_network(study, encoding))
+    declared_sizes = list(federation.declared.values())
+    plans = secure_sum_plans(study, encoding.width, length, gradients.path, declared_sizes)
+    sources = [
+        sum_sources(gradients, site.train, plans, trainer.noise(b""))[GRADIENT]
+        for site in federation.training_sites
+    ]
+    combiner = run_plan(federation, setting, SUMMED, {}, 0.0, plans).combiner
+    if not isinstance(combiner, Descent):
+        raise TypeError(type(combiner).__name__)
+    state = State.start(start_weights(federation))
+    while state.round_number < study.training.rounds:
+        release = ReleaseId(SUMMED, state.round_number + 1, GRADIENT)
+        moment = Moment(release, broadcast_hash(state.weights))
+        total = np.sum([source.draw(state.weights, moment) for source in sources], axis=0)
+        gradient = total * plans[GRADIENT].grid
+        state = combiner.descend(state, gradient, list(federation.declared))
+    return state.average
