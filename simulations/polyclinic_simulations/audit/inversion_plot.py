@@ -58,11 +58,11 @@ def make_figure(result: InversionResult) -> Figure:
     _doses(doses, result)
     for axes in (vkorc1, cyp2c9, leaks, doses):
         _budgets(axes, result.epsilons)
+    handles, labels = vkorc1.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=2)
     synthetic = ", synthetic patients" if result.synthetic else ""
-    figure.suptitle(
-        f"{result.study}{synthetic}: mean of {result.seeds} seeds, bars two standard errors",
-        fontsize=9.0,
-    )
+    words = f"{result.study}{synthetic}: mean of {result.seeds} seeds, bars two standard errors"
+    figure.supxlabel(words, fontsize=8.5)
     return figure
 
 
@@ -82,8 +82,6 @@ def _success(
         f"{name} guessed right (%)" if measure == "accuracy" else f"{name} carriers ranked (AUC)"
     )
     axes.set_title(f"Guessing {name}", loc="left")
-    if gene == "vkorc1":
-        axes.legend(loc="lower right")
 
 
 def _leaks(axes: Axes, attacks: Sequence[Attack]) -> None:
@@ -92,7 +90,7 @@ def _leaks(axes: Axes, attacks: Sequence[Attack]) -> None:
         found = [(attack.leak[gene].mean, attack.leak[gene].error) for attack in attacks]
         _points(axes, found, 100.0, colour, gene.upper(), shift)
     low, high = axes.get_ylim()
-    reach = max(1.0, abs(low), abs(high))
+    reach = max(0.1, abs(low), abs(high))
     axes.set_ylim(-reach, reach)
     axes.set_ylabel("percentage points")
     axes.set_title("What the model gives away about its own patients", loc="left")
@@ -109,8 +107,9 @@ def _doses(axes: Axes, result: InversionResult) -> None:
     worst = [max(error.mae for error in result.dose_errors[name]) for name in names]
     axes.plot(range(len(names)), worst, "v", color=BLUE, fillstyle="none", label="its worst seed")
     axes.set_ylabel("mean error of the dose (mg a week)")
-    axes.set_title("What it costs patients", loc="left")
-    axes.legend(loc="upper right")
+    axes.set_title("Dose error of patients it never saw", loc="left")
+    axes.set_ylim(top=1.12 * axes.get_ylim()[1])
+    axes.legend(loc="upper right", ncols=2)
 
 
 def _points(
@@ -126,4 +125,4 @@ def _points(
 def _budgets(axes: Axes, epsilons: Sequence[float]) -> None:
     labels = [f"{epsilon:g}" for epsilon in epsilons] + ["none"]
     axes.set_xticks(range(len(labels)), labels)
-    axes.set_xlabel("ε of the released model (none: trained without privacy)")
+    axes.set_xlabel("ε of the released model")

@@ -79,5 +79,5 @@ def _text(figures: Figures, factor: float, decimals: int) -> str:
     mean, error = figures
     if mean is None:
         return "–"
-    shown = f"{factor * mean:.{decimals}f}".replace("-", "−")
+    shown = f"{round(factor * mean, decimals) + 0.0:.{decimals}f}".replace("-", "−")
     return shown if error is None else f"{shown} ± {factor * error:.{decimals}f}"
