@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,10 @@ from polyclinic_simulations.audit.inversion import (
     ANCESTRY,
     FORMULA,
     ModelDoses,
+    Tally,
     Targets,
     chance_of_truth,
+    dose_error,
     formula_doses,
     invert,
     leak,
@@ -85,6 +88,31 @@ def test_test_patients_never_reach_training() -> None:
     spoilt.loc[~test, "dose"] = 7.0
     other = build_federation(SUM.apply(STUDY), spoilt, 3)
     assert not np.array_equal(models[0], released_model(other, SUM, Trainer(noise=NoNoise)))
+
+
+def test_training_and_test_patients_are_scored_apart() -> None:
+    """An attacker who is right of every test patient and wrong of every training patient."""
+    frame = TABLE.head(300)
+    targets = Targets.of(STUDY, frame)
+    test = held_out(STUDY, frame, 0)[targets.rows]
+    vkorc1, cyp2c9 = targets.codes["vkorc1"], targets.codes["cyp2c9"]
+    right, wrong = 6 * vkorc1 + cyp2c9, 6 * ((vkorc1 + 1) % 3) + (cyp2c9 + 1) % 6
+    certain = replace(targets, prior=np.eye(18)[np.where(test, right, wrong)])
+    tally = Tally()
+    tally.add(certain, np.full((len(test), 18), np.nan), test)
+    found = tally.attack("oracle", certain, [test])
+    for gene in ("vkorc1", "cyp2c9"):
+        assert found.figures("test", gene, "accuracy") == (1.0, None)
+        assert found.figures("train", gene, "accuracy") == (0.0, None)
+
+
+def test_dose_errors_are_those_of_the_definitions() -> None:
+    """Off by 0, 8, 25 and -30 mg: 20 % counts as within, 50 % not as far."""
+    found = dose_error(np.array([40.0, 48.0, 65.0, 20.0]), np.array([40.0, 40.0, 40.0, 50.0]))
+    assert found.mae == pytest.approx(63 / 4)
+    assert (found.within_20, found.far_above, found.far_below) == (0.5, 0.25, 0.25)
+    edge = dose_error(np.array([60.0, 20.0]), np.array([40.0, 40.0]))
+    assert (edge.far_above, edge.far_below) == (0.0, 0.0)
 
 
 def test_a_model_that_remembers_its_patients_is_seen_to_leak() -> None:
