@@ -14,7 +14,13 @@ from polyclinic_simulations.audit.inversion import (
     LEAFLET,
     model_name,
 )
-from polyclinic_simulations.audit.inversion_result import Attack, Figures, InversionResult
+from polyclinic_simulations.audit.inversion_result import (
+    Attack,
+    Figures,
+    InversionResult,
+    Measure,
+    Patients,
+)
 from polyclinic_simulations.report.drawing import (
     BLUE,
     GREEN,
@@ -67,14 +73,18 @@ def make_figure(result: InversionResult) -> Figure:
 
 
 def _success(
-    axes: Axes, result: InversionResult, attacks: Sequence[Attack], gene: str, measure: str
+    axes: Axes, result: InversionResult, attacks: Sequence[Attack], gene: str, measure: Measure
 ) -> None:
     factor = 100.0 if measure == "accuracy" else 1.0
     for name, (colour, dash) in LINES.items():
-        mean, _ = result.attack(name).figures("test", gene, measure)  # type: ignore[arg-type]
+        mean, _ = result.attack(name).figures("test", gene, measure)
         axes.axhline(factor * (mean or 0.0), color=colour, linestyle=dash, label=name)
-    for patients, colour, shift in (("train", VERMILION, -0.08), ("test", BLUE, 0.08)):
-        found = [attack.figures(patients, gene, measure) for attack in attacks]  # type: ignore[arg-type]
+    drawn: tuple[tuple[Patients, str, float], ...] = (
+        ("train", VERMILION, -0.08),
+        ("test", BLUE, 0.08),
+    )
+    for patients, colour, shift in drawn:
+        found = [attack.figures(patients, gene, measure) for attack in attacks]
         words = "its own training patients" if patients == "train" else "patients it never saw"
         _points(axes, found, factor, colour, f"with the released model: {words}", shift)
     name = gene.upper()

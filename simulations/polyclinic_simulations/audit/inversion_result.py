@@ -7,6 +7,7 @@ from typing import Literal
 from polyclinic_simulations.results import Record, mean_and_error
 
 Patients = Literal["train", "test"]
+Measure = Literal["accuracy", "auc"]
 Figures = tuple[float | None, float | None]
 
 
@@ -41,9 +42,7 @@ class Attack(Record):
     test: dict[str, list[Success]]
     leak: dict[str, Leak]
 
-    def figures(
-        self, patients: Patients, gene: str, measure: Literal["accuracy", "auc"]
-    ) -> Figures:
+    def figures(self, patients: Patients, gene: str, measure: Measure) -> Figures:
         """Return mean and standard error over the seeds."""
         found = (self.train if patients == "train" else self.test)[gene]
         return mean_and_error([getattr(each, measure) for each in found])
