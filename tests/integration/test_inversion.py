@@ -20,17 +20,15 @@ from polyclinic_simulations.audit.genotypes import MISSING, Floats, of_gene, pos
 from polyclinic_simulations.audit.inversion import (
     ANCESTRY,
     FORMULA,
-    ModelDoses,
     Tally,
-    Targets,
     chance_of_truth,
     dose_error,
-    formula_doses,
     invert,
     leak,
     model_name,
 )
 from polyclinic_simulations.audit.released_model import released_model
+from polyclinic_simulations.audit.targets import ModelDoses, Targets, formula_doses
 from polyclinic_simulations.federation import build_federation, held_out
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.studies import resolve

@@ -39,14 +39,14 @@ def ancestry_prior(race: pd.Series) -> Floats:
     """
     rows = {each.race: each for each in ANCESTRIES}
     groups = {
-        name: np.outer(_hardy_weinberg_2(each.vkorc1_a), _diplotypes(each.cyp2c9_2, each.cyp2c9_3))
+        name: np.outer(_snp(each.vkorc1_a), _diplotypes(each.cyp2c9_2, each.cyp2c9_3))
         for name, each in rows.items()
     }
     found = [groups[word] if word in groups else groups[None] for word in race]
     return np.array(found, dtype=np.float64).reshape(len(race), len(CANDIDATES))
 
 
-def _hardy_weinberg_2(a: float) -> Floats:
+def _snp(a: float) -> Floats:
     """Return the shares of `VKORC1` genotypes where allele A has frequency `a`."""
     return np.array([(1 - a) ** 2, 2 * a * (1 - a), a**2])
 
