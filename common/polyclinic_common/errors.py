@@ -50,6 +50,32 @@ class Code(StrEnum):
     LEDGER_NOT_APPROVED = "L008"
     GATE_REFUSED = "G001"
     PROTOCOL_REFUSED = "K001"
+    SERVER_EXISTS = "C001"
+    SERVER_ABSENT = "C002"
+    CONSORTIUM_FILE = "C003"
+    AUTHORITY_AWAY = "C004"
+    INVITATION_UNREADABLE = "C005"
+    INVITATION_UNKNOWN = "C006"
+    INVITATION_USED = "C007"
+    INVITATION_EXPIRED = "C008"
+    TOO_MANY_TRIES = "C009"
+    FINGERPRINT_DIFFERS = "C010"
+    NOT_REACHED = "C011"
+    CERTIFICATE_REFUSED = "C012"
+    SITE_STATE = "C013"
+    STUDY_SIGNATURE = "C014"
+    STUDY_NOT_OURS = "C015"
+    STUDY_MODE = "C016"
+    PEERS_UNVERIFIED = "C017"
+    ROSTER_REFUSED = "C018"
+    ROSTER_INCOMPLETE = "C019"
+    SNAPSHOT_ABSENT = "C020"
+    SNAPSHOT_DAMAGED = "C021"
+    REQUEST_INVALID = "C022"
+    SERVER_FAULT = "C023"
+    PREFLIGHT_FAILED = "C024"
+    NOT_JOINED = "C025"
+    RUN_UNKNOWN = "C026"
 
 
 EXIT_STATUS = {
@@ -63,6 +89,7 @@ EXIT_STATUS = {
     "L": 17,
     "G": 18,
     "K": 19,
+    "C": 20,
 }
 
 
@@ -149,6 +176,10 @@ class LedgerError(PolyclinicError):
 
 class GateError(PolyclinicError):
     """Something that is not a permitted release was stopped at the gate."""
+
+
+class ConsortiumError(PolyclinicError):
+    """Something between a hospital and its consortium does not hold; nothing is changed."""
 
 
 class SimulationError(PolyclinicError):

@@ -1,0 +1,165 @@
+"""Certificates say what they must, and nothing that they must not."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.verification import (
+    Criticality,
+    ExtensionPolicy,
+    PolicyBuilder,
+    Store,
+    VerificationError,
+)
+
+from polyclinic_common import pki
+from polyclinic_common.errors import Code, ConsortiumError
+
+NOW = dt.datetime.now(dt.UTC)
+
+
+@pytest.fixture(scope="module")
+def authority() -> pki.Authority:
+    return pki.Authority.create("Example consortium")
+
+
+def test_a_server_is_known_by_its_names_and_addresses(authority: pki.Authority) -> None:
+    made = authority.certify_server(
+        pki.generate_key().public_key(), ["polyclinic.example.org", "192.0.2.7"]
+    )
+    names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["polyclinic.example.org"]
+    assert names.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address("192.0.2.7")]
+    verifier = PolicyBuilder().store(Store([authority.certificate])).build_server_verifier
+    assert verifier(x509.DNSName("polyclinic.example.org")).verify(made, [])
+    with pytest.raises(VerificationError):
+        verifier(x509.DNSName("elsewhere.example.org")).verify(made, [])
+
+
+def test_a_site_is_a_client_under_the_name_the_authority_gave(authority: pki.Authority) -> None:
+    key = pki.generate_key()
+    asked = pki.read_request(pki.make_request(key, "a name of its own choice"))
+    made = authority.certify_site(asked, "St. Mary")
+    usage = made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert pki.common_name(made) == "St. Mary"
+    assert pki.public_bytes(asked) == pki.public_bytes(key.public_key())
+    assert made.serial_number < 2**63
+    assert 363 <= pki.days_left(made, NOW) <= 365
+    made.verify_directly_issued_by(authority.certificate)
+
+
+def test_a_site_cannot_make_certificates(authority: pki.Authority) -> None:
+    site = pki.generate_key()
+    middle = authority.certify_site(site.public_key(), "St. Mary")
+    forged = pki.Authority(site, middle).certify_site(pki.generate_key().public_key(), "Elsewhere")
+    ends = ExtensionPolicy.permit_all().require_present(
+        x509.BasicConstraints, Criticality.AGNOSTIC, None
+    )
+    verifier = (
+        PolicyBuilder()
+        .store(Store([authority.certificate]))
+        .extension_policies(ee_policy=ends, ca_policy=ExtensionPolicy.webpki_defaults_ca())
+        .build_client_verifier()
+    )
+    assert verifier.verify(middle, [])
+    with pytest.raises(VerificationError):
+        verifier.verify(forged, [middle])
+
+
+def test_only_a_p384_request_signed_by_its_own_key_is_read() -> None:
+    good = pki.make_request(pki.generate_key(), "St. Mary")
+    other = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+        .public_bytes(Encoding.DER)
+    )
+    altered = good[:-1] + bytes([good[-1] ^ 1])
+    for content in (b"", altered, other):
+        with pytest.raises(ConsortiumError) as caught:
+            pki.read_request(content)
+        assert caught.value.code == Code.REQUEST_INVALID
+
+
+def test_fingerprints_are_compared_however_they_were_typed(authority: pki.Authority) -> None:
+    shown = pki.fingerprint(authority.certificate)
+    assert len(shown.split()) == 8
+    assert pki.same_fingerprint(shown, shown.upper().replace(" ", ":"))
+    assert pki.same_fingerprint(f" {shown} ", shown.replace(" ", ""))
+    changed = ("0" if shown[0] != "0" else "1") + shown[1:]
+    assert not pki.same_fingerprint(shown, changed)
+    assert not pki.same_fingerprint(shown, shown[:-1])
+    assert not pki.same_fingerprint(shown, "")
+
+
+def test_keys_are_their_owners_alone_and_never_overwritten(tmp_path: Path) -> None:
+    key = pki.generate_key()
+    pki.write_private(tmp_path / "tls.key", pki.key_pem(key))
+    assert (tmp_path / "tls.key").stat().st_mode & 0o777 == 0o600
+    assert pki.read_key(tmp_path / "tls.key").private_numbers() == key.private_numbers()
+    with pytest.raises(FileExistsError):
+        pki.write_private(tmp_path / "tls.key", b"")
+    (tmp_path / "bad").write_bytes(b"bad")
+    for reading in (pki.read_key, pki.read_certificate):
+        for name in ("bad", "absent"):
+            with pytest.raises(ConsortiumError) as caught:
+                reading(tmp_path / name)
+            assert caught.value.code == Code.CONSORTIUM_FILE
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext, host: str) -> None:
+    """Shake hands in memory."""
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [
+        client.wrap_bio(to_client, to_server, server_hostname=host),
+        server.wrap_bio(to_server, to_client, server_side=True),
+    ]
+    waiting = list(sides)
+    while waiting:
+        for side in list(waiting):
+            try:
+                side.do_handshake()
+                waiting.remove(side)
+            except ssl.SSLWantReadError:
+                pass
+
+
+def test_contexts_let_in_this_consortium_alone(tmp_path: Path, authority: pki.Authority) -> None:
+    foreign = pki.Authority.create("Another consortium")
+    for name, who in (("ours", authority), ("theirs", foreign)):
+        key = pki.generate_key()
+        made = who.certify_site(key.public_key(), "St. Mary")
+        (tmp_path / f"{name}.key").write_bytes(pki.key_pem(key))
+        (tmp_path / f"{name}.pem").write_bytes(pki.pem(made))
+        (tmp_path / f"{name}-ca.pem").write_bytes(pki.pem(who.certificate))
+    key = pki.generate_key()
+    (tmp_path / "server.key").write_bytes(pki.key_pem(key))
+    made = authority.certify_server(key.public_key(), ["server.example.org"])
+    (tmp_path / "server.pem").write_bytes(pki.pem(made))
+    server = pki.server_context(
+        tmp_path / "server.key", tmp_path / "server.pem", tmp_path / "ours-ca.pem"
+    )
+
+    def client(name: str, trusted: str = "ours-ca.pem") -> ssl.SSLContext:
+        paths = (tmp_path / f"{name}.key", tmp_path / f"{name}.pem", tmp_path / trusted)
+        return pki.client_context(*paths)
+
+    handshake(server, client("ours"), "server.example.org")
+    refused = (
+        (client("ours"), "elsewhere.example.org"),
+        (client("ours", "theirs-ca.pem"), "server.example.org"),
+        (client("theirs", "ours-ca.pem"), "server.example.org"),
+    )
+    for context, host in refused:
+        with pytest.raises(ssl.SSLError):
+            handshake(server, context, host)
