@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= polyclinic-out
+PROTO := polyclinic_common/consortium/consortium.proto
+PROTO_OUT := --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:.
 
 .DEFAULT_GOAL := help
 
@@ -27,6 +29,10 @@ demo: install  ## Train a study on real patients of 12 simulated hospitals and w
 .PHONY: bench
 bench: install  ## Measure time and memory of training; write JSON and a page of plots
 	$(BIN)/python -m polyclinic_simulations.bench --out $(OUT)/bench
+
+.PHONY: proto
+proto: install  ## Write the Python code of the gRPC services anew
+	cd common && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc --proto_path=. $(PROTO_OUT) $(PROTO)
 
 .PHONY: lint
 lint: install  ## Check format, lint and types

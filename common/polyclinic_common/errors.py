@@ -76,6 +76,7 @@ class Code(StrEnum):
     PREFLIGHT_FAILED = "C024"
     NOT_JOINED = "C025"
     RUN_UNKNOWN = "C026"
+    PORT_TAKEN = "C027"
 
 
 EXIT_STATUS = {

@@ -33,6 +33,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from polyclinic_common.errors import Code, ConsortiumError
 
 Key = ec.EllipticCurvePrivateKey
+Certificate = x509.Certificate
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 825
 SITE_DAYS = 365
@@ -54,6 +55,11 @@ def key_pem(key: Key) -> bytes:
 def public_bytes(key: ec.EllipticCurvePublicKey) -> bytes:
     """Return a public key as DER (SubjectPublicKeyInfo): what two keys are compared by."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def public_bytes_of(certificate: x509.Certificate) -> bytes:
+    """Return the public key of a certificate as DER."""
+    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def pem(certificate: x509.Certificate) -> bytes:

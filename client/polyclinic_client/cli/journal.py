@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polyclinic_client.cli.options import SiteOption
+from polyclinic_client.cli.options import SITE, SiteOption
 from polyclinic_common.cli.study import AsJson
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def root() -> None:
 
 @app.command(epilog="Example:  polyclinic client journal show --site /srv/polyclinic --last 20")
 def show(
-    site: SiteOption,
+    site: SiteOption = SITE,
     last: Annotated[
         int | None, typer.Option(help="Only so many of the latest events.", min=1)
     ] = None,
@@ -44,7 +44,7 @@ def show(
 
 
 @app.command(epilog="Example:  polyclinic client journal verify --site /srv/polyclinic")
-def verify(site: SiteOption, as_json: AsJson = False) -> None:
+def verify(site: SiteOption = SITE, as_json: AsJson = False) -> None:
     """Check every row and signature of the journal."""
     from polyclinic_client.journal import Journal
     from polyclinic_client.site_folder import JOURNAL, read_identity

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polyclinic_client.cli.options import SiteOption, WitnessOption
+from polyclinic_client.cli.options import SITE, SiteOption, WitnessOption
 from polyclinic_common.cli.study import AsJson, Out
 from polyclinic_common.files import write_new
 
@@ -27,7 +27,7 @@ def root() -> None:
 
 
 @app.command(epilog="Example:  polyclinic client ledger verify --site /srv/polyclinic")
-def verify(site: SiteOption, witness: WitnessOption = None, as_json: AsJson = False) -> None:
+def verify(site: SiteOption = SITE, witness: WitnessOption = None, as_json: AsJson = False) -> None:
     """Check every row, signature and stored vector, and the witness."""
     from polyclinic_client.ledger.ledger import Ledger
     from polyclinic_client.site_folder import LEDGER, read_identity
@@ -44,7 +44,7 @@ def verify(site: SiteOption, witness: WitnessOption = None, as_json: AsJson = Fa
 
 
 @app.command(epilog="Example:  polyclinic client ledger budget --site /srv/polyclinic")
-def budget(site: SiteOption, witness: WitnessOption = None, as_json: AsJson = False) -> None:
+def budget(site: SiteOption = SITE, witness: WitnessOption = None, as_json: AsJson = False) -> None:
     """Show what was spent, what is left, and what a further study could still have."""
     from polyclinic_client.ledger.ledger import Ledger
     from polyclinic_client.site_folder import LEDGER, read_identity
@@ -62,10 +62,10 @@ def budget(site: SiteOption, witness: WitnessOption = None, as_json: AsJson = Fa
     epilog="Example:  polyclinic client ledger topup --site /srv/polyclinic --epsilon-cap 4"
 )
 def topup(
-    site: SiteOption,
     epsilon_cap: Annotated[
         float, typer.Option(help="The account's new limit, for everything ever released.", min=0)
     ],
+    site: SiteOption = SITE,
     fallback_cap: Annotated[
         float | None,
         typer.Option(help="New limit if every release counted at fallback; as before if left out."),
@@ -96,7 +96,7 @@ def topup(
     epilog="Example:  polyclinic client ledger recover --site /srv/polyclinic --rows saved.jsonl"
 )
 def recover(
-    site: SiteOption,
+    site: SiteOption = SITE,
     rows: Annotated[
         Path | None,
         typer.Option(help="This hospital's own signed rows, as `ledger export` writes them."),
@@ -142,7 +142,7 @@ def recover(
     epilog="Example:  polyclinic client ledger export --site /srv/polyclinic --out saved.jsonl"
 )
 def export(
-    site: SiteOption,
+    site: SiteOption = SITE,
     after: Annotated[int, typer.Option(help="Only rows after this number.", min=0)] = 0,
     out: Out = None,
 ) -> None:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from polyclinic_client.cli import journal, ledger
+from polyclinic_client.cli import data, journal, ledger, membership, peers, preflight, study
 
-app = typer.Typer(no_args_is_help=True, help="Keep a hospital's privacy ledger and journal.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Join a consortium, approve studies, see what left and what is left to spend.",
+)
+app.command(epilog="Example:  polyclinic client join invitation.txt")(membership.join)
+app.command(epilog="Example:  polyclinic client status")(membership.status)
+app.command(epilog="Example:  polyclinic client preflight")(preflight.preflight)
+app.add_typer(peers.app, name="peers")
+app.add_typer(data.app, name="data")
+app.add_typer(study.app, name="study")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(journal.app, name="journal")
 
 
 @app.callback()
 def root() -> None:
-    """Keep a hospital's privacy ledger and journal; nothing here is sent anywhere."""
+    """Join a consortium, approve studies, see what left and what is left to spend."""

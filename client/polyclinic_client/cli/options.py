@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+SITE = Path.home() / ".polyclinic" / "site"
 SiteOption = Annotated[
     Path,
-    typer.Option("--site", help="The site's folder (identity.key, ledger.sqlite, journal.sqlite)."),
+    typer.Option("--site", help="The site's folder (keys, ledger, journal, studies)."),
 ]
 WitnessOption = Annotated[
     Path | None,

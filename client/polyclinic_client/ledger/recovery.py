@@ -18,6 +18,7 @@ from polyclinic_client.ledger.entries import (
     Approved,
     Lost,
     read_entry,
+    unreadable,
 )
 from polyclinic_client.ledger.file import KIND
 from polyclinic_client.ledger.ledger import Ledger
@@ -107,30 +108,46 @@ def read_rows(path: Path) -> list[Row]:
     with coded(path):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     try:
-        return [_read_row(json.loads(line)) for line in lines if line.strip()]
+        return [_read_row(line) for line in lines if line.strip()]
     except (ValueError, KeyError, TypeError):
         raise damaged(path, "it does not hold a ledger's rows, one JSON object a line") from None
 
 
 def write_rows(rows: Sequence[Row]) -> str:
     """Return rows as text, one JSON object a line."""
-    return "".join(
-        json.dumps(
-            {
-                "sequence": row.sequence,
-                "time": row.time,
-                "body": row.body.decode(),
-                "previous": row.previous.hex(),
-                "hash": row.hash.hex(),
-                "signature": row.signature.hex(),
-            }
-        )
-        + "\n"
-        for row in rows
+    return "".join(write_row(row) + "\n" for row in rows)
+
+
+def write_row(row: Row) -> str:
+    """Return one row as JSON."""
+    return json.dumps(
+        {
+            "sequence": row.sequence,
+            "time": row.time,
+            "body": row.body.decode(),
+            "previous": row.previous.hex(),
+            "hash": row.hash.hex(),
+            "signature": row.signature.hex(),
+        }
     )
 
 
-def _read_row(plain: dict[str, object]) -> Row:
+def read_row(text: str) -> Row:
+    """Return the row that `write_row` wrote.
+
+    Raises
+    ------
+    LedgerError
+        L002 if it is none.
+    """
+    try:
+        return _read_row(text)
+    except (ValueError, KeyError, TypeError):
+        raise unreadable("a kept row is not a ledger's") from None
+
+
+def _read_row(text: str) -> Row:
+    plain = json.loads(text)
     return Row(
         int(str(plain["sequence"])),
         int(str(plain["time"])),

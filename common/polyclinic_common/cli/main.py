@@ -23,8 +23,9 @@ from polyclinic_common.errors import PolyclinicError
 GROUP = "polyclinic.commands"
 SUMMARIES = {
     "study": "Write, check and read study manifests.",
-    "client": "Keep a hospital's privacy ledger and journal.",
+    "client": "Join a consortium, approve studies, see what left and what is left to spend.",
     "data": "Check a hospital's table against a study.",
+    "server": "Run a consortium: invite hospitals, publish studies.",
     "simulate": "Run a whole federation on this machine.",
 }
 

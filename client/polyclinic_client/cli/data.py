@@ -1,0 +1,56 @@
+"""`polyclinic client data`: freeze a table for a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from polyclinic_client.cli.options import SITE, SiteOption
+from polyclinic_common.cli.study import AsJson
+
+app = typer.Typer(no_args_is_help=True, help="Add this hospital's data to a study.")
+
+
+@app.callback()
+def root() -> None:
+    """Add this hospital's data to a study; they are copied to the site's folder and stay there."""
+
+
+@app.command(epilog="Example:  polyclinic client data add warfarin extract.csv --map map.toml")
+def add(
+    study: Annotated[str, typer.Argument(help="The study: its id, or the start of its hash.")],
+    source: Annotated[Path, typer.Argument(help="The hospital's table (CSV or Parquet).")],
+    mapping: Annotated[
+        Path | None,
+        typer.Option("--map", help="Mapping of the table's columns to the study's (TOML)."),
+    ] = None,
+    declare: Annotated[
+        int | None,
+        typer.Option(help="Patients to declare to the others; rounded to ten if left out.", min=1),
+    ] = None,
+    site: SiteOption = SITE,
+    as_json: AsJson = False,
+) -> None:
+    """Check a table against a study, freeze a copy of it, and declare its rounded size.
+
+    The table stays here. What leaves: this hospital's name in the study and the declared size.
+    """
+    from polyclinic_client.consortium.client import ConsortiumClient
+    from polyclinic_client.consortium.take_part import add_data, find_study
+    from polyclinic_client.site_folder import SiteFolder
+    from polyclinic_common.cli.data import print_report
+    from polyclinic_common.cli.main import print_json
+
+    with ConsortiumClient.open(site) as client, SiteFolder.open(site) as opened:
+        signed = find_study(client, study)
+        report, declared = add_data(opened, client, signed, source, mapping, declare)
+    if as_json:
+        print_json(report.as_dict() | {"declared": declared})
+    else:
+        print_report(report, source.name)
+    report.require_usable()
+    if not as_json:
+        typer.echo(f"Frozen. Declared to the others: {declared} patients.")
+        typer.echo(f"Next: polyclinic client study show {study}")

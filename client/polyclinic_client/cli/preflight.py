@@ -1,0 +1,36 @@
+"""`polyclinic client preflight`."""
+
+from __future__ import annotations
+
+import typer
+
+from polyclinic_client.cli.options import SITE, SiteOption
+from polyclinic_common.cli.study import AsJson
+
+
+def preflight(site: SiteOption = SITE, as_json: AsJson = False) -> None:
+    """Check network, proxy, TLS interception, clock, disk, memory, certificate and version.
+
+    Exit status 0 if this machine can take part; every failure comes with what to do.
+    """
+    from dataclasses import asdict
+
+    from polyclinic_client.preflight import preflight as look
+    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.errors import Code, ConsortiumError, Problem
+
+    checks = look(site)
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        for check in checks:
+            mark = typer.style("ok  ", "green") if check.ok else typer.style("FAIL", "red")
+            typer.echo(f"{mark} {check.name:<12} {check.what}")
+    failed = [check for check in checks if not check.ok]
+    if failed:
+        raise ConsortiumError(
+            Code.PREFLIGHT_FAILED,
+            f"{len(failed)} of {len(checks)} checks failed.",
+            "Do what is named, then run it again.",
+            [Problem(check.name, f"{check.what}.", check.remedy) for check in failed],
+        )

@@ -1,0 +1,247 @@
+"""Calls of a hospital to its consortium's service: typed results, coded errors, deadlines."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import grpc
+
+from polyclinic_client.chained_log import Row
+from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership, unusable
+from polyclinic_client.ledger.recovery import read_row, write_row
+from polyclinic_client.sqlite_file import OpenFiles
+from polyclinic_common.consortium import consortium_pb2 as pb
+from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
+from polyclinic_common.consortium.signed import SignedStudy, check_model
+from polyclinic_common.consortium.transport import (
+    LARGEST_MESSAGE,
+    STREAM_S,
+    UNARY_S,
+    limits,
+    read_error,
+)
+from polyclinic_common.errors import Code, ConsortiumError
+
+ROWS_AT_ONCE = 200
+LARGEST_MODEL = 1 << 30  # bytes
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a hospital stands at the server, and the server's clock."""
+
+    name: str
+    consortium: str
+    server_version: str
+    server_time: dt.datetime
+    certificate_ends: dt.datetime
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A hospital as the server names it; `identity` is empty until it has joined."""
+
+    name: str
+    identity: bytes
+    state: str
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A study that the server offers, and how many hospitals have declared and approved."""
+
+    signed: SignedStudy
+    declared: int
+    approved: int
+
+
+@dataclass(frozen=True)
+class RosterEntry:
+    """What the server holds of one hospital for a study, as that hospital signed it."""
+
+    name: str
+    declaration: bytes
+    approval: bytes
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """How far a run is."""
+
+    run: str
+    study_hash: bytes
+    state: str
+    round_number: int
+    rounds: int
+    note: str
+    changed: dt.datetime
+
+
+class ConsortiumClient(OpenFiles):
+    """A connection under mutual TLS; made by `open`, closed by leaving its context.
+
+    All methods raise `ConsortiumError`: C011 if the server is not reached, C012 if it shuts this
+    hospital out, and what the server refuses.
+    """
+
+    def __init__(self, channel: grpc.Channel, membership: Membership):
+        self.membership = membership
+        self._channel = channel
+        self._stub = ConsortiumStub(channel)
+
+    @staticmethod
+    def open(folder: Path) -> ConsortiumClient:
+        """Return a client for the site in a folder; nothing is sent yet.
+
+        Raises
+        ------
+        ConsortiumError
+            C025 if this site has not joined, C003 if a key or certificate cannot be read.
+        """
+        membership = Membership.read(folder)
+        try:
+            trusted, key, own = [(folder / name).read_bytes() for name in (AUTHORITY, TLS_KEY, TLS)]
+        except OSError as error:
+            raise unusable(Path(str(error.filename))) from None
+        credentials = grpc.ssl_channel_credentials(trusted, key, own)
+        channel = grpc.secure_channel(membership.address, credentials, limits(LARGEST_MESSAGE))
+        return ConsortiumClient(channel, membership)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def status(self) -> Status:
+        """Return how this hospital stands at the server."""
+        with self._coded():
+            found = self._stub.GetStatus(
+                pb.StatusRequest(version=version("polyclinic")), timeout=UNARY_S
+            )
+        return Status(
+            found.name,
+            found.consortium,
+            found.version,
+            _time(found.time_ms / 1000),
+            _time(found.certificate_ends),
+        )
+
+    def peers(self) -> list[Peer]:
+        """Return all hospitals of the consortium, this one included."""
+        with self._coded():
+            found = self._stub.ListPeers(pb.PeersRequest(), timeout=UNARY_S)
+        return [Peer(each.name, each.identity, each.state) for each in found.peers]
+
+    def studies(self) -> list[Offered]:
+        """Return the studies on offer; their signatures are not checked yet."""
+        with self._coded():
+            found = self._stub.ListStudies(pb.StudiesRequest(), timeout=UNARY_S)
+        return [
+            Offered(SignedStudy(each.manifest, each.signature), each.declared, each.approved)
+            for each in found.studies
+        ]
+
+    def roster(self, study_hash: bytes) -> list[RosterEntry]:
+        """Return what the hospitals of a study signed; not checked yet."""
+        with self._coded():
+            found = self._stub.GetRoster(pb.RosterRequest(study_hash=study_hash), timeout=UNARY_S)
+        return [RosterEntry(each.name, each.declaration, each.approval) for each in found.entries]
+
+    def declare(self, signed: bytes) -> None:
+        """Hand in this hospital's signed declaration."""
+        with self._coded():
+            self._stub.Declare(pb.Signed(statement=signed), timeout=UNARY_S)
+
+    def approve(self, signed: bytes) -> None:
+        """Hand in this hospital's signed approval."""
+        with self._coded():
+            self._stub.Approve(pb.Signed(statement=signed), timeout=UNARY_S)
+
+    def withdraw(self, signed: bytes) -> None:
+        """Hand in this hospital's signed withdrawal."""
+        with self._coded():
+            self._stub.Withdraw(pb.Signed(statement=signed), timeout=UNARY_S)
+
+    def runs(self) -> list[RunStatus]:
+        """Return all runs, the latest first."""
+        with self._coded():
+            found = self._stub.ListRuns(pb.RunsRequest(), timeout=UNARY_S)
+        return [_run(each) for each in found.runs]
+
+    def watch(self, run: str) -> Iterator[RunStatus]:
+        """Give a run's status now and at every change, until it is over."""
+        with self._coded():
+            for each in self._stub.WatchRun(pb.RunRequest(run=run), timeout=STREAM_S):
+                yield _run(each)
+
+    def model(self, run: str) -> bytes:
+        """Return the model that a run released, checked against the operator's signature.
+
+        Raises
+        ------
+        ConsortiumError
+            C014 if the operator did not sign it.
+        """
+        content = bytearray()
+        head = pb.ModelPart()
+        with self._coded():
+            for part in self._stub.FetchModel(pb.RunRequest(run=run), timeout=STREAM_S):
+                if part.signature:
+                    head = part
+                content += part.content
+                if len(content) > LARGEST_MODEL:
+                    break
+        model = bytes(content)
+        operator = self.membership.operator_key
+        if hashlib.sha256(model).digest() != head.digest:
+            raise ConsortiumError(
+                Code.NOT_REACHED, "A model arrived in part only.", "Fetch it again."
+            )
+        check_model(operator, head.study_hash, run, model, head.signature)
+        return model
+
+    def keep_rows(self, rows: Sequence[Row]) -> None:
+        """Let the server keep rows of this hospital's ledger, for its own recovery."""
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            batch = [
+                pb.Row(sequence=row.sequence, content=write_row(row).encode())
+                for row in rows[start : start + ROWS_AT_ONCE]
+            ]
+            with self._coded():
+                self._stub.KeepRows(pb.RowBatch(rows=batch), timeout=UNARY_S)
+
+    def rows(self, after: int = 0) -> list[Row]:
+        """Return the rows that the server kept; `recover` checks whether they are this ledger's."""
+        found: list[Row] = []
+        with self._coded():
+            for batch in self._stub.FetchRows(pb.RowsRequest(after=after), timeout=STREAM_S):
+                found += [read_row(row.content.decode(errors="replace")) for row in batch.rows]
+        return found
+
+    @contextmanager
+    def _coded(self) -> Iterator[None]:
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise read_error(error, self.membership.address) from None
+
+
+def _run(found: pb.RunStatus) -> RunStatus:
+    return RunStatus(
+        found.run,
+        found.study_hash,
+        found.state,
+        found.round,
+        found.rounds,
+        found.note,
+        _time(found.changed),
+    )
+
+
+def _time(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)

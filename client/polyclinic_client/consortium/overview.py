@@ -1,0 +1,93 @@
+"""How a hospital stands, on one screen."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from polyclinic_client.consortium.client import ConsortiumClient
+from polyclinic_client.consortium.membership import Membership, read_peers, site_certificate
+from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.site_folder import LEDGER, read_identity
+from polyclinic_common import pki
+from polyclinic_common.errors import ConsortiumError
+from polyclinic_common.secure_sum.identity import fingerprint
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What `polyclinic client status` shows.
+
+    Attributes
+    ----------
+    server : str
+        ``reached``, or why not.
+    """
+
+    name: str
+    consortium: str
+    address: str
+    server: str
+    fingerprint: str
+    certificate_days: int
+    verified_peers: tuple[str, ...]
+    approved: tuple[str, ...]
+    spent: float
+    limit: float
+    runs: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """Return it for ``--json``."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        return [
+            f"{self.name} in {self.consortium}",
+            f"  server        {self.address}: {self.server}",
+            f"  fingerprint   {self.fingerprint}",
+            f"  certificate   {self.certificate_days} days left",
+            f"  peers         verified: {', '.join(self.verified_peers) or 'none yet'}",
+            f"  approved      {', '.join(self.approved) or 'nothing'}",
+            f"  epsilon       {self.spent:.3f} spent of {self.limit:g}",
+            *(f"  run           {run}" for run in self.runs),
+        ]
+
+
+def overview(folder: Path) -> Overview:
+    """Return how the site in a folder stands; a server that is not reached is no error here.
+
+    Raises
+    ------
+    ConsortiumError
+        C025 if it has not joined, C003 if a file cannot be used.
+    LedgerError
+        As `Ledger.open`.
+    """
+    membership, identity = Membership.read(folder), read_identity(folder)
+    with Ledger.open(folder / LEDGER, identity, read_only=True) as ledger:
+        budget = ledger.budget()
+    server, runs = "reached", []
+    try:
+        with ConsortiumClient.open(folder) as client:
+            client.status()
+            runs = [
+                f"{run.run[:12]} {run.state}, round {run.round_number} of {run.rounds} {run.note}"
+                for run in client.runs()
+            ]
+    except ConsortiumError as error:
+        server = f"{error.what} [{error.code}]"
+    return Overview(
+        name=membership.name,
+        consortium=membership.consortium,
+        address=membership.address,
+        server=server,
+        fingerprint=fingerprint(identity.public),
+        certificate_days=pki.days_left(site_certificate(folder), dt.datetime.now(dt.UTC)),
+        verified_peers=tuple(read_peers(folder)),
+        approved=tuple(sorted({line.study_hash[:12] for line in budget.lines if line.open})),
+        spent=budget.spent,
+        limit=budget.epsilon_cap,
+        runs=tuple(runs),
+    )

@@ -1,0 +1,148 @@
+"""A study in plain words, with what only this hospital can know: cost, peers, its own state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from polyclinic_client.consortium.client import ConsortiumClient
+from polyclinic_client.consortium.membership import read_peers
+from polyclinic_client.ledger.budget import caps_needed
+from polyclinic_client.planning import lost_rounds, plan_approval
+from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.studies import StudyBook
+from polyclinic_common.consortium.signed import SignedStudy
+from polyclinic_common.errors import PolyclinicError
+from polyclinic_common.secure_sum.identity import fingerprint
+from polyclinic_common.study.describe import Section, describe
+from polyclinic_common.study.manifest import Study
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A study on offer.
+
+    Attributes
+    ----------
+    here : str
+        How far this hospital is: ``approved``, ``data added``, ``named`` or ``not named``.
+    """
+
+    id: str
+    version: str
+    title: str
+    hash: str
+    expires: str
+    sites: int
+    declared: int
+    approved: int
+    here: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A study in plain words."""
+
+    title: str
+    hash: str
+    sections: tuple[Section, ...]
+
+
+def offers(site: SiteFolder, client: ConsortiumClient) -> list[Offer]:
+    """Return all studies on offer, their signatures checked.
+
+    Raises
+    ------
+    ConsortiumError
+        C014 if one is not signed by the operator.
+    """
+    found = []
+    for each in client.studies():
+        study = each.signed.read(client.membership.operator_key)
+        found.append(
+            Offer(
+                study.id,
+                study.version,
+                study.title,
+                study.hash(),
+                study.expires.isoformat(),
+                len(study.roster.sites),
+                each.declared,
+                each.approved,
+                _here(site, client.membership.name, study),
+            )
+        )
+    return found
+
+
+def show_study(site: SiteFolder, client: ConsortiumClient, signed: SignedStudy) -> Shown:
+    """Return a study in plain words, for this hospital."""
+    study = signed.read(client.membership.operator_key)
+    sections = (
+        *describe(study),
+        Section("What leaves this hospital", _leaves(study)),
+        Section("What it costs this hospital", tuple(_costs(site, client, study))),
+        Section("Who asks, and who else takes part", tuple(_who(site, client, study))),
+    )
+    return Shown(study.title, study.hash(), sections)
+
+
+def _leaves(study: Study) -> tuple[str, ...]:
+    if study.privacy.mode == "secure-sum":
+        vector = (
+            f"In each of {study.training.rounds} rounds: one noisy vector of sums under masks, "
+            "key announcements and closing statements."
+        )
+    else:
+        vector = f"In each of {study.training.rounds} rounds: one noisy change of the model."
+    return (
+        vector,
+        "Once: this hospital's name, its declared (rounded) number of patients, its approval.",
+        "Its signed ledger heads, so that others notice if an old copy is put back.",
+        "Nothing else: no patient's row, no count, no un-noised number, no text of an error.",
+    )
+
+
+def _costs(site: SiteFolder, client: ConsortiumClient, study: Study) -> Iterator[str]:
+    """Give the price if everybody's declared size is known, else the headline alone."""
+    budget, name = site.ledger.budget(), client.membership.name
+    yield f"Headline: epsilon {study.privacy.epsilon:g} at delta {study.privacy.delta:g}."
+    try:
+        book, entries = StudyBook.open(site), client.roster(bytes.fromhex(study.hash()))
+        checked = book.check(study, tuple(entry.declaration for entry in entries))
+    except PolyclinicError as error:
+        yield f"The exact price is not known yet. {error.what}"
+    else:
+        approval = plan_approval(study, checked.declared, name, lost_rounds(study))
+        epsilon, fallback = caps_needed(approval, site.ledger.delta)
+        yield (
+            f"At most epsilon {epsilon:.3f} of the account, with {approval.lost_rounds} rounds "
+            f"that may be lost to exclusion; fallback {fallback:.3f} if all others colluded."
+        )
+    yield (
+        f"The account: {budget.promised:.3f} spent or promised of {budget.epsilon_cap:g}; "
+        f"a further study may have {budget.next_epsilon:.3f}."
+    )
+
+
+def _who(site: SiteFolder, client: ConsortiumClient, study: Study) -> Iterator[str]:
+    pinned, name = read_peers(site.path), client.membership.name
+    others = [other for other in study.roster.sites if other != name]
+    verified = [other for other in others if other in pinned]
+    yield (
+        f"The operator of {client.membership.consortium}, whose key is pinned: "
+        f"{fingerprint(client.membership.operator_key)}."
+    )
+    yield (
+        f"{len(verified)} of {len(others)} other hospitals verified by this one: "
+        f"{', '.join(verified) or 'none'}. A round needs m = {study.m} hospitals known for sure."
+    )
+
+
+def _here(site: SiteFolder, name: str, study: Study) -> str:
+    study_hash = bytes.fromhex(study.hash())
+    if site.ledger.approval(study_hash) is not None:
+        return "approved"
+    if StudyBook.open(site).holds(study_hash):
+        return "data added"
+    return "named" if name in study.roster.sites else "not named"

@@ -1,0 +1,206 @@
+"""Taking part in a study: find it, add data, approve, withdraw. The commands call these."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyclinic_client.consortium.client import ConsortiumClient
+from polyclinic_client.consortium.roster import CheckedRoster, require_verified
+from polyclinic_client.ledger.budget import caps_needed
+from polyclinic_client.ledger.entries import Approval
+from polyclinic_client.planning import lost_rounds, plan_approval
+from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.studies import StudyBook, check_study
+from polyclinic_common.consortium.signed import SignedStudy
+from polyclinic_common.consortium.statements import (
+    ANY_RUN,
+    Declaration,
+    StudyApproval,
+    Withdrawal,
+    rounded,
+)
+from polyclinic_common.data.check import check_table
+from polyclinic_common.data.mapping import apply_mapping, load_mapping
+from polyclinic_common.data.report import CheckReport
+from polyclinic_common.data.table import read_table
+from polyclinic_common.errors import Code, PrivacyError, StudyError
+from polyclinic_common.privacy.plan import most_patients
+from polyclinic_common.study.manifest import Study
+
+SHORTEST_PREFIX = 6
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A study that could be approved now, and what that would cost this hospital.
+
+    Attributes
+    ----------
+    epsilon : float
+        The most that the account can count for it at any moment, rounds that may be lost included.
+    fallback : float
+        If every release counted at fallback.
+    """
+
+    study: Study
+    checked: CheckedRoster
+    approval: Approval
+    epsilon: float
+    fallback: float
+
+
+def find_study(client: ConsortiumClient, word: str) -> SignedStudy:
+    """Return the study on offer that a person means: its id, or at least six digits of its hash.
+
+    Raises
+    ------
+    StudyError
+        S004 if none or several match.
+    ConsortiumError
+        C014 if one is not signed by the operator.
+    """
+    operator = client.membership.operator_key
+    offered = [each.signed for each in client.studies()]
+    matching = [
+        signed
+        for signed in offered
+        if signed.read(operator).id == word
+        or (len(word) >= SHORTEST_PREFIX and signed.hash.hex().startswith(word))
+    ]
+    if len(matching) != 1:
+        which = "several studies" if matching else "no study"
+        raise StudyError(
+            Code.STUDY_UNKNOWN,
+            f"There is {which} {word!r} on offer.",
+            "Name one by its hash, as `polyclinic client study list` shows it.",
+        )
+    return matching[0]
+
+
+def add_data(
+    site: SiteFolder,
+    client: ConsortiumClient,
+    signed: SignedStudy,
+    source: Path,
+    mapping: Path | None,
+    declared: int | None = None,
+) -> tuple[CheckReport, int]:
+    """Check a table against a study, freeze it, and declare its rounded size to the consortium.
+
+    Returns
+    -------
+    report : CheckReport
+        What the check found; if it is not usable, nothing was kept or sent.
+    declared : int
+        The declared patients.
+
+    Raises
+    ------
+    DataError, ConsortiumError, StudyError
+        As `read_table`, `apply_mapping`, `check_study`, `StudyBook.add`.
+    PrivacyError
+        P001 if more patients are there than the declared size allows.
+    """
+    book, name = StudyBook.open(site), client.membership.name
+    study = signed.read(client.membership.operator_key)
+    check_study(study, name, site.ledger.today())
+    frame, content = read_table(source), b""
+    if mapping is not None:
+        frame = apply_mapping(load_mapping(mapping), frame, study)
+        content = mapping.read_bytes()
+    report = check_table(study, frame)
+    if not report.usable:
+        return report, 0
+    declared = rounded(len(frame)) if declared is None else declared
+    if len(frame) > most_patients(declared):
+        raise PrivacyError(
+            Code.PRIVACY_PARAMETER,
+            "The table has more patients than the declared size allows.",
+            "Declare a size of at least half the patients, or leave it out.",
+        )
+    declaration = Declaration(
+        identity=site.identity.public,
+        study_hash=signed.hash,
+        run=ANY_RUN,
+        name=name,
+        declared=declared,
+    ).signed(site.identity)
+    book.add(signed, frame, content, declaration)
+    client.declare(declaration)
+    return report, declared
+
+
+def propose(
+    site: SiteFolder, client: ConsortiumClient, study_hash: bytes, lost: int | None = None
+) -> Proposal:
+    """Return what an approval would mean, after every check that can be made here.
+
+    Raises
+    ------
+    ConsortiumError
+        C014 to C021: what is wrong with study, roster, peers or data.
+    """
+    book = StudyBook.open(site)
+    study, own = book.study(study_hash), book.signed_declaration(study_hash)
+    check_study(study, client.membership.name, site.ledger.today())
+    book.table(study_hash)
+    entries = client.roster(study_hash)
+    if not any(entry.declaration == own for entry in entries):
+        client.declare(own)
+        entries = client.roster(study_hash)
+    checked = book.check(study, tuple(entry.declaration for entry in entries))
+    require_verified(study, checked)
+    wanted = lost_rounds(study) if lost is None else lost
+    approval = plan_approval(study, checked.declared, client.membership.name, wanted)
+    epsilon, fallback = caps_needed(approval, site.ledger.delta)
+    return Proposal(study, checked, approval, epsilon, fallback)
+
+
+def approve(site: SiteFolder, client: ConsortiumClient, proposal: Proposal) -> None:
+    """Write the approval to the ledger, sign it, keep it and hand it in.
+
+    Cut off anywhere, it can be called again.
+
+    Raises
+    ------
+    LedgerError
+        L004 if the account could not carry it to its end.
+    """
+    book, study_hash = StudyBook.open(site), proposal.approval.study_hash
+    site.ledger.approve(proposal.approval)
+    budget = site.ledger.budget()
+    statement = StudyApproval(
+        identity=site.identity.public,
+        study_hash=study_hash,
+        run=ANY_RUN,
+        roster_hash=proposal.checked.roster.hash(),
+        declared=proposal.checked.declared[client.membership.name],
+        lost_rounds=proposal.approval.lost_rounds,
+        epsilon_cap=budget.epsilon_cap,
+        fallback_cap=budget.fallback_cap or 0.0,
+    ).signed(site.identity)
+    book.keep_approval(study_hash, proposal.checked, statement)
+    client.approve(statement)
+
+
+def withdraw(site: SiteFolder, client: ConsortiumClient, study_hash: bytes) -> None:
+    """End the approval of a study in the ledger first, then tell the consortium.
+
+    Raises
+    ------
+    LedgerError
+        L008 if it was never approved.
+    """
+    site.ledger.withdraw(study_hash)
+    client.withdraw(
+        Withdrawal(identity=site.identity.public, study_hash=study_hash, run=ANY_RUN).signed(
+            site.identity
+        )
+    )
+
+
+def finite(epsilon: float) -> float | None:
+    """Return an epsilon for JSON: None where there is no bound."""
+    return None if math.isinf(epsilon) else epsilon

@@ -1,0 +1,71 @@
+"""What a study releases at a hospital and what that costs: known before anything is approved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from polyclinic_client.gate import UPDATE
+from polyclinic_client.ledger.entries import Approval, Planned
+from polyclinic_client.training import OpacusGradients
+from polyclinic_common.data.encoding import Encoding
+from polyclinic_common.models.network import build_network, weight_count
+from polyclinic_common.privacy.charges import Charge, SampledSteps
+from polyclinic_common.privacy.plan import local_sum_plan, noise_plan, secure_sum_plans
+from polyclinic_common.study.manifest import Study
+
+LOST_SHARE = 0.1
+
+
+def lost_rounds(study: Study) -> int:
+    """Return how many rounds may stay at fallback unless the hospital says otherwise: a tenth."""
+    return math.ceil(LOST_SHARE * study.training.rounds)
+
+
+def plan_approval(study: Study, declared: Mapping[str, int], name: str, lost: int) -> Approval:
+    """Return what a hospital approves for all runs of a study together.
+
+    Parameters
+    ----------
+    declared : mapping
+        Declared patients of every hospital, by name.
+    name : str
+        This hospital.
+    lost : int
+        Rounds that may stay at fallback.
+    """
+    return Approval(
+        study_hash=bytes.fromhex(study.hash()),
+        run=None,
+        planned=planned_releases(study, declared, name),
+        lost_rounds=min(lost, study.training.rounds),
+        expires=study.expires,
+    )
+
+
+def planned_releases(study: Study, declared: Mapping[str, int], name: str) -> tuple[Planned, ...]:
+    """Return every kind of release of a study, with number and prices."""
+    if study.privacy.mode == "secure-sum":
+        encoding = Encoding(study)
+        length = weight_count(build_network(study, encoding))
+        path = OpacusGradients(study, encoding).path
+        plans = secure_sum_plans(study, encoding.width, length, path, list(declared.values()))
+        return tuple(
+            Planned(kind=kind, releases=plan.rounds, headline=plan.headline, fallback=plan.fallback)
+            for kind, plan in plans.items()
+        )
+    charge = local_charge(study, declared[name])
+    rounds = study.training.rounds
+    return (Planned(kind=UPDATE, releases=rounds, headline=charge, fallback=charge),)
+
+
+def local_charge(study: Study, declared: int) -> Charge:
+    """Return what one release of mode local costs, as `training.local_mechanism` charges it."""
+    plan = noise_plan(study, declared, study.privacy.epsilon)
+    if plan.sampling_rate < 1.0:
+        return SampledSteps(rate=plan.sampling_rate, multiplier=plan.multiplier, steps=plan.steps)
+    encoding = Encoding(study)
+    length = weight_count(build_network(study, encoding))
+    path = OpacusGradients(study, encoding).path
+    sums = local_sum_plan(study, length, path, declared, plan)
+    return sums.headline if study.strategy == "descent" else sums.headline.repeated(plan.steps)

@@ -1,0 +1,1 @@
+"""What hospital and consortium say to each other: gRPC services, signed statements, studies."""

@@ -1,0 +1,95 @@
+"""What an operator signs: studies, and the models that come of them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from polyclinic_common.canonical import canonical_json
+from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.packing import pack
+from polyclinic_common.secure_sum.identity import Identity, verify
+from polyclinic_common.study.manifest import Study
+
+
+@dataclass(frozen=True)
+class SignedStudy:
+    """A study as it travels.
+
+    Attributes
+    ----------
+    manifest : bytes
+        The canonical JSON; its SHA-256 is the study's hash.
+    signature : bytes
+        The operator's Ed25519 signature.
+    """
+
+    manifest: bytes
+    signature: bytes
+
+    @staticmethod
+    def sign(study: Study, operator: Identity) -> SignedStudy:
+        """Return a study signed by its operator."""
+        manifest = canonical_json(study.canonical())
+        return SignedStudy(manifest, operator.sign(_study_body(manifest)))
+
+    @property
+    def hash(self) -> bytes:
+        """The 32 bytes that name the study."""
+        return hashlib.sha256(self.manifest).digest()
+
+    def read(self, operator_key: bytes) -> Study:
+        """Return the study.
+
+        Raises
+        ------
+        ConsortiumError
+            C014 if the operator did not sign it, or it is not the canonical form of a study.
+        """
+        if not verify(operator_key, _study_body(self.manifest), self.signature):
+            raise _not_signed("A study")
+        try:
+            study = Study.model_validate_json(self.manifest, strict=True)
+        except ValidationError:
+            raise _not_signed("A manifest") from None
+        if canonical_json(study.canonical()) != self.manifest:
+            raise _not_signed("A manifest in another form")
+        return study
+
+
+def sign_model(operator: Identity, study_hash: bytes, run: str, digest: bytes) -> bytes:
+    """Return the operator's signature under a released model (SHA-256 of its bytes)."""
+    return operator.sign(_model_body(study_hash, run, digest))
+
+
+def check_model(
+    operator_key: bytes, study_hash: bytes, run: str, content: bytes, signature: bytes
+) -> None:
+    """Refuse a model that the operator did not sign as this run's.
+
+    Raises
+    ------
+    ConsortiumError
+        C014.
+    """
+    body = _model_body(study_hash, run, hashlib.sha256(content).digest())
+    if not verify(operator_key, body, signature):
+        raise _not_signed("A model")
+
+
+def _study_body(manifest: bytes) -> bytes:
+    return pack(["polyclinic study", hashlib.sha256(manifest).digest()])
+
+
+def _model_body(study_hash: bytes, run: str, digest: bytes) -> bytes:
+    return pack(["polyclinic model", study_hash, run, digest])
+
+
+def _not_signed(what: str) -> ConsortiumError:
+    return ConsortiumError(
+        Code.STUDY_SIGNATURE,
+        f"{what} was refused: it is not what this consortium's operator signed.",
+        "Approve nothing and telephone the operator.",
+    )

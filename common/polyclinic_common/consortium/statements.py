@@ -1,0 +1,90 @@
+"""What hospitals sign about a study before any run, and what an identity vouches for at joining.
+
+A statement is made and read as every statement of the protocol (`secure_sum.statements`). Its field
+`run` is empty: it holds for every run of the study.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import Field
+
+from polyclinic_common.packing import pack
+from polyclinic_common.pki import key_hash
+from polyclinic_common.secure_sum.identity import Identity, verify
+from polyclinic_common.secure_sum.statements import Count, Digest, Statement
+
+ANY_RUN = ""
+ROUNDED_TO = 10  # patients
+
+
+class Declaration(Statement):
+    """A hospital takes part in the making of a study's roster: its name and declared size.
+
+    Attributes
+    ----------
+    name : str
+        Public name in the study.
+    declared : int
+        Declared patients: a round number that the hospital chooses to make public.
+    """
+
+    label: ClassVar[str] = "polyclinic declaration"
+
+    name: str
+    declared: Annotated[int, Field(ge=1)]
+
+
+class StudyApproval(Statement):
+    """A hospital lets a study run on its patients, within these limits.
+
+    Attributes
+    ----------
+    roster_hash : bytes
+        The roster it was shown.
+    declared : int
+        Its own declared patients.
+    lost_rounds : int
+        How many rounds may stay at fallback.
+    epsilon_cap, fallback_cap : float
+        The account's limits when it approved; 0 where there is none.
+    """
+
+    label: ClassVar[str] = "polyclinic approval"
+
+    roster_hash: Digest
+    declared: Annotated[int, Field(ge=1)]
+    lost_rounds: Count
+    epsilon_cap: float
+    fallback_cap: float
+
+
+class Withdrawal(Statement):
+    """A hospital ends its approval of a study."""
+
+    label: ClassVar[str] = "polyclinic withdrawal"
+
+
+def rounded(patients: int) -> int:
+    """Return a number of patients as it may be declared: to the nearest ten, at least ten."""
+    return max(ROUNDED_TO, ROUNDED_TO * round(patients / ROUNDED_TO))
+
+
+def vouch(
+    identity: Identity, invitation: bytes, name: str, key: ec.EllipticCurvePublicKey
+) -> bytes:
+    """Return the identity's signature that this TLS key is its hospital's."""
+    return identity.sign(_voucher(identity.public, invitation, name, key))
+
+
+def is_vouched(
+    public: bytes, invitation: bytes, name: str, key: ec.EllipticCurvePublicKey, voucher: bytes
+) -> bool:
+    """Say whether the identity key `public` vouches for a TLS key."""
+    return verify(public, _voucher(public, invitation, name, key), voucher)
+
+
+def _voucher(public: bytes, invitation: bytes, name: str, key: ec.EllipticCurvePublicKey) -> bytes:
+    return pack(["polyclinic joining", invitation, name, public, key_hash(key)])

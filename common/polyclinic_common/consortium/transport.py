@@ -1,0 +1,73 @@
+"""Limits of the gRPC services, and how a coded error crosses them."""
+
+from __future__ import annotations
+
+import grpc
+
+from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
+
+LARGEST_MESSAGE = 1 << 20  # bytes
+LARGEST_JOINING = 1 << 14
+MODEL_PART = 1 << 18
+UNARY_S = 20.0
+STREAM_S = 3600.0
+CODE_KEY, REMEDY_KEY = "polyclinic-code", "polyclinic-remedy-bin"
+
+STATUS = {
+    Code.INVITATION_UNKNOWN: grpc.StatusCode.PERMISSION_DENIED,
+    Code.INVITATION_USED: grpc.StatusCode.PERMISSION_DENIED,
+    Code.INVITATION_EXPIRED: grpc.StatusCode.PERMISSION_DENIED,
+    Code.CERTIFICATE_REFUSED: grpc.StatusCode.UNAUTHENTICATED,
+    Code.TOO_MANY_TRIES: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Code.STUDY_UNKNOWN: grpc.StatusCode.NOT_FOUND,
+    Code.RUN_UNKNOWN: grpc.StatusCode.NOT_FOUND,
+    Code.REQUEST_INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    Code.SERVER_FAULT: grpc.StatusCode.INTERNAL,
+}
+
+
+def status_of(code: Code) -> grpc.StatusCode:
+    """Return the gRPC status that goes with a code."""
+    return STATUS.get(code, grpc.StatusCode.FAILED_PRECONDITION)
+
+
+def metadata_of(error: PolyclinicError) -> tuple[tuple[str, str | bytes], ...]:
+    """Return what travels beside an error's sentence: its code and its remedy."""
+    return ((CODE_KEY, error.code.value), (REMEDY_KEY, error.remedy.encode()))
+
+
+def limits(largest: int) -> list[tuple[str, int]]:
+    """Return channel options: message and header sizes, in bytes."""
+    return [
+        ("grpc.max_receive_message_length", largest),
+        ("grpc.max_send_message_length", largest),
+        ("grpc.max_metadata_size", 8192),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+    ]
+
+
+def read_error(error: grpc.RpcError, address: str) -> PolyclinicError:
+    """Return the coded error in what a call raised."""
+    assert isinstance(error, grpc.Call)  # noqa: S101  (every error of a call is one)
+    carried = dict(error.trailing_metadata() or ())
+    code, remedy = carried.get(CODE_KEY), carried.get(REMEDY_KEY)
+    known = {each.value: each for each in Code}
+    if isinstance(code, str) and code in known and isinstance(remedy, bytes):
+        what = str(error.details())
+        return ConsortiumError(known[code], what, remedy.decode(errors="replace"))
+    return _uncoded(error.code(), address)
+
+
+def _uncoded(status: grpc.StatusCode, address: str) -> ConsortiumError:
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return ConsortiumError(
+            Code.TOO_MANY_TRIES,
+            f"The server {address} takes no more calls now, or the message is too large.",
+            "Wait a minute and try again.",
+        )
+    return ConsortiumError(
+        Code.NOT_REACHED,
+        f"The server {address} was not reached, or is not this consortium's ({status.name}).",
+        "Run: polyclinic client preflight",
+    )

@@ -1,0 +1,42 @@
+"""Inviting a hospital."""
+
+from __future__ import annotations
+
+from pydantic import TypeAdapter, ValidationError
+
+from polyclinic_common.consortium.invitation import Invitation
+from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.study.base import NAME_RULE, Site
+from polyclinic_server.config import ServerFolder
+from polyclinic_server.store.store import now
+
+_NAME = TypeAdapter(Site)
+_HOUR_S = 3600
+
+
+def invite_site(folder: ServerFolder, name: str, hours: int) -> Invitation:
+    """Return a new invitation for a hospital and write it down; earlier ones end.
+
+    Raises
+    ------
+    ConsortiumError
+        C013 if the name is not one that studies can hold, or the hospital has joined.
+    """
+    try:
+        _NAME.validate_python(name)
+    except ValidationError:
+        raise ConsortiumError(
+            Code.SITE_STATE, f"{name!r} cannot be the name of a hospital.", NAME_RULE
+        ) from None
+    settings = folder.settings
+    invitation = Invitation.create(
+        settings.address,
+        settings.ports.enrolment,
+        name,
+        now() + hours * _HOUR_S,
+        folder.authority_certificate,
+    )
+    store = folder.open_store()
+    store.invite(invitation)
+    store.close()
+    return invitation

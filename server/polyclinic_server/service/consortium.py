@@ -1,0 +1,202 @@
+"""The consortium service: studies, what hospitals signed about them, runs, models, kept rows.
+
+The server checks what it is given, for early and clear errors; no promise to a patient rests on
+that, since every hospital checks the same again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from threading import BoundedSemaphore
+from typing import TypeVar
+
+import grpc
+
+from polyclinic_common.consortium import consortium_pb2 as pb
+from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumServicer
+from polyclinic_common.consortium.statements import (
+    ANY_RUN,
+    Declaration,
+    StudyApproval,
+    Withdrawal,
+)
+from polyclinic_common.consortium.transport import MODEL_PART
+from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.secure_sum.statements import Statement, read_signed
+from polyclinic_server.config import ServerFolder
+from polyclinic_server.service.guard import caller
+from polyclinic_server.store.store import Store, bad_request
+from polyclinic_server.store.tables import Run
+
+MOST_WATCHERS = 16
+WATCH_EVERY_S = 0.5
+MOST_ROWS = 100_000  # kept for one hospital
+ROWS_AT_ONCE = 500
+LARGEST_ROW = 1 << 13  # bytes
+OVER = {"stopped", "finished", "failed"}
+S = TypeVar("S", bound=Statement)
+
+
+class Consortium(ConsortiumServicer):
+    """Answers the hospitals of one consortium."""
+
+    def __init__(self, folder: ServerFolder, store: Store):
+        self._folder = folder
+        self._store = store
+        self._watching = BoundedSemaphore(MOST_WATCHERS)
+
+    def GetStatus(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.SiteStatus:
+        """Tell a hospital how it stands here, and what time it is."""
+        site = caller(self._store, context)
+        self._store.seen(site.name, request.version[:40])
+        return pb.SiteStatus(
+            name=site.name,
+            consortium=self._folder.settings.name,
+            version=version("polyclinic"),
+            time_ms=time.time_ns() // 1_000_000,
+            certificate_ends=site.expires or 0,
+        )
+
+    def ListPeers(self, request: pb.PeersRequest, context: grpc.ServicerContext) -> pb.PeerList:
+        """Name all hospitals and their identity keys."""
+        peers = [
+            pb.Peer(name=site.name, identity=site.identity or b"", state=site.state)
+            for site in self._store.sites()
+        ]
+        return pb.PeerList(peers=peers)
+
+    def ListStudies(
+        self, request: pb.StudiesRequest, context: grpc.ServicerContext
+    ) -> pb.StudyList:
+        """Return all studies as the operator signed them."""
+        return pb.StudyList(studies=[self._offered(each.hash) for each in self._store.studies()])
+
+    def GetRoster(self, request: pb.RosterRequest, context: grpc.ServicerContext) -> pb.RosterReply:
+        """Return what every hospital of a study declared and approved, as it signed it."""
+        self._store.study(request.study_hash)
+        entries = [
+            pb.RosterEntry(
+                name=part.site, declaration=part.declaration, approval=part.approval or b""
+            )
+            for part in self._store.parts(request.study_hash)
+        ]
+        return pb.RosterReply(entries=entries)
+
+    def Declare(self, request: pb.Signed, context: grpc.ServicerContext) -> pb.Accepted:
+        """Keep a hospital's name and declared size for a study."""
+        site = caller(self._store, context)
+        declaration = self._signed(Declaration, request, site.identity)
+        study = self._store.study(declaration.study_hash).read(self._folder.operator.public)
+        if declaration.name != site.name or site.name not in study.roster.sites:
+            raise bad_request("the study does not name this hospital")
+        self._store.declare(site.name, declaration, request.statement)
+        return pb.Accepted()
+
+    def Approve(self, request: pb.Signed, context: grpc.ServicerContext) -> pb.Accepted:
+        """Keep a hospital's approval."""
+        site = caller(self._store, context)
+        approval = self._signed(StudyApproval, request, site.identity)
+        self._store.approve(site.name, approval, request.statement)
+        return pb.Accepted()
+
+    def Withdraw(self, request: pb.Signed, context: grpc.ServicerContext) -> pb.Accepted:
+        """Keep a hospital's withdrawal: it is not addressed any more."""
+        site = caller(self._store, context)
+        withdrawal = self._signed(Withdrawal, request, site.identity)
+        self._store.withdraw(site.name, withdrawal, request.statement)
+        return pb.Accepted()
+
+    def ListRuns(self, request: pb.RunsRequest, context: grpc.ServicerContext) -> pb.RunList:
+        """Return all runs, the latest first."""
+        return pb.RunList(runs=[_status(run) for run in self._store.runs()])
+
+    def WatchRun(
+        self, request: pb.RunRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.RunStatus]:
+        """Send a run's status now and at every change, until it is over."""
+        if not self._watching.acquire(blocking=False):
+            raise ConsortiumError(
+                Code.TOO_MANY_TRIES,
+                "Too many runs are being watched already.",
+                "Wait a minute and try again.",
+            )
+        try:
+            last = None
+            while context.is_active():
+                caller(self._store, context)
+                status = _status(self._store.run(request.run))
+                if status != last:
+                    yield status
+                if status.state in OVER:
+                    return
+                last = status
+                time.sleep(WATCH_EVERY_S)
+        finally:
+            self._watching.release()
+
+    def FetchModel(
+        self, request: pb.RunRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ModelPart]:
+        """Send a run's released model in parts, signature first."""
+        run, model = self._store.run(request.run), self._store.model(request.run)
+        head = {
+            "study_hash": bytes.fromhex(run.study),
+            "digest": model.digest,
+            "signature": model.signature,
+        }
+        yield pb.ModelPart(**head)
+        for start in range(0, len(model.content), MODEL_PART):
+            yield pb.ModelPart(content=model.content[start : start + MODEL_PART])
+
+    def KeepRows(self, request: pb.RowBatch, context: grpc.ServicerContext) -> pb.Accepted:
+        """Keep rows of the caller's ledger, for its recovery alone."""
+        site = caller(self._store, context)
+        rows = [(row.sequence, row.content) for row in request.rows]
+        if len(rows) > ROWS_AT_ONCE or any(len(content) > LARGEST_ROW for _, content in rows):
+            raise bad_request("too many rows at once, or too large a row")
+        if self._store.count_rows(site.name) + len(rows) > MOST_ROWS:
+            raise bad_request(f"more than {MOST_ROWS} rows of one hospital are not kept")
+        self._store.keep_rows(site.name, rows)
+        return pb.Accepted()
+
+    def FetchRows(
+        self, request: pb.RowsRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.RowBatch]:
+        """Give a hospital its own rows back."""
+        site, after = caller(self._store, context), request.after
+        while found := self._store.rows(site.name, after, ROWS_AT_ONCE):
+            yield pb.RowBatch(
+                rows=[pb.Row(sequence=row.sequence, content=row.content) for row in found]
+            )
+            after = found[-1].sequence
+
+    def _offered(self, study_hash: str) -> pb.SignedStudy:
+        name = bytes.fromhex(study_hash)
+        signed, parts = self._store.study(name), self._store.parts(name)
+        return pb.SignedStudy(
+            manifest=signed.manifest,
+            signature=signed.signature,
+            declared=len(parts),
+            approved=sum(1 for part in parts if part.approval is not None),
+        )
+
+    def _signed(self, kind: type[S], request: pb.Signed, identity: bytes | None) -> S:
+        """Return a statement of the hospital that calls."""
+        statement = read_signed(kind, request.statement)
+        if statement.identity != identity or statement.run != ANY_RUN:
+            raise bad_request("a statement is not the calling hospital's")
+        return statement
+
+
+def _status(run: Run) -> pb.RunStatus:
+    return pb.RunStatus(
+        run=run.id,
+        study_hash=bytes.fromhex(run.study),
+        state=run.state,
+        round=run.round,
+        rounds=run.rounds,
+        note=run.note,
+        changed=run.changed,
+    )

@@ -1,0 +1,49 @@
+"""Enrolment: an invitation and two keys in, a certificate out."""
+
+from __future__ import annotations
+
+import logging
+
+import grpc
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from polyclinic_common import pki
+from polyclinic_common.consortium.consortium_pb2 import JoinReply, JoinRequest
+from polyclinic_common.consortium.consortium_pb2_grpc import EnrolmentServicer
+from polyclinic_common.consortium.statements import is_vouched
+from polyclinic_server.config import ServerFolder
+from polyclinic_server.store.store import Store, bad_request
+
+log = logging.getLogger(__name__)
+
+
+class Enrolment(EnrolmentServicer):
+    """Answers those who hold an invitation; who has none learns nothing."""
+
+    def __init__(self, folder: ServerFolder, store: Store):
+        self._folder = folder
+        self._store = store
+
+    def Join(self, request: JoinRequest, context: grpc.ServicerContext) -> JoinReply:
+        """Check invitation, signing request and voucher; certify the hospital."""
+        site = self._store.invited(request.invitation, request.secret)
+        key = pki.read_request(request.signing_request)
+        invitation, identity = request.invitation, request.identity
+        if not is_vouched(identity, invitation, site, key, request.voucher):
+            raise bad_request("the identity key does not vouch for the signing request")
+        made = self._store.join(
+            invitation,
+            identity,
+            pki.public_bytes(key),
+            lambda name: self._folder.authority().certify_site(key, name),
+        )
+        self._store.seen(site, request.version[:40])
+        log.info("%s joined with certificate %x", site, made.serial_number)
+        settings = self._folder.settings
+        return JoinReply(
+            certificate=made.public_bytes(Encoding.DER),
+            operator_key=self._folder.operator.public,
+            consortium=settings.name,
+            port=settings.ports.consortium,
+            fleet_port=settings.ports.fleet,
+        )

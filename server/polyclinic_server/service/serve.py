@@ -1,0 +1,131 @@
+"""Starting and stopping the consortium service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from polyclinic_common.consortium import consortium_pb2 as pb
+from polyclinic_common.consortium.consortium_pb2_grpc import (
+    add_ConsortiumServicer_to_server,
+    add_EnrolmentServicer_to_server,
+)
+from polyclinic_common.consortium.transport import LARGEST_JOINING, LARGEST_MESSAGE, limits
+from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
+from polyclinic_server.service.consortium import MOST_WATCHERS, Consortium
+from polyclinic_server.service.enrolment import Enrolment
+from polyclinic_server.service.guard import Check, Guard, caller
+from polyclinic_server.service.rate import RateLimit
+from polyclinic_server.store.store import Store
+
+WORKERS = 16
+GRACE_S = 2.0
+
+
+@dataclass(frozen=True)
+class ConsortiumHandle:
+    """A running consortium service; its threads are its own, so it runs beside any event loop.
+
+    Attributes
+    ----------
+    store : Store
+        The store that it uses, for others in the same process.
+    """
+
+    store: Store
+    servers: tuple[grpc.Server, ...]
+
+    def stop(self) -> None:
+        """Stop listening, let open calls end within two seconds, close the store."""
+        for stopped in [server.stop(GRACE_S) for server in self.servers]:
+            stopped.wait()
+        self.store.close()
+
+
+def serve_consortium(folder: ServerFolder) -> ConsortiumHandle:
+    """Listen for hospitals: enrolment on one port, everything else on another.
+
+    Raises
+    ------
+    ConsortiumError
+        C003 if a key or certificate is not there, C027 if a port is taken.
+    """
+    store, settings = folder.open_store(), folder.settings
+    tries = RateLimit()
+    enrolment = _server(lambda context: tries.count(context.peer()), LARGEST_JOINING, WORKERS)
+    add_EnrolmentServicer_to_server(Enrolment(folder, store), enrolment)
+    consortium = _server(
+        lambda context: caller(store, context), LARGEST_MESSAGE, WORKERS + MOST_WATCHERS
+    )
+    add_ConsortiumServicer_to_server(Consortium(folder, store), consortium)
+    _add_health_and_reflection(enrolment, "Enrolment")
+    _add_health_and_reflection(consortium, "Consortium")
+    ports = settings.ports
+    _listen(enrolment, settings.listen, ports.enrolment, _credentials(folder, mutual=False))
+    _listen(consortium, settings.listen, ports.consortium, _credentials(folder, mutual=True))
+    for server in (enrolment, consortium):
+        server.start()
+    return ConsortiumHandle(store, (enrolment, consortium))
+
+
+def _server(check: Check, largest: int, workers: int) -> grpc.Server:
+    return grpc.server(
+        ThreadPoolExecutor(workers),
+        interceptors=[Guard(check)],
+        options=[
+            *limits(largest),
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_concurrent_streams", workers),
+            ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+            ("grpc.max_connection_age_ms", 3_600_000),
+            ("grpc.max_connection_idle_ms", 600_000),
+        ],
+        maximum_concurrent_rpcs=2 * workers,
+    )
+
+
+def _credentials(folder: ServerFolder, *, mutual: bool) -> grpc.ServerCredentials:
+    try:
+        pair = [((folder.path / name).read_bytes()) for name in (SERVER_KEY, SERVER)]
+        authority = (folder.path / AUTHORITY).read_bytes()
+    except OSError as error:
+        raise ConsortiumError(
+            Code.CONSORTIUM_FILE,
+            f"{error.filename} cannot be read.",
+            "Put the file back from a copy.",
+        ) from None
+    return grpc.ssl_server_credentials(
+        [(pair[0], pair[1])],
+        root_certificates=authority if mutual else None,
+        require_client_auth=mutual,
+    )
+
+
+def _listen(
+    server: grpc.Server, address: str, port: int, credentials: grpc.ServerCredentials
+) -> None:
+    try:
+        server.add_secure_port(f"{address}:{port}", credentials)
+    except RuntimeError:
+        raise ConsortiumError(
+            Code.PORT_TAKEN,
+            f"The server cannot listen on {address}:{port}.",
+            "Stop what listens there, or set another port in config.toml.",
+        ) from None
+
+
+def _add_health_and_reflection(server: grpc.Server, service: str) -> None:
+    name = pb.DESCRIPTOR.services_by_name[service].full_name
+    servicer = health.HealthServicer()
+    set_status: Callable[[str, int], None] = servicer.set
+    for each in ("", name):
+        set_status(each, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    shown = (name, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(shown, server)
