@@ -135,7 +135,7 @@ class StudyBook:
             raise ConsortiumError(
                 Code.SNAPSHOT_DAMAGED,
                 "The frozen table of the study is not what was frozen; nothing leaves.",
-                "Put the site's folder back from a copy, or withdraw and add the data again.",
+                "Put the site's folder back from a copy.",
             )
         return pd.read_parquet(io.BytesIO(content))
 
@@ -160,6 +160,21 @@ class StudyBook:
         """Say whether data were added for a study."""
         return (self._folder(study_hash) / DECLARATION).exists()
 
+    def require_open(self, study_hash: bytes) -> None:
+        """Refuse to change the table of a study that is approved.
+
+        Raises
+        ------
+        DataError
+            D010.
+        """
+        if self._site.ledger.approval(study_hash) is not None:
+            raise DataError(
+                Code.FILE_EXISTS,
+                "The study is approved, and its table stays as it was frozen.",
+                "Ask the operator for a new version of the study to take new data.",
+            )
+
     def add(
         self, signed: SignedStudy, frame: pd.DataFrame, mapping: bytes, declaration: bytes
     ) -> None:
@@ -168,15 +183,10 @@ class StudyBook:
         Raises
         ------
         DataError
-            D010 if the study is approved: its table stays what it was.
+            As `require_open`.
         """
         study_hash = signed.hash
-        if self._site.ledger.approval(study_hash) is not None:
-            raise DataError(
-                Code.FILE_EXISTS,
-                "The study is approved, and its table is frozen.",
-                "Withdraw the approval first: polyclinic client study withdraw",
-            )
+        self.require_open(study_hash)
         study = signed.read(self._membership.operator_key)
         content = _as_parquet(freeze(study, frame))
         for name, part in (

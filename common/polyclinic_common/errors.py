@@ -77,6 +77,7 @@ class Code(StrEnum):
     NOT_JOINED = "C025"
     RUN_UNKNOWN = "C026"
     PORT_TAKEN = "C027"
+    ROSTER_FIXED = "C028"
 
 
 EXIT_STATUS = {

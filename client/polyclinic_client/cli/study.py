@@ -122,7 +122,10 @@ def approve(
 
 @app.command(epilog="Example:  polyclinic client study withdraw warfarin")
 def withdraw(study: StudyWord, site: SiteOption = SITE, as_json: AsJson = False) -> None:
-    """End an approval at once: nothing more is sent for it. What was spent stays spent."""
+    """End an approval at once and for good: nothing more is sent. What was spent stays spent.
+
+    To take part later, the operator publishes a new version of the study.
+    """
     from polyclinic_client.consortium.client import ConsortiumClient
     from polyclinic_client.consortium.take_part import find_study
     from polyclinic_client.consortium.take_part import withdraw as end

@@ -106,6 +106,7 @@ def add_data(
     book, name = StudyBook.open(site), client.membership.name
     study = signed.read(client.membership.operator_key)
     check_study(study, name, site.ledger.today())
+    book.require_open(signed.hash)
     frame, content = read_table(source), b""
     if mapping is not None:
         frame = apply_mapping(load_mapping(mapping), frame, study)
@@ -127,8 +128,8 @@ def add_data(
         name=name,
         declared=declared,
     ).signed(site.identity)
-    book.add(signed, frame, content, declaration)
     client.declare(declaration)
+    book.add(signed, frame, content, declaration)
     return report, declared
 
 
@@ -186,7 +187,9 @@ def approve(site: SiteFolder, client: ConsortiumClient, proposal: Proposal) -> N
 
 
 def withdraw(site: SiteFolder, client: ConsortiumClient, study_hash: bytes) -> None:
-    """End the approval of a study in the ledger first, then tell the consortium.
+    """End the approval of a study for good, in the ledger first, then tell the consortium.
+
+    Cut off anywhere, it can be called again.
 
     Raises
     ------

@@ -263,20 +263,26 @@ class Store:
             return dict(session.execute(query).tuples().all())
 
     def declare(self, site: str, declaration: Declaration, signed: bytes) -> None:
-        """Keep a hospital's declaration; a changed one ends all approvals of the old roster."""
+        """Keep a hospital's declaration; the same one again changes nothing.
+
+        Raises
+        ------
+        ConsortiumError
+            C028 if the roster is fixed: a hospital's approval of it stands.
+        """
         with self._session() as session:
             study = declaration.study_hash.hex()
             part = session.get(Part, (study, site))
             if part is not None and part.declaration == signed:
                 return
+            approved = select(Part).where(Part.study == study, Part.approval.is_not(None))
+            if session.scalars(approved).first() is not None:
+                raise _fixed()
             if part is None:
                 part = Part(study=study, site=site)
                 session.add(part)
             part.identity, part.declared = declaration.identity, declaration.declared
             part.declaration = signed
-            session.flush()
-            for other in session.scalars(select(Part).filter_by(study=study)):
-                other.approval = None
 
     def approve(self, site: str, approval: StudyApproval, signed: bytes) -> None:
         """Keep a hospital's approval.
@@ -416,7 +422,7 @@ def bad_request(why: str) -> ConsortiumError:
     return ConsortiumError(
         Code.REQUEST_INVALID,
         f"A request was refused: {why}.",
-        "Use the same version of Polyclinic at both ends, and declare before approving.",
+        "Use the same version of Polyclinic at both ends.",
     )
 
 
@@ -452,6 +458,14 @@ def _run(found: Run | None, run: str) -> Run:
 
 def _no_run(what: str) -> ConsortiumError:
     return ConsortiumError(Code.RUN_UNKNOWN, what, "See: polyclinic client status")
+
+
+def _fixed() -> ConsortiumError:
+    return ConsortiumError(
+        Code.ROSTER_FIXED,
+        "The roster of the study is fixed: a hospital has approved it.",
+        "Ask the operator for a new version of the study.",
+    )
 
 
 def _state(what: str, remedy: str) -> ConsortiumError:

@@ -1,0 +1,502 @@
+"""Hospital and server over real gRPC and TLS: who gets in, what is refused, what stays secret."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from polyclinic_client.consortium.client import ConsortiumClient
+from polyclinic_client.consortium.join import join
+from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
+from polyclinic_client.consortium.peers import list_peers, verify_peer
+from polyclinic_client.preflight import preflight
+from polyclinic_client.site_folder import SiteFolder, read_identity
+from polyclinic_common import pki
+from polyclinic_common.consortium import consortium_pb2 as pb
+from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub, EnrolmentStub
+from polyclinic_common.consortium.invitation import Invitation, read_invitation
+from polyclinic_common.consortium.statements import vouch
+from polyclinic_common.consortium.transport import LARGEST_JOINING, LARGEST_MESSAGE, UNARY_S
+from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
+from polyclinic_common.secure_sum.identity import Identity, fingerprint
+from polyclinic_server.config import ServerFolder
+from polyclinic_server.service import rate
+from polyclinic_server.service.guard import may_connect
+from polyclinic_server.service.serve import serve_consortium
+from polyclinic_server.store import store as store_module
+from tests.integration.loopback import Loopback
+
+ACCOUNT: dict[str, Any] = {"delta": 1e-5, "epsilon_cap": 3.0}
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Loopback]:
+    """Return a consortium without hospitals."""
+    made = Loopback(tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
+    """Return a consortium of three hospitals, none of which is changed by a test."""
+    made = Loopback(tmp_path_factory.mktemp("joined"))
+    made.join_all()
+    yield made
+    made.stop()
+
+
+def code_of(call: Callable[[], object]) -> Code:
+    with pytest.raises(PolyclinicError) as caught:
+        call()
+    assert caught.value.remedy
+    return caught.value.code
+
+
+# Enrolment
+
+
+def test_a_hospital_joins_and_is_known_by_its_certificate(joined: Loopback) -> None:
+    with joined.client("site 1") as client:
+        status = client.status()
+        assert (status.name, status.consortium) == ("site 1", "Test consortium")
+        assert abs(status.server_time.timestamp() - time.time()) < 5
+        peers = {peer.name: peer for peer in client.peers()}
+    assert set(peers) == set(joined.names)
+    for name in joined.names:
+        assert peers[name].identity == read_identity(joined.path(name)).public
+        assert peers[name].state == "joined"
+    seen = joined.handle.store.site("site 1")
+    assert seen.last_seen is not None
+    assert seen.version == status.server_version
+
+
+def test_keys_stay_at_the_hospital(joined: Loopback) -> None:
+    path = joined.path("site 0")
+    for name in (TLS_KEY, "identity.key"):
+        assert (path / name).stat().st_mode & 0o777 == 0o600
+    private = [read_identity(path).private, (path / TLS_KEY).read_bytes()[60:160]]
+    for file in joined.server.path.iterdir():
+        content = file.read_bytes()
+        assert all(secret not in content for secret in private), file
+
+
+def test_an_invitation_is_good_once(empty: Loopback, tmp_path: Path) -> None:
+    invitation = empty.invite("site 0")
+    join(tmp_path / "one", invitation, **ACCOUNT)
+    assert code_of(lambda: join(tmp_path / "two", invitation, **ACCOUNT)) == Code.INVITATION_USED
+    assert not (tmp_path / "two" / TLS).exists()
+    assert code_of(lambda: join(tmp_path / "one", invitation, **ACCOUNT)) == Code.NOT_JOINED
+
+
+def test_a_hospital_whose_answer_was_lost_gets_the_same_certificate(
+    empty: Loopback, tmp_path: Path
+) -> None:
+    invitation, path = empty.invite("site 0"), tmp_path / "site"
+    join(path, invitation, **ACCOUNT)
+    before = pki.read_certificate(path / TLS)
+    for name in ("consortium.json", TLS):
+        (path / name).unlink()
+    join(path, invitation, **ACCOUNT)
+    assert pki.read_certificate(path / TLS) == before
+
+
+def test_expired_superseded_and_unknown_invitations_are_refused(
+    empty: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = empty.invite("site 0")
+    second = empty.invite("site 0")
+    wrong = dataclasses.replace(second, secret=bytes(32))
+    other = dataclasses.replace(second, id=bytes(16))
+    for invitation, code in (
+        (first, Code.INVITATION_EXPIRED),
+        (wrong, Code.INVITATION_UNKNOWN),
+        (other, Code.INVITATION_UNKNOWN),
+    ):
+        assert code_of(lambda i=invitation: join(tmp_path / "a", i, **ACCOUNT)) == code  # type: ignore[misc]
+    real = store_module.now
+    monkeypatch.setattr(store_module, "now", lambda: real() + 3601)
+    late = code_of(lambda: join(tmp_path / "b", second, **ACCOUNT))
+    assert late == Code.INVITATION_EXPIRED
+    monkeypatch.setattr(store_module, "now", real)
+    join(tmp_path / "b", second, **ACCOUNT)  # the refusals spent nothing
+
+
+def test_who_is_invited_for_another_name_or_key_is_refused(empty: Loopback) -> None:
+    """The identity must vouch for the request's key, under the invited name."""
+    invitation, identity, key = empty.invite("site 0"), Identity.generate(), pki.generate_key()
+    public = key.public_key()
+    vouchers = [
+        vouch(identity, invitation.id, "site 1", public),
+        vouch(identity, invitation.id, "site 0", pki.generate_key().public_key()),
+        vouch(Identity.generate(), invitation.id, "site 0", public),
+        b"",
+    ]
+    with enrolment(invitation) as channel:
+        for voucher in vouchers:
+            request = pb.JoinRequest(
+                invitation=invitation.id,
+                secret=invitation.secret,
+                signing_request=pki.make_request(key, "site 0"),
+                identity=identity.public,
+                voucher=voucher,
+            )
+            with pytest.raises(grpc.RpcError) as caught:
+                EnrolmentStub(channel).Join(request, timeout=UNARY_S)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_an_invitation_altered_on_its_way_leads_nowhere(empty: Loopback, tmp_path: Path) -> None:
+    """A forged authority is not the one that the server shows: nothing is sent to it."""
+    invitation = empty.invite("site 0")
+    text = invitation.text()
+    for altered in (text[:-20], text.replace("polyclinic-", ""), text[:200] + "A" + text[201:]):
+        if altered != text:
+            assert code_of(lambda a=altered: read_invitation(a)) == Code.INVITATION_UNREADABLE  # type: ignore[misc]
+    forged = pki.Authority.create("Test consortium").certificate
+    altered_authority = dataclasses.replace(
+        invitation, authority=ssl.PEM_cert_to_DER_cert(pki.pem(forged).decode())
+    )
+    assert altered_authority.fingerprint != invitation.fingerprint
+    refused = code_of(lambda: join(tmp_path / "site", altered_authority, **ACCOUNT))
+    assert refused == Code.NOT_REACHED
+    join(tmp_path / "site", invitation, **ACCOUNT)
+
+
+def test_guessing_is_slowed_down(empty: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    invitation = empty.invite("site 0")
+    statuses = []
+    with enrolment(invitation) as channel:
+        for _ in range(13):
+            with pytest.raises(grpc.RpcError) as caught:
+                EnrolmentStub(channel).Join(pb.JoinRequest(secret=b"guess"), timeout=UNARY_S)
+            statuses.append(caught.value.code())
+    assert statuses[:10] == [grpc.StatusCode.PERMISSION_DENIED] * 10
+    assert statuses[10:] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
+
+
+def test_the_window_of_tries_moves_on() -> None:
+    clock = [0.0]
+    limit = rate.RateLimit(each=2, together=3, seconds=60, clock=lambda: clock[0])
+    limit.count("ipv4:192.0.2.1:1")
+    limit.count("ipv4:192.0.2.1:2")
+    assert code_of(lambda: limit.count("ipv4:192.0.2.1:3")) == Code.TOO_MANY_TRIES
+    limit.count("ipv6:%5B2001:db8::1%5D:4")
+    assert code_of(lambda: limit.count("ipv4:192.0.2.9:5")) == Code.TOO_MANY_TRIES
+    clock[0] = 61.0
+    limit.count("ipv4:192.0.2.1:6")
+
+
+def test_without_the_authoritys_key_nobody_joins_and_everybody_works(
+    empty: Loopback, tmp_path: Path
+) -> None:
+    empty.join("site 0")
+    invitation, key = empty.invite("site 1"), empty.server.path / "authority.key"
+    key.rename(tmp_path / "kept-elsewhere")
+    assert code_of(lambda: join(tmp_path / "s", invitation, **ACCOUNT)) == Code.AUTHORITY_AWAY
+    with empty.client("site 0") as client:
+        assert client.status().name == "site 0"
+    (tmp_path / "kept-elsewhere").rename(key)
+    join(tmp_path / "s", invitation, **ACCOUNT)
+
+
+# Mutual TLS
+
+
+def test_no_certificate_and_foreign_certificates_reach_nothing(
+    joined: Loopback, tmp_path: Path
+) -> None:
+    membership = Membership.read(joined.path("site 0"))
+    trusted = (joined.path("site 0") / AUTHORITY).read_bytes()
+    foreign = pki.Authority.create("Another consortium")
+    key = pki.generate_key()
+    certificate = foreign.certify_site(key.public_key(), "site 0")
+    for credentials in (
+        grpc.ssl_channel_credentials(trusted),
+        grpc.ssl_channel_credentials(trusted, pki.key_pem(key), pki.pem(certificate)),
+    ):
+        with grpc.secure_channel(membership.address, credentials) as channel:
+            with pytest.raises(grpc.RpcError) as caught:
+                ConsortiumStub(channel).ListPeers(pb.PeersRequest(), timeout=3)
+            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    shutil.copytree(joined.path("site 0"), tmp_path / "site")
+    (tmp_path / "site" / AUTHORITY).write_bytes(pki.pem(foreign.certificate))
+    with ConsortiumClient.open(tmp_path / "site") as client:
+        assert code_of(client.status) == Code.NOT_REACHED
+
+
+def test_a_revoked_hospital_is_shut_out_of_every_method_at_once(empty: Loopback) -> None:
+    empty.join_all()
+    with empty.client("site 0") as client, empty.client("site 1") as other:
+        assert client.status().name == "site 0"
+        empty.handle.store.revoke("site 0")
+        calls: list[Callable[[], object]] = [
+            client.status,
+            client.peers,
+            client.studies,
+            client.runs,
+            client.rows,
+            lambda: client.roster(bytes(32)),
+            lambda: client.declare(b""),
+            lambda: client.approve(b""),
+            lambda: client.withdraw(b""),
+            lambda: list(client.watch("run")),
+            lambda: client.model("run"),
+        ]
+        for call in calls:
+            assert code_of(call) == Code.CERTIFICATE_REFUSED, call
+        assert {peer.name: peer.state for peer in other.peers()}["site 0"] == "revoked"
+    assert_shut_out_of_health(empty, "site 0")
+    with pytest.raises(ConsortiumError):
+        empty.join("site 1")  # is in already
+    shutil.rmtree(empty.path("site 0"))
+    empty.join("site 0")
+    with empty.client("site 0") as client:
+        assert client.status().name == "site 0"
+
+
+def assert_shut_out_of_health(consortium: Loopback, name: str) -> None:
+    with mutual(consortium, name) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_certificate_ends_when_it_says(empty: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = pki.read_certificate(empty.join("site 0") / TLS)
+    assert may_connect(empty.handle.store, certificate).name == "site 0"
+    year = 366 * 24 * 3600
+    monkeypatch.setattr("polyclinic_server.service.guard.now", lambda: int(time.time()) + year)
+    refused = code_of(lambda: may_connect(empty.handle.store, certificate))
+    assert refused == Code.CERTIFICATE_REFUSED
+
+
+def test_a_certificate_that_the_store_does_not_hold_is_refused(empty: Loopback) -> None:
+    """Signed by the authority is not enough: someone with its key made it, not the enrolment."""
+    empty.join("site 0")
+    extra = empty.server.authority().certify_site(pki.generate_key().public_key(), "site 0")
+    refused = code_of(lambda: may_connect(empty.handle.store, extra))
+    assert refused == Code.CERTIFICATE_REFUSED
+
+
+# Limits, health, reflection
+
+
+def test_too_large_messages_are_refused(joined: Loopback) -> None:
+    with mutual(joined, "site 0") as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            ConsortiumStub(channel).Declare(
+                pb.Signed(statement=bytes(LARGEST_MESSAGE + 1)), timeout=UNARY_S
+            )
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_call_without_a_deadline_is_refused(joined: Loopback) -> None:
+    with mutual(joined, "site 0") as channel:
+        for timeout in (None, 7200.0):
+            with pytest.raises(grpc.RpcError) as caught:
+                ConsortiumStub(channel).ListPeers(pb.PeersRequest(), timeout=timeout)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_health_and_reflection_are_the_standard_ones(joined: Loopback) -> None:
+    with mutual(joined, "site 0") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        asked = health_pb2.HealthCheckRequest(service="polyclinic.consortium.v1.Consortium")
+        answer = health.Check(asked, timeout=5)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        listing = reflection_pb2.ServerReflectionRequest(list_services="")
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        (found,) = stub.ServerReflectionInfo(iter([listing]), timeout=5)
+        names = {each.name for each in found.list_services_response.service}
+        assert "polyclinic.consortium.v1.Consortium" in names
+
+
+def test_an_unforeseen_failure_tells_nothing_of_its_cause(
+    joined: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ValueError("patient 4711")
+
+    monkeypatch.setattr(joined.handle.store, "sites", fail)
+    with joined.client("site 0") as client:
+        with pytest.raises(PolyclinicError) as caught:
+            client.peers()
+    assert caught.value.code == Code.SERVER_FAULT
+    assert "4711" not in str(caught.value)
+
+
+def test_a_port_that_is_taken_is_a_coded_error(joined: Loopback) -> None:
+    assert code_of(lambda: serve_consortium(ServerFolder.open(joined.server.path))) == (
+        Code.PORT_TAKEN
+    )
+
+
+# Peers
+
+
+def test_only_a_fingerprint_that_was_read_out_verifies_a_peer(
+    joined: Loopback, tmp_path: Path
+) -> None:
+    shutil.copytree(joined.path("site 0"), tmp_path / "site")
+    folder, right = tmp_path / "site", fingerprint(read_identity(joined.path("site 1")).public)
+    with ConsortiumClient.open(folder) as client:
+        wrong = fingerprint(read_identity(joined.path("site 2")).public)
+        for read_out in (wrong, right[:-1], ""):
+            refused = code_of(lambda r=read_out: verify_peer(folder, client, "site 1", r))  # type: ignore[misc]
+            assert refused == Code.FINGERPRINT_DIFFERS
+        for name in ("site 9", "site 0"):
+            refused = code_of(lambda n=name: verify_peer(folder, client, n, right))  # type: ignore[misc]
+            assert refused == Code.SITE_STATE
+        verify_peer(folder, client, "site 1", right.upper())
+        known = {peer.name: peer.verified for peer in list_peers(folder, client)}
+    assert known == {
+        "site 0": "this hospital",
+        "site 1": "verified",
+        "site 2": "not verified",
+    }
+
+
+def test_a_key_that_changed_is_shown(empty: Loopback) -> None:
+    empty.join_all()
+    empty.verify("site 0", "site 1")
+    empty.handle.store.revoke("site 1")
+    shutil.rmtree(empty.path("site 1"))
+    empty.join("site 1")
+    with empty.client("site 0") as client:
+        known = {peer.name: peer.verified for peer in list_peers(empty.path("site 0"), client)}
+    assert known["site 1"] == "CHANGED"
+
+
+# Runs, models, kept rows
+
+
+def test_a_run_is_watched_until_it_is_over(empty: Loopback) -> None:
+    empty.join("site 0")
+    study = empty.publish()
+    store = empty.handle.store
+    run = store.begin_run(bytes.fromhex(study.hash()), rounds=6)
+    seen = []
+    with empty.client("site 0") as client:
+        for status in client.watch(run.id):
+            seen.append((status.state, status.round_number, status.note))
+            match status.round_number:
+                case 0:
+                    store.record_run(run.id, round_number=1, note="waits for site 1", flower_run=7)
+                case 1:
+                    store.record_run(run.id, round_number=6, state="finished", note="")
+        assert code_of(lambda: list(client.watch("none"))) == Code.RUN_UNKNOWN
+        (listed,) = client.runs()
+    assert seen == [("running", 0, ""), ("running", 1, "waits for site 1"), ("finished", 6, "")]
+    assert (listed.run, listed.study_hash.hex()) == (run.id, study.hash())
+    assert store.run(run.id).flower_runs == [7]
+
+
+def test_a_model_is_taken_only_with_the_operators_signature(empty: Loopback) -> None:
+    import hashlib
+
+    from polyclinic_common.consortium.signed import sign_model
+
+    empty.join("site 0")
+    study_hash, content = bytes.fromhex(empty.publish().hash()), bytes(range(256)) * 3000
+    store, digest = empty.handle.store, hashlib.sha256(content).digest()
+    run = store.begin_run(study_hash, rounds=1).id
+    right = sign_model(empty.server.operator, study_hash, run, digest)
+    forged = sign_model(Identity.generate(), study_hash, run, digest)
+    with empty.client("site 0") as client:
+        assert code_of(lambda: client.model(run)) == Code.RUN_UNKNOWN
+        store.release_model(run, digest, forged, content)
+        assert code_of(lambda: client.model(run)) == Code.STUDY_SIGNATURE
+        store.release_model(run, digest, right, content)
+        assert client.model(run) == content
+
+
+def test_a_hospital_gets_its_own_rows_back_and_no_others(empty: Loopback) -> None:
+    empty.join_all()
+    with empty.at("site 0") as (site, client):
+        for cap in range(4, 260):
+            site.ledger.set_caps(float(cap))
+        rows = site.ledger.export_rows()
+        client.keep_rows(rows)
+        client.keep_rows(rows[:3])  # again: nothing is replaced
+        assert client.rows() == rows
+        assert client.rows(after=200) == [row for row in rows if row.sequence > 200]
+    with empty.client("site 1") as other:
+        assert other.rows() == []
+
+
+# Preflight
+
+
+def test_preflight_names_what_is_wrong_with_a_remedy(
+    joined: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {check.name: check for check in preflight(joined.path("site 0"))}
+    failed = {name for name, check in found.items() if not check.ok}
+    assert failed == {f"port {joined.server.settings.ports.fleet}"}  # nobody listens there here
+    assert all(check.ok or check.remedy for check in found.values())
+    monkeypatch.setattr("polyclinic_server.service.consortium.time.time_ns", behind(4))
+    clock = {check.name: check for check in preflight(joined.path("site 0"))}["clock"]
+    assert not clock.ok
+    assert "ahead" in clock.what
+
+
+def behind(seconds: int) -> Callable[[], int]:
+    real = time.time_ns
+    return lambda: real() - seconds * 1_000_000_000
+
+
+def test_preflight_sees_that_tls_is_intercepted(joined: Loopback, tmp_path: Path) -> None:
+    """Another consortium's server at the same name: its certificate is not ours."""
+    other = Loopback(tmp_path / "other")
+    shutil.copytree(joined.path("site 0"), tmp_path / "site")
+    try:
+        member = Membership.read(tmp_path / "site")
+        member.model_copy(update={"port": other.server.settings.ports.consortium}).write(
+            tmp_path / "site"
+        )
+        found = [check for check in preflight(tmp_path / "site") if not check.ok]
+    finally:
+        other.stop()
+    (seen,) = [check for check in found if "certificate of CN=Test consortium" in check.what]
+    assert "intercepted" in seen.remedy
+    assert any(check.name == "service" for check in found)
+
+
+def enrolment(invitation: Invitation) -> grpc.Channel:
+    trusted = grpc.ssl_channel_credentials(pki.pem(invitation.certificate))
+    return grpc.secure_channel(f"{invitation.host}:{invitation.port}", trusted)
+
+
+def mutual(consortium: Loopback, name: str) -> grpc.Channel:
+    folder = consortium.path(name)
+    parts = [(folder / part).read_bytes() for part in (AUTHORITY, TLS_KEY, TLS)]
+    address = Membership.read(folder).address
+    return grpc.secure_channel(address, grpc.ssl_channel_credentials(*parts))
+
+
+def test_a_joining_message_has_its_limit(empty: Loopback) -> None:
+    with enrolment(empty.invite("site 0")) as channel:
+        with pytest.raises(grpc.RpcError) as caught:
+            EnrolmentStub(channel).Join(
+                pb.JoinRequest(secret=bytes(LARGEST_JOINING + 1)), timeout=UNARY_S
+            )
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_site_opens_again_after_the_server_was_restarted(empty: Loopback) -> None:
+    empty.join("site 0")
+    empty.restart()
+    with empty.at("site 0") as (site, client):
+        assert client.status().name == "site 0"
+        assert isinstance(site, SiteFolder)
