@@ -56,9 +56,9 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     made.stop()
 
 
-def code_of(call: Callable[[], object]) -> Code:
+def code_of(call: Callable[..., object], *arguments: Any, **more: Any) -> Code:
     with pytest.raises(PolyclinicError) as caught:
-        call()
+        call(*arguments, **more)
     assert caught.value.remedy
     return caught.value.code
 
@@ -123,7 +123,7 @@ def test_expired_superseded_and_unknown_invitations_are_refused(
         (wrong, Code.INVITATION_UNKNOWN),
         (other, Code.INVITATION_UNKNOWN),
     ):
-        assert code_of(lambda i=invitation: join(tmp_path / "a", i, **ACCOUNT)) == code  # type: ignore[misc]
+        assert code_of(join, tmp_path / "a", invitation, **ACCOUNT) == code
     real = store_module.now
     monkeypatch.setattr(store_module, "now", lambda: real() + 3601)
     late = code_of(lambda: join(tmp_path / "b", second, **ACCOUNT))
@@ -162,7 +162,7 @@ def test_an_invitation_altered_on_its_way_leads_nowhere(empty: Loopback, tmp_pat
     text = invitation.text()
     for altered in (text[:-20], text.replace("polyclinic-", ""), text[:200] + "A" + text[201:]):
         if altered != text:
-            assert code_of(lambda a=altered: read_invitation(a)) == Code.INVITATION_UNREADABLE  # type: ignore[misc]
+            assert code_of(read_invitation, altered) == Code.INVITATION_UNREADABLE
     forged = pki.Authority.create("Test consortium").certificate
     altered_authority = dataclasses.replace(
         invitation, authority=ssl.PEM_cert_to_DER_cert(pki.pem(forged).decode())
@@ -267,8 +267,9 @@ def test_a_revoked_hospital_is_shut_out_of_every_method_at_once(empty: Loopback)
 
 def assert_shut_out_of_health(consortium: Loopback, name: str) -> None:
     with mutual(consortium, name) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
-            health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+            health.Check(health_pb2.HealthCheckRequest(), timeout=5)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -311,12 +312,12 @@ def test_a_call_without_a_deadline_is_refused(joined: Loopback) -> None:
 
 def test_health_and_reflection_are_the_standard_ones(joined: Loopback) -> None:
     with mutual(joined, "site 0") as channel:
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         asked = health_pb2.HealthCheckRequest(service="polyclinic.consortium.v1.Consortium")
         answer = health.Check(asked, timeout=5)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
         listing = reflection_pb2.ServerReflectionRequest(list_services="")
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         (found,) = stub.ServerReflectionInfo(iter([listing]), timeout=5)
         names = {each.name for each in found.list_services_response.service}
         assert "polyclinic.consortium.v1.Consortium" in names
@@ -329,9 +330,8 @@ def test_an_unforeseen_failure_tells_nothing_of_its_cause(
         raise ValueError("patient 4711")
 
     monkeypatch.setattr(joined.handle.store, "sites", fail)
-    with joined.client("site 0") as client:
-        with pytest.raises(PolyclinicError) as caught:
-            client.peers()
+    with joined.client("site 0") as client, pytest.raises(PolyclinicError) as caught:
+        client.peers()
     assert caught.value.code == Code.SERVER_FAULT
     assert "4711" not in str(caught.value)
 
@@ -353,10 +353,10 @@ def test_only_a_fingerprint_that_was_read_out_verifies_a_peer(
     with ConsortiumClient.open(folder) as client:
         wrong = fingerprint(read_identity(joined.path("site 2")).public)
         for read_out in (wrong, right[:-1], ""):
-            refused = code_of(lambda r=read_out: verify_peer(folder, client, "site 1", r))  # type: ignore[misc]
+            refused = code_of(verify_peer, folder, client, "site 1", read_out)
             assert refused == Code.FINGERPRINT_DIFFERS
         for name in ("site 9", "site 0"):
-            refused = code_of(lambda n=name: verify_peer(folder, client, n, right))  # type: ignore[misc]
+            refused = code_of(verify_peer, folder, client, name, right)
             assert refused == Code.SITE_STATE
         verify_peer(folder, client, "site 1", right.upper())
         known = {peer.name: peer.verified for peer in list_peers(folder, client)}

@@ -30,6 +30,7 @@ from polyclinic_client.site_folder import SiteFolder, read_identity
 from polyclinic_client.studies import StudyBook, freeze
 from polyclinic_client.terms import Terms
 from polyclinic_client.training import OpacusGradients, local_mechanism
+from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.statements import ANY_RUN, Declaration, rounded
 from polyclinic_common.data.encoding import Encoding
@@ -53,9 +54,9 @@ def three(tmp_path: Path) -> Iterator[Loopback]:
     made.stop()
 
 
-def code_of(call: Callable[[], object]) -> Code:
+def code_of(call: Callable[..., object], *arguments: Any, **more: Any) -> Code:
     with pytest.raises(PolyclinicError) as caught:
-        call()
+        call(*arguments, **more)
     assert caught.value.remedy
     return caught.value.code
 
@@ -157,7 +158,7 @@ def test_a_study_altered_on_the_server_is_refused(three: Loopback) -> None:
         with three.handle.store.engine.begin() as connection:
             connection.execute(update(PublishedStudy).values(manifest=altered))
         with three.client("site 0") as client:
-            assert code_of(lambda: find_study(client, "small-binary")) == Code.STUDY_SIGNATURE  # noqa: B023
+            assert code_of(lambda: find_study(client, "small-binary")) == Code.STUDY_SIGNATURE
 
 
 def test_a_manifest_signed_in_another_form_is_refused(three: Loopback) -> None:
@@ -301,7 +302,12 @@ def test_a_server_that_lies_about_the_roster_is_refused(three: Loopback) -> None
     known, stranger = read_identity(three.path("site 1")), Identity.generate()
 
     def declared(identity: Identity, **changes: Any) -> bytes:
-        fields = {"study_hash": study_hash, "run": ANY_RUN, "name": "site 1", "declared": 60}
+        fields: dict[str, Any] = {
+            "study_hash": study_hash,
+            "run": ANY_RUN,
+            "name": "site 1",
+            "declared": 60,
+        }
         return Declaration(**(fields | {"identity": identity.public} | changes)).signed(identity)
 
     right = declared(known)
@@ -369,7 +375,7 @@ def test_a_hospital_speaks_for_itself_only(three: Loopback) -> None:
     with three.client("site 0") as client:
         for identity, name in ((other, "site 1"), (own, "site 1"), (other, "site 0")):
             signed = Declaration(identity=identity.public, name=name, **fields).signed(identity)
-            assert code_of(lambda s=signed: client.declare(s)) == Code.REQUEST_INVALID  # type: ignore[misc]
+            assert code_of(client.declare, signed) == Code.REQUEST_INVALID
         unknown = fields | {"study_hash": bytes(32)}
         signed = Declaration(identity=own.public, name="site 0", **unknown).signed(own)
         assert code_of(lambda: client.declare(signed)) == Code.STUDY_UNKNOWN
@@ -392,7 +398,7 @@ def test_a_roster_can_change_until_a_hospital_approves_it(three: Loopback) -> No
 # What leaves
 
 
-class Recorder(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[type-arg]
+class Recorder(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
     """Keeps what a hospital sends, before TLS hides it."""
 
     def __init__(self) -> None:
@@ -411,7 +417,7 @@ def test_nothing_of_patients_and_no_private_key_leaves_or_is_stored(
     three: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    real = client_module.ConsortiumStub
+    real = ConsortiumStub
 
     def recorded(channel: grpc.Channel) -> Any:
         return real(grpc.intercept_channel(channel, recorder))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hmac
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from cryptography import x509
-from sqlalchemy import Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -53,6 +54,7 @@ class Store:
         self._engine = create_engine(url)
         if make_url(url).get_backend_name() == "sqlite":
             event.listen(self._engine, "connect", _careful)
+            event.listen(self._engine, "begin", _alone)
         upgrade(self._engine)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
@@ -426,13 +428,19 @@ def bad_request(why: str) -> ConsortiumError:
     )
 
 
-def _careful(connection: object, _record: object) -> None:
+def _careful(connection: sqlite3.Connection, _record: object) -> None:
     """Let SQLite sync every commit, check foreign keys and wait for other processes."""
-    cursor = connection.cursor()  # type: ignore[attr-defined]
+    connection.isolation_level = None  # transactions are begun by `_alone`
+    cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.execute(f"PRAGMA busy_timeout={_BUSY_S * 1000}")
     cursor.close()
+
+
+def _alone(connection: Connection) -> None:
+    """Begin as the only writer: SQLite has no locks on rows, and what was read must still hold."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _issued(site: Site, identity: bytes, key: bytes) -> x509.Certificate:

@@ -1,0 +1,126 @@
+"""The store of a server: migrations, and what survives where."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
+
+from polyclinic_common import pki
+from polyclinic_common.consortium.invitation import Invitation
+from polyclinic_common.consortium.signed import SignedStudy
+from polyclinic_common.errors import Code, PolyclinicError
+from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_server.store.store import Store, now
+from polyclinic_server.store.tables import Table
+from tests.conftest import small_study
+
+AUTHORITY = pki.Authority.create("Test consortium")
+
+
+def url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'store.sqlite'}"
+
+
+def invite(store: Store, name: str) -> Invitation:
+    invitation = Invitation.create("localhost", 1, name, now() + 60, AUTHORITY.certificate)
+    store.invite(invitation)
+    return invitation
+
+
+def join(store: Store, invitation: Invitation, identity: bytes = b"") -> None:
+    key = pki.generate_key().public_key()
+    store.join(
+        invitation.id,
+        identity or Identity.generate().public,
+        pki.public_bytes(key),
+        lambda name: AUTHORITY.certify_site(key, name),
+    )
+
+
+def test_migrations_make_the_tables_that_the_code_declares(tmp_path: Path) -> None:
+    store = Store(url(tmp_path))
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata) == []
+        connection.execute(text("DROP TABLE models"))
+        assert compare_metadata(MigrationContext.configure(connection), Table.metadata)
+    store.close()
+
+
+def test_a_store_opens_again_with_what_it_held(tmp_path: Path) -> None:
+    store = Store(url(tmp_path))
+    join(store, invite(store, "site 0"))
+    signed = SignedStudy.sign(small_study(sites=3), Identity.generate())
+    store.publish(signed)
+    store.publish(signed)
+    store.close()
+    again = Store(url(tmp_path))
+    assert [site.name for site in again.sites()] == ["site 0"]
+    assert again.study(signed.hash) == signed
+    with again.engine.connect() as connection:
+        assert connection.execute(text("PRAGMA journal_mode")).scalar() == "wal"
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 1
+        assert connection.execute(text("PRAGMA synchronous")).scalar() == 2
+    assert "alembic_version" in inspect(again.engine).get_table_names()
+    again.close()
+
+
+def test_one_identity_is_one_hospital(tmp_path: Path) -> None:
+    store = Store(url(tmp_path))
+    identity = Identity.generate().public
+    join(store, invite(store, "site 0"), identity)
+    with pytest.raises(PolyclinicError) as caught:
+        join(store, invite(store, "site 1"), identity)
+    assert caught.value.code == Code.SITE_STATE
+    assert store.site("site 1").state == "invited"
+    store.revoke("site 0")
+    join(store, invite(store, "site 0"), identity)
+    store.close()
+
+
+def try_to_join(address: str, invitation: Invitation, results: multiprocessing.Queue[str]) -> None:
+    store = Store(address)
+    try:
+        join(store, invitation)
+        results.put("joined")
+    except PolyclinicError as error:
+        results.put(error.code.value)
+    store.close()
+
+
+def test_of_two_who_use_an_invitation_at_once_one_joins(tmp_path: Path) -> None:
+    store = Store(url(tmp_path))
+    invitation = invite(store, "site 0")
+    store.close()
+    context = multiprocessing.get_context("fork")
+    results: multiprocessing.Queue[str] = context.Queue()
+    racers = [
+        context.Process(target=try_to_join, args=(url(tmp_path), invitation, results))
+        for _ in range(3)
+    ]
+    for racer in racers:
+        racer.start()
+    found = sorted(results.get(timeout=30) for _ in racers)
+    for racer in racers:
+        racer.join(timeout=10)
+    assert found == [Code.INVITATION_USED.value] * 2 + ["joined"]
+
+
+def test_unknown_names_are_coded_errors(tmp_path: Path) -> None:
+    store = Store(url(tmp_path))
+    for call, code in (
+        (lambda: store.site("none"), Code.SITE_STATE),
+        (lambda: store.revoke("none"), Code.SITE_STATE),
+        (lambda: store.study(bytes(32)), Code.STUDY_UNKNOWN),
+        (lambda: store.run("none"), Code.RUN_UNKNOWN),
+        (lambda: store.record_run("none"), Code.RUN_UNKNOWN),
+        (lambda: store.model("none"), Code.RUN_UNKNOWN),
+    ):
+        with pytest.raises(PolyclinicError) as caught:
+            call()
+        assert caught.value.code == code
+    store.close()
