@@ -9,6 +9,7 @@ hash is that of the table `meta`, which the hospital signs as well: a row belong
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 import threading
 import time
@@ -49,6 +50,29 @@ class Row(NamedTuple):
     previous: bytes
     hash: bytes
     signature: bytes
+
+    def text(self) -> str:
+        """Return the row as JSON, to be kept elsewhere."""
+        parts = {name: getattr(self, name).hex() for name in ("previous", "hash", "signature")}
+        plain = {"sequence": self.sequence, "time": self.time, "body": self.body.decode()}
+        return json.dumps(plain | parts)
+
+    @staticmethod
+    def read(text: str) -> Row:
+        """Return the row that `text` gave; what it says is not checked here.
+
+        Raises
+        ------
+        ValueError, KeyError, TypeError
+            If it is none.
+        """
+        plain = json.loads(text)
+        return Row(
+            int(str(plain["sequence"])),
+            int(str(plain["time"])),
+            str(plain["body"]).encode(),
+            *(bytes.fromhex(str(plain[name])) for name in ("previous", "hash", "signature")),
+        )
 
     def link(self, kind: str) -> bytes:
         """Return the hash that this row's content must have."""

@@ -101,6 +101,10 @@ def recover(
         Path | None,
         typer.Option(help="This hospital's own signed rows, as `ledger export` writes them."),
     ] = None,
+    from_consortium: Annotated[
+        bool,
+        typer.Option("--from-consortium", help="Fetch the rows that the consortium kept."),
+    ] = False,
     charge_lost: Annotated[
         bool,
         typer.Option(
@@ -124,11 +128,17 @@ def recover(
     from polyclinic_client.site_folder import LEDGER, read_identity
     from polyclinic_common.cli.main import print_json
 
+    found = [] if rows is None else read_rows(rows)
+    if from_consortium:
+        from polyclinic_client.consortium.client import ConsortiumClient
+
+        with ConsortiumClient.open(site) as client:
+            found += client.rows()
     done = bring_up_to_date(
         site / LEDGER,
         read_identity(site),
         witness=witness,
-        rows=[] if rows is None else read_rows(rows),
+        rows=found,
         charge_lost=charge_lost,
         new_witness=new_witness,
     )

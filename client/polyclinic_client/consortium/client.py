@@ -14,7 +14,6 @@ import grpc
 
 from polyclinic_client.chained_log import Row
 from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership, unusable
-from polyclinic_client.ledger.recovery import read_row, write_row
 from polyclinic_client.sqlite_file import OpenFiles
 from polyclinic_common.consortium import consortium_pb2 as pb
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
@@ -26,7 +25,7 @@ from polyclinic_common.consortium.transport import (
     limits,
     read_error,
 )
-from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.errors import Code, ConsortiumError, LedgerError
 
 ROWS_AT_ONCE = 200
 LARGEST_MODEL = 1 << 30  # bytes
@@ -209,19 +208,32 @@ class ConsortiumClient(OpenFiles):
         """Let the server keep rows of this hospital's ledger, for its own recovery."""
         for start in range(0, len(rows), ROWS_AT_ONCE):
             batch = [
-                pb.Row(sequence=row.sequence, content=write_row(row).encode())
+                pb.Row(sequence=row.sequence, content=row.text().encode())
                 for row in rows[start : start + ROWS_AT_ONCE]
             ]
             with self._coded():
                 self._stub.KeepRows(pb.RowBatch(rows=batch), timeout=UNARY_S)
 
     def rows(self, after: int = 0) -> list[Row]:
-        """Return the rows that the server kept; `recover` checks whether they are this ledger's."""
-        found: list[Row] = []
+        """Return the rows that the server kept; `recover` checks whether they are this ledger's.
+
+        Raises
+        ------
+        LedgerError
+            L002 if what comes is no row.
+        """
+        kept: list[bytes] = []
         with self._coded():
             for batch in self._stub.FetchRows(pb.RowsRequest(after=after), timeout=STREAM_S):
-                found += [read_row(row.content.decode(errors="replace")) for row in batch.rows]
-        return found
+                kept += [row.content for row in batch.rows]
+        try:
+            return [Row.read(content.decode()) for content in kept]
+        except (ValueError, KeyError, TypeError):
+            raise LedgerError(
+                Code.LEDGER_DAMAGED,
+                "What the server kept of this hospital's ledger is damaged.",
+                "Recover from another copy, or with --charge-lost.",
+            ) from None
 
     @contextmanager
     def _coded(self) -> Iterator[None]:

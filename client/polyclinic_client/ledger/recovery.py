@@ -6,7 +6,6 @@ everything that was approved had been spent at fallback.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from polyclinic_client.ledger.entries import (
     Approved,
     Lost,
     read_entry,
-    unreadable,
 )
 from polyclinic_client.ledger.file import KIND
 from polyclinic_client.ledger.ledger import Ledger
@@ -108,52 +106,14 @@ def read_rows(path: Path) -> list[Row]:
     with coded(path):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     try:
-        return [_read_row(line) for line in lines if line.strip()]
+        return [Row.read(line) for line in lines if line.strip()]
     except (ValueError, KeyError, TypeError):
         raise damaged(path, "it does not hold a ledger's rows, one JSON object a line") from None
 
 
 def write_rows(rows: Sequence[Row]) -> str:
     """Return rows as text, one JSON object a line."""
-    return "".join(write_row(row) + "\n" for row in rows)
-
-
-def write_row(row: Row) -> str:
-    """Return one row as JSON."""
-    return json.dumps(
-        {
-            "sequence": row.sequence,
-            "time": row.time,
-            "body": row.body.decode(),
-            "previous": row.previous.hex(),
-            "hash": row.hash.hex(),
-            "signature": row.signature.hex(),
-        }
-    )
-
-
-def read_row(text: str) -> Row:
-    """Return the row that `write_row` wrote.
-
-    Raises
-    ------
-    LedgerError
-        L002 if it is none.
-    """
-    try:
-        return _read_row(text)
-    except (ValueError, KeyError, TypeError):
-        raise unreadable("a kept row is not a ledger's") from None
-
-
-def _read_row(text: str) -> Row:
-    plain = json.loads(text)
-    return Row(
-        int(str(plain["sequence"])),
-        int(str(plain["time"])),
-        str(plain["body"]).encode(),
-        *(bytes.fromhex(str(plain[name])) for name in ("previous", "hash", "signature")),
-    )
+    return "".join(row.text() + "\n" for row in rows)
 
 
 def _testimony(ledger: Ledger, identity: Identity, new_witness: bool) -> Testimony | None:
