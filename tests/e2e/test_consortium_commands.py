@@ -61,6 +61,7 @@ def test_from_invitation_to_an_approved_study(consortium: TypedConsortium) -> No
     assert all(sites[name]["certificate_days"] >= 363 for name in names)
     status = consortium.at("site 0", "status")
     assert status["server"] == "reached"
+    assert status["fingerprint"] == consortium.fingerprint("site 0")
     assert status["approved"] == [offer["hash"][:12]]
     budget = consortium.at("site 0", "ledger", "budget")
     assert budget["promised"] > 1.0

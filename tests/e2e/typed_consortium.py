@@ -13,6 +13,10 @@ from typing import Any
 
 import pandas as pd
 
+from polyclinic_client.consortium.client import ConsortiumClient
+from polyclinic_client.consortium.peers import verify_peer
+from polyclinic_client.site_folder import read_identity
+from polyclinic_common.secure_sum.identity import fingerprint
 from polyclinic_common.study.load import parse_study
 from tests.conftest import small_table, study_data
 
@@ -133,11 +137,18 @@ class TypedConsortium:
         return refusal("client", *words, "--site", self.site(name))
 
     def verify_all(self) -> None:
-        shown = {name: self.at(name, "status")["fingerprint"] for name in self.names}
-        for name in self.names:
-            for other in self.names:
-                if other != name:
-                    self.at(name, "peers", "verify", other, shown[other])
+        """Let all know each other: the first hospital types it, the others call what it calls."""
+        first, *others = self.names
+        for other in others:
+            self.at(first, "peers", "verify", other, self.fingerprint(other))
+        for name in others:
+            with ConsortiumClient.open(self.site(name)) as client:
+                for peer in set(self.names) - {name}:
+                    verify_peer(self.site(name), client, peer, self.fingerprint(peer))
+
+    def fingerprint(self, name: str) -> str:
+        """Return what a hospital's people read out."""
+        return fingerprint(read_identity(self.site(name)).public)
 
     def study_file(self, **changes: Any) -> Path:
         data = study_data("binary", len(self.names), **changes)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
+import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +37,7 @@ from polyclinic_server.service import rate
 from polyclinic_server.service.guard import may_connect
 from polyclinic_server.service.serve import serve_consortium
 from polyclinic_server.store import store as store_module
+from tests.e2e.typed_consortium import answer
 from tests.integration.loopback import Loopback
 
 ACCOUNT: dict[str, Any] = {"delta": 1e-5, "epsilon_cap": 3.0}
@@ -435,6 +439,24 @@ def test_a_hospital_gets_its_own_rows_back_and_no_others(empty: Loopback) -> Non
         assert other.rows() == []
 
 
+def test_a_ledger_put_back_from_a_copy_recovers_from_the_consortium(
+    empty: Loopback, tmp_path: Path
+) -> None:
+    path = empty.join("site 0", witness=tmp_path / "witness")
+    copy = (path / "ledger.sqlite").read_bytes()
+    with empty.at("site 0") as (site, client):
+        site.ledger.set_caps(2.5)
+        client.keep_rows(site.ledger.export_rows())
+    for left in path.glob("ledger.sqlite*"):
+        left.unlink()
+    (path / "ledger.sqlite").write_bytes(copy)
+    assert code_of(SiteFolder.open, path) == Code.LEDGER_BEHIND
+    words = ("client", "ledger", "recover", "--from-consortium", "--site", path)
+    assert answer(*words) == {"reimported": 1, "charged": 0}
+    with SiteFolder.open(path) as site:
+        assert site.ledger.budget().epsilon_cap == 2.5
+
+
 # Preflight
 
 
@@ -471,6 +493,73 @@ def test_preflight_sees_that_tls_is_intercepted(joined: Loopback, tmp_path: Path
     (seen,) = [check for check in found if "certificate of CN=Test consortium" in check.what]
     assert "intercepted" in seen.remedy
     assert any(check.name == "service" for check in found)
+
+
+class Proxy(threading.Thread):
+    """An HTTP proxy that knows CONNECT alone and counts what it connects."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.connected: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+
+    def run(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(
+                    target=self.relay, args=(self.listener.accept()[0],), daemon=True
+                ).start()
+
+    def relay(self, inside: socket.socket) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += inside.recv(1)
+        method, target, _ = head.split(b" ", 2)
+        assert method == b"CONNECT"
+        host, _, port = target.decode().rpartition(":")
+        self.connected.append(target.decode())
+        try:
+            outside = socket.create_connection((host, int(port)))
+        except OSError:
+            inside.sendall(b"HTTP/1.1 502 Bad gateway\r\n\r\n")
+            inside.close()
+            return
+        inside.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        threading.Thread(target=pour, args=(outside, inside), daemon=True).start()
+        pour(inside, outside)
+
+
+def pour(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while content := source.recv(65536):
+            target.sendall(content)
+        target.shutdown(socket.SHUT_WR)
+
+
+def test_a_proxy_is_honoured(
+    empty: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = Proxy()
+    proxy.start()
+    monkeypatch.setenv("https_proxy", proxy.url)
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy", "grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    join(tmp_path / "site", empty.invite("site 0"), **ACCOUNT)
+    with ConsortiumClient.open(tmp_path / "site") as client:
+        assert client.status().name == "site 0"
+    ports = empty.server.settings.ports
+    for port in (ports.enrolment, ports.consortium):
+        assert f"localhost:{port}" in proxy.connected
+    before = len(proxy.connected)
+    found = {check.name: check for check in preflight(tmp_path / "site")}
+    assert proxy.url.removeprefix("http://") in found["proxy"].what
+    assert found[f"port {ports.consortium}"].ok
+    assert len(proxy.connected) > before
+    proxy.listener.close()
 
 
 def enrolment(invitation: Invitation) -> grpc.Channel:
