@@ -482,6 +482,7 @@ def test_plain_words_say_cost_peers_and_what_leaves(three: Loopback) -> None:
         for part in ("Headline: epsilon 1", "2 of 2 other hospitals verified", "under masks"):
             assert part in text
         assert "whose key is pinned" in text
+        assert "sex, response: where only one hospital has a certain value" in text
     three.approve_all()
     with three.at("site 0") as (site, client):
         text = words(show_study(site, client, signed).sections)

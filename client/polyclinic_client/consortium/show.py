@@ -14,7 +14,8 @@ from polyclinic_client.studies import StudyBook
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.secure_sum.identity import fingerprint
-from polyclinic_common.study.describe import Section, describe
+from polyclinic_common.study.describe import Section, declared_columns, describe
+from polyclinic_common.study.features import Diplotype, Snp
 from polyclinic_common.study.manifest import Study
 
 
@@ -80,11 +81,26 @@ def show_study(site: SiteFolder, client: ConsortiumClient, signed: SignedStudy) 
     study = signed.read(client.membership.operator_key)
     sections = (
         *describe(study),
+        Section("Columns that could tell something about this hospital", tuple(_telling(study))),
         Section("What leaves this hospital", _leaves(study)),
         Section("What it costs this hospital", tuple(_costs(site, client, study))),
         Section("Who asks, and who else takes part", tuple(_who(site, client, study))),
     )
     return Shown(study.title, study.hash(), sections)
+
+
+def _telling(study: Study) -> Iterator[str]:
+    """Name columns whose sums can be one hospital's: DP protects patients, not hospitals."""
+    if study.cohort.site_indicator:
+        yield f"{study.cohort.site}: the model has a weight for every hospital."
+    named = [declared for declared in declared_columns(study) if declared.role != "site"]
+    coded = [each.name for each in named if each.words or isinstance(each.feature, Snp | Diplotype)]
+    if coded:
+        yield (
+            f"{', '.join(coded)}: where only one hospital has a certain value, the noisy sum for "
+            "it is that hospital's."
+        )
+    yield "Comparing rounds in which a hospital took part with others tells of its mean gradient."
 
 
 def _leaves(study: Study) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import grpc
 
 from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
 
-LARGEST_MESSAGE = 1 << 20  # bytes
+LARGEST_MESSAGE = 1 << 22  # bytes
 LARGEST_JOINING = 1 << 14
 MODEL_PART = 1 << 18
 UNARY_S = 20.0
