@@ -5,11 +5,16 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from polyclinic_common.consortium.signed import SignedStudy
-from polyclinic_common.errors import Code, ConsortiumError, StudyError
+from polyclinic_common.errors import Code, ConsortiumError, RunError, StudyError
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.config import ServerFolder
 from polyclinic_server.store.store import Store
+
+SHORTEST_PREFIX = 6
 
 
 @dataclass(frozen=True)
@@ -43,12 +48,7 @@ def publish_study(folder: ServerFolder, study: Study) -> list[str]:
             "The study promises no privacy (mode none), so every hospital would refuse it.",
             'Use mode "secure-sum" or "local"; mode none is for simulation.',
         )
-    if study.expires < dt.datetime.now(dt.UTC).date():
-        raise StudyError(
-            Code.STUDY_EXPIRED,
-            f"The study has expired on {study.expires}.",
-            "Set a later date in the study.",
-        )
+    _require_current(study)
     store = folder.open_store()
     store.publish(SignedStudy.sign(study, folder.operator))
     invited = {site.name for site in store.sites()}
@@ -65,6 +65,85 @@ def published_studies(folder: ServerFolder) -> list[Published]:
     ]
     store.close()
     return found
+
+
+@dataclass(frozen=True)
+class Participant:
+    """A hospital that a run may address.
+
+    Attributes
+    ----------
+    node_key : str
+        Public key of its certificate (PEM): what Flower knows its node by.
+    declared : int
+        Its declared patients.
+    """
+
+    name: str
+    node_key: str
+    declared: int
+
+
+def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participant]]:
+    """Return a study, by its id or the start of its hash, and the hospitals that approved it.
+
+    Raises
+    ------
+    StudyError
+        S004 if no study, or several, match; S005 if it has expired.
+    RunError
+        R001 if fewer than m hospitals have approved it.
+    """
+    store = folder.open_store()
+    signed = _meant(store, folder.operator.public, word)
+    study = signed.read(folder.operator.public)
+    declared = {part.site: part.declared for part in store.parts(signed.hash)}
+    found = [
+        Participant(site.name, _node_key(str(site.certificate)), declared[site.name])
+        for site in store.approved_sites(signed.hash)
+    ]
+    store.close()
+    _require_current(study)
+    if len(found) < study.m:
+        missing = [name for name in study.roster.sites if name not in {p.name for p in found}]
+        raise RunError(
+            Code.RUN_TOO_FEW_SITES,
+            f"{len(found)} hospitals have approved the study; a run needs {study.m}.",
+            f"Ask these to approve it: {', '.join(missing)}.",
+        )
+    return study, found
+
+
+def _meant(store: Store, operator_key: bytes, word: str) -> SignedStudy:
+    offered = [SignedStudy(each.manifest, each.signature) for each in store.studies()]
+    matching = [
+        signed
+        for signed in offered
+        if signed.read(operator_key).id == word
+        or (len(word) >= SHORTEST_PREFIX and signed.hash.hex().startswith(word))
+    ]
+    if len(matching) != 1:
+        raise StudyError(
+            Code.STUDY_UNKNOWN,
+            f"There is {'more than one' if matching else 'no'} published study {word!r}.",
+            "Name one by its hash, as `polyclinic server study list` shows it.",
+        )
+    return matching[0]
+
+
+def _node_key(certificate: str) -> str:
+    shown = x509.load_pem_x509_certificate(certificate.encode())
+    key = shown.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return key.decode()
+
+
+def _require_current(study: Study) -> None:
+    if study.expires < dt.datetime.now(dt.UTC).date():
+        raise StudyError(
+            Code.STUDY_EXPIRED,
+            f"The study has expired on {study.expires}.",
+            "Set a later date in the study.",
+        )
 
 
 def _published(store: Store, signed: SignedStudy, operator_key: bytes) -> Published:

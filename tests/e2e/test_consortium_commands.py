@@ -85,7 +85,7 @@ def test_joining_asks_for_the_fingerprint_and_stops_where_it_differs(
     assert made["fingerprint"] == consortium.made["fingerprint"]
     words = ("client", "join", invitation, "--site", tmp_path / "site")
     asked = Typed(*words, typed="n\n")
-    assert asked.status == 20
+    assert asked.status == 22
     assert made["fingerprint"] in asked.err
     assert "C010" in asked.err
     assert not (tmp_path / "site").exists()
@@ -178,5 +178,5 @@ def test_help_shows_an_example_without_importing_what_is_heavy(words: tuple[str,
 
 def test_an_error_is_one_json_object(tmp_path: Path) -> None:
     done = Typed("server", "up", "--json", "--folder", tmp_path)
-    assert done.status == 20
+    assert done.status == 22
     assert json.loads(done.err)["error"] == "C002"

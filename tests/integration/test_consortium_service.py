@@ -286,12 +286,20 @@ def test_a_certificate_ends_when_it_says(empty: Loopback, monkeypatch: pytest.Mo
     assert refused == Code.CERTIFICATE_REFUSED
 
 
-def test_a_certificate_that_the_store_does_not_hold_is_refused(empty: Loopback) -> None:
-    """Signed by the authority is not enough: someone with its key made it, not the enrolment."""
-    empty.join("site 0")
-    extra = empty.server.authority().certify_site(pki.generate_key().public_key(), "site 0")
-    refused = code_of(lambda: may_connect(empty.handle.store, extra))
-    assert refused == Code.CERTIFICATE_REFUSED
+def test_a_certificate_that_the_store_does_not_hold_is_refused(
+    empty: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Signed by the authority is not enough: the enrolment must have made it."""
+    held = pki.read_certificate(empty.join("site 0") / TLS)
+    assert empty.handle.may_connect(held)
+    authority, key = empty.server.authority(), pki.generate_key().public_key()
+    another = authority.certify_site(key, "site 0")
+    monkeypatch.setattr("polyclinic_common.pki.secrets.randbits", lambda _: held.serial_number)
+    same_serial = authority.certify_site(key, "site 0")
+    assert same_serial.serial_number == held.serial_number
+    for extra in (another, same_serial):
+        assert code_of(may_connect, empty.handle.store, extra) == Code.CERTIFICATE_REFUSED
+        assert not empty.handle.may_connect(extra)
 
 
 # Limits, health, reflection

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import update
 
 from polyclinic_client.consortium import client as client_module
@@ -30,6 +31,7 @@ from polyclinic_client.site_folder import SiteFolder, read_identity
 from polyclinic_client.studies import StudyBook, freeze
 from polyclinic_client.terms import Terms
 from polyclinic_client.training import OpacusGradients, local_mechanism
+from polyclinic_common import pki
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.statements import ANY_RUN, Declaration, rounded
@@ -37,7 +39,7 @@ from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.study.manifest import Study
-from polyclinic_server.publish import publish_study, published_studies
+from polyclinic_server.publish import participants, publish_study, published_studies
 from polyclinic_server.store.tables import Part, PublishedStudy
 from tests.conftest import NoNoise, small_study, small_table, study_data
 from tests.integration.loopback import Loopback
@@ -89,6 +91,23 @@ def test_a_study_is_approved_by_all_and_a_node_finds_all_it_needs(three: Loopbac
             rounds=approved.study.training.rounds,
             plans={},
         )
+
+
+def test_a_run_addresses_only_who_approved(three: Loopback) -> None:
+    for name in three.names:
+        three.add(name)
+    for name in three.names:
+        assert code_of(participants, three.server, "small-binary") == Code.RUN_TOO_FEW_SITES
+        three.approve(name)
+    study, found = participants(three.server, "small-binary")
+    assert [(each.name, each.declared) for each in found] == [(name, 60) for name in three.names]
+    for each in found:
+        key = pki.read_key(three.path(each.name) / "tls.key").public_key()
+        assert load_pem_public_key(each.node_key.encode()) == key
+    assert participants(three.server, study.hash()[:8])[1] == found
+    assert code_of(participants, three.server, "another") == Code.STUDY_UNKNOWN
+    three.handle.store.revoke("site 1")
+    assert code_of(participants, three.server, "small-binary") == Code.RUN_TOO_FEW_SITES
 
 
 def test_the_ledger_carries_the_approval_for_any_run(three: Loopback) -> None:

@@ -17,10 +17,11 @@ from polyclinic_common.consortium.consortium_pb2_grpc import (
 )
 from polyclinic_common.consortium.transport import LARGEST_JOINING, LARGEST_MESSAGE, limits
 from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.pki import Certificate
 from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
 from polyclinic_server.service.consortium import MOST_WATCHERS, Consortium
 from polyclinic_server.service.enrolment import Enrolment
-from polyclinic_server.service.guard import Check, Guard, caller
+from polyclinic_server.service.guard import Check, Guard, caller, may_connect
 from polyclinic_server.service.rate import RateLimit
 from polyclinic_server.store.store import Store
 
@@ -40,6 +41,14 @@ class ConsortiumHandle:
 
     store: Store
     servers: tuple[grpc.Server, ...]
+
+    def may_connect(self, certificate: Certificate) -> bool:
+        """Say whether the owner of a certificate, already checked by TLS, may connect now."""
+        try:
+            may_connect(self.store, certificate)
+        except ConsortiumError:
+            return False
+        return True
 
     def stop(self) -> None:
         """Stop listening, let open calls end within two seconds, close the store."""
