@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -32,13 +34,16 @@ def invite(store: Store, name: str) -> Invitation:
     return invitation
 
 
-def join(store: Store, invitation: Invitation, identity: bytes = b"") -> None:
+def join(store: Store, invitation: Invitation, identity: bytes = b"", seconds: float = 0.0) -> None:
+    """Use an invitation; making the certificate takes so many seconds."""
     key = pki.generate_key().public_key()
+
+    def certify(name: str) -> pki.Certificate:
+        time.sleep(seconds)
+        return AUTHORITY.certify_site(key, name)
+
     store.join(
-        invitation.id,
-        identity or Identity.generate().public,
-        pki.public_bytes(key),
-        lambda name: AUTHORITY.certify_site(key, name),
+        invitation.id, identity or Identity.generate().public, pki.public_bytes(key), certify
     )
 
 
@@ -82,10 +87,13 @@ def test_one_identity_is_one_hospital(tmp_path: Path) -> None:
     store.close()
 
 
-def try_to_join(address: str, invitation: Invitation, results: multiprocessing.Queue[str]) -> None:
+def try_to_join(
+    address: str, invitation: Invitation, start: Barrier, results: multiprocessing.Queue[str]
+) -> None:
     store = Store(address)
     try:
-        join(store, invitation)
+        start.wait(timeout=30)
+        join(store, invitation, seconds=0.5)
         results.put("joined")
     except PolyclinicError as error:
         results.put(error.code.value)
@@ -98,8 +106,9 @@ def test_of_two_who_use_an_invitation_at_once_one_joins(tmp_path: Path) -> None:
     store.close()
     context = multiprocessing.get_context("fork")
     results: multiprocessing.Queue[str] = context.Queue()
+    start = context.Barrier(3)
     racers = [
-        context.Process(target=try_to_join, args=(url(tmp_path), invitation, results))
+        context.Process(target=try_to_join, args=(url(tmp_path), invitation, start, results))
         for _ in range(3)
     ]
     for racer in racers:
