@@ -136,7 +136,13 @@ def test_approving_again_changes_nothing_and_withdrawing_ends_it(three: Loopback
 
 def test_an_approved_study_keeps_its_table(three: Loopback) -> None:
     three.approve_all()
-    assert code_of(lambda: three.add("site 0")) == Code.FILE_EXISTS
+    assert code_of(three.add, "site 0") == Code.FILE_EXISTS
+    with three.at("site 0") as (site, client):
+        book, signed = StudyBook.open(site), find_study(client, "small-binary")
+        before = book.table(signed.hash)
+        refused = code_of(book.add, signed, small_table(9, 1), b"", b"")
+        assert refused == Code.FILE_EXISTS
+        assert book.table(signed.hash).equals(before)
 
 
 def test_an_account_that_cannot_carry_a_study_refuses_it(tmp_path: Path) -> None:
