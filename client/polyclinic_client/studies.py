@@ -24,7 +24,7 @@ from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.planning import planned_releases
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.sqlite_file import MODE
-from polyclinic_common.consortium.signed import SignedStudy
+from polyclinic_common.consortium.signed import SignedStudy, find_signed
 from polyclinic_common.consortium.statements import Declaration
 from polyclinic_common.data.table import as_number, as_text
 from polyclinic_common.errors import Code, ConsortiumError, DataError, MessageError, StudyError
@@ -120,6 +120,17 @@ class StudyBook:
             C020 if no data were added for it, C014 if it is not what the operator signed.
         """
         return self._signed(study_hash).read(self._membership.operator_key)
+
+    def find(self, word: str) -> SignedStudy:
+        """Return a kept study by its id or the start of its hash; no server is asked.
+
+        Raises
+        ------
+        StudyError
+            S004 if none or several match.
+        """
+        kept = [self._signed(bytes.fromhex(path.name)) for path in sorted(self._path.glob("*"))]
+        return find_signed(kept, self._membership.operator_key, word)
 
     def table(self, study_hash: bytes) -> pd.DataFrame:
         """Return the frozen table of a study, in the contract's columns.

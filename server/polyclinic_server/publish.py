@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from polyclinic_common.consortium.signed import SignedStudy
+from polyclinic_common.consortium.signed import SignedStudy, find_signed
 from polyclinic_common.errors import Code, ConsortiumError, RunError, StudyError
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.config import ServerFolder
 from polyclinic_server.store.store import Store
-
-SHORTEST_PREFIX = 6
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,10 @@ def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participa
         R001 if fewer than m hospitals have approved it.
     """
     store = folder.open_store()
-    signed = _meant(store, folder.operator.public, word)
-    study = signed.read(folder.operator.public)
+    operator_key = folder.operator.public
+    offered = [SignedStudy(each.manifest, each.signature) for each in store.studies()]
+    signed = find_signed(offered, operator_key, word)
+    study = signed.read(operator_key)
     declared = {part.site: part.declared for part in store.parts(signed.hash)}
     found = [
         Participant(site.name, _node_key(str(site.certificate)), declared[site.name])
@@ -112,23 +112,6 @@ def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participa
             f"Ask these to approve it: {', '.join(missing)}.",
         )
     return study, found
-
-
-def _meant(store: Store, operator_key: bytes, word: str) -> SignedStudy:
-    offered = [SignedStudy(each.manifest, each.signature) for each in store.studies()]
-    matching = [
-        signed
-        for signed in offered
-        if signed.read(operator_key).id == word
-        or (len(word) >= SHORTEST_PREFIX and signed.hash.hex().startswith(word))
-    ]
-    if len(matching) != 1:
-        raise StudyError(
-            Code.STUDY_UNKNOWN,
-            f"There is {'more than one' if matching else 'no'} published study {word!r}.",
-            "Name one by its hash, as `polyclinic server study list` shows it.",
-        )
-    return matching[0]
 
 
 def _node_key(certificate: str) -> str:

@@ -134,6 +134,19 @@ def test_approving_again_changes_nothing_and_withdrawing_ends_it(three: Loopback
     assert code_of(lambda: three.approve("site 0")) == Code.LEDGER_CONFLICT
 
 
+def test_withdrawing_needs_no_server(three: Loopback) -> None:
+    three.approve_all()
+    three.handle.stop()
+    with three.at("site 0") as (site, client):
+        study_hash = StudyBook.open(site).find("small-binary").hash
+        assert withdraw(site, client, study_hash) is False
+        assert StudyBook.open(site).approved() == []
+    three.restart()
+    with three.at("site 0") as (site, client):
+        assert withdraw(site, client, study_hash) is True
+    assert published_studies(three.server)[0].approved == ("site 1", "site 2")
+
+
 def test_an_approved_study_keeps_its_table(three: Loopback) -> None:
     three.approve_all()
     assert code_of(three.add, "site 0") == Code.FILE_EXISTS

@@ -124,21 +124,23 @@ def approve(
 def withdraw(study: StudyWord, site: SiteOption = SITE, as_json: AsJson = False) -> None:
     """End an approval at once and for good: nothing more is sent. What was spent stays spent.
 
-    To take part later, the operator publishes a new version of the study.
+    Holds without the server. To take part later, the operator publishes a new version of the study.
     """
     from polyclinic_client.consortium.client import ConsortiumClient
-    from polyclinic_client.consortium.take_part import find_study
     from polyclinic_client.consortium.take_part import withdraw as end
     from polyclinic_client.site_folder import SiteFolder
+    from polyclinic_client.studies import StudyBook
     from polyclinic_common.cli.main import print_json
 
     with ConsortiumClient.open(site) as client, SiteFolder.open(site) as opened:
-        signed = find_study(client, study)
-        end(opened, client, signed.hash)
+        signed = StudyBook.open(opened).find(study)
+        told = end(opened, client, signed.hash)
     if as_json:
-        print_json({"hash": signed.hash.hex(), "withdrawn": True})
+        print_json({"hash": signed.hash.hex(), "withdrawn": True, "told": told})
         return
     typer.echo("Withdrawn: nothing more is sent for this study.")
+    if not told:
+        typer.echo("The server could not be told; run it again when it is reached.")
 
 
 def _print(shown: Shown) -> None:

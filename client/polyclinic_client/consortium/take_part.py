@@ -13,7 +13,7 @@ from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.planning import lost_rounds, plan_approval
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.studies import StudyBook, check_study
-from polyclinic_common.consortium.signed import SignedStudy
+from polyclinic_common.consortium.signed import SignedStudy, find_signed
 from polyclinic_common.consortium.statements import (
     ANY_RUN,
     Declaration,
@@ -25,11 +25,9 @@ from polyclinic_common.data.check import check_table
 from polyclinic_common.data.mapping import apply_mapping, load_mapping
 from polyclinic_common.data.report import CheckReport
 from polyclinic_common.data.table import read_table
-from polyclinic_common.errors import Code, PrivacyError, StudyError
+from polyclinic_common.errors import Code, ConsortiumError, PrivacyError
 from polyclinic_common.privacy.plan import most_patients
 from polyclinic_common.study.manifest import Study
-
-SHORTEST_PREFIX = 6
 
 
 @dataclass(frozen=True)
@@ -61,22 +59,8 @@ def find_study(client: ConsortiumClient, word: str) -> SignedStudy:
     ConsortiumError
         C014 if one is not signed by the operator.
     """
-    operator = client.membership.operator_key
     offered = [each.signed for each in client.studies()]
-    matching = [
-        signed
-        for signed in offered
-        if signed.read(operator).id == word
-        or (len(word) >= SHORTEST_PREFIX and signed.hash.hex().startswith(word))
-    ]
-    if len(matching) != 1:
-        which = "several studies" if matching else "no study"
-        raise StudyError(
-            Code.STUDY_UNKNOWN,
-            f"There is {which} {word!r} on offer.",
-            "Name one by its hash, as `polyclinic client study list` shows it.",
-        )
-    return matching[0]
+    return find_signed(offered, client.membership.operator_key, word)
 
 
 def add_data(
@@ -186,10 +170,15 @@ def approve(site: SiteFolder, client: ConsortiumClient, proposal: Proposal) -> N
     client.approve(statement)
 
 
-def withdraw(site: SiteFolder, client: ConsortiumClient, study_hash: bytes) -> None:
+def withdraw(site: SiteFolder, client: ConsortiumClient, study_hash: bytes) -> bool:
     """End the approval of a study for good, in the ledger first, then tell the consortium.
 
-    Cut off anywhere, it can be called again.
+    It can be called again, and no server is needed for it to hold.
+
+    Returns
+    -------
+    bool
+        Whether the consortium was told.
 
     Raises
     ------
@@ -197,11 +186,12 @@ def withdraw(site: SiteFolder, client: ConsortiumClient, study_hash: bytes) -> N
         L008 if it was never approved.
     """
     site.ledger.withdraw(study_hash)
-    client.withdraw(
-        Withdrawal(identity=site.identity.public, study_hash=study_hash, run=ANY_RUN).signed(
-            site.identity
-        )
-    )
+    withdrawal = Withdrawal(identity=site.identity.public, study_hash=study_hash, run=ANY_RUN)
+    try:
+        client.withdraw(withdrawal.signed(site.identity))
+    except ConsortiumError:
+        return False
+    return True
 
 
 def finite(epsilon: float) -> float | None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from polyclinic_common.canonical import canonical_json
-from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.errors import Code, ConsortiumError, StudyError
 from polyclinic_common.packing import pack
 from polyclinic_common.secure_sum.identity import Identity, verify
 from polyclinic_common.study.manifest import Study
+
+SHORTEST_PREFIX = 6
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,31 @@ class SignedStudy:
         if canonical_json(study.canonical()) != self.manifest:
             raise _not_signed("A manifest in another form")
         return study
+
+
+def find_signed(offered: Iterable[SignedStudy], operator_key: bytes, word: str) -> SignedStudy:
+    """Return the study that a person means: by its id, or at least six digits of its hash.
+
+    Raises
+    ------
+    StudyError
+        S004 if none or several match.
+    ConsortiumError
+        C014 if one of those offered is not signed by the operator.
+    """
+    matching = [
+        signed
+        for signed in offered
+        if signed.read(operator_key).id == word
+        or (len(word) >= SHORTEST_PREFIX and signed.hash.hex().startswith(word))
+    ]
+    if len(matching) != 1:
+        raise StudyError(
+            Code.STUDY_UNKNOWN,
+            f"There is {'more than one' if matching else 'no'} study {word!r} on offer.",
+            "Name one by its hash, as `study list` shows it.",
+        )
+    return matching[0]
 
 
 def sign_model(operator: Identity, study_hash: bytes, run: str, digest: bytes) -> bytes:
