@@ -8,7 +8,7 @@ from polyclinic_common.consortium.invitation import Invitation
 from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.study.base import NAME_RULE, Site
 from polyclinic_server.config import ServerFolder
-from polyclinic_server.store.store import now
+from polyclinic_server.store.database import now
 
 _NAME = TypeAdapter(Site)
 _HOUR_S = 3600

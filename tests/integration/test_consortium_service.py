@@ -36,7 +36,6 @@ from polyclinic_server.config import ServerFolder
 from polyclinic_server.service import rate
 from polyclinic_server.service.guard import may_connect
 from polyclinic_server.service.serve import serve_consortium
-from polyclinic_server.store import store as store_module
 from tests.e2e.typed_consortium import answer
 from tests.integration.loopback import Loopback
 
@@ -128,11 +127,10 @@ def test_expired_superseded_and_unknown_invitations_are_refused(
         (other, Code.INVITATION_UNKNOWN),
     ):
         assert code_of(join, tmp_path / "a", invitation, **ACCOUNT) == code
-    real = store_module.now
-    monkeypatch.setattr(store_module, "now", lambda: real() + 3601)
-    late = code_of(lambda: join(tmp_path / "b", second, **ACCOUNT))
-    assert late == Code.INVITATION_EXPIRED
-    monkeypatch.setattr(store_module, "now", real)
+    with monkeypatch.context() as later:
+        hour = 3601
+        later.setattr("polyclinic_server.store.sites.now", lambda: int(time.time()) + hour)
+        assert code_of(join, tmp_path / "b", second, **ACCOUNT) == Code.INVITATION_EXPIRED
     join(tmp_path / "b", second, **ACCOUNT)  # the refusals spent nothing
 
 

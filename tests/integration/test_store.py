@@ -17,7 +17,8 @@ from polyclinic_common.consortium.invitation import Invitation
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.secure_sum.identity import Identity
-from polyclinic_server.store.store import Store, now
+from polyclinic_server.store.database import now
+from polyclinic_server.store.store import Store
 from polyclinic_server.store.tables import Table
 from tests.conftest import small_study
 

@@ -27,7 +27,8 @@ from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.secure_sum.statements import Statement, read_signed
 from polyclinic_server.config import ServerFolder
 from polyclinic_server.service.guard import caller
-from polyclinic_server.store.store import Store, bad_request
+from polyclinic_server.store.database import bad_request
+from polyclinic_server.store.store import Store
 from polyclinic_server.store.tables import Run
 
 MOST_WATCHERS = 16

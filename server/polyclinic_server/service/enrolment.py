@@ -12,7 +12,8 @@ from polyclinic_common.consortium.consortium_pb2 import JoinReply, JoinRequest
 from polyclinic_common.consortium.consortium_pb2_grpc import EnrolmentServicer
 from polyclinic_common.consortium.statements import is_vouched
 from polyclinic_server.config import ServerFolder
-from polyclinic_server.store.store import Store, bad_request
+from polyclinic_server.store.database import bad_request
+from polyclinic_server.store.store import Store
 
 log = logging.getLogger(__name__)
 

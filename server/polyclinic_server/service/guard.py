@@ -14,7 +14,8 @@ from cryptography import x509
 from polyclinic_common import pki
 from polyclinic_common.consortium.transport import STREAM_S, UNARY_S, metadata_of, status_of
 from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
-from polyclinic_server.store.store import Store, bad_request, now
+from polyclinic_server.store.database import bad_request, now
+from polyclinic_server.store.store import Store
 from polyclinic_server.store.tables import Site
 
 log = logging.getLogger(__name__)
