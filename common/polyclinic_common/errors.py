@@ -37,6 +37,10 @@ class Code(StrEnum):
     RUN_TOO_FEW_SITES = "R001"
     RUN_DIVERGED = "R002"
     RUN_CHECKPOINT = "R003"
+    RUN_UNKNOWN = "R004"
+    RUN_EXISTS = "R005"
+    RUN_GOING = "R006"
+    RUN_STOPPED = "R007"
     SIMULATION_EMPTY = "X001"
     SIMULATION_OUTPUT = "X002"
     SIMULATION_OPTION = "X003"
@@ -50,6 +54,10 @@ class Code(StrEnum):
     LEDGER_NOT_APPROVED = "L008"
     GATE_REFUSED = "G001"
     PROTOCOL_REFUSED = "K001"
+    SERVER_UNREACHABLE = "V001"
+    SERVER_START = "V002"
+    NODE_START = "N001"
+    NODE_WORKER = "N002"
 
 
 EXIT_STATUS = {
@@ -63,6 +71,8 @@ EXIT_STATUS = {
     "L": 17,
     "G": 18,
     "K": 19,
+    "V": 20,
+    "N": 21,
 }
 
 
@@ -141,6 +151,14 @@ class MessageError(PolyclinicError):
 
 class RunError(PolyclinicError):
     """A run cannot go on."""
+
+
+class ServerError(PolyclinicError):
+    """The server cannot start, or cannot be reached on its own machine."""
+
+
+class NodeError(PolyclinicError):
+    """A hospital's node cannot start or do its work; nothing leaves."""
 
 
 class LedgerError(PolyclinicError):

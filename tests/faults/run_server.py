@@ -1,0 +1,29 @@
+"""The server of the kit: the product's `supervise`, with a list of revoked serial numbers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from cryptography import x509
+
+from polyclinic_server.superlink.supervise import Addresses, Settings, supervise
+
+told = json.loads(sys.argv[1])
+revoked = Path(told["revoked"])
+paths = {name: Path(told[name]) for name in ("folder", "certificate", "key", "authority")}
+
+
+def may_connect(certificate: x509.Certificate) -> bool:
+    return str(certificate.serial_number) not in revoked.read_text().split()
+
+
+def ready(addresses: Addresses) -> None:
+    part = Path(told["ready"]).with_suffix(".part")
+    part.write_text(json.dumps(asdict(addresses)))
+    part.rename(told["ready"])
+
+
+supervise(Settings(**paths, host="127.0.0.1", port=told["port"]), may_connect, ready)
