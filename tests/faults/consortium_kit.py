@@ -278,7 +278,7 @@ class Consortium:
             "study": self.study.model_dump_json(),
             "sites": sites,
             "fewest": self.study.m,
-            "patience_s": 5.0,
+            "patience_s": 30.0,
         } | changes
         return RunDescription(**fields)
 

@@ -30,7 +30,6 @@ from flwr.proto.fleet_pb2 import (
     PushMessagesRequest,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
 from flwr.proto.node_pb2 import Node
 from flwr.proto.recorddict_pb2 import RecordDict as RecordDictProto
 from flwr.proto.run_pb2 import GetRunRequest
@@ -145,11 +144,6 @@ class Fleet:
                 make_pull_object_fn_protobuf(self._client.PullObject, self._node, run),
                 max_time=OBJECTS_S,
             )
-            self._client.ConfirmMessageReceived(
-                ConfirmMessageReceivedRequest(
-                    node=self._node, run_id=run, message_object_id=tree.object_id
-                )
-            )
             whole = cast(Message, inflate_object_from_contents(tree.object_id, contents))
             return Received(message, to_bytes(whole.content), run)
 
@@ -187,7 +181,7 @@ class Fleet:
 
 def to_bytes(content: RecordDict) -> bytes:
     """Return records as bytes, to be handed to another process."""
-    return recorddict_to_proto(content).SerializeToString(deterministic=True)
+    return bytes(recorddict_to_proto(content).SerializeToString(deterministic=True))
 
 
 def from_bytes(data: bytes) -> RecordDict:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flwr.serverapp import Grid
@@ -22,6 +22,7 @@ from polyclinic_common.models.network import build_network, initial_weights, wei
 from polyclinic_common.models.storage import save_model
 from polyclinic_common.privacy.plan import node_path, secure_sum_plans
 from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.study.manifest import Study
 from polyclinic_server.coordinator import RunPlan, run_rounds
 from polyclinic_server.observers import Checkpoint, Round
 from polyclinic_server.optimizer import State
@@ -40,14 +41,16 @@ class Orders(BaseModel):
 
 @dataclass
 class Chronicle:
-    """Writes down every round, and ends the run where it was asked to stop."""
+    """Writes down what happens, keeps the finished model, and ends a run that is to stop."""
 
     folder: RunFolder
+    study: Study
     rounds: int
     began: float = field(default_factory=time.monotonic)
+    waiting_for: dict[str, str] = field(default_factory=dict)
 
     def after_round(self, finished: Round) -> None:
-        """Write the round down."""
+        """Write the round down; after the last one, the model."""
         now = time.monotonic()
         self.folder.note(
             Event(
@@ -59,7 +62,18 @@ class Chronicle:
                 seconds=round(now - self.began, 3),
             )
         )
-        self.began = now
+        self.began, self.waiting_for = now, {}
+        if finished.number == self.rounds:
+            save_model(self.folder.model, self.study, finished.state.average)
+        else:
+            self.folder.check_stop()
+
+    def watch(self, what: str, waiting_for: Mapping[str, str]) -> None:
+        """Write down who is waited for, when that changes."""
+        if waiting_for != self.waiting_for:
+            self.waiting_for = dict(waiting_for)
+            event = Event(at=time.time(), what="waiting", text=what, waiting_for=self.waiting_for)
+            self.folder.note(event)
         self.folder.check_stop()
 
 
@@ -69,9 +83,10 @@ def coordinate(grid: Grid, folder: RunFolder, nodes: Mapping[str, int]) -> None:
     plan, state = plan_of(description, nodes)
     checkpoint = Checkpoint(folder.checkpoint, description.run)
     state = checkpoint.load() or state
+    chronicle = Chronicle(folder, description.parsed_study, plan.rounds)
+    plan = replace(plan, watch=chronicle.watch, keep=checkpoint.write)
     folder.note(Event(at=time.time(), what="started", round=state.round_number, rounds=plan.rounds))
-    state = run_rounds(grid, plan, state, [checkpoint, Chronicle(folder, plan.rounds)])
-    save_model(folder.model, description.parsed_study, state.average)
+    state = run_rounds(grid, plan, state, [checkpoint, chronicle])
     folder.note(Event(at=time.time(), what="finished", round=state.round_number))
 
 

@@ -33,7 +33,6 @@ PATHS = {
             "get-run",
             "push-object",
             "pull-object",
-            "confirm-message-received",
         )
     ),
 }
@@ -53,6 +52,10 @@ class Hall(Protocol):
 
     def welcome(self, key: bytes) -> None:
         """Let the node with this public key (PEM) start."""
+        ...
+
+    def has_mail(self, key: bytes) -> bool:
+        """Say whether there is a message for this node."""
         ...
 
 
@@ -125,10 +128,9 @@ class FleetGate:
                 raise RefusedError(FORBIDDEN)
             if path == ACTIVATE:
                 await asyncio.to_thread(self._hall.welcome, _pem(scope["state"]["certificate"]))
-            if path == PULL:
-                await self._hold(scope, body, receive, send)
-            else:
-                await self._hall.app(scope, _once(body), send)
+            if path == PULL and not await self._mail_came(scope["state"]["certificate"], receive):
+                return
+            await self._hall.app(scope, _once(body), send)
         except RefusedError as refused:
             await _say(send, refused.status)
 
@@ -152,44 +154,22 @@ class FleetGate:
         if not valid or not await asyncio.to_thread(self._may_connect, certificate):
             raise RefusedError(FORBIDDEN)
 
-    async def _hold(self, scope: Scope, body: bytes, receive: Receive, send: Send) -> None:
-        """Ask for messages until there are some, the node has hung up, or it is time to answer."""
-        loop = asyncio.get_running_loop()
+    async def _mail_came(self, certificate: x509.Certificate, receive: Receive) -> bool:
+        """Wait until there is mail or it is time to answer; False if the node has hung up."""
+        loop, key = asyncio.get_running_loop(), _pem(certificate)
         deadline = loop.time() + HOLD_S
         gone = asyncio.ensure_future(_gone(receive))
         try:
             while True:
-                rung, answer = self._bell.next, _Answer()
-                await self._hall.app(scope | {"state": dict(scope["state"])}, _once(body), answer)
-                left = deadline - loop.time()
-                if answer.says_something or left <= 0 or self.closing:
-                    break
+                rung, left = self._bell.next, deadline - loop.time()
+                if gone.done() or left <= 0 or self.closing or self._hall.has_mail(key):
+                    return not gone.done()
                 ring = asyncio.ensure_future(rung.wait())
                 await asyncio.wait({gone, ring}, timeout=left, return_when="FIRST_COMPLETED")
                 ring.cancel()
-                if gone.done():
-                    return
-                await self._check(scope["state"]["certificate"])
-            for message in answer.messages:
-                await send(message)
+                await self._check(certificate)
         finally:
             gone.cancel()
-
-
-class _Answer:
-    """Keeps an answer instead of sending it."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-
-    async def __call__(self, message: Message) -> None:
-        self.messages.append(message)
-
-    @property
-    def says_something(self) -> bool:
-        """Whether it is an error or holds messages: an empty list is encoded as no bytes."""
-        status = self.messages[0].get("status")
-        return status != 200 or any(message.get("body") for message in self.messages)
 
 
 async def _read(receive: Receive) -> bytes:
