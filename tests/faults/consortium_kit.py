@@ -28,9 +28,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from polyclinic_client.journal import Journal
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.node.sites import Approved, SiteBook
-from polyclinic_client.site_folder import SiteFolder, read_identity
+from polyclinic_client.site_folder import JOURNAL, SiteFolder, read_identity
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.network import build_network, weight_count
 from polyclinic_common.privacy.plan import node_path, secure_sum_plans
@@ -41,6 +42,9 @@ from tests.conftest import small_study, small_table
 
 ROOT = Path(__file__).parents[2]
 PATIENTS_A_SITE = 40
+PATIENCE_S = 30.0
+LONG_S = 120.0  # for what takes seconds on a quiet machine
+QUICK_S = 2.0  # what a server of a test for slow requests waits, instead of ten or twenty seconds
 
 
 def name_of(text: str) -> x509.Name:
@@ -171,7 +175,9 @@ class Process:
 class Consortium:
     """A server and hospitals, each in its folder."""
 
-    def __init__(self, folder: Path, *, sites: int = 4, rounds: int = 5, run: str = "run-1"):
+    def __init__(
+        self, folder: Path, *, sites: int = 4, rounds: int = 5, runs: Sequence[str] = ("run-1",)
+    ):
         self.folder = folder
         self.authority = Authority(folder / "ca")
         self.names = [f"site {index}" for index in range(sites)]
@@ -181,7 +187,7 @@ class Consortium:
             training={"rounds": rounds},
             privacy={"epsilon": 4.0},
         )
-        self.run = run
+        self.runs = tuple(runs)
         self.pairs = {name: self.authority.issue(name.replace(" ", "-")) for name in self.names}
         self.server_pair = self.authority.issue("server", server=True)
         self.declared = dict.fromkeys(self.names, PATIENTS_A_SITE)
@@ -201,25 +207,27 @@ class Consortium:
             Planned(kind=k, releases=p.rounds, headline=p.headline, fallback=p.fallback)
             for k, p in plans.items()
         )
-        approval = Approval(
-            study_hash=bytes.fromhex(self.study.hash()),
-            run=self.run,
-            planned=planned,
-            lost_rounds=self.study.training.rounds,
-            expires=self.study.expires,
-        )
         folder = self.site_folder(name)
-        with SiteFolder.create(folder, delta=self.study.privacy.delta, epsilon_cap=50.0) as made:
-            made.ledger.approve(approval)
+        with SiteFolder.create(folder, delta=self.study.privacy.delta, epsilon_cap=90.0) as made:
+            for run in self.runs:
+                approval = Approval(
+                    study_hash=bytes.fromhex(self.study.hash()),
+                    run=run,
+                    planned=planned,
+                    lost_rounds=self.study.training.rounds,
+                    expires=self.study.expires,
+                )
+                made.ledger.approve(approval)
         told = {
             "study": self.study.model_dump_json(),
-            "run": self.run,
+            "runs": self.runs,
             "name": name,
             "names": self.names,
         }
         (folder / "approved.json").write_text(json.dumps(told))
 
-    def start_server(self) -> None:
+    def start_server(self, *, quick: bool = False, passive: bool = False) -> None:
+        """Start the server: with short limits, or without a coordinator, for a test that is it."""
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
         settings = {
@@ -230,6 +238,8 @@ class Consortium:
             "port": self.port,
             "revoked": str(self.revoked),
             "ready": str(ready),
+            "quick_s": QUICK_S if quick else 0,
+            "passive": passive,
         }
         self._start("server", "tests.faults.run_server", [json.dumps(settings)])
         wait_for("server", ready.exists)
@@ -259,6 +269,10 @@ class Consortium:
         self.processes[name] = Process(module, arguments, log, environment or {})
         self.processes[name].start()
 
+    def log(self, name: str) -> str:
+        path = self.folder / f"{name}.log"
+        return path.read_text() if path.exists() else ""
+
     def kill(self, name: str) -> None:
         """kill -9, and nothing is tidied up."""
         self.processes.pop(name).end(signal.SIGKILL)
@@ -268,26 +282,47 @@ class Consortium:
             if name in self.processes:
                 self.processes.pop(name).end()
 
-    def describe(self, **changes: Any) -> RunDescription:
+    def describe(self, run: str, **changes: Any) -> RunDescription:
         sites = {
             name: RunSite(node_key=self.pairs[name].node_key, declared=self.declared[name])
             for name in self.names
         }
         fields = {
-            "run": self.run,
+            "run": run,
             "study": self.study.model_dump_json(),
             "sites": sites,
             "fewest": self.study.m,
-            "patience_s": 30.0,
+            "patience_s": PATIENCE_S,
         } | changes
         return RunDescription(**fields)
 
     @property
-    def run_folder(self) -> RunFolder:
-        return RunFolder(self.folder / "server" / "runs" / self.run)
+    def server_folder(self) -> Path:
+        return self.folder / "server"
 
-    def events(self, what: str) -> list[Event]:
-        return [event for event in self.run_folder.events() if event.what == what]
+    def journal(self, name: str) -> list[Any]:
+        folder = self.site_folder(name)
+        with Journal.open(folder / JOURNAL, read_identity(folder), read_only=True) as journal:
+            return [noted.event for noted in journal.events()]
+
+
+def wait_for_event(
+    run: RunFolder, what: str, number: int | None = None, seconds: float = LONG_S
+) -> Event:
+    """Wait until a run has noted an event of a kind, of a round if `number` is given."""
+
+    def found() -> list[Event]:
+        events = [event for event in run.events() if event.what == what]
+        return [event for event in events if number is None or event.round == number]
+
+    wait_for(f"{what} {number or ''}", lambda: bool(found()) or failed(run), seconds)
+    assert found(), run.events()[-1]
+    return found()[-1]
+
+
+def failed(run: RunFolder) -> bool:
+    events = run.events()
+    return bool(events) and events[-1].what == "failed"
 
 
 @contextmanager
@@ -314,13 +349,16 @@ def open_site(folder: Path) -> SiteBook:
     rows = table[table["hospital"] == told["name"]]
     keys = {name: read_identity(folder.parent / name.replace(" ", "-")).public for name in names}
     roster = Roster.of(keys)
-    approved = Approved(
-        study=study,
-        run=told["run"],
-        roster=roster,
-        verified=frozenset(roster.identities),
-        declared=dict.fromkeys(names, PATIENTS_A_SITE),
-        name=told["name"],
-        cohort=Encoding(study).encode(rows, told["name"]),
-    )
-    return SiteBook(SiteFolder.open(folder), [approved])
+    approved = [
+        Approved(
+            study=study,
+            run=run,
+            roster=roster,
+            verified=frozenset(roster.identities),
+            declared=dict.fromkeys(names, PATIENTS_A_SITE),
+            name=told["name"],
+            cohort=Encoding(study).encode(rows, told["name"]),
+        )
+        for run in told["runs"]
+    ]
+    return SiteBook(SiteFolder.open(folder), approved)

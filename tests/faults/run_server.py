@@ -9,11 +9,17 @@ from pathlib import Path
 
 from cryptography import x509
 
+from polyclinic_server.superlink import fleet_gate, listeners
+from polyclinic_server.superlink.flower_link import SuperLink
 from polyclinic_server.superlink.supervise import Addresses, Settings, supervise
 
 told = json.loads(sys.argv[1])
 revoked = Path(told["revoked"])
 paths = {name: Path(told[name]) for name in ("folder", "certificate", "key", "authority")}
+if told["quick_s"]:
+    listeners.HEAD_S = fleet_gate.BODY_S = fleet_gate.HOLD_S = told["quick_s"]
+if told["passive"]:
+    SuperLink.next_task = lambda _: None  # type: ignore[method-assign]
 
 
 def may_connect(certificate: x509.Certificate) -> bool:
