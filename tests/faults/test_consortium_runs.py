@@ -120,15 +120,19 @@ def test_a_server_that_is_killed_goes_on_where_it_stood(house: Consortium) -> No
 
 
 def test_a_hospital_that_vanishes_is_done_without_and_comes_back(house: Consortium) -> None:
+    """Its node is frozen, as if the network were gone, until a round came out without it."""
     run = start(house, "away")
     wait_for_event(run, "round", 1)
-    house.processes.pop("site 3").end()
+    house.processes["site 3"].popen.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]
     wait_for("round without", lambda: any(len(s) == 3 for s in answered(run).values()), LONG_S)
-    house.start_node("site 3")
+    house.processes["site 3"].popen.send_signal(signal.SIGCONT)  # type: ignore[union-attr]
     finish(house, run)
     present = [("site 3" in sites) for _, sites in sorted(answered(run).items())]
     assert present[0]
     assert not all(present)
+    assert present[-1]
+    waited_for = [event.waiting_for for event in run.events() if event.what == "waiting"]
+    assert any("site 3" in waiting for waiting in waited_for)
 
 
 def test_an_operator_stops_a_run_and_goes_on(house: Consortium) -> None:

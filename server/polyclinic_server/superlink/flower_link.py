@@ -16,7 +16,7 @@ from typing import cast
 
 import httpx
 from flwr.app import Message
-from flwr.common.constant import SubStatus
+from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SubStatus
 from flwr.common.serde import user_config_to_proto
 from flwr.proto.control_pb2 import (
     StartRunRequest,
@@ -119,7 +119,7 @@ class SuperLink:
         known = self._state.get_node_id_by_public_key(key)
         if known is not None:
             return known
-        return self._state.create_node("", "", key, 0.0)
+        return self._state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, 0.0)
 
     def welcome(self, key: bytes) -> None:
         """Let a node start: also one that Flower takes for running, for it was killed.
