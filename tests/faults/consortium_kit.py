@@ -167,6 +167,12 @@ class Process:
         return self.popen.wait(timeout=15)
 
     @property
+    def children(self) -> list[int]:
+        """Process numbers of its child processes (proc(5))."""
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(number) for number in listed.split()]
+
+    @property
     def pid(self) -> int:
         assert self.popen is not None
         return self.popen.pid

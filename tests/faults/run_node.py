@@ -11,7 +11,13 @@ from polyclinic_client.node.main import NodeSettings, run_node
 
 logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
 told = json.loads(sys.argv[1])
-paths = {name: Path(told[name]) for name in ("folder", "certificate", "key", "authority")}
 run_node(
-    NodeSettings(**paths, address=told["address"], opener="tests.faults.consortium_kit:open_site")
+    NodeSettings(
+        folder=Path(told["folder"]),
+        address=told["address"],
+        certificate=Path(told["certificate"]),
+        key=Path(told["key"]),
+        authority=Path(told["authority"]),
+        opener="tests.faults.consortium_kit:open_site",
+    )
 )

@@ -15,11 +15,18 @@ from polyclinic_server.superlink.supervise import Addresses, Settings, supervise
 
 told = json.loads(sys.argv[1])
 revoked = Path(told["revoked"])
-paths = {name: Path(told[name]) for name in ("folder", "certificate", "key", "authority")}
+settings = Settings(
+    folder=Path(told["folder"]),
+    certificate=Path(told["certificate"]),
+    key=Path(told["key"]),
+    authority=Path(told["authority"]),
+    host="127.0.0.1",
+    port=told["port"],
+)
 if told["quick_s"]:
     listeners.HEAD_S = fleet_gate.BODY_S = fleet_gate.HOLD_S = told["quick_s"]
 if told["passive"]:
-    SuperLink.next_task = lambda _: None  # type: ignore[method-assign]
+    setattr(SuperLink, "next_task", lambda _: None)  # noqa: B010
 
 
 def may_connect(certificate: x509.Certificate) -> bool:
@@ -32,4 +39,4 @@ def ready(addresses: Addresses) -> None:
     part.rename(told["ready"])
 
 
-supervise(Settings(**paths, host="127.0.0.1", port=told["port"]), may_connect, ready)
+supervise(settings, may_connect, ready)

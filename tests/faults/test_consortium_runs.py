@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
-import psutil
 import pytest
 
 from polyclinic_client.journal import Bundle, Failed, Left, Refused
@@ -42,8 +41,8 @@ def start(house: Consortium, run: str, patience_s: float = 8.0) -> RunFolder:
 
 
 def worker_of(house: Consortium, name: str) -> int:
-    (child,) = psutil.Process(house.processes[name].pid).children()
-    return child.pid
+    (worker,) = house.processes[name].children
+    return worker
 
 
 def finish(house: Consortium, run: RunFolder) -> None:

@@ -55,7 +55,7 @@ from flwr.supercore.servicer.runtime.runtime_handlers import acquire_task
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 from flwr.superlink.main import create_app
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from polyclinic_common.errors import Code, PolyclinicError, ServerError
 from polyclinic_server.superlink.bundle import RUN, make_bundle

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from polyclinic_common.errors import Code, ServerError
-from polyclinic_server.superlink.runs import RunDescription, RunFolder
+from polyclinic_server.superlink.runs import Event, RunDescription, RunFolder
 from polyclinic_server.superlink.supervise import ADDRESS, RUNS
 
 
@@ -35,10 +36,10 @@ def resume_run(folder: Path, name: str) -> RunFolder:
     ServerError
         V001 if the server is not up.
     """
-    run = find_run(folder, name)
+    run, address = find_run(folder, name), _loopback(folder)
     with run.alone():
         run.forget_stop()
-    _submit(_loopback(folder), run)
+    _submit(address, run)
     return run
 
 
@@ -74,7 +75,12 @@ def list_runs(folder: Path) -> list[RunFolder]:
 def _submit(address: str, run: RunFolder) -> None:
     from polyclinic_server.superlink.flower_link import Control  # noqa: PLC0415  (seconds)
 
-    Control(address).start(run.name)
+    run.note(Event(at=time.time(), what="submitted"))
+    try:
+        Control(address).start(run.name)
+    except ServerError as error:
+        run.note_end(error)
+        raise
 
 
 def _loopback(folder: Path) -> str:

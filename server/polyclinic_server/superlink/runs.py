@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -17,9 +17,11 @@ from polyclinic_common.files import write_atomically
 from polyclinic_common.study.manifest import Study
 
 RUN_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
-What = Literal["started", "waiting", "round", "finished", "stopped", "failed"]
+What = Literal["submitted", "started", "waiting", "round", "finished", "stopped", "failed"]
 ENDS = ("finished", "stopped", "failed")
+CUT_OFF = "cut off"
 FOLLOW_S = 0.2
+ENDING_S = 3.0  # for a coordinator that has just written down its end
 
 
 class Record(BaseModel):
@@ -193,14 +195,31 @@ class RunFolder:
         return [Event.model_validate_json(line) for line in self._whole_lines()]
 
     def follow(self, skip: int = 0) -> Iterator[Event]:
-        """Yield what happens, the first `skip` events left out, until the run ends."""
+        """Yield what happens, the first `skip` events left out, until the run ends or is cut off.
+
+        Whoever starts or resumes a run gets the number of events that there were before.
+        """
         while True:
+            over = self.status() in (*ENDS, CUT_OFF)
             new = self.events()[skip:]
             skip += len(new)
             yield from new
-            if new and new[-1].what in ENDS:
+            if over and not new:
                 return
             time.sleep(FOLLOW_S)
+
+    def status(self) -> str:
+        """Return where the run stands: its last event, or that it was cut off after it."""
+        going = self._is_going()
+        events = self.events()
+        last = events[-1].what if events else "submitted"
+        if last in (*ENDS, "submitted"):
+            return last
+        return "going" if going else CUT_OFF
+
+    def _is_going(self) -> bool:
+        with (self.path / "lock").open("w") as file:
+            return not _locked(file)
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -212,14 +231,15 @@ class RunFolder:
             R006 if there is another.
         """
         with (self.path / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(
-                    Code.RUN_GOING,
-                    f"The run {self.name} is going on already.",
-                    "Follow it with `polyclinic server run show`, or stop it first.",
-                ) from None
+            deadline = time.monotonic() + ENDING_S
+            while not _locked(file):
+                if time.monotonic() > deadline:
+                    raise RunError(
+                        Code.RUN_GOING,
+                        f"The run {self.name} is going on already.",
+                        "Follow it with `polyclinic server run show`, or stop it first.",
+                    )
+                time.sleep(FOLLOW_S)
             yield
 
     def ask_to_stop(self) -> None:
@@ -259,3 +279,12 @@ class RunFolder:
             return self._events.read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             return []
+
+
+def _locked(file: IO[str]) -> bool:
+    """Lock a file until it is closed; say whether nobody else had."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
