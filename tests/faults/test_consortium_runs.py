@@ -118,6 +118,17 @@ def test_a_server_that_is_killed_goes_on_where_it_stood(house: Consortium) -> No
     assert reached < ROUNDS
 
 
+def test_a_coordinator_that_is_killed_leaves_a_run_that_can_go_on(house: Consortium) -> None:
+    run = start(house, "coordinator")
+    wait_for_event(run, "round", 1)
+    (coordinator,) = house.processes["server"].children
+    os.kill(coordinator, signal.SIGKILL)
+    wait_for("end", lambda: run.status() == "cut off")
+    assert [event.what for event in run.follow()][-1] != "finished"
+    resume_run(house.server_folder, "coordinator")
+    finish(house, run)
+
+
 def test_a_hospital_that_vanishes_is_done_without_and_comes_back(house: Consortium) -> None:
     """Its node is frozen, as if the network were gone, until a round came out without it."""
     run = start(house, "away")

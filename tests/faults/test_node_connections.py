@@ -16,6 +16,7 @@ import pytest
 
 from polyclinic_client.node.fleet import Fleet, UnreachableError
 from polyclinic_client.node.main import NodeSettings, client_context, run_node
+from polyclinic_client.node.status import read_status
 from polyclinic_common.errors import NodeError
 from tests.faults.consortium_kit import Authority, Consortium, Pair, consortium, wait_for
 from tests.faults.test_public_listener import key_of
@@ -51,10 +52,15 @@ def test_a_node_waits_for_its_server_and_comes_back_to_it(tmp_path: Path) -> Non
         house.start_server()
         wait_for("connection", lambda: connected(house, "site 0") == 1, LONG_S)
         assert set(log.read_text().splitlines()) == {f"CONNECT {house.public}"}
+        status = read_status(house.site_folder("site 0"))
+        assert status is not None
+        assert status.connected
+        assert (status.pid, status.worker) == (house.processes["site 0"].pid, None)
         house.kill("server")
         house.start_server()
         wait_for("second connection", lambda: connected(house, "site 0") == 2, LONG_S)
-        assert house.processes["site 0"].end() == 0
+        assert house.processes.pop("site 0").end() == 0
+        assert read_status(house.site_folder("site 0")) is None
 
 
 class Elsewhere:

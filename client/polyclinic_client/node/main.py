@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
+import os
 import signal
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from polyclinic_client.journal import Journal
 from polyclinic_client.node.fleet import Fleet
 from polyclinic_client.node.node import Node
+from polyclinic_client.node.status import StatusFile, only_node
 from polyclinic_client.node.warm_worker import WarmWorker
 from polyclinic_client.site_folder import JOURNAL, read_identity
 from polyclinic_common.errors import Code, NodeError
@@ -65,8 +64,10 @@ def run_node(settings: NodeSettings) -> None:
     context, key = _credentials(settings)
     worker = WarmWorker(settings.opener, settings.folder, settings.idle_s, settings.longest_s)
     identity = read_identity(settings.folder)
-    with _alone(settings.folder), Journal.open(settings.folder / JOURNAL, identity) as journal:
-        node = Node(Fleet(settings.address, context, key), worker, journal)
+    folder = settings.folder
+    with only_node(folder), Journal.open(folder / JOURNAL, identity) as journal:
+        status = StatusFile(folder, os.getpid())
+        node = Node(Fleet(settings.address, context, key), worker, journal, status)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _interrupt(node))
         try:
@@ -99,17 +100,6 @@ def _credentials(settings: NodeSettings) -> tuple[ssl.SSLContext, EllipticCurveP
     if not isinstance(key, EllipticCurvePrivateKey):
         raise _no_start("Its key is not an elliptic-curve key.", "Join again.")
     return context, key
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Be the only node of this folder."""
-    with (folder / "node.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _no_start("There is a node in this folder already.", "Stop it first.") from None
-        yield
 
 
 def _no_start(what: str, remedy: str) -> NodeError:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from polyclinic_client.journal import Bundle, Event, Failed, Journal
 from polyclinic_client.node.fleet import BEAT_S, Fleet, Received, UnreachableError
+from polyclinic_client.node.status import StatusFile
 from polyclinic_client.node.warm_worker import WarmWorker
 from polyclinic_common.errors import LedgerError, NodeError
 
@@ -33,11 +34,14 @@ class Node:
         What answers.
     journal : Journal
         Where failures and named bundles are written down.
+    status : StatusFile
+        Where it says how it is.
     """
 
     fleet: Fleet
     worker: WarmWorker
     journal: Journal
+    status: StatusFile
     stopping: threading.Event = field(default_factory=threading.Event)
     runs: set[int] = field(default_factory=set)
 
@@ -49,10 +53,12 @@ class Node:
             try:
                 self.fleet.activate()
                 log.info("connected")
+                self.status.update(connected=True, trouble="")
                 pause = FIRST_PAUSE_S
                 self._serve()
             except UnreachableError as error:
                 log.warning("the server is out of reach (%s); again in %.1f s", error, pause)
+                self.status.update(connected=False, trouble=str(error))
                 self.stopping.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
         self.leave()
@@ -68,6 +74,7 @@ class Node:
             asked = time.monotonic()
             received = self.fleet.pull()
             self.worker.rest()
+            self.status.update(worker=self.worker.pid)
             if received is not None:
                 self._handle(received)
                 pause = FIRST_PAUSE_S
@@ -77,6 +84,7 @@ class Node:
 
     def _handle(self, received: Received) -> None:
         """Have one message answered, and send the answer if there is one."""
+        self.status.update(last_message=time.time())
         if received.run not in self.runs:
             self.runs.add(received.run)
             digest = bytes.fromhex(self.fleet.bundle_of(received.run))

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from polyclinic_common.errors import Code, PolyclinicError, RunError
 from polyclinic_common.files import write_atomically
@@ -76,6 +76,15 @@ class RunDescription(Record):
     def _is_study(cls, text: str) -> str:
         Study.model_validate_json(text)
         return text
+
+    @model_validator(mode="after")
+    def _keeps_the_studys_m(self) -> Self:
+        study = self.parsed_study
+        if study.privacy.mode == "secure-sum" and self.fewest < study.m:
+            raise ValueError("no run asks for fewer participants than its study")
+        if len(self.sites) < self.fewest:
+            raise ValueError("fewer hospitals approved than have to take part")
+        return self
 
     @property
     def parsed_study(self) -> Study:
