@@ -109,9 +109,25 @@ class Failed(Entry):
     attempt: int = 0
 
 
-Event = Asked | Left | Refused | Failed
+class Bundle(Entry):
+    """The server named an App Bundle with a run; it was not fetched.
+
+    Attributes
+    ----------
+    sha256 : bytes
+        Hash of the bundle.
+    flower_run : int
+        Flower's number of the run.
+    """
+
+    entry: Literal["bundle"] = "bundle"
+    sha256: Digest
+    flower_run: Annotated[int, Field(ge=0)]
+
+
+Event = Asked | Left | Refused | Failed | Bundle
 _ADAPTER: TypeAdapter[Began | Event] = TypeAdapter(
-    Annotated[Began | Asked | Left | Refused | Failed, Field(discriminator="entry")]
+    Annotated[Began | Asked | Left | Refused | Failed | Bundle, Field(discriminator="entry")]
 )
 
 

@@ -37,8 +37,8 @@ class Site:
     ----------
     study_hash, run_id : str
         The study and the run that this site joined.
-    answers : Member or Updates
-        What answers: in mode secure-sum, or in mode local.
+    answers : Member, Updates or None
+        What answers: in mode secure-sum, or in mode local; None refuses everything.
     gate : Gate
         Where every answer leaves.
     journal : Journal
@@ -46,7 +46,12 @@ class Site:
     """
 
     def __init__(
-        self, study_hash: str, run_id: str, answers: Member | Updates, gate: Gate, journal: Journal
+        self,
+        study_hash: str,
+        run_id: str,
+        answers: Member | Updates | None,
+        gate: Gate,
+        journal: Journal,
     ):
         self._study_hash = study_hash
         self._run_id = run_id
@@ -75,7 +80,8 @@ class Site:
             raise SilenceError from None
 
     def _release(self, request: Request, memory: Memory) -> Release:
-        if (request.study_hash, request.run_id) != (self._study_hash, self._run_id):
+        named = (request.study_hash, request.run_id)
+        if self._answers is None or named != (self._study_hash, self._run_id):
             return Refusal(Reason.NOT_APPROVED)
         try:
             return self._dispatch(request, memory)
@@ -91,7 +97,7 @@ class Site:
         match self._answers, request:
             case Updates() as updates, TrainRequest():
                 return updates.update(request, memory)
-            case answers, SettleRequest():
+            case (Updates() | Member()) as answers, SettleRequest():
                 return answers.settle(request)
             case Member() as member, (
                 OpenRequest() | Introduction() | SumRequest() | CloseRequest()

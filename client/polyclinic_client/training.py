@@ -22,11 +22,15 @@ from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.network import build_network, weight_count
 from polyclinic_common.privacy.charges import Charge, SampledSteps
 from polyclinic_common.privacy.noise import NoiseSource
-from polyclinic_common.privacy.plan import GRADIENT, STATISTICS, local_sum_plan, noise_plan
+from polyclinic_common.privacy.plan import (
+    GRADIENT,
+    STATISTICS,
+    local_sum_plan,
+    node_path,
+    noise_plan,
+)
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
 from polyclinic_common.study.manifest import Study
-
-WIDEST_FOR_ROWS = 20_000
 
 
 class Gradients(Protocol):
@@ -70,7 +74,7 @@ class OpacusGradients:
     @property
     def path(self) -> Path:
         """How integer sums are made."""
-        return "rows" if weight_count(self._network) <= WIDEST_FOR_ROWS else "products"
+        return node_path(weight_count(self._network))
 
     def integer_sums(self, plan: SumPlan) -> IntegerSums:
         """Return what gives sums on the plan's grid."""

@@ -37,6 +37,10 @@ class Code(StrEnum):
     RUN_TOO_FEW_SITES = "R001"
     RUN_DIVERGED = "R002"
     RUN_CHECKPOINT = "R003"
+    RUN_UNKNOWN = "R004"
+    RUN_EXISTS = "R005"
+    RUN_GOING = "R006"
+    RUN_STOPPED = "R007"
     SIMULATION_EMPTY = "X001"
     SIMULATION_OUTPUT = "X002"
     SIMULATION_OPTION = "X003"
@@ -75,9 +79,12 @@ class Code(StrEnum):
     SERVER_FAULT = "C023"
     PREFLIGHT_FAILED = "C024"
     NOT_JOINED = "C025"
-    RUN_UNKNOWN = "C026"
     PORT_TAKEN = "C027"
     ROSTER_FIXED = "C028"
+    SERVER_UNREACHABLE = "V001"
+    SERVER_START = "V002"
+    NODE_START = "N001"
+    NODE_WORKER = "N002"
 
 
 EXIT_STATUS = {
@@ -92,6 +99,8 @@ EXIT_STATUS = {
     "G": 18,
     "K": 19,
     "C": 22,
+    "V": 20,
+    "N": 21,
 }
 
 
@@ -170,6 +179,14 @@ class MessageError(PolyclinicError):
 
 class RunError(PolyclinicError):
     """A run cannot go on."""
+
+
+class ServerError(PolyclinicError):
+    """The server cannot start, or cannot be reached on its own machine."""
+
+
+class NodeError(PolyclinicError):
+    """A hospital's node cannot start or do its work; nothing leaves."""
 
 
 class LedgerError(PolyclinicError):

@@ -15,9 +15,10 @@ from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
 from polyclinic_common.privacy.plan import GRADIENT, STATISTICS
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.wire import PrivateUpdate, Release, Request, SettleRequest, TrainRequest
+from polyclinic_common.secure_sum.masks import Integers
+from polyclinic_common.wire import PrivateUpdate, Release, SettleRequest, TrainRequest
 from polyclinic_server.combiner import Combiner, Descent
-from polyclinic_server.flower import ask
+from polyclinic_server.flower import Ask, Mail, Watch, unwatched
 from polyclinic_server.observers import Observer, Round
 from polyclinic_server.optimizer import State
 from polyclinic_server.secure_sum import Carried, SecureSums, too_few
@@ -44,6 +45,10 @@ class RunPlan:
         Seconds to wait for answers in one round.
     sum_plans : mapping
         Grid and noise of every kind of secure sum; empty in the modes without one.
+    watch : callable
+        Told what is waited for.
+    keep : callable
+        Keeps, durably, where the run stands, before sites are asked what they answer only once.
     """
 
     study_hash: str
@@ -54,6 +59,8 @@ class RunPlan:
     fewest: int
     timeout_s: float = 600.0
     sum_plans: Mapping[str, SumPlan] = field(default_factory=dict)
+    watch: Watch = unwatched
+    keep: Callable[[State], None] = lambda _: None
 
 
 class Rounds(Protocol):
@@ -88,22 +95,18 @@ def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Obse
 
 def make_rounds(grid: Grid, plan: RunPlan, state: State) -> Rounds:
     """Return what carries out the rounds of a plan, from where `state` stands."""
-
-    def ask_sites(request: Request, sites: Sequence[str]) -> Mapping[str, Release]:
-        nodes = {site: plan.node_of[site] for site in sites}
-        return ask(grid, request, nodes, plan.timeout_s)
-
+    mail = Mail(grid, plan.node_of, plan.timeout_s, plan.watch)
     if not plan.sum_plans or not isinstance(plan.combiner, Descent):
-        return UpdateRounds(plan, ask_sites)
+        return UpdateRounds(plan, mail.ask)
     sums = SecureSums(
         plan.study_hash,
         plan.run_id,
         list(plan.node_of),
         plan.fewest,
-        ask_sites,
+        mail.ask,
         Carried.from_bytes(state.carried),
     )
-    return SumRounds(sums, plan.combiner, plan.sum_plans)
+    return SumRounds(sums, plan.combiner, plan.sum_plans, plan.keep)
 
 
 @dataclass(frozen=True)
@@ -113,42 +116,67 @@ class SumRounds:
     sums: SecureSums
     combiner: Descent
     plans: Mapping[str, SumPlan]
+    keep: Callable[[State], None]
 
     def advance(self, state: State) -> Round:
         """Carry out the next round; the first may start with sufficient statistics."""
-        number = state.round_number + 1
-        if number == 1 and STATISTICS in self.plans:
-            state = replace(state, weights=self._started(state.weights))
+        if STATISTICS in self.plans and self.sums.carried.previous is None:
+            state = self._started(state)
         plan = self.plans[GRADIENT]
-        total, sites = self.sums.sum(number, state.weights, GRADIENT, plan.length)
+        total, sites = self._sum(GRADIENT, state, plan.length)
         gradient = np.asarray(total * plan.grid, dtype=np.float64)
-        following = self.combiner.descend(state, gradient, sites)
-        return Round(number, {}, replace(following, carried=self.sums.carried.to_bytes()), sites)
+        following = self._after(self.combiner.descend(state, gradient, sites))
+        return Round(following.round_number, {}, following, sites)
 
-    def _started(self, weights: Vector) -> Vector:
+    def _started(self, state: State) -> State:
         plan = self.plans[STATISTICS]
-        total, sites = self.sums.sum(1, weights, STATISTICS, plan.length)
+        total, sites = self._sum(STATISTICS, state, plan.length)
         noise = plan.deviation * math.sqrt(len(sites))
-        return solve_statistics(np.asarray(total * plan.grid, dtype=np.float64), weights, noise)
+        values = np.asarray(total * plan.grid, dtype=np.float64)
+        weights = solve_statistics(values, state.weights, noise)
+        started = self._after(replace(state, weights=weights))
+        self.keep(started)
+        return started
+
+    def _sum(self, kind: str, state: State, length: int) -> tuple[Integers, tuple[str, ...]]:
+        def keep(carried: Carried) -> None:
+            self.keep(replace(state, carried=carried.to_bytes()))
+
+        return self.sums.sum(state.round_number + 1, state.weights, kind, length, keep)
+
+    def _after(self, state: State) -> State:
+        return replace(state, carried=self.sums.carried.to_bytes())
 
     def close(self) -> None:
         """Exchange the last closing statements."""
         self.sums.close()
 
 
-@dataclass(frozen=True)
+@dataclass
 class UpdateRounds:
-    """Modes local and none: every site's own update, combined."""
+    """Modes local and none: every site's own update, combined.
+
+    Who did not answer a round gets the next request too, but nobody waits for it.
+    """
 
     plan: RunPlan
-    ask: Callable[[Request, Sequence[str]], Mapping[str, Release]]
+    ask: Ask
+    away: set[str] = field(default_factory=set)
 
     def advance(self, state: State) -> Round:
         """Carry out the next round."""
         plan, number = self.plan, state.round_number + 1
         request = TrainRequest(plan.study_hash, plan.run_id, number, state.weights)
-        updates = accept(plan, request, self.ask(request, list(plan.node_of)))
+        updates = accept(plan, request, self._ask_all(request))
         return Round(number, updates, plan.combiner.step(state, updates), tuple(updates))
+
+    def _ask_all(self, request: TrainRequest) -> dict[str, Release]:
+        away = sorted(self.away)
+        replies = self.ask(request, away, wait=False)
+        replies |= self.ask(request, [site for site in self.plan.node_of if site not in away])
+        replies |= self.ask(request, [site for site in away if site not in replies], wait=False)
+        self.away = self.plan.node_of.keys() - replies.keys()
+        return {site: replies[site] for site in self.plan.node_of if site in replies}
 
     def close(self) -> None:
         """Let the sites erase what they stored."""

@@ -6,9 +6,10 @@ Flower's own `send_and_receive` sleeps a fixed three seconds between polls; this
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
-from flwr.app import Message, MessageType
+from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from polyclinic_common.errors import MessageError
@@ -22,37 +23,116 @@ from polyclinic_common.wire import (
 )
 
 FIRST_PAUSE_S = 0.005
-LONGEST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = 0.1
+GRACE_S = 5.0  # for a node that is started again
+WATCH_S = 2.0
+KEPT = 2.0  # times the patience: so long Flower keeps a message, and takes its answer
+LEAST_KEPT_S = 60.0
+OFFLINE, NO_ANSWER = "offline", "no answer yet"
+
+Watch = Callable[[str, Mapping[str, str]], None]
 
 
-def ask(
-    grid: Grid, request: Request, node_of: Mapping[str, int], timeout_s: float
-) -> dict[str, Release]:
-    """Send `request` to every site and return the releases that came in time, by site.
+class Ask(Protocol):
+    """Asks sites something."""
 
-    A site that did not answer in time is absent, as is one whose reply is an error or not exactly
-    a message of the protocol.
+    def __call__(
+        self, request: Request, sites: Sequence[str], *, wait: bool = True
+    ) -> dict[str, Release]:
+        """Return what came back, by site."""
+        ...
+
+
+def unwatched(what: str, waiting_for: Mapping[str, str]) -> None:
+    """Take no notice of what is waited for."""
+
+
+class Mail:
+    """The messages of one run.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's grid.
+    node_of : mapping
+        Flower's node of every site.
+    patience_s : float
+        Seconds to wait for answers.
+    watch : callable
+        Told every few seconds what is waited for, from whom, and why. It may raise.
     """
-    records = encode_request(request)
-    group = _group(request)
-    messages = [
-        Message(records, node, MessageType.TRAIN, group_id=group) for node in node_of.values()
-    ]
-    waiting = dict(zip(grid.push_messages(messages), node_of, strict=True))
-    replies: dict[str, Release] = {}
-    deadline, pause = time.monotonic() + timeout_s, FIRST_PAUSE_S
-    while waiting:
-        for reply in grid.pull_messages(list(waiting)):
-            site = waiting.pop(reply.metadata.reply_to_message_id, None)
+
+    def __init__(
+        self, grid: Grid, node_of: Mapping[str, int], patience_s: float, watch: Watch = unwatched
+    ):
+        self._grid = grid
+        self._node_of = node_of
+        self._patience_s = patience_s
+        self._watch = watch
+        self._sent: dict[str, dict[str, str]] = {}
+
+    def ask(
+        self, request: Request, sites: Sequence[str], *, wait: bool = True
+    ) -> dict[str, Release]:
+        """Send `request` to these sites and return the releases that came in time, by site.
+
+        A late answer to the same request, sent before, counts too. A site that did not answer in
+        time is absent, as is one whose reply is an error or not exactly a message of the protocol.
+        Without `wait`, what is there is returned at once, and a request that is still on its way is
+        not sent again.
+        """
+        records = encode_request(request)
+        sent = self._sent.setdefault(records.object_id, {})
+        due = [site for site in sites if wait or site not in sent.values()]
+        self._send(records, _group(request), due, sent)
+        replies: dict[str, Release] = {}
+        began = watched = time.monotonic()
+        pause = FIRST_PAUSE_S
+        while True:
+            if self._collect(sent, replies):
+                pause = FIRST_PAUSE_S
+            missing = [site for site in sites if site not in replies]
+            waiting = {s: NO_ANSWER if s in sent.values() else OFFLINE for s in missing}
+            now = time.monotonic()
+            if not wait or not self._worthwhile(waiting, now - began):
+                return {site: replies[site] for site in sites if site in replies}
+            if now - watched >= WATCH_S:
+                self._watch(_group(request), waiting)
+                watched = now
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _worthwhile(self, waiting: Mapping[str, str], waited_s: float) -> bool:
+        """Say whether to wait on: for those offline only as long as it takes to start a node."""
+        if not waiting:
+            return False
+        patience_s = self._patience_s
+        if NO_ANSWER not in waiting.values():
+            patience_s = min(patience_s, GRACE_S)
+        return waited_s < patience_s
+
+    def _send(
+        self, records: RecordDict, group: str, sites: Sequence[str], sent: dict[str, str]
+    ) -> None:
+        """Push a message to each site; one that Flower does not take is not on its way."""
+        kept_s = max(LEAST_KEPT_S, KEPT * self._patience_s)
+        messages = [
+            Message(records, self._node_of[site], MessageType.TRAIN, ttl=kept_s, group_id=group)
+            for site in sites
+        ]
+        if messages:
+            numbers = self._grid.push_messages(messages)
+            sent |= {number: s for number, s in zip(numbers, sites, strict=True) if number}
+
+    def _collect(self, sent: dict[str, str], replies: dict[str, Release]) -> bool:
+        """Take what has come; an error of Flower takes the message off the way."""
+        came = list(self._grid.pull_messages(list(sent))) if sent else []
+        for reply in came:
+            site = sent.pop(reply.metadata.reply_to_message_id, None)
             release = _read(reply)
             if site is not None and release is not None:
                 replies[site] = release
-            pause = FIRST_PAUSE_S
-        if not waiting or time.monotonic() >= deadline:
-            break
-        time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE_S)
-    return replies
+        return bool(came)
 
 
 def _group(request: Request) -> str:

@@ -94,7 +94,10 @@ class Checkpoint:
 
     def after_round(self, finished: Round) -> None:
         """Write the state."""
-        state = finished.state
+        self.write(finished.state)
+
+    def write(self, state: State) -> None:
+        """Write a state; when this returns, it is what `load` gives."""
         vectors = {
             "weights": state.weights,
             "velocity": state.velocity,

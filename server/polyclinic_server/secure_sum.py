@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.network import Vector
 from polyclinic_common.packing import Value, pack, unpack
-from polyclinic_common.secure_sum.chain import Attempt, broadcast_hash
+from polyclinic_common.secure_sum.chain import Attempt, Chain, broadcast_hash
 from polyclinic_common.secure_sum.masks import Integers, unmasked_sum
 from polyclinic_common.secure_sum.session import session_of
 from polyclinic_common.secure_sum.statements import KeyAnswer, read_signed
@@ -33,29 +33,40 @@ from polyclinic_common.wire import (
     SumRecord,
     SumRequest,
 )
+from polyclinic_server.flower import Ask
 
 ASKS_BEFORE_EXCLUSION = 2
 MOST_ASKS = 50
 MOST_EXCHANGES = 5
 RESTARTED = Refusal(Reason.OUT_OF_ORDER)
 R = TypeVar("R", bound=AnnouncedKeys | AnsweredKeys | ClosedSum)
-Ask = Callable[[Request, Sequence[str]], Mapping[str, Release]]
 
 
 @dataclass(frozen=True)
 class Carried:
-    """What passes from one sum to the next: the last sum, and closing statements of it."""
+    """What passes from one sum to the next, and to a coordinator that goes on with a run.
+
+    Attributes
+    ----------
+    previous : SumRecord or None
+        The last sum that came out.
+    closings : tuple of bytes
+        Closing statements of it.
+    chain : tuple
+        The attempts of the next sum that may have been asked for already: hospitals answer no
+        other beginning.
+    """
 
     previous: SumRecord | None = None
     closings: tuple[bytes, ...] = ()
+    chain: Chain = ()
 
     def to_bytes(self) -> bytes:
         """Return it as bytes, for a checkpoint."""
-        if self.previous is None:
-            return pack([[], self.closings])
-        last = self.previous
-        fields: Value = [last.before, last.round_number, last.kind, last.chain, last.broadcast]
-        return pack([fields, self.closings])
+        last, fields = self.previous, list[Value]()
+        if last is not None:
+            fields = [last.before, last.round_number, last.kind, last.chain, last.broadcast]
+        return pack([fields, self.closings, self.chain])
 
     @staticmethod
     def from_bytes(data: bytes) -> Carried:
@@ -63,8 +74,11 @@ class Carried:
         if not data:
             return Carried()
         parts: Any = unpack(data)
-        fields, closings = parts
-        return Carried(SumRecord(*fields) if fields else None, closings)
+        fields, closings, chain = parts
+        return Carried(SumRecord(*fields) if fields else None, closings, chain)
+
+
+Keep = Callable[[Carried], None]
 
 
 class SecureSums:
@@ -78,8 +92,8 @@ class SecureSums:
         All hospitals of the run.
     fewest : int
         m: fewest members of an attempt.
-    ask : callable
-        Sends a request to some hospitals and returns what came back in time, by hospital.
+    ask : Ask
+        Asks hospitals.
     carried : Carried
         What the sums so far left behind.
     """
@@ -100,35 +114,37 @@ class SecureSums:
         self._ask = ask
         self.carried = carried
         self._site_of: dict[bytes, str] = {}
+        self._away: set[str] = set()
         self._present: frozenset[bytes] = frozenset()
         self._session = b""
         self._answers: tuple[bytes, ...] = ()
         self._agreed: set[str] = set()
 
     def sum(
-        self, round_number: int, weights: Vector, kind: str, length: int
+        self, round_number: int, weights: Vector, kind: str, length: int, keep: Keep
     ) -> tuple[Integers, tuple[str, ...]]:
         """Return the sum of the hospitals' noisy integers, shape (length,), and whose they are.
+
+        `keep` keeps what is carried, durably, before hospitals are asked for a new attempt.
 
         Raises
         ------
         RunError
             If fewer than m hospitals can be brought to answer one and the same attempt.
         """
-        if not self._answers:
-            self._exchange_keys()
+        self._look_for_returned()
         request = SumRequest(
             self._study_hash,
             self._run_id,
             round_number,
             kind,
-            (tuple(sorted(self._present)),),
+            self.carried.chain,
             self.carried.previous,
             (),
             self.carried.closings,
             weights,
         )
-        request, arrived = self._complete(request, length)
+        request, arrived = self._complete(self._reach(request), length, keep)
         closings = tuple(sorted(said.closing for said in arrived.values() if said.closing))
         self.carried = Carried(_record(request), closings)
         return unmasked_sum([said.vector for said in arrived.values()]), tuple(sorted(arrived))
@@ -145,12 +161,12 @@ class SecureSums:
         last = [
             self._site_of[key] for key in self.carried.previous.chain[-1] if key in self._site_of
         ]
-        closed = self._gather(request, last, ClosedSum, enough=len(last))
+        closed = self._gather(request, last, ClosedSum)
         closings = tuple(sorted(said.statement for said in closed.values()))
         self._ask(SettleRequest(self._study_hash, self._run_id, closings), self._sites)
 
     def _complete(
-        self, request: SumRequest, length: int
+        self, request: SumRequest, length: int, keep: Keep
     ) -> tuple[SumRequest, dict[str, MaskedVector]]:
         """Ask until every member of one attempt has answered it; leave out who stays silent."""
         asked = exchanges = 0
@@ -158,12 +174,13 @@ class SecureSums:
         replies: dict[str, Release] = {}
         members: list[str] = []
         while asked < MOST_ASKS:
+            self._keep_chain(request.chain, keep)
             members = [self._site_of[key] for key in request.chain[-1]]
             replies = self._ask_members(request, [s for s in members if s not in arrived])
             asked += 1
             if RESTARTED in replies.values() and exchanges < MOST_EXCHANGES:
-                self._exchange_keys()
-                request, arrived, exchanges = self._within_reach(request), {}, exchanges + 1
+                self._answers = ()
+                request, arrived, exchanges = self._reach(request), {}, exchanges + 1
                 continue
             arrived |= {
                 site: reply
@@ -174,53 +191,79 @@ class SecureSums:
             if len(arrived) == len(members):
                 return request, arrived
             if asked >= ASKS_BEFORE_EXCLUSION and len(arrived) >= self._fewest:
+                self._away |= set(members) - set(arrived)
                 request = replace(request, chain=(*request.chain, self._keys_of(arrived)))
                 asked, arrived = 0, {}
         what = f"Round {request.round_number}"
         raise too_few(what, self._fewest, arrived, replies, members)
 
+    def _keep_chain(self, chain: Chain, keep: Keep) -> None:
+        if chain != self.carried.chain:
+            self.carried = replace(self.carried, chain=chain)
+            keep(self.carried)
+
     def _ask_members(self, request: SumRequest, sites: Sequence[str]) -> dict[str, Release]:
         """Ask for masked vectors; the key answers go along only to those who have no masks yet."""
         new = [site for site in sites if site not in self._agreed]
-        replies = dict(self._ask(replace(request, answers=self._answers), new)) if new else {}
+        replies = self._ask(replace(request, answers=self._answers), new) if new else {}
         replies |= self._ask(request, [site for site in sites if site in self._agreed])
         self._agreed |= {site for site, said in replies.items() if isinstance(said, MaskedVector)}
         return replies
 
-    def _within_reach(self, request: SumRequest) -> SumRequest:
-        """Leave out members who were not there when keys were exchanged anew, if m are left."""
-        present = tuple(key for key in request.chain[-1] if key in self._present)
-        if present == request.chain[-1] or len(present) < self._fewest:
-            return request
-        return replace(request, chain=(*request.chain, present))
+    def _reach(self, request: SumRequest) -> SumRequest:
+        """Exchange keys where that is due; begin a chain, or leave out who is not there."""
+        for _ in range(MOST_EXCHANGES):
+            if not self._answers:
+                self._exchange_keys()
+            asked = request.chain[-1] if request.chain else tuple(sorted(self._present))
+            there = tuple(key for key in asked if key in self._present)
+            if len(there) >= self._fewest:
+                grown = () if (there,) == request.chain[-1:] else (there,)
+                return replace(request, chain=(*request.chain, *grown))
+            self._away.clear()  # the chain leaves no choice: they must come back
+            self._answers = ()
+        missing = [self._site_of.get(key, "a hospital") for key in set(asked) - self._present]
+        raise too_few(f"Round {request.round_number}", self._fewest, (), {}, missing)
+
+    def _look_for_returned(self) -> None:
+        """Knock at hospitals that were left out; with who answers, keys are exchanged anew."""
+        if not self._away:
+            return
+        opened = OpenRequest(self._study_hash, self._run_id)
+        said = self._ask(opened, sorted(self._away), wait=False)
+        returned = {site for site, reply in said.items() if isinstance(reply, AnnouncedKeys)}
+        if returned:
+            self._away -= returned
+            self._answers = ()
+        self._present -= set(self._keys_of(self._away))
 
     def _exchange_keys(self) -> None:
-        """Collect announcements and answers of all hospitals that can be reached."""
+        """Collect announcements and answers of all hospitals that are not away."""
         opened = OpenRequest(self._study_hash, self._run_id)
-        announced = self._gather(opened, self._sites, AnnouncedKeys, enough=len(self._sites))
+        there = [site for site in self._sites if site not in self._away]
+        announced = self._gather(opened, there, AnnouncedKeys)
         statements = tuple(sorted(said.statement for said in announced.values()))
         introduction = Introduction(self._study_hash, self._run_id, statements)
-        names = list(announced)
-        answered = self._gather(introduction, names, AnsweredKeys, enough=len(names))
+        answered = self._gather(introduction, list(announced), AnsweredKeys)
         self._answers = tuple(sorted(said.statement for said in answered.values()))
         self._session = session_of(statements)
         self._agreed = set()
         present = {
             read_signed(KeyAnswer, said.statement).identity: site for site, said in answered.items()
         }
+        self._away |= set(there) - set(answered)
         self._present = frozenset(present)
         self._site_of |= present
 
-    def _gather(
-        self, request: Request, sites: Sequence[str], kind: type[R], enough: int
-    ) -> dict[str, R]:
-        """Ask until `enough` hospitals have answered with this kind, or until it is hopeless."""
+    def _gather(self, request: Request, sites: Sequence[str], kind: type[R]) -> dict[str, R]:
+        """Ask until all have answered with this kind, or m have and the others were asked twice."""
         found: dict[str, R] = {}
         replies: dict[str, Release] = {}
-        for _ in range(MOST_ASKS):
+        for asked in range(1, MOST_ASKS + 1):
             replies |= self._ask(request, [site for site in sites if site not in found])
             found = {site: said for site, said in replies.items() if isinstance(said, kind)}
-            if len(found) >= enough:
+            enough = self._fewest if asked >= ASKS_BEFORE_EXCLUSION else len(sites)
+            if len(found) >= min(enough, len(sites)):
                 break
         if len(found) < self._fewest:
             raise too_few(request.label, self._fewest, found, replies, sites)

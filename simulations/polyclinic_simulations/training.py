@@ -14,12 +14,12 @@ from flwr.serverapp import Grid
 from polyclinic_client.app import Answers, make_client_app
 from polyclinic_client.ledger.budget import Budget
 from polyclinic_common.models.network import Vector, initial_weights
-from polyclinic_common.privacy.plan import GRADIENT, noise_plan
+from polyclinic_common.privacy.plan import GRADIENT
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_server.combiner import make_combiner
 from polyclinic_server.coordinator import RunPlan, make_server_app
 from polyclinic_server.observers import Observer
-from polyclinic_server.optimizer import State, noise_ridge
+from polyclinic_server.optimizer import State
+from polyclinic_server.planning import make_plan
 from polyclinic_simulations.engines import ENGINES
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.hospitals import Hospitals
@@ -154,31 +154,18 @@ def run_plan(
     sums: Mapping[str, SumPlan] | None = None,
 ) -> RunPlan:
     """Return the coordinator's plan; where every release is private on its own, one is enough."""
-    study, ridge = federation.study, _ridge(federation, setting)
-    return RunPlan(
-        study_hash=study.hash(),
-        run_id=run_id,
-        node_of=nodes,
-        rounds=study.training.rounds,
-        combiner=make_combiner(study, start_weights(federation), ridge, federation.declared),
+    study = federation.study
+    return make_plan(
+        study,
+        run_id,
+        nodes,
+        federation.declared,
+        start_weights(federation),
+        sums or {},
+        setting.epsilon,
         fewest=study.m if sums else 1,
         timeout_s=timeout_s,
-        sum_plans=sums or {},
     )
-
-
-def _ridge(federation: Federation, setting: Setting) -> float:
-    """Return the ridge that the noise in one round's total suggests.
-
-    Mode local: the full noise at every site. Secure sum: a share at every site, of which h make up
-    the full noise.
-    """
-    study, total = federation.study, sum(federation.declared.values())
-    plan = noise_plan(study, total, setting.epsilon)
-    draws: float = len(federation.declared)
-    if study.privacy.mode == "secure-sum":
-        draws /= study.m - study.c
-    return noise_ridge(plan.multiplier * study.clip, draws, total)
 
 
 def start_weights(federation: Federation) -> Vector:

@@ -28,7 +28,7 @@ from polyclinic_common.wire import (
 )
 from polyclinic_server.combiner import make_combiner
 from polyclinic_server.coordinator import RunPlan, make_server_app
-from polyclinic_server.flower import ask
+from polyclinic_server.flower import Mail
 from polyclinic_server.observers import Checkpoint, History, Observer, Progress
 from polyclinic_server.optimizer import State
 from polyclinic_simulations.alone import train_alone
@@ -258,7 +258,7 @@ def test_a_silent_site_is_absent_after_the_timeout() -> None:
     set_identity()
     grid = Mute(echo_app(), [2])
     request = TrainRequest("study", "run", 1, np.zeros(2))
-    assert ask(grid, request, {"site 0": 2}, timeout_s=0.05) == {}
+    assert Mail(grid, {"site 0": 2}, patience_s=0.05).ask(request, ["site 0"]) == {}
 
 
 def test_training_that_diverges_stops_with_a_coded_error() -> None:

@@ -21,9 +21,9 @@ from polyclinic_client.training import local_mechanism
 from polyclinic_common.models.losses import LOSSES
 from polyclinic_common.models.network import Vector, build_network
 from polyclinic_common.privacy.plan import GRADIENT
+from polyclinic_server import planning
 from polyclinic_server.observers import Round
 from polyclinic_server.optimizer import State
-from polyclinic_simulations import training
 from polyclinic_simulations.federation import Federation, build_federation
 from polyclinic_simulations.hospitals import Hospitals
 from polyclinic_simulations.setting import Setting
@@ -38,7 +38,7 @@ CURVATURE = {"binary": 0.25, "continuous": 1.0}  # of the loss, at most
 @pytest.fixture(autouse=True)
 def no_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server pulls towards the start by what the noise of a mode suggests: not here."""
-    monkeypatch.setattr(training, "noise_ridge", lambda *_: 0.0)
+    monkeypatch.setattr(planning, "noise_ridge", lambda *_: 0.0)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ ROOMS = {
 }
 PUBLIC_FLOWER = ("flwr.app", "flwr.clientapp", "flwr.serverapp")
 ADAPTERS = {
+    "server/polyclinic_server/superlink/flower_link.py",
+    "client/polyclinic_client/node/fleet.py",
     "simulations/polyclinic_simulations/engines/inline.py",
     "simulations/polyclinic_simulations/engines/ray.py",
     # No engine: measures Flower's own SecAgg+, which has no public interface outside its workflow.

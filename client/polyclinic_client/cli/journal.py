@@ -94,9 +94,11 @@ def _print_events(found: list[Noted]) -> None:
 
 
 def _what(noted: Noted) -> str:
-    from polyclinic_client.journal import Asked, Failed, Left, Refused
+    from polyclinic_client.journal import Asked, Bundle, Failed, Left, Refused
 
     match noted.event:
+        case Bundle():
+            return "app bundle, not fetched"
         case Asked(what=what) | Refused(what=what):
             return what
         case Left(kind=kind):
@@ -107,9 +109,11 @@ def _what(noted: Noted) -> str:
 
 
 def _details(noted: Noted) -> str:
-    from polyclinic_client.journal import Asked, Left, Refused
+    from polyclinic_client.journal import Asked, Bundle, Left, Refused
 
     match noted.event:
+        case Bundle(sha256=digest, flower_run=number):
+            return f"sha256 {digest.hex()[:12]}, Flower's run {number}"
         case Asked(who=who, study_hash=study):
             return f"by {who}, study {study.hex()[:12]}"
         case Left() as left:

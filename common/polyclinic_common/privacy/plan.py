@@ -14,6 +14,7 @@ GRADIENT, STATISTICS = "gradient", "statistics"
 STATISTICS_SHARE = 0.1
 STATISTICS_CLIP = math.sqrt(2.0)
 ROUNDING = 1e-3
+WIDEST_FOR_ROWS = 20_000
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ def noise_plan(study: Study, declared: int, epsilon: float | None) -> NoisePlan:
     else:
         multiplier = rdp.noise_multiplier(epsilon, delta, rate, releases)
     return NoisePlan(multiplier, rate, steps, training.rounds)
+
+
+def node_path(length: int) -> Path:
+    """Return how a node makes its integer sums of `length` weights, which decides the charge."""
+    return "rows" if length <= WIDEST_FOR_ROWS else "products"
 
 
 def most_patients(declared: int) -> int:

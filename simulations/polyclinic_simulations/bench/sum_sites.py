@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,7 +114,7 @@ class Consortium:
         """Carry out a round and return the sum that the server found, shape (d,)."""
         with self.server.part(SUM):
             length = self._case.length
-            total, _ = self._sums.sum(round_number, np.zeros(length), GRADIENT, length)
+            total, _ = self._sums.sum(round_number, np.zeros(length), GRADIENT, length, _forget)
         return total
 
     def plain(self, round_number: int) -> list[Integers]:
@@ -123,7 +123,13 @@ class Consortium:
         stored = [folder.ledger.stored(release) for folder in self._folders.values()]
         return [each.vector for each in stored if each is not None]
 
-    def _ask(self, request: Request, names: Sequence[str]) -> Mapping[str, Release]:
+    def _ask(
+        self,
+        request: Request,
+        names: Sequence[str],
+        *,
+        wait: bool = True,  # noqa: ARG002
+    ) -> dict[str, Release]:
         replies: dict[str, Release] = {}
         with self.server.part(MESSAGES):
             records = encode_request(request)
@@ -186,3 +192,7 @@ def _site(
     watch.hang_on(LEDGER, folder.ledger, *LEDGER_CALLS)
     watch.hang_on(GATE, gate, "let_out")
     return Site(STUDY.hex(), RUN, member, gate, folder.journal)
+
+
+def _forget(carried: Carried) -> None:
+    """Keep nothing: a benchmark does not go on."""

@@ -1,0 +1,106 @@
+"""Starts a hospital's node and stops it cleanly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from polyclinic_client.journal import Journal
+from polyclinic_client.node.fleet import Fleet
+from polyclinic_client.node.node import Node
+from polyclinic_client.node.status import StatusFile, only_node
+from polyclinic_client.node.warm_worker import WarmWorker
+from polyclinic_client.site_folder import JOURNAL, read_identity
+from polyclinic_common.errors import Code, NodeError
+
+IDLE_S = 300.0
+LONGEST_S = 900.0
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """What a node needs to know.
+
+    Attributes
+    ----------
+    folder : Path
+        The hospital's folder.
+    address : str
+        Host and port of the server.
+    certificate, key, authority : Path
+        PEM files: what this node shows, and who may have signed the server's certificate.
+    opener : str
+        ``module:function`` that opens the hospital's sites, given its folder, in the worker.
+    idle_s, longest_s : float
+        Seconds after which an idle worker is stopped, and one that gives no answer is ended.
+    """
+
+    folder: Path
+    address: str
+    certificate: Path
+    key: Path
+    authority: Path
+    opener: str
+    idle_s: float = IDLE_S
+    longest_s: float = LONGEST_S
+
+
+def run_node(settings: NodeSettings) -> None:
+    """Run the node until SIGTERM or SIGINT.
+
+    Raises
+    ------
+    NodeError
+        N001 if the certificate cannot be used, or there is a node in this folder already.
+    LedgerError
+        If the journal cannot be used.
+    """
+    context, key = _credentials(settings)
+    worker = WarmWorker(settings.opener, settings.folder, settings.idle_s, settings.longest_s)
+    identity = read_identity(settings.folder)
+    folder = settings.folder
+    with only_node(folder), Journal.open(folder / JOURNAL, identity) as journal:
+        status = StatusFile(folder, os.getpid())
+        node = Node(Fleet(settings.address, context, key), worker, journal, status)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: _interrupt(node))
+        try:
+            node.run()
+        except KeyboardInterrupt:
+            node.leave()
+
+
+def _interrupt(node: Node) -> None:
+    node.stopping.set()
+    raise KeyboardInterrupt
+
+
+def client_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
+    """Return TLS 1.3 (1.2 at least) that trusts `authority` alone and shows a certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.load_verify_locations(authority)
+    context.load_cert_chain(certificate, key)
+    return context
+
+
+def _credentials(settings: NodeSettings) -> tuple[ssl.SSLContext, EllipticCurvePrivateKey]:
+    try:
+        context = client_context(settings.certificate, settings.key, settings.authority)
+        key = load_pem_private_key(settings.key.read_bytes(), password=None)
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        raise _no_start("Its certificate or key cannot be read.", "Join again.") from error
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise _no_start("Its key is not an elliptic-curve key.", "Join again.")
+    return context, key
+
+
+def _no_start(what: str, remedy: str) -> NodeError:
+    return NodeError(Code.NODE_START, f"The node does not start. {what}", remedy)

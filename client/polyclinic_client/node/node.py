@@ -1,0 +1,113 @@
+"""The node: asks the server for messages, has them answered by the worker, sends what comes back.
+
+It holds no patient data and imports nothing that computes on them. Whatever fails here or in the
+worker ends in silence and a line in the journal; the node goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, field
+
+from polyclinic_client.journal import Bundle, Event, Failed, Journal
+from polyclinic_client.node.fleet import BEAT_S, Fleet, Received, UnreachableError
+from polyclinic_client.node.status import StatusFile
+from polyclinic_client.node.warm_worker import WarmWorker
+from polyclinic_common.errors import LedgerError, NodeError
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
+HELD_S = 1.0  # a server that takes longer to say "nothing" is holding the request
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Node:
+    """One hospital's node.
+
+    Parameters
+    ----------
+    fleet : Fleet
+        The connection.
+    worker : WarmWorker
+        What answers.
+    journal : Journal
+        Where failures and named bundles are written down.
+    status : StatusFile
+        Where it says how it is.
+    """
+
+    fleet: Fleet
+    worker: WarmWorker
+    journal: Journal
+    status: StatusFile
+    stopping: threading.Event = field(default_factory=threading.Event)
+    runs: set[int] = field(default_factory=set)
+
+    def run(self) -> None:
+        """Work until `stopping` is set; connect again and again for as long as it takes."""
+        threading.Thread(target=self._beat, daemon=True).start()
+        pause = FIRST_PAUSE_S
+        while not self.stopping.is_set():
+            try:
+                self.fleet.activate()
+                log.info("connected")
+                self.status.update(connected=True, trouble="")
+                pause = FIRST_PAUSE_S
+                self._serve()
+            except UnreachableError as error:
+                log.warning("the server is out of reach (%s); again in %.1f s", error, pause)
+                self.status.update(connected=False, trouble=str(error))
+                self.stopping.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+        self.leave()
+
+    def leave(self) -> None:
+        """Stop the worker and say goodbye."""
+        self.worker.stop()
+        self.fleet.close()
+
+    def _serve(self) -> None:
+        pause = FIRST_PAUSE_S
+        while not self.stopping.is_set():
+            asked = time.monotonic()
+            received = self.fleet.pull()
+            self.worker.rest()
+            self.status.update(worker=self.worker.pid)
+            if received is not None:
+                self._handle(received)
+                pause = FIRST_PAUSE_S
+            elif time.monotonic() - asked < HELD_S:
+                self.stopping.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    def _handle(self, received: Received) -> None:
+        """Have one message answered, and send the answer if there is one."""
+        self.status.update(last_message=time.time())
+        if received.run not in self.runs:
+            self.runs.add(received.run)
+            digest = bytes.fromhex(self.fleet.bundle_of(received.run))
+            self._write(Bundle(sha256=digest, flower_run=received.run))
+        try:
+            answer = self.worker.ask(received.run, received.content)
+        except NodeError as error:
+            log.error("%s", error)
+            self._write(Failed(code=error.code.value))
+            return
+        if answer is not None:
+            self.fleet.reply(received, answer)
+
+    def _write(self, event: Event) -> None:
+        try:
+            self.journal.write(event)
+        except LedgerError as error:
+            log.error("%s", error)
+
+    def _beat(self) -> None:
+        """Tell the server every few seconds that this node is there."""
+        while not self.stopping.wait(BEAT_S):
+            try:
+                self.fleet.beat()
+            except UnreachableError as error:
+                log.info("no heartbeat (%s)", error)

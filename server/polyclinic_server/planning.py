@@ -1,0 +1,68 @@
+"""What a study makes of a run: the coordinator's plan, from public numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from polyclinic_common.models.network import Vector
+from polyclinic_common.privacy.plan import noise_plan
+from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.study.manifest import Study
+from polyclinic_server.combiner import make_combiner
+from polyclinic_server.coordinator import RunPlan
+from polyclinic_server.optimizer import noise_ridge
+
+
+def make_plan(
+    study: Study,
+    run_id: str,
+    node_of: Mapping[str, int],
+    declared: Mapping[str, int],
+    start: Vector,
+    sums: Mapping[str, SumPlan],
+    epsilon: float | None,
+    fewest: int,
+    timeout_s: float,
+) -> RunPlan:
+    """Return the coordinator's plan of a run.
+
+    Parameters
+    ----------
+    declared : mapping
+        Declared patients of the sites that take part.
+    start : array of shape (d,)
+        The public starting point, towards which the ridge pulls.
+    sums : mapping
+        Grid and noise of every kind of secure sum; empty in the modes without one.
+    epsilon : float or None
+        What the noise is for; None is without noise.
+    fewest : int
+        m: a round with fewer answers ends the run.
+    timeout_s : float
+        Seconds to wait for answers in one round.
+    """
+    ridge = suggested_ridge(study, epsilon, declared)
+    return RunPlan(
+        study_hash=study.hash(),
+        run_id=run_id,
+        node_of=node_of,
+        rounds=study.training.rounds,
+        combiner=make_combiner(study, start, ridge, declared),
+        fewest=fewest,
+        timeout_s=timeout_s,
+        sum_plans=sums,
+    )
+
+
+def suggested_ridge(study: Study, epsilon: float | None, declared: Mapping[str, int]) -> float:
+    """Return the ridge that the noise in one round's total suggests.
+
+    Mode local: the full noise at every site. Secure sum: a share at every site, of which h make up
+    the full noise.
+    """
+    total = sum(declared.values())
+    plan = noise_plan(study, total, epsilon)
+    draws: float = len(declared)
+    if study.privacy.mode == "secure-sum":
+        draws /= study.m - study.c
+    return noise_ridge(plan.multiplier * study.clip, draws, total)

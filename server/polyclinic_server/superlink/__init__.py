@@ -1,0 +1,1 @@
+"""Flower's SuperLink, hosted by the server: listeners, nodes, runs."""

@@ -1,0 +1,143 @@
+"""The process of one run: loads its folder, goes through the rounds, writes down where it stands.
+
+The server starts it with its orders on standard input, and it ends when that is closed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from flwr.serverapp import Grid
+from pydantic import BaseModel
+
+from polyclinic_common.data.encoding import Encoding
+from polyclinic_common.errors import PolyclinicError
+from polyclinic_common.models.network import build_network, initial_weights, weight_count
+from polyclinic_common.models.storage import save_model
+from polyclinic_common.privacy.plan import node_path, secure_sum_plans
+from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.study.manifest import Study
+from polyclinic_server.coordinator import RunPlan, run_rounds
+from polyclinic_server.observers import Checkpoint, Round
+from polyclinic_server.optimizer import State
+from polyclinic_server.planning import make_plan
+from polyclinic_server.superlink.runs import Event, RunDescription, RunFolder
+
+
+class Orders(BaseModel):
+    """What the server tells the process of a run."""
+
+    folder: Path
+    address: str
+    token: str
+    nodes: dict[str, int]
+
+
+@dataclass
+class Chronicle:
+    """Writes down what happens, keeps the finished model, and ends a run that is to stop."""
+
+    folder: RunFolder
+    study: Study
+    rounds: int
+    began: float = field(default_factory=time.monotonic)
+    waiting_for: dict[str, str] = field(default_factory=dict)
+
+    def after_round(self, finished: Round) -> None:
+        """Write the round down; after the last one, the model."""
+        now = time.monotonic()
+        self.folder.note(
+            Event(
+                at=time.time(),
+                what="round",
+                round=finished.number,
+                rounds=self.rounds,
+                sites=finished.sites,
+                seconds=round(now - self.began, 3),
+            )
+        )
+        self.began, self.waiting_for = now, {}
+        if finished.number == self.rounds:
+            save_model(self.folder.model, self.study, finished.state.average)
+        else:
+            self.folder.check_stop()
+
+    def watch(self, what: str, waiting_for: Mapping[str, str]) -> None:
+        """Write down who is waited for, when that changes."""
+        if waiting_for != self.waiting_for:
+            self.waiting_for = dict(waiting_for)
+            event = Event(at=time.time(), what="waiting", text=what, waiting_for=self.waiting_for)
+            self.folder.note(event)
+        self.folder.check_stop()
+
+
+def coordinate(grid: Grid, folder: RunFolder, nodes: Mapping[str, int]) -> None:
+    """Carry a run to its end, from where its checkpoint stands."""
+    description = folder.description()
+    plan, state = plan_of(description, nodes)
+    checkpoint = Checkpoint(folder.checkpoint, description.run)
+    state = checkpoint.load() or state
+    chronicle = Chronicle(folder, description.parsed_study, plan.rounds)
+    plan = replace(plan, watch=chronicle.watch, keep=checkpoint.write)
+    folder.note(Event(at=time.time(), what="started", round=state.round_number, rounds=plan.rounds))
+    state = run_rounds(grid, plan, state, [checkpoint, chronicle])
+    folder.note(Event(at=time.time(), what="finished", round=state.round_number))
+
+
+def plan_of(description: RunDescription, nodes: Mapping[str, int]) -> tuple[RunPlan, State]:
+    """Return the plan of a run and the state before its first round."""
+    study = description.parsed_study
+    encoding = Encoding(study)
+    declared = {name: site.declared for name, site in description.sites.items()}
+    start = initial_weights(study, encoding, description.seed)
+    length = weight_count(build_network(study, encoding))
+    sums: dict[str, SumPlan] = {}
+    if study.privacy.mode == "secure-sum":
+        sizes = list(declared.values())
+        sums = secure_sum_plans(study, encoding.width, length, node_path(length), sizes)
+    plan = make_plan(
+        study,
+        description.run,
+        nodes,
+        declared,
+        start,
+        sums,
+        study.privacy.epsilon,
+        description.fewest,
+        description.patience_s,
+    )
+    return plan, State.start(start)
+
+
+def main() -> None:
+    """Take orders and carry them out."""
+    from polyclinic_server.superlink.flower_link import task_grid  # noqa: PLC0415  (seconds)
+
+    orders = Orders.model_validate_json(sys.stdin.buffer.readline())
+    threading.Thread(target=_end_with_server, daemon=True).start()
+    folder = RunFolder(orders.folder)
+    try:
+        with folder.alone(), task_grid(orders.address, orders.token) as grid:
+            try:
+                coordinate(grid, folder, orders.nodes)
+            except PolyclinicError as error:
+                folder.note_end(error)
+                raise
+    except PolyclinicError as error:
+        sys.exit(error.exit_status)
+
+
+def _end_with_server() -> None:
+    """Wait until the server is gone; whatever was going on then is in the checkpoint or lost."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

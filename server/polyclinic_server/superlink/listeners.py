@@ -1,0 +1,149 @@
+"""The two listeners: one for hospitals, with certificates on both sides, and one on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from cryptography import x509
+from h11 import IDLE
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from polyclinic_common.errors import Code, ServerError
+
+HEAD_S = 10.0
+LARGEST_HEAD = 16 * 1024
+KEEP_ALIVE_S = 60
+MOST_CONNECTIONS = 500
+GRACE_S = 3
+
+
+def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
+    """Return TLS 1.3 (1.2 at least) that wants a certificate of `authority` from everybody.
+
+    Raises
+    ------
+    ServerError
+        V002 if a file cannot be used.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+    context.num_tickets = 0  # every connection shows its certificate
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    try:
+        context.load_verify_locations(authority)
+        context.load_cert_chain(certificate, key)
+    except OSError as error:  # SSLError is one
+        raise ServerError(
+            Code.SERVER_START,
+            "The server's certificate, its key or the authority's certificate cannot be used.",
+            "Check these files; `polyclinic server init` made them.",
+        ) from error
+    return context
+
+
+class HospitalProtocol(H11Protocol):
+    """HTTP/1.1 that passes the certificate on, and hangs up on who does not come to the point."""
+
+    _patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Read the certificate."""
+        super().connection_made(transport)
+        shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        certificate = x509.load_der_x509_certificate(shown)
+        self.app_state = self.app_state | {"certificate": certificate}
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Wait only so long for the rest of a head."""
+        super().data_received(data)
+        if self.conn.their_state is IDLE:
+            self._wait_for_head()
+        else:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the clock."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _wait_for_head(self) -> None:
+        if self._patience is None:
+            self._patience = self.loop.call_later(HEAD_S, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+
+class Listener(uvicorn.Server):
+    """A uvicorn server that leaves signals to whoever runs it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def public_listener(app: ASGIApp, context: ssl.SSLContext) -> Listener:
+    """Return the listener for hospitals."""
+    return _listener(
+        app,
+        http=HospitalProtocol,
+        lifespan="off",
+        ssl_context_factory=lambda _config, _default: context,
+        h11_max_incomplete_event_size=LARGEST_HEAD,
+        limit_concurrency=MOST_CONNECTIONS,
+    )
+
+
+def loopback_listener(app: ASGIApp) -> Listener:
+    """Return the listener for this machine; it owns the life of the application."""
+    return _listener(app, lifespan="on")
+
+
+def _listener(app: ASGIApp, **settings: Any) -> Listener:
+    config = uvicorn.Config(
+        app,
+        ws="none",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=GRACE_S,
+        **settings,
+    )
+    return Listener(config)
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one.
+
+    Raises
+    ------
+    ServerError
+        V002 if the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ServerError(
+            Code.SERVER_START,
+            f"The server cannot listen on {host} port {port} ({error.strerror}).",
+            "Stop what uses this port, or choose another in the server's settings.",
+        ) from None

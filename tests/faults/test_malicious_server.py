@@ -1,0 +1,173 @@
+"""A server that lies over the wire gets coded refusals or silence, and runs nothing at a hospital.
+
+The test is the coordinator: it takes the runs of a real server that starts none itself.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, StartRunRequest
+from flwr.proto.fab_pb2 import Fab
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.runtime import RuntimeHttpClient
+
+from polyclinic_client.journal import Asked, Bundle, Left, Refused
+from polyclinic_common.wire import (
+    AnnouncedKeys,
+    OpenRequest,
+    Reason,
+    Refusal,
+    Release,
+    SumRequest,
+    TrainRequest,
+    decode_reply,
+    encode_request,
+)
+from polyclinic_server.flower import Mail
+from polyclinic_server.superlink.flower_link import task_grid
+from tests.faults.consortium_kit import LONG_S, Consortium, consortium, wait_for
+
+MARK = "executed.txt"
+PROJECT = """\
+[project]
+name = "malicious"
+version = "1.0.0"
+license = { file = "LICENSE" }
+dependencies = ["flwr>=1.41,<1.42"]
+[tool.flwr.app]
+publisher = "mallory"
+fab-format-version = 1
+flwr-version-target = "1.41.0"
+[tool.flwr.app.components]
+serverapp = "malicious:app"
+clientapp = "malicious:app"
+[tool.flwr.app.config]
+"""
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
+    folder = tmp_path_factory.mktemp("consortium")
+    with consortium(folder, sites=3, runs=("run",)) as made:
+        made.start_server(passive=True)
+        made.start_node("site 0", FLWR_HOME=str(folder / "flower"))
+        wait_for("connection", lambda: "INFO connected" in made.log("site 0"))
+        yield made
+
+
+def malicious_bundle(mark: Path) -> bytes:
+    """Return a bundle that writes a file wherever one of its modules is imported."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("pyproject.toml", PROJECT)
+        archive.writestr("LICENSE", "none")
+        archive.writestr("malicious.py", f"open({str(mark)!r}, 'w').close()\napp = None\n")
+    return file.getvalue()
+
+
+@contextmanager
+def taken(house: Consortium, bundle: bytes) -> Iterator[tuple[Any, int, int]]:
+    """Submit a bundle through the Control API, be its ServerApp: grid, node and run."""
+    control = ControlHttpClient(f"http://{house.loopback}")
+    run = control.StartRun(StartRunRequest(fab=Fab(content=bundle))).run_id
+    (node,) = control.ListNodes(ListNodesRequest()).nodes_info
+    runtime = RuntimeHttpClient(f"http://{house.loopback}")
+    token = runtime.AcquireTask(AcquireTaskRequest(supported_task_types=["flwr-serverapp"])).token
+    with task_grid(house.loopback, token) as grid:
+        yield grid, node.node_id, run
+
+
+def ask(house: Consortium, request: Any) -> Release | None:
+    with taken(house, malicious_bundle(house.folder / MARK)) as (grid, node, _):
+        return Mail(grid, {"site 0": node}, LONG_S).ask(request, ["site 0"]).get("site 0")
+
+
+def test_no_bundle_is_fetched_or_executed_and_its_hash_is_journalled(house: Consortium) -> None:
+    import hashlib
+
+    mark = house.folder / MARK
+    bundle = malicious_bundle(mark)
+    with taken(house, bundle) as (grid, node, run):
+        said = Mail(grid, {"site 0": node}, LONG_S).ask(OpenRequest("00" * 32, "run"), ["site 0"])
+        assert said == {"site 0": Refusal(Reason.NOT_APPROVED)}
+    noted = [event for event in house.journal("site 0") if isinstance(event, Bundle)]
+    digest = hashlib.sha256(bundle).digest()
+    assert (digest, run) in {(each.sha256, each.flower_run) for each in noted}
+    assert not mark.exists()
+    assert not (house.folder / "flower").exists()
+    (worker,) = house.processes["site 0"].children
+    command = Path(f"/proc/{worker}/cmdline").read_bytes().split(b"\0")
+    assert command[1:3] == [b"-m", b"polyclinic_client.node.worker"]
+
+
+def test_what_was_not_approved_is_refused_and_journalled(house: Consortium) -> None:
+    study = house.study.hash()
+    for request in (
+        OpenRequest("00" * 32, "run"),
+        OpenRequest(study, "another-run"),
+        OpenRequest("", ""),
+        TrainRequest("00" * 32, "run", 1, np.zeros(3)),
+    ):
+        assert ask(house, request) == Refusal(Reason.NOT_APPROVED)
+    events = house.journal("site 0")
+    asked = {event.what for event in events if isinstance(event, Asked)}
+    assert asked >= {"open_request", "train_request"}
+    assert sum(isinstance(event, Left) and event.kind == "refusal" for event in events) >= 4
+    assert {event.reason for event in events if isinstance(event, Refused)} >= {"not_approved"}
+
+
+def test_a_sum_without_keys_a_mode_of_another_study_and_rubbish_are_refused(
+    house: Consortium,
+) -> None:
+    study, weights = house.study.hash(), np.zeros(4)
+    sum_request = SumRequest(study, "run", 1, "gradient", ((b"k" * 32,),), None, (), (), weights)
+    assert ask(house, sum_request) == Refusal(Reason.OUT_OF_ORDER)
+    assert ask(house, TrainRequest(study, "run", 1, weights)) == Refusal(Reason.OUT_OF_ORDER)
+    assert isinstance(ask(house, OpenRequest(study, "run")), AnnouncedKeys)
+
+
+@pytest.mark.parametrize("kind", [MessageType.TRAIN, MessageType.QUERY, MessageType.EVALUATE])
+def test_rubbish_of_any_message_type_is_refused(house: Consortium, kind: str) -> None:
+    rubbish = RecordDict({"x": ConfigRecord({"code": "import os"})})
+    assert decode_reply(answered(house, rubbish, kind).content) == Refusal(Reason.NOT_APPROVED)
+
+
+def test_what_a_reply_carries_beside_its_content_says_nothing(house: Consortium) -> None:
+    """The times are the request's, no running time is told, the site names nothing."""
+    with taken(house, malicious_bundle(house.folder / MARK)) as (grid, node, run):
+        records = encode_request(OpenRequest("00" * 32, "run"))
+        message = Message(records, node, MessageType.TRAIN, ttl=100.0)
+        reply = exchanged(grid, message)
+        assert reply.metadata.created_at == message.metadata.created_at
+        assert reply.metadata.ttl == 100.0
+        assert not reply.has_error()
+        control = ControlHttpClient(f"http://{house.loopback}")
+        told = control.ListRuns(ListRunsRequest(run_id=run)).run_dict[run]
+        assert told.clientapp_runtime == 0.0
+
+
+def answered(house: Consortium, records: RecordDict, kind: str) -> Message:
+    with taken(house, malicious_bundle(house.folder / MARK)) as (grid, node, _):
+        return exchanged(grid, Message(records, node, kind))
+
+
+def exchanged(grid: Any, message: Message) -> Message:
+    (number,) = grid.push_messages([message])
+    found: list[Message] = []
+
+    def came() -> bool:
+        found.extend(grid.pull_messages([number]))
+        return bool(found)
+
+    wait_for("reply", came, LONG_S)
+    return found[0]
