@@ -103,13 +103,23 @@ class StudyBook:
         ConsortiumError
             C014, C018 or C003 if what is kept of an approved study is not what was approved.
         """
-        found = []
-        for path in sorted(self._path.glob(f"*/{APPROVAL}")):
-            study_hash = bytes.fromhex(path.parent.name)
-            approval = self._site.ledger.approval(study_hash)
-            if approval is not None and approval.expires >= self._site.ledger.today():
-                found.append(self._approved(study_hash, approval))
-        return found
+        paths = sorted(self._path.glob(f"*/{APPROVAL}"))
+        found = [self.approved_study(bytes.fromhex(path.parent.name)) for path in paths]
+        return [each for each in found if each is not None]
+
+    def approved_study(self, study_hash: bytes) -> ApprovedStudy | None:
+        """Return a study that a node may answer for today; None if it may not.
+
+        Raises
+        ------
+        ConsortiumError
+            As `approved`.
+        """
+        approval = self._site.ledger.approval(study_hash)
+        kept = (self._folder(study_hash) / APPROVAL).exists()
+        if approval is None or not kept or approval.expires < self._site.ledger.today():
+            return None
+        return self._approved(study_hash, approval)
 
     def study(self, study_hash: bytes) -> Study:
         """Return a kept study, its signature checked.

@@ -297,6 +297,7 @@ class Consortium:
             "run": run,
             "study": self.study.model_dump_json(),
             "sites": sites,
+            "largest": PATIENTS_A_SITE,
             "fewest": self.study.m,
             "patience_s": PATIENCE_S,
         } | changes
@@ -355,16 +356,12 @@ def open_site(folder: Path) -> SiteBook:
     rows = table[table["hospital"] == told["name"]]
     keys = {name: read_identity(folder.parent / name.replace(" ", "-")).public for name in names}
     roster = Roster.of(keys)
-    approved = [
-        Approved(
-            study=study,
-            run=run,
-            roster=roster,
-            verified=frozenset(roster.identities),
-            declared=dict.fromkeys(names, PATIENTS_A_SITE),
-            name=told["name"],
-            cohort=Encoding(study).encode(rows, told["name"]),
-        )
-        for run in told["runs"]
-    ]
-    return SiteBook(SiteFolder.open(folder), approved)
+    approved = Approved(
+        study=study,
+        roster=roster,
+        verified=frozenset(roster.identities),
+        declared=dict.fromkeys(names, PATIENTS_A_SITE),
+        name=told["name"],
+        cohort=Encoding(study).encode(rows, told["name"]),
+    )
+    return SiteBook(SiteFolder.open(folder), {study.hash(): approved}.get)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from polyclinic_client.cli import data, journal, ledger, membership, peers, preflight, study
+from polyclinic_client.cli import data, journal, ledger, membership, peers, preflight, study, up
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -13,6 +13,7 @@ app = typer.Typer(
 app.command(epilog="Example:  polyclinic client join invitation.txt")(membership.join)
 app.command(epilog="Example:  polyclinic client status")(membership.status)
 app.command(epilog="Example:  polyclinic client preflight")(preflight.preflight)
+app.command(epilog="Example:  polyclinic client up")(up.up)
 app.add_typer(peers.app, name="peers")
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")

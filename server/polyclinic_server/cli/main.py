@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import signal
+import sys
 from typing import Annotated
 
 import typer
 
+from polyclinic_common import logs
 from polyclinic_common.cli.study import AsJson
-from polyclinic_server.cli import site, study
+from polyclinic_server.cli import run, site, study
 from polyclinic_server.cli.options import FOLDER, FolderOption
 
 app = typer.Typer(no_args_is_help=True, help="Run a consortium: invite hospitals, publish studies.")
 app.add_typer(site.app, name="site")
 app.add_typer(study.app, name="study")
+app.add_typer(run.app, name="run")
 
 
 @app.callback()
@@ -62,17 +64,20 @@ def up(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     """Listen for hospitals until stopped; says when it is ready, and where."""
     from polyclinic_common.cli.main import print_json
     from polyclinic_server.config import ServerFolder
-    from polyclinic_server.service.serve import serve_consortium
+    from polyclinic_server.serve import serve
+    from polyclinic_server.superlink.supervise import Addresses
 
     opened = ServerFolder.open(folder)
-    handle = serve_consortium(opened)
     settings = opened.settings
-    if as_json:
-        print_json({"ready": True, "ports": settings.ports.model_dump()})
-    else:
-        ports = ", ".join(f"{port} ({use})" for use, port in settings.ports.model_dump().items())
-        typer.echo(f"Ready: {settings.name} at {settings.address}, ports {ports}. Ctrl-C stops.")
-    stopping = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
-    signal.sigwait(stopping)
-    handle.stop()
+
+    def ready(_: Addresses) -> None:
+        if as_json:
+            print_json({"ready": True, "ports": settings.ports.model_dump()})
+        else:
+            used = settings.ports.model_dump().items()
+            ports = ", ".join(f"{port} ({use})" for use, port in used)
+            typer.echo(f"Ready: {settings.name} at {settings.address}, ports {ports}.")
+        sys.stdout.flush()
+
+    logs.start()
+    serve(opened, ready)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import func, select
 
-from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.errors import Code, RunError
 from polyclinic_server.store.database import Database, now
 from polyclinic_server.store.tables import KeptRow, ReleasedModel, Run, RunState
 
@@ -45,8 +45,8 @@ class Runs(Database):
 
         Raises
         ------
-        ConsortiumError
-            C026 if there is no such run.
+        RunError
+            R004 if there is no such run.
         """
         with self._session() as session:
             found = _run(session.get(Run, run), run)
@@ -67,8 +67,8 @@ class Runs(Database):
 
         Raises
         ------
-        ConsortiumError
-            C026 if there is no such run.
+        RunError
+            R004 if there is no such run.
         """
         with self._session() as session:
             return _run(session.get(Run, run), run)
@@ -85,8 +85,8 @@ class Runs(Database):
 
         Raises
         ------
-        ConsortiumError
-            C026 if it has released none.
+        RunError
+            R004 if it has released none.
         """
         with self._session() as session:
             found = session.get(ReleasedModel, run)
@@ -125,5 +125,5 @@ def _run(found: Run | None, run: str) -> Run:
     return found
 
 
-def _no_run(what: str) -> ConsortiumError:
-    return ConsortiumError(Code.RUN_UNKNOWN, what, "See: polyclinic client status")
+def _no_run(what: str) -> RunError:
+    return RunError(Code.RUN_UNKNOWN, what, "See: polyclinic client status")

@@ -99,8 +99,8 @@ def plan_of(description: RunDescription, nodes: Mapping[str, int]) -> tuple[RunP
     length = weight_count(build_network(study, encoding))
     sums: dict[str, SumPlan] = {}
     if study.privacy.mode == "secure-sum":
-        sizes = list(declared.values())
-        sums = secure_sum_plans(study, encoding.width, length, node_path(length), sizes)
+        largest = [description.largest]
+        sums = secure_sum_plans(study, encoding.width, length, node_path(length), largest)
     plan = make_plan(
         study,
         description.run,

@@ -56,6 +56,8 @@ class RunDescription(Record):
         The study, canonical JSON.
     sites : dict
         The hospitals that approved this study, by name.
+    largest : int
+        The largest declared size in the study's roster, participants or not.
     fewest : int
         Fewest participants of a round: the study's m, or more.
     patience_s : float
@@ -67,6 +69,7 @@ class RunDescription(Record):
     run: str = Field(pattern=RUN_NAME)
     study: str
     sites: dict[str, RunSite]
+    largest: int = Field(gt=0)
     fewest: int = Field(gt=0)
     patience_s: float = Field(default=60.0, gt=0)
     seed: int = 0

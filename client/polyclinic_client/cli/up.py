@@ -1,0 +1,32 @@
+"""`polyclinic client up`: the node."""
+
+from __future__ import annotations
+
+import typer
+
+from polyclinic_client.cli.options import SITE, SiteOption
+
+OPENER = "polyclinic_client.node.sites:open_sites"
+
+
+def up(site: SiteOption = SITE) -> None:
+    """Run this hospital's node until it is stopped: only approved studies are answered.
+
+    It connects to the server by itself, again and again; nothing listens here.
+    """
+    from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
+    from polyclinic_client.node.main import NodeSettings, run_node
+    from polyclinic_common import logs
+
+    membership = Membership.read(site)
+    settings = NodeSettings(
+        folder=site,
+        address=f"{membership.host}:{membership.fleet_port}",
+        certificate=site / TLS,
+        key=site / TLS_KEY,
+        authority=site / AUTHORITY,
+        opener=OPENER,
+    )
+    logs.start()
+    typer.echo(f"{membership.name}: node of {membership.consortium}. Ctrl-C stops it.")
+    run_node(settings)

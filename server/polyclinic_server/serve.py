@@ -1,0 +1,118 @@
+"""Everything that an operator's server does, in one process: consortium service, nodes, runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+
+from cryptography import x509
+
+from polyclinic_common.consortium.signed import sign_model
+from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
+from polyclinic_server.service.serve import serve_consortium
+from polyclinic_server.store.store import Store
+from polyclinic_server.superlink.runs import Event, RunFolder
+from polyclinic_server.superlink.supervise import RUNS, Addresses, Settings, supervise
+
+LOOK_S = 0.5
+
+
+def serve(folder: ServerFolder, ready: Callable[[Addresses], None]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises
+    ------
+    ConsortiumError
+        C003 if a key or certificate is not there, C027 if a port is taken.
+    """
+    handle = serve_consortium(folder)
+    try:
+        settings = Settings(
+            folder=folder.path,
+            certificate=folder.path / SERVER,
+            key=folder.path / SERVER_KEY,
+            authority=folder.path / AUTHORITY,
+            host=folder.settings.listen,
+            port=folder.settings.ports.fleet,
+        )
+        mirror = partial(_mirroring, RunMirror(folder, handle.store))
+        supervise(settings, partial(may_connect, handle.store), ready, [mirror])
+    finally:
+        handle.stop()
+
+
+def may_connect(store: Store, certificate: x509.Certificate) -> bool:
+    """Say whether a certificate is the one that a hospital holds now; notes that it was seen."""
+    site = store.site_of(certificate.serial_number)
+    if site is None or site.state != "joined" or site.certificate is None:
+        return False
+    if x509.load_pem_x509_certificate(site.certificate.encode()) != certificate:
+        return False
+    store.seen(site.name)
+    return True
+
+
+class RunMirror:
+    """Tells the store, and so the hospitals, what runs write down in their folders.
+
+    Parameters
+    ----------
+    folder : ServerFolder
+        The server.
+    store : Store
+        Its store.
+    """
+
+    def __init__(self, folder: ServerFolder, store: Store):
+        self._folder = folder
+        self._store = store
+        self._told: dict[Path, int] = {}
+
+    def look(self) -> None:
+        """Pass on what is new."""
+        for run in RunFolder.all(self._folder.path / RUNS):
+            events = run.events()
+            for event in events[self._told.get(run.path, 0) :]:
+                self._tell(run, event)
+            self._told[run.path] = len(events)
+
+    def _tell(self, run: RunFolder, event: Event) -> None:
+        match event.what:
+            case "started" | "round":
+                self._store.record_run(run.name, state="running", round_number=event.round, note="")
+            case "waiting":
+                waiting = ", ".join(sorted(event.waiting_for))
+                self._store.record_run(run.name, note=f"waiting for {waiting}")
+            case "stopped" | "failed":
+                self._store.record_run(run.name, state=event.what, note=event.text)
+            case "finished":
+                self._release(run)
+                self._store.record_run(run.name, state="finished", note="")
+
+    def _release(self, run: RunFolder) -> None:
+        """Offer the finished model, signed by the operator."""
+        content, study = run.model.read_bytes(), run.description().parsed_study
+        digest = hashlib.sha256(content).digest()
+        study_hash = bytes.fromhex(study.hash())
+        signature = sign_model(self._folder.operator, study_hash, run.name, digest)
+        self._store.release_model(run.name, digest, signature, content)
+
+
+@contextlib.asynccontextmanager
+async def _mirroring(mirror: RunMirror) -> AsyncIterator[None]:
+    looking = asyncio.create_task(_look(mirror))
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.to_thread(mirror.look)
+
+
+async def _look(mirror: RunMirror) -> None:
+    while True:
+        await asyncio.to_thread(mirror.look)
+        await asyncio.sleep(LOOK_S)
