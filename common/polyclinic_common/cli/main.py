@@ -27,6 +27,8 @@ SUMMARIES = {
     "data": "Check a hospital's table against a study.",
     "server": "Run a consortium: invite hospitals, publish studies.",
     "simulate": "Run a whole federation on this machine.",
+    "try": "Try a consortium out: a server and four hospitals on this machine.",
+    "audit": "Attack what is released: how much noise is there, what could be guessed?",
 }
 
 
