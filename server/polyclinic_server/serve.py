@@ -9,8 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
 
-from cryptography import x509
-
 from polyclinic_common.consortium.signed import sign_model
 from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
 from polyclinic_server.service.serve import serve_consortium
@@ -40,20 +38,9 @@ def serve(folder: ServerFolder, ready: Callable[[Addresses], None]) -> None:
             port=folder.settings.ports.fleet,
         )
         mirror = partial(_mirroring, RunMirror(folder, handle.store))
-        supervise(settings, partial(may_connect, handle.store), ready, [mirror])
+        supervise(settings, handle.may_connect, ready, [mirror])
     finally:
         handle.stop()
-
-
-def may_connect(store: Store, certificate: x509.Certificate) -> bool:
-    """Say whether a certificate is the one that a hospital holds now; notes that it was seen."""
-    site = store.site_of(certificate.serial_number)
-    if site is None or site.state != "joined" or site.certificate is None:
-        return False
-    if x509.load_pem_x509_certificate(site.certificate.encode()) != certificate:
-        return False
-    store.seen(site.name)
-    return True
 
 
 class RunMirror:

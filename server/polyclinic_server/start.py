@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-from polyclinic_common.consortium.signed import SignedStudy
-from polyclinic_common.errors import Code, PolyclinicError, RunError, StudyError
+from polyclinic_common.errors import Code, PolyclinicError, RunError
 from polyclinic_server.config import ServerFolder
-from polyclinic_server.store.store import Store
+from polyclinic_server.publish import participants
 from polyclinic_server.superlink import operate
 from polyclinic_server.superlink.runs import RunDescription, RunFolder, RunSite
-
-SHORTEST_PREFIX = 6
 
 
 def start_run(folder: ServerFolder, word: str, min_sites: int | None = None) -> RunFolder:
@@ -21,37 +15,36 @@ def start_run(folder: ServerFolder, word: str, min_sites: int | None = None) -> 
     Parameters
     ----------
     word : str
-        The study's id, or at least six digits of its hash.
+        The study's id, or the start of its hash.
     min_sites : int or None
         Fewest participants of a round; the study's m if that is more.
 
     Raises
     ------
     StudyError
-        S004 if no or several studies match.
+        S004 if no or several studies match, S005 if it has expired.
     RunError
         R001 if fewer hospitals than that have approved it.
     ServerError
         V001 if the server is not up.
     """
+    study, sites = participants(folder, word)
+    fewest = max(study.m, min_sites or 0)
+    if len(sites) < fewest:
+        raise RunError(
+            Code.RUN_TOO_FEW_SITES,
+            f"{len(sites)} hospitals have approved the study; {fewest} are asked for.",
+            "Wait for more approvals (`polyclinic server study list`), or lower --min-sites.",
+        )
+    study_hash = bytes.fromhex(study.hash())
     store = folder.open_store()
     try:
-        signed = _find(folder, store, word)
-        study = signed.read(folder.operator.public)
-        fewest = max(study.m, min_sites or 0)
-        sites = _participants(store, signed.hash)
-        if len(sites) < fewest:
-            raise RunError(
-                Code.RUN_TOO_FEW_SITES,
-                f"{len(sites)} hospitals have approved {study.id}; a round needs {fewest}.",
-                "See who is missing: polyclinic server study list",
-            )
-        run = store.begin_run(signed.hash, study.training.rounds)
+        run = store.begin_run(study_hash, study.training.rounds)
         description = RunDescription(
             run=run.id,
             study=study.model_dump_json(),
-            sites=sites,
-            largest=max(part.declared for part in store.parts(signed.hash)),
+            sites={s.name: RunSite(node_key=s.node_key, declared=s.declared) for s in sites},
+            largest=max(part.declared for part in store.parts(study_hash)),
             fewest=fewest,
         )
         try:
@@ -61,35 +54,3 @@ def start_run(folder: ServerFolder, word: str, min_sites: int | None = None) -> 
             raise
     finally:
         store.close()
-
-
-def _find(folder: ServerFolder, store: Store, word: str) -> SignedStudy:
-    offered = [SignedStudy(each.manifest, each.signature) for each in store.studies()]
-    matching = [
-        signed
-        for signed in offered
-        if signed.read(folder.operator.public).id == word
-        or (len(word) >= SHORTEST_PREFIX and signed.hash.hex().startswith(word))
-    ]
-    if len(matching) != 1:
-        which = "several studies" if matching else "no study"
-        raise StudyError(
-            Code.STUDY_UNKNOWN,
-            f"There is {which} {word!r}.",
-            "Name one by its hash, as `polyclinic server study list` shows it.",
-        )
-    return matching[0]
-
-
-def _participants(store: Store, study_hash: bytes) -> dict[str, RunSite]:
-    declared = {part.site: part.declared for part in store.parts(study_hash)}
-    return {
-        site.name: RunSite(node_key=_node_key(site.certificate), declared=declared[site.name])
-        for site in store.approved_sites(study_hash)
-        if site.certificate is not None
-    }
-
-
-def _node_key(certificate: str) -> str:
-    key = x509.load_pem_x509_certificate(certificate.encode()).public_key()
-    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

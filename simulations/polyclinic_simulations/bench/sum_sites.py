@@ -126,14 +126,14 @@ class Consortium:
     def _ask(
         self,
         request: Request,
-        names: Sequence[str],
+        sites: Sequence[str],
         *,
         wait: bool = True,  # noqa: ARG002
     ) -> dict[str, Release]:
         replies: dict[str, Release] = {}
         with self.server.part(MESSAGES):
             records = encode_request(request)
-            for name in names:
+            for name in sites:
                 part = REST if isinstance(request, SumRequest) else KEYS
                 with self.server.part(AWAY), self.watches[name].part(part):
                     said = self._sites[name].answer(records, Memory())
