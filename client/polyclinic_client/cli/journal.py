@@ -94,10 +94,10 @@ def _print_events(found: list[Noted]) -> None:
 
 
 def _what(noted: Noted) -> str:
-    from polyclinic_client.journal import Asked, Failed, Left, Refused
+    from polyclinic_client.journal import Asked, Failed, Left, Refused, Settled
 
     match noted.event:
-        case Asked(what=what) | Refused(what=what):
+        case Asked(what=what) | Refused(what=what) | Settled(sum=what):
             return what
         case Left(kind=kind):
             return kind
@@ -107,9 +107,11 @@ def _what(noted: Noted) -> str:
 
 
 def _details(noted: Noted) -> str:
-    from polyclinic_client.journal import Asked, Left, Refused
+    from polyclinic_client.journal import Asked, Left, Refused, Settled
 
     match noted.event:
+        case Settled():
+            return "at headline: enough closing statements came"
         case Asked(who=who, study_hash=study):
             return f"by {who}, study {study.hex()[:12]}"
         case Left() as left:
