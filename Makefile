@@ -28,6 +28,10 @@ demo: install  ## Train a study on real patients of 12 simulated hospitals and w
 bench: install  ## Measure time and memory of training; write JSON and a page of plots
 	$(BIN)/python -m polyclinic_simulations.bench --out $(OUT)/bench
 
+.PHONY: audit
+audit: install  ## Put defects into the product, one by one, and name the test that catches each
+	$(BIN)/python -m tests.audit --out $(OUT)/audit.json
+
 .PHONY: lint
 lint: install  ## Check format, lint and types
 	$(BIN)/ruff format --check .
