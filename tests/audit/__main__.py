@@ -26,15 +26,15 @@ from tests.audit.plugin import NONE
 
 ROOT = Path(__file__).parents[2]
 REPLAYED = [  # (a): neighbouring cohorts, the ledger and the protocol, deterministically
-    "test_neighbours.py",
     "test_noise_is_what_is_charged.py",
-    "test_integer_path.py",
     "test_streams.py",
-    "test_ledger.py",
-    "test_replay.py",
-    "test_gate.py",
-    "test_secure_sum.py",
+    "test_integer_path.py",
     "test_patient_gradients.py",
+    "test_secure_sum.py",
+    "test_ledger.py",
+    "test_gate.py",
+    "test_neighbours.py",
+    "test_replay.py",
 ]
 AUDITED = ["test_audit_noise.py"]  # (b): the audit of the noise
 LONGEST_S = 300

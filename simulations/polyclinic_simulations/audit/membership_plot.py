@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from polyclinic_common.privacy import gdp
 from polyclinic_simulations.audit.membership import MembershipAudit, most_hits
@@ -35,7 +35,7 @@ def membership_plot(audit: MembershipAudit) -> Plot:
     axes.set(xscale="log", yscale="log", xlim=(LEAST, 1.0), ylim=(LEAST, 1.0))
     axes.set(xlabel="false alarms, of non-members", ylabel="found, of members")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1.0))
+        axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g} %"))
     legend_above(axes)
     words = "; ".join(
         f"{each.training}: LiRA finds {each.lira.hit_rate:.2%} at 1 % false alarms, RMIA "
