@@ -34,6 +34,10 @@ bench: install  ## Measure time and memory of training; write JSON and a page of
 proto: install  ## Write the Python code of the gRPC services anew
 	cd common && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc --proto_path=. $(PROTO_OUT) $(PROTO)
 
+.PHONY: audit
+audit: install  ## Put defects into the product, one by one, and name the test that catches each
+	$(BIN)/python -m tests.audit --out $(OUT)/audit.json
+
 .PHONY: lint
 lint: install  ## Check format, lint and types
 	$(BIN)/ruff format --check .

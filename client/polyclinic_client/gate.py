@@ -17,7 +17,7 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 from pydantic import ValidationError
 
-from polyclinic_client.journal import Asked, Journal, Left, Refused
+from polyclinic_client.journal import Asked, Event, Journal, Left, Refused, Settled
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.witness import Head
 from polyclinic_common.errors import Code, GateError, MessageError
@@ -121,6 +121,7 @@ class Gate:
         self._journal = journal
         self._tick_s = tick_s
         self._clock = clock
+        self._settled: set[ReleaseId] = set()
 
     def due(self) -> float:
         """Return the tick on which the answer to a request that arrives now leaves.
@@ -159,13 +160,29 @@ class Gate:
         records = encode_reply(release)
         tick = max(due, self._next_tick())
         left = self._entry(release, records, asked, cost, tick)
+        settled = self._newly_settled(asked.run)
+        events: list[Event] = [asked, *settled.values(), left]
         if isinstance(release, Refusal):
-            refused = Refused(reason=release.reason.value, what=asked.what, run=asked.run)
-            self._journal.write(asked, refused, left)
-        else:
-            self._journal.write(asked, left)
+            reason = release.reason.value
+            events.insert(-1, Refused(reason=reason, what=asked.what, run=asked.run))
+        self._journal.write(*events)
+        self._settled.update(settled)
         self._clock.wait_until(max(tick, self._next_tick()))
         return records
+
+    def _newly_settled(self, run: str) -> dict[ReleaseId, Settled]:
+        """Return the releases that the ledger has settled at headline since the last answer."""
+        found = {}
+        for held in self._ledger.releases_of(run):
+            name = held.reserved.release
+            if held.settled == "headline" and name not in self._settled:
+                found[name] = Settled(
+                    run=run,
+                    round_number=name.round_number,
+                    sum=name.kind,
+                    cost=held.reserved.headline,
+                )
+        return found
 
     def _next_tick(self) -> float:
         return math.ceil(self._clock.now() / self._tick_s) * self._tick_s
@@ -188,9 +205,9 @@ class Gate:
 
     def _check_vector(self, release: MaskedVector | PrivateUpdate, asked: Asked) -> Charge:
         """Return the charge that the ledger holds for exactly this payload."""
-        kind, epoch, attempt = UPDATE, b"", 0
+        epoch, attempt = b"", 0
         if isinstance(release, MaskedVector):
-            kind, epoch, attempt = release.kind, release.session, release.attempt
+            epoch, attempt = release.session, release.attempt
             if release.closing:
                 self._check_statement(Closing, release.closing, asked)
         answers = release.study_hash, release.run_id, release.round_number, attempt
@@ -198,7 +215,7 @@ class Gate:
             raise _stopped("it does not answer what was asked")
         if type(release.vector) is not np.ndarray:
             raise _stopped("its vector is not a plain one")
-        name = ReleaseId(release.run_id, release.round_number, kind)
+        name = ReleaseId(release.run_id, release.round_number, _sum_in(release))
         payload = hashlib.sha256(release.vector.tobytes()).digest()
         held = self._ledger.stored(name)
         recorded = self._ledger.payload_is_recorded(name, epoch, attempt, payload)
@@ -249,6 +266,7 @@ class Gate:
         content = b"".join(_contents(records))
         return Left(
             kind=release.label,
+            sum=_sum_in(release),
             size=len(content),
             sha256=hashlib.sha256(content).digest(),
             run=asked.run,
@@ -258,6 +276,16 @@ class Gate:
             free_because=FREE.get(type(release), ""),
             tick=round(tick * 1000),
         )
+
+
+def _sum_in(release: Release) -> str:
+    """Return the kind of sum that a release carries; empty if no patient goes into it."""
+    match release:
+        case MaskedVector():
+            return release.kind
+        case PrivateUpdate():
+            return UPDATE
+    return ""
 
 
 def _contents(records: RecordDict) -> list[bytes]:

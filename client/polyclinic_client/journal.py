@@ -56,6 +56,8 @@ class Left(Entry):
     ----------
     kind : str
         Kind of release.
+    sum : str
+        Kind of the sum in it: what leaves again for the same (run, round, sum) is charged once.
     size : int
         Bytes.
     sha256 : bytes
@@ -70,6 +72,7 @@ class Left(Entry):
 
     entry: Literal["left"] = "left"
     kind: Text
+    sum: Text = ""
     size: Annotated[int, Field(ge=0)]
     sha256: Digest
     run: Text
@@ -78,6 +81,22 @@ class Left(Entry):
     cost: Charge | None = None
     free_because: Text = ""
     tick: int
+
+
+class Settled(Entry):
+    """Closing statements prove that a release costs its headline; a restarted node says it again.
+
+    Attributes
+    ----------
+    cost : Charge
+        What the release costs, instead of what was written down when it left.
+    """
+
+    entry: Literal["settled"] = "settled"
+    run: Text
+    round_number: int
+    sum: Text
+    cost: Charge
 
 
 class Refused(Entry):
@@ -125,9 +144,11 @@ class Bundle(Entry):
     flower_run: Annotated[int, Field(ge=0)]
 
 
-Event = Asked | Left | Refused | Failed | Bundle
+Event = Asked | Left | Settled | Refused | Failed | Bundle
 _ADAPTER: TypeAdapter[Began | Event] = TypeAdapter(
-    Annotated[Began | Asked | Left | Refused | Failed | Bundle, Field(discriminator="entry")]
+    Annotated[
+        Began | Asked | Left | Settled | Refused | Failed | Bundle, Field(discriminator="entry")
+    ]
 )
 
 

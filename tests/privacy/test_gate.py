@@ -427,7 +427,8 @@ def is_permitted(leaving: Any, house: House) -> bool:
     return (
         type(leaving) is MaskedVector
         and set(vars(leaving)) == set(fields_of(masked()))
-        and fields_of(leaving)["closing"] in (b"", closing(house))
+        and type(fields_of(leaving)["closing"]) is bytes
+        and fields_of(leaving)["closing"] in {b"", closing(house)}
         and all(
             type(value) is type(fields_of(masked())[name])
             and np.array_equal(value, fields_of(masked())[name])

@@ -94,12 +94,12 @@ def _print_events(found: list[Noted]) -> None:
 
 
 def _what(noted: Noted) -> str:
-    from polyclinic_client.journal import Asked, Bundle, Failed, Left, Refused
+    from polyclinic_client.journal import Asked, Bundle, Failed, Left, Refused, Settled
 
     match noted.event:
         case Bundle():
             return "app bundle, not fetched"
-        case Asked(what=what) | Refused(what=what):
+        case Asked(what=what) | Refused(what=what) | Settled(sum=what):
             return what
         case Left(kind=kind):
             return kind
@@ -109,11 +109,13 @@ def _what(noted: Noted) -> str:
 
 
 def _details(noted: Noted) -> str:
-    from polyclinic_client.journal import Asked, Bundle, Left, Refused
+    from polyclinic_client.journal import Asked, Bundle, Left, Refused, Settled
 
     match noted.event:
         case Bundle(sha256=digest, flower_run=number):
             return f"sha256 {digest.hex()[:12]}, Flower's run {number}"
+        case Settled():
+            return "at headline: enough closing statements came"
         case Asked(who=who, study_hash=study):
             return f"by {who}, study {study.hex()[:12]}"
         case Left() as left:

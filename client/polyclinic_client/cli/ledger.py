@@ -15,6 +15,7 @@ from polyclinic_common.files import write_new
 
 if TYPE_CHECKING:
     from polyclinic_client.ledger.budget import Budget
+    from polyclinic_client.ledger.replay import Replay
 
 app = typer.Typer(
     no_args_is_help=True, help="The privacy ledger: verify it, plan with it, raise its limit."
@@ -56,6 +57,24 @@ def budget(site: SiteOption = SITE, witness: WitnessOption = None, as_json: AsJs
         print_json(found.as_dict())
         return
     _print_budget(found)
+
+
+@app.command(epilog="Example:  polyclinic client ledger replay --site /srv/polyclinic")
+def replay(site: SiteOption, witness: WitnessOption = None, as_json: AsJson = False) -> None:
+    """Recompute what was spent from the journal alone, and compare it with the ledger.
+
+    docs/replay.py does the same without Polyclinic, on what `journal show --json` prints.
+    """
+    from polyclinic_client.ledger.replay import replay as recompute
+    from polyclinic_client.site_folder import SiteFolder
+    from polyclinic_common.cli.main import print_json
+
+    with SiteFolder.open(site, witness=witness, read_only=True) as folder:
+        found = recompute(folder.journal.events(), folder.ledger.budget())
+    if as_json:
+        print_json(found.as_dict())
+        return
+    _print_replay(found)
 
 
 @app.command(
@@ -196,6 +215,23 @@ def _print_budget(budget: Budget) -> None:
         return
     console.print(_approvals(budget))
     console.print("another: how many more such releases fit besides everything approved.")
+
+
+def _print_replay(found: Replay) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("epsilon", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table.add_column("journal", justify="right")
+    table.add_column("ledger", justify="right")
+    table.add_row("spent", f"{found.spent:.6f}", f"{found.ledger_spent:.6f}")
+    table.add_row("fallback", f"{found.fallback:.6f}", f"{found.ledger_fallback:.6f}")
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(f"{found.releases} charged releases left; delta {found.delta:g}.")
+    if (found.spent, found.fallback) != (found.ledger_spent, found.ledger_fallback):
+        console.print("The ledger holds more: releases that never left, or rows that were lost.")
 
 
 def _sums(budget: Budget) -> list[tuple[str, float | None, str]]:

@@ -31,18 +31,11 @@ def resolve(study: str | Path, data: Path | None) -> tuple[Study, pd.DataFrame]:
         A table for a manifest file; a folder for a built-in study (default: the folder that
         POLYCLINIC_DATA names).
     """
+    manifest = find_study(study)
     if str(study) in BUILT_IN:
-        folder = HERE / str(study).replace("-", "_")
-        loader: Loader = import_module(f"{__package__}.{folder.name}.loader").load
-        return load_study(folder / "study.toml"), loader(data or _data_folder())
-    path = Path(study)
-    if path.suffix != ".toml":
-        raise StudyError(
-            Code.STUDY_UNKNOWN,
-            f"There is no built-in study {str(study)!r}.",
-            f"Name one of {', '.join(BUILT_IN)}, or a manifest file ending in .toml.",
-        )
-    manifest = load_study(path)
+        module = str(study).replace("-", "_")
+        loader: Loader = import_module(f"{__package__}.{module}.loader").load
+        return manifest, loader(data or _data_folder())
     if data is None:
         raise DataError(
             Code.TABLE_UNREADABLE,
@@ -50,6 +43,26 @@ def resolve(study: str | Path, data: Path | None) -> tuple[Study, pd.DataFrame]:
             "Add --data TABLE with a CSV or Parquet file in the study's columns.",
         )
     return manifest, read_table(data)
+
+
+def find_study(study: str | Path) -> Study:
+    """Return a built-in study by its name, or the one of a manifest file.
+
+    Raises
+    ------
+    StudyError
+        S004 if there is none of that name, or what the manifest breaks.
+    """
+    if str(study) in BUILT_IN:
+        return load_study(HERE / str(study).replace("-", "_") / "study.toml")
+    path = Path(study)
+    if path.suffix != ".toml":
+        raise StudyError(
+            Code.STUDY_UNKNOWN,
+            f"There is no built-in study {str(study)!r}.",
+            f"Name one of {', '.join(BUILT_IN)}, or a manifest file ending in .toml.",
+        )
+    return load_study(path)
 
 
 def _data_folder() -> Path | None:
