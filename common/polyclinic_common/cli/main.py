@@ -22,7 +22,6 @@ from polyclinic_common.errors import PolyclinicError
 
 GROUP = "polyclinic.commands"
 SUMMARIES = {
-    "audit": "Attack a study's noise and its model, and compare with what is claimed.",
     "study": "Write, check and read study manifests.",
     "client": "Join a consortium, approve studies, see what left and what is left to spend.",
     "data": "Check a hospital's table against a study.",
