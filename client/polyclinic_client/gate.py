@@ -42,7 +42,6 @@ from polyclinic_common.wire import (
     encode_reply,
 )
 
-UPDATE = "update"
 KEM_KEYS, KEM_CIPHERTEXT = (0, 1184), 1088  # bytes: ML-KEM-768 (FIPS 203, table 3), or none
 LEAST_TICK_S = 0.25
 SLOWEST_PER_NUMBER_S = 2e-8  # a hospital's gradients, per patient and weight, on a slow machine
@@ -188,9 +187,9 @@ class Gate:
 
     def _check_vector(self, release: MaskedVector | PrivateUpdate, asked: Asked) -> Charge:
         """Return the charge that the ledger holds for exactly this payload."""
-        kind, epoch, attempt = UPDATE, b"", 0
+        epoch, attempt = b"", 0
         if isinstance(release, MaskedVector):
-            kind, epoch, attempt = release.kind, release.session, release.attempt
+            epoch, attempt = release.session, release.attempt
             if release.closing:
                 self._check_statement(Closing, release.closing, asked)
         answers = release.study_hash, release.run_id, release.round_number, attempt
@@ -198,7 +197,7 @@ class Gate:
             raise _stopped("it does not answer what was asked")
         if type(release.vector) is not np.ndarray:
             raise _stopped("its vector is not a plain one")
-        name = ReleaseId(release.run_id, release.round_number, kind)
+        name = ReleaseId(release.run_id, release.round_number, release.kind)
         payload = hashlib.sha256(release.vector.tobytes()).digest()
         held = self._ledger.stored(name)
         recorded = self._ledger.payload_is_recorded(name, epoch, attempt, payload)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
+from polyclinic_client.held_out import metrics_source
 from polyclinic_client.integers import IntegerSums, NoisyIntegers, RoundedProducts, SummedRows
 from polyclinic_client.mechanisms import (
     Mechanism,
@@ -22,7 +23,15 @@ from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.network import build_network, weight_count
 from polyclinic_common.privacy.charges import Charge, SampledSteps
 from polyclinic_common.privacy.noise import NoiseSource
-from polyclinic_common.privacy.plan import GRADIENT, STATISTICS, local_sum_plan, noise_plan
+from polyclinic_common.privacy.plan import (
+    GRADIENT,
+    METRICS,
+    STATISTICS,
+    UPDATE,
+    local_sum_plan,
+    metrics_plan,
+    noise_plan,
+)
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
 from polyclinic_common.study.manifest import Study
 
@@ -108,15 +117,42 @@ def sum_source(
 
 
 def sum_sources(
-    gradients: Gradients, cohort: Cohort, plans: Mapping[str, SumPlan], noise: NoiseSource
+    encoding: Encoding,
+    gradients: Gradients,
+    cohort: Cohort,
+    held_out: Cohort,
+    plans: Mapping[str, SumPlan],
+    noise: NoiseSource,
 ) -> dict[str, NoisyIntegers]:
-    """Return what draws every kind of sum that a study of mode secure-sum asks for."""
+    """Return what draws every kind of sum that a study of mode secure-sum asks for.
+
+    `cohort` are the patients to train on, `held_out` those to judge by.
+    """
     sources = {GRADIENT: sum_source(gradients, cohort, plans[GRADIENT], noise)}
     if STATISTICS in plans:
         plan = plans[STATISTICS]
         sums = SummedStatistics(plan.clip, plan.grid)
         sources[STATISTICS] = NoisyIntegers(sums, gradients.patients(cohort), noise, plan.variance)
+    if METRICS in plans:
+        sources[METRICS] = metrics_source(encoding, held_out, plans[METRICS], noise)
     return sources
+
+
+def local_mechanisms(
+    encoding: Encoding,
+    gradients: Gradients,
+    cohort: Cohort,
+    held_out: Cohort,
+    declared: int,
+    noise: NoiseSource,
+) -> dict[str, Mechanism]:
+    """Return what a site of mode local releases, by kind, in the order of a round."""
+    study = encoding.study
+    found = {UPDATE: local_mechanism(study, gradients, cohort, declared, noise)}
+    if study.metric_rounds:
+        plan = metrics_plan(study, 1, declared)
+        found[METRICS] = SumRelease(metrics_source(encoding, held_out, plan, noise), plan)
+    return found
 
 
 def local_mechanism(
@@ -157,4 +193,4 @@ def local_mechanism(
         )
         charge = SampledSteps(rate=plan.sampling_rate, multiplier=plan.multiplier, steps=plan.steps)
     steps = make_steps(study, step, plan, declared)
-    return ModelRelease(steps, charge, study.clip)
+    return ModelRelease(steps, charge, study.clip, length)

@@ -13,11 +13,12 @@ from flwr.serverapp import Grid, ServerApp
 
 from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
-from polyclinic_common.privacy.plan import GRADIENT, STATISTICS
+from polyclinic_common.privacy.plan import GRADIENT, METRICS, STATISTICS, UPDATE
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.wire import PrivateUpdate, Release, Request, SettleRequest, TrainRequest
 from polyclinic_server.combiner import Combiner, Descent
 from polyclinic_server.flower import ask
+from polyclinic_server.metric_sums import Evaluation, MetricSum
 from polyclinic_server.observers import Observer, Round
 from polyclinic_server.optimizer import State
 from polyclinic_server.secure_sum import Carried, SecureSums, too_few
@@ -44,6 +45,8 @@ class RunPlan:
         Seconds to wait for answers in one round.
     sum_plans : mapping
         Grid and noise of every kind of secure sum; empty in the modes without one.
+    evaluation : Evaluation or None
+        When metrics are asked for; None asks for none.
     """
 
     study_hash: str
@@ -54,6 +57,11 @@ class RunPlan:
     fewest: int
     timeout_s: float = 600.0
     sum_plans: Mapping[str, SumPlan] = field(default_factory=dict)
+    evaluation: Evaluation | None = None
+
+    def judges(self, round_number: int) -> bool:
+        """Say whether metrics are asked for after this round."""
+        return self.evaluation is not None and round_number in self.evaluation.rounds
 
 
 class Rounds(Protocol):
@@ -103,33 +111,39 @@ def make_rounds(grid: Grid, plan: RunPlan, state: State) -> Rounds:
         ask_sites,
         Carried.from_bytes(state.carried),
     )
-    return SumRounds(sums, plan.combiner, plan.sum_plans)
+    return SumRounds(plan, sums, plan.combiner)
 
 
 @dataclass(frozen=True)
 class SumRounds:
     """Mode secure-sum: one noisy sum a round, and a step of descent along it."""
 
+    plan: RunPlan
     sums: SecureSums
     combiner: Descent
-    plans: Mapping[str, SumPlan]
 
     def advance(self, state: State) -> Round:
         """Carry out the next round; the first may start with sufficient statistics."""
         number = state.round_number + 1
-        if number == 1 and STATISTICS in self.plans:
+        if number == 1 and STATISTICS in self.plan.sum_plans:
             state = replace(state, weights=self._started(state.weights))
-        plan = self.plans[GRADIENT]
-        total, sites = self.sums.sum(number, state.weights, GRADIENT, plan.length)
-        gradient = np.asarray(total * plan.grid, dtype=np.float64)
-        following = self.combiner.descend(state, gradient, sites)
-        return Round(number, {}, replace(following, carried=self.sums.carried.to_bytes()), sites)
+        gradient, sites = self._sum(number, state.weights, GRADIENT)
+        state = self.combiner.descend(state, gradient, sites)
+        if self.plan.judges(number):
+            released = MetricSum(number, *self._sum(number, state.average, METRICS))
+            state = replace(state, released=(*state.released, released))
+        return Round(number, {}, replace(state, carried=self.sums.carried.to_bytes()), sites)
 
     def _started(self, weights: Vector) -> Vector:
-        plan = self.plans[STATISTICS]
-        total, sites = self.sums.sum(1, weights, STATISTICS, plan.length)
-        noise = plan.deviation * math.sqrt(len(sites))
-        return solve_statistics(np.asarray(total * plan.grid, dtype=np.float64), weights, noise)
+        total, sites = self._sum(1, weights, STATISTICS)
+        noise = self.plan.sum_plans[STATISTICS].deviation * math.sqrt(len(sites))
+        return solve_statistics(total, weights, noise)
+
+    def _sum(self, number: int, weights: Vector, kind: str) -> tuple[Vector, tuple[str, ...]]:
+        """Return a sum over hospitals in the unit of its clip, and whose it is."""
+        plan = self.plan.sum_plans[kind]
+        total, sites = self.sums.sum(number, weights, kind, plan.length)
+        return np.asarray(total * plan.grid, dtype=np.float64), sites
 
     def close(self) -> None:
         """Exchange the last closing statements."""
@@ -146,9 +160,21 @@ class UpdateRounds:
     def advance(self, state: State) -> Round:
         """Carry out the next round."""
         plan, number = self.plan, state.round_number + 1
-        request = TrainRequest(plan.study_hash, plan.run_id, number, state.weights)
-        updates = accept(plan, request, self.ask(request, list(plan.node_of)))
-        return Round(number, updates, plan.combiner.step(state, updates), tuple(updates))
+        updates = self._released(number, UPDATE, state.weights, state.weights.size)
+        state = plan.combiner.step(state, updates)
+        if plan.evaluation is not None and plan.judges(number):
+            sums = self._released(number, METRICS, state.average, plan.evaluation.layout.length)
+            total = np.sum(list(sums.values()), axis=0)
+            released = MetricSum(number, total, tuple(sums))
+            state = replace(state, released=(*state.released, released))
+        return Round(number, updates, state, tuple(updates))
+
+    def _released(
+        self, number: int, kind: str, weights: Vector, length: int
+    ) -> Mapping[str, Vector]:
+        """Return what every answering site releases of this kind."""
+        request = TrainRequest(self.plan.study_hash, self.plan.run_id, number, kind, weights)
+        return accept(self.plan, request, self.ask(request, list(self.plan.node_of)), length)
 
     def close(self) -> None:
         """Let the sites erase what they stored."""
@@ -157,9 +183,9 @@ class UpdateRounds:
 
 
 def accept(
-    plan: RunPlan, request: TrainRequest, replies: Mapping[str, Release]
+    plan: RunPlan, request: TrainRequest, replies: Mapping[str, Release], length: int
 ) -> dict[str, Vector]:
-    """Return the vectors that answer exactly `request`, by site.
+    """Return the vectors of shape (length,) that answer exactly `request`, by site.
 
     Raises
     ------
@@ -171,8 +197,8 @@ def accept(
         if (
             isinstance(reply, PrivateUpdate)
             and (reply.study_hash, reply.run_id) == (plan.study_hash, plan.run_id)
-            and reply.round_number == request.round_number
-            and reply.vector.shape == request.weights.shape
+            and (reply.round_number, reply.kind) == (request.round_number, request.kind)
+            and reply.vector.shape == (length,)
         ):
             updates[site] = reply.vector
     if len(updates) < plan.fewest:

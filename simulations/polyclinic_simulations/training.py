@@ -13,11 +13,13 @@ from flwr.serverapp import Grid
 
 from polyclinic_client.app import Answers, make_client_app
 from polyclinic_client.ledger.budget import Budget
+from polyclinic_common.evaluation.reading import RoundReadings
 from polyclinic_common.models.network import Vector, initial_weights
-from polyclinic_common.privacy.plan import GRADIENT, noise_plan
+from polyclinic_common.privacy.plan import GRADIENT, metrics_plan, noise_plan
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_server.combiner import make_combiner
 from polyclinic_server.coordinator import RunPlan, make_server_app
+from polyclinic_server.metric_sums import Evaluation
 from polyclinic_server.observers import Observer
 from polyclinic_server.optimizer import State, noise_ridge
 from polyclinic_simulations.engines import ENGINES
@@ -43,12 +45,15 @@ class Trained:
         Every hospital's account, by name; empty in mode none.
     sums : SumPlan or None
         Grid and noise of the secure sum.
+    metrics : tuple of RoundReadings
+        The private metrics, round by round.
     """
 
     weights: Vector
     seconds: float
     budgets: Mapping[str, Budget]
     sums: SumPlan | None
+    metrics: tuple[RoundReadings, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,27 @@ def train_federated(
             federation, setting, hospitals, plans, run_id, start, observers, engine
         )
         budgets = {name: each.ledger.budget() for name, each in hospitals.folders().items()}
-        return Trained(state.average, seconds, budgets, plans.get(GRADIENT))
+        return Trained(
+            state.average, seconds, budgets, plans.get(GRADIENT), readings(federation, state)
+        )
+
+
+def evaluation_of(federation: Federation) -> Evaluation | None:
+    """Return how metrics are asked for and read, if the study releases any."""
+    study, declared = federation.study, max(federation.declared.values())
+    if not study.metric_rounds:
+        return None
+    shares = study.m - study.c if study.privacy.mode == "secure-sum" else 1
+    held_out = {site.name: site.declared_held_out for site in federation.training_sites}
+    return Evaluation.of(study, metrics_plan(study, shares, declared), held_out)
+
+
+def readings(federation: Federation, state: State) -> tuple[RoundReadings, ...]:
+    """Return the private metrics of a finished run."""
+    evaluation = evaluation_of(federation)
+    if evaluation is None:
+        return ()
+    return tuple(RoundReadings(m.round_number, evaluation.read(m)) for m in state.released)
 
 
 def _run(
@@ -164,6 +189,7 @@ def run_plan(
         fewest=study.m if sums else 1,
         timeout_s=timeout_s,
         sum_plans=sums or {},
+        evaluation=evaluation_of(federation),
     )
 
 

@@ -149,7 +149,7 @@ def test_a_site_of_one_setting_refuses_the_run_of_another(tmp_path: Path) -> Non
     weights = start_weights(made)
 
     def ask(asked: Setting) -> Release:
-        request = TrainRequest(asked.apply(study).hash(), "run", 1, weights)
+        request = TrainRequest(asked.apply(study).hash(), "run", 1, "update", weights)
         return decode_reply(hospitals.site(0).answer(encode_request(request), Memory()))
 
     others = [("none", None), ("local", 2.0), ("secure-sum", 1.0)]

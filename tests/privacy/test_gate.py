@@ -198,7 +198,7 @@ UNKNOWN: dict[str, Callable[[], Any]] = {
     "array": lambda: OTHER_WORDS,
     "records": lambda: RecordDict({"patients": ArrayRecord({"x": Array(UPDATE)})}),
     "class": lambda: Refusal,
-    "request": lambda: TrainRequest(STUDY.hex(), "run", 1, UPDATE),
+    "request": lambda: TrainRequest(STUDY.hex(), "run", 1, "update", UPDATE),
     "error": lambda: ValueError(TOLD),
     "subclass": lambda: Grown(Reason.EXPIRED),
     "subclass of a charged kind": lambda: GrownVector(**fields_of(masked())),
@@ -427,6 +427,7 @@ def is_permitted(leaving: Any, house: House) -> bool:
     return (
         type(leaving) is MaskedVector
         and set(vars(leaving)) == set(fields_of(masked()))
+        and type(fields_of(leaving)["closing"]) is bytes
         and fields_of(leaving)["closing"] in (b"", closing(house))
         and all(
             type(value) is type(fields_of(masked())[name])

@@ -18,7 +18,7 @@ from polyclinic_common.study.load import TEMPLATE
 from polyclinic_common.words import MISSING_WORDS
 
 Data = dict[str, Any]
-TEMPLATE_HASH = "5aa4b1dcfe4d3014a6c35abdaadb92545d02df6fd8ceeb0b2ae9d192107979a9"
+TEMPLATE_HASH = "80c7923db98b3f6bfa436960b24e740c0efd790b1d22736095ecb503a3ac4e2b"
 
 
 def template() -> Data:

@@ -146,11 +146,32 @@ class TestSites(Part):
 Holdout = Annotated[Fraction | SplitColumn | TestSites, Field(discriminator="kind")]
 
 
+class PrivateEvaluation(Part):
+    """Metrics that leave the hospitals, as one charged noisy sum over held-out patients.
+
+    `metrics` are released (default: all of the study's); the first gets most of the precision.
+    They are released at the end, and after every so many rounds if `every` is given. `share` is
+    their part of the budget, of the sum of squares of mu; training gets the rest. `by_site` and
+    `subgroups` add tables. A group whose noisy count is below `smallest` is not shown.
+    `error_bound` is the error beyond which errors count as this large (default: a quarter of the
+    outcome's range).
+    """
+
+    metrics: tuple[Metric, ...] | None = None
+    every: int | None = Field(default=None, ge=1)
+    share: float = Field(default=0.1, gt=0, lt=1)
+    by_site: bool = False
+    subgroups: bool = False
+    smallest: int = Field(default=20, ge=1)
+    error_bound: float | None = Field(default=None, gt=0)
+
+
 class Evaluation(Part):
-    """How the model is judged."""
+    """How the model is judged; without `private` nothing about it leaves the hospitals."""
 
     metrics: tuple[Metric, ...] | None = None
     holdout: Holdout = Fraction()
+    private: PrivateEvaluation | None = None
 
 
 class Subgroup(Part):

@@ -82,12 +82,13 @@ class SumRecord:
 
 @dataclass(frozen=True, config=STRICT)
 class TrainRequest:
-    """The server asks a site for its private update of one round; `weights` are the model."""
+    """The server asks a site for a private release of one round; `weights` are the model."""
 
     label: ClassVar[str] = "train_request"
     study_hash: Name
     run_id: Name
     round_number: Round
+    kind: Name
     weights: Weights
 
 
@@ -169,6 +170,7 @@ class PrivateUpdate:
     study_hash: Name
     run_id: Name
     round_number: Round
+    kind: Name
     vector: Weights
 
 

@@ -1,0 +1,97 @@
+"""Private metrics beside the exact ones, as text: for the console and for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from polyclinic_common.evaluation.reading import Reading
+from polyclinic_common.study import Study
+from polyclinic_simulations.comparison import Line
+from polyclinic_simulations.measures import UNKNOWN, Measure, measure_of
+from polyclinic_simulations.results import Cell, Metrics
+
+EVERYBODY = "all test patients"
+
+
+@dataclass(frozen=True)
+class PrivateRow:
+    """One metric of one group: what was released about it, and what is true.
+
+    With several seeds `private` is that of the first, and `exact` says how far private values lie
+    from exact ones on average.
+    """
+
+    model: str
+    group: str
+    metric: str
+    private: str
+    exact: str
+
+
+def private_rows(study: Study, lines: Sequence[Line]) -> list[PrivateRow]:
+    """Return the private metrics at the end of every setting that released any."""
+    return [
+        row
+        for line in lines
+        if line.cells and line.cells[0].private
+        for row in _rows_of(study, line)
+    ]
+
+
+def _rows_of(study: Study, line: Line) -> list[PrivateRow]:
+    first, rows = line.cells[0], list[PrivateRow]()
+    for group in first.private[-1].groups:
+        name = EVERYBODY if group.kind == "overall" else group.name
+        if group.suppressed:
+            shown = f"too few ({group.patients:.0f} by the noisy count)"
+            rows.append(PrivateRow(line.label, name, UNKNOWN, shown, UNKNOWN))
+        for metric in group.metrics:
+            measure = measure_of(study, metric)
+            pairs = [_pair(cell, group.kind, group.name, metric) for cell in line.cells]
+            rows.append(
+                PrivateRow(
+                    line.label,
+                    name,
+                    measure.heading,
+                    _text(measure, pairs[0][0]),
+                    _exact(measure, pairs),
+                )
+            )
+    return rows
+
+
+Pair = tuple[Reading | None, float | None]
+
+
+def _pair(cell: Cell, kind: str, name: str, metric: str) -> Pair:
+    group = cell.private_of(kind, name)
+    reading = None if group is None else group.metrics.get(metric)
+    return reading, exact_of(cell, kind, name).get(metric)
+
+
+def exact_of(cell: Cell, kind: str, name: str) -> Metrics:
+    """Return the exact scores of a group, of the model that private metrics judge."""
+    scores = cell.broadcast or cell.test
+    if kind == "overall":
+        return scores.overall
+    return (scores.by_site if kind == "site" else scores.by_subgroup).get(name, {})
+
+
+def _text(measure: Measure, reading: Reading | None) -> str:
+    if reading is None:
+        return "lost in the noise"
+    value, low, high = (
+        f"{number * measure.factor:.{measure.decimals}f}"
+        for number in (reading.value, reading.low, reading.high)
+    )
+    return f"{value} ({low} to {high})"
+
+
+def _exact(measure: Measure, pairs: Sequence[Pair]) -> str:
+    text = measure.text([pairs[0][1]])
+    apart = [abs(said.value - true) for said, true in pairs if said and true is not None]
+    if len(pairs) == 1 or not apart:
+        return text
+    return f"{text}; {measure.apart([fmean(apart)])} apart over {len(apart)} seeds"
