@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from polyclinic_common.evaluation.reading import Reading
+from polyclinic_common.evaluation.reading import GroupReading, Reading
 from polyclinic_common.study import Study
 from polyclinic_simulations.comparison import Line
 from polyclinic_simulations.measures import UNKNOWN, Measure, measure_of
 from polyclinic_simulations.results import Cell, Metrics
 
 EVERYBODY = "all test patients"
+_SHARE = Measure("share", "share", "", "", unit="%", factor=100.0, decimals=1)
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ def private_rows(study: Study, lines: Sequence[Line]) -> list[PrivateRow]:
 
 
 def _rows_of(study: Study, line: Line) -> list[PrivateRow]:
-    first, rows = line.cells[0], list[PrivateRow]()
-    for group in first.private[-1].groups:
+    rows: list[PrivateRow] = []
+    for group in line.cells[0].private[-1].groups:
         name = EVERYBODY if group.kind == "overall" else group.name
         if group.suppressed:
             shown = f"too few ({group.patients:.0f} by the noisy count)"
@@ -50,15 +51,25 @@ def _rows_of(study: Study, line: Line) -> list[PrivateRow]:
         for metric in group.metrics:
             measure = measure_of(study, metric)
             pairs = [_pair(cell, group.kind, group.name, metric) for cell in line.cells]
+            shown = _text(measure, pairs[0][0])
             rows.append(
-                PrivateRow(
-                    line.label,
-                    name,
-                    measure.heading,
-                    _text(measure, pairs[0][0]),
-                    _exact(measure, pairs),
-                )
+                PrivateRow(line.label, name, measure.heading, shown, _exact(measure, pairs))
             )
+        rows += [PrivateRow(line.label, name, what, shown, UNKNOWN) for what, shown in _bins(group)]
+    return rows
+
+
+def _bins(group: GroupReading) -> list[tuple[str, str]]:
+    """Return what is shown of calibration bins and of times."""
+    rows = [
+        (f"Observed where {each.low:.0%} to {each.high:.0%} predicted", _text(_SHARE, said))
+        for each in group.calibration
+        if (said := each.observed) is not None
+    ]
+    rows += [
+        (f"Events up to {each.end:g}, of those at risk", f"{each.events:.0f} of {each.at_risk:.0f}")
+        for each in group.times
+    ]
     return rows
 
 

@@ -24,7 +24,7 @@ from polyclinic_common.evaluation.layout import Floats, Kind, Layout, Table
 from polyclinic_common.evaluation.statistics import Mean, RiskHistogram
 
 Z = 1.959963984540054
-CLEAR = 3.0  # a ratio needs a denominator this many standard deviations above zero
+CLEAR, CLEAR_PAIRS = 3.0, 5.0  # standard deviations of a denominator above zero, at least
 DECLARED_VARIANCE = 100.0 / 12.0  # of a number that was rounded to ten
 
 
@@ -49,9 +49,9 @@ class BinReading:
 
 @dataclass(frozen=True)
 class TimeReading:
-    """Survival: patients at risk at the beginning of a time bin, and events in it, noisy counts."""
+    """Survival: patients at risk at the start of a time bin that ends at `end`, and its events."""
 
-    time_bin: int
+    end: float
     at_risk: float
     events: float
 
@@ -178,10 +178,11 @@ def read_mean(mean: Mean, entries: Floats, noise: float, size: Size) -> Reading:
         Standard deviation of the noise on them.
     """
     centred = entries / mean.weights / size.value
-    u = float(np.clip((centred[0] + 1.0) / 2.0, 0.0, 1.0))
-    spread = u * (1.0 - u)
+    u = float(centred[0] + 1.0) / 2.0
+    within = min(max(u, 0.0), 1.0)
+    spread = within * (1.0 - within)
     if not mean.yes_or_no:
-        spread = float(np.clip((centred[1] + 1.0) / 2.0 - u * u, 0.0, spread))
+        spread = float(np.clip((centred[1] + 1.0) / 2.0 - within**2, 0.0, spread))
     blur = (noise / mean.weights[0]) ** 2 + centred[0] ** 2 * size.variance
     half = Z * math.sqrt(blur / (4.0 * size.value**2) + spread / size.value)
     ends = np.clip([u, u - half, u + half], 0.0, 1.0) * mean.scale
@@ -202,7 +203,7 @@ def read_pairs(histogram: RiskHistogram, cells: Floats, noise: float) -> Reading
         noise * float(np.linalg.norm(both @ cells)),
         noise**2 * float(np.linalg.norm(both)) / math.sqrt(2.0),
     )
-    if below < CLEAR * blur:
+    if below < CLEAR_PAIRS * blur:
         return None
     value = float(cells @ ordered @ cells) / below
     slope = (ordered + ordered.T - value * both) @ cells / below
@@ -237,4 +238,7 @@ def _times(histogram: RiskHistogram, cells: Floats) -> tuple[TimeReading, ...]:
     events, ended = by_outcome[:last], by_outcome[last:]
     leaving = np.append(events, 0.0) + ended
     at_risk: Sequence[float] = np.cumsum(leaving[::-1])[::-1].tolist()
-    return tuple(TimeReading(index, at_risk[index], float(events[index])) for index in range(last))
+    return tuple(
+        TimeReading(histogram.ends[index], at_risk[index], float(events[index]))
+        for index in range(last)
+    )

@@ -24,9 +24,9 @@ from polyclinic_common.study.sections import Metric
 
 Floats = NDArray[np.float64]
 SQUARE_SHARE = 0.1
-BINARY_EDGES = (-1.5, -0.5, 0.5, 1.5)  # of risk bins: logits above the public base rate
+BINARY_EDGES = (-1.5, -0.75, -0.25, 0.25, 0.75, 1.5)  # of risk bins: logits above the base rate
 SURVIVAL_EDGES = (-0.5, 0.5)
-TIME_BINS = 3
+TIME_BINS = 8
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,9 @@ class RiskHistogram:
         Gives its number for every patient, from 0.
     ahead : array of shape (outcomes, outcomes)
         1 where a patient with the first outcome should have the higher risk of the two.
+    ends : tuple of float
+        Survival: right ends of the time bins; the outcomes are an event in each, then the end of
+        follow-up in each and beyond the last.
     """
 
     edges: tuple[float, ...]
@@ -132,6 +135,7 @@ class RiskHistogram:
     outcomes: int
     outcome: Callable[[Judged], NDArray[np.int64]]
     ahead: Floats
+    ends: tuple[float, ...] = ()
 
     @property
     def bins(self) -> int:
@@ -166,13 +170,11 @@ def statistic_of(study: Study, metric: Metric) -> Statistic:
         return _survival_histogram(study)
     bound = error_bound(study)
     return {
-        "mae": Mean(lambda j: np.abs(j.predicted - j.value) / bound, scale=bound),
-        "rmse": Mean(
-            lambda j: np.square((j.predicted - j.value) / bound), scale=bound**2, root=True
-        ),
+        "mae": Mean(lambda j: _error(j, bound), scale=bound),
+        "rmse": Mean(lambda j: np.square(_error(j, bound)), scale=bound**2, root=True),
         "within_20": Mean(_within_20, yes_or_no=True),
         "accuracy": Mean(_right, yes_or_no=True),
-        "brier": Mean(lambda j: np.square(j.predicted - j.value)),
+        "brier": Mean(lambda j: np.square(_error(j, bound))),
     }[metric]
 
 
@@ -183,6 +185,11 @@ def error_bound(study: Study) -> float:
     low, high = study.outcome.range
     private = study.evaluation.private
     return (private and private.error_bound) or (high - low) / 4.0
+
+
+def _error(judged: Judged, bound: float) -> Floats:
+    """Return absolute errors as a share of the bound, at most 1."""
+    return np.asarray(np.minimum(np.abs(judged.predicted - judged.value) / bound, 1.0))
 
 
 def _within_20(judged: Judged) -> Floats:
@@ -214,7 +221,7 @@ def time_edges(outcome: Survival) -> tuple[float, ...]:
 
 
 def _survival_histogram(study: Study) -> RiskHistogram:
-    """Outcomes: an event in time bin t, or the end of follow-up in it, or beyond the last."""
+    """Return the histogram of a survival study; pairs within one time bin do not count."""
     outcome = study.outcome
     if not isinstance(outcome, Survival):
         raise TypeError(outcome.kind)
@@ -234,4 +241,5 @@ def _survival_histogram(study: Study) -> RiskHistogram:
         outcomes=2 * last + 1,
         outcome=came_true,
         ahead=(event[:, None] & (when[:, None] < when[None, :])).astype(np.float64),
+        ends=ends,
     )
