@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.special import expit
@@ -27,7 +27,7 @@ from polyclinic_common.study import Study, parse_study
 Kind = Literal["continuous", "binary", "survival"]
 GRID = 2.0**-16
 POPULATION, CHUNK = 2_000_000, 50_000
-OUTCOMES = {
+OUTCOMES: dict[str, dict[str, Any]] = {
     "continuous": {"column": "dose", "unit": "mg", "range": [0, 120]},
     "binary": {"column": "ill", "positive": "yes", "negative": "no", "base_rate": 0.3},
     "survival": {

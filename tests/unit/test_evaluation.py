@@ -138,8 +138,8 @@ def test_a_group_that_the_noise_could_have_made_up_is_not_shown() -> None:
 def test_intervals_hold_the_truth_as_often_as_they_say(kind: Any) -> None:
     """400 intervals of every metric.
 
-    At 95 % coverage fewer than 351 hits have probability below 1e-9 (binomial; over all metrics
-    below 1e-6 with room for 98 % of them); at 80 % coverage the test fails with 99.9 %.
+    At 95 % coverage fewer than 351 hits have probability 4e-9 (binomial), 3e-8 over six metrics; at
+    80 % coverage the test fails with probability 0.99997.
     """
     found = coverage(Design(kind, 3000, 13.0), 400)
     overall = {metric: share for (group, metric), share in found.items() if group == "all"}

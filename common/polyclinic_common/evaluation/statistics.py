@@ -19,7 +19,7 @@ from scipy.special import logit
 
 from polyclinic_common.data.encoding import start_logits
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.outcomes import Continuous, Survival
+from polyclinic_common.study.outcomes import Survival
 from polyclinic_common.study.sections import Metric
 
 Floats = NDArray[np.float64]
@@ -168,7 +168,7 @@ def statistic_of(study: Study, metric: Metric) -> Statistic:
         return _binary_histogram(study)
     if metric == "c_index":
         return _survival_histogram(study)
-    bound = error_bound(study)
+    bound = study.error_bound
     return {
         "mae": Mean(lambda j: _error(j, bound), scale=bound),
         "rmse": Mean(lambda j: np.square(_error(j, bound)), scale=bound**2, root=True),
@@ -176,15 +176,6 @@ def statistic_of(study: Study, metric: Metric) -> Statistic:
         "accuracy": Mean(_right, yes_or_no=True),
         "brier": Mean(lambda j: np.square(_error(j, bound))),
     }[metric]
-
-
-def error_bound(study: Study) -> float:
-    """Return the error beyond which errors count as this large: a public number."""
-    if not isinstance(study.outcome, Continuous):
-        return 1.0
-    low, high = study.outcome.range
-    private = study.evaluation.private
-    return (private and private.error_bound) or (high - low) / 4.0
 
 
 def _error(judged: Judged, bound: float) -> Floats:

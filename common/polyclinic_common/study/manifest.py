@@ -117,6 +117,17 @@ class Study(Part):
         return private.metrics or self.metrics
 
     @property
+    def error_bound(self) -> float:
+        """Error beyond which errors count as this large in released metrics: a public number."""
+        private = self.evaluation.private
+        if private is not None and private.error_bound is not None:
+            return private.error_bound
+        if not isinstance(self.outcome, Continuous):
+            return 1.0
+        low, high = self.outcome.range
+        return (high - low) / 4.0
+
+    @property
     def metric_rounds(self) -> tuple[int, ...]:
         """Rounds after which metrics are released."""
         private, last = self.evaluation.private, self.training.rounds
