@@ -22,6 +22,7 @@ from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.witness import Head
 from polyclinic_common.errors import Code, GateError, MessageError
 from polyclinic_common.privacy.charges import Charge
+from polyclinic_common.privacy.plan import VOTE
 from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_common.secure_sum.statements import (
     Closing,
@@ -33,6 +34,7 @@ from polyclinic_common.secure_sum.statements import (
 from polyclinic_common.wire import (
     AnnouncedKeys,
     AnsweredKeys,
+    CastVote,
     ClosedSum,
     MaskedVector,
     PrivateUpdate,
@@ -172,12 +174,14 @@ class Gate:
     def _check(self, release: Release, asked: Asked) -> Charge | None:
         """Return what a permitted release was charged; None if no patient goes into it."""
         kind = type(release)
-        if kind not in (*FREE, MaskedVector, PrivateUpdate):
+        if kind not in (*FREE, MaskedVector, PrivateUpdate, CastVote):
             raise _stopped("its kind is unknown")
         kind(**vars(release))  # refuses any other, missing or further content
         match release:
             case MaskedVector() | PrivateUpdate():
                 return self._check_vector(release, asked)
+            case CastVote():
+                return self._check_vote(release, asked)
             case AnnouncedKeys() | AnsweredKeys() | ClosedSum():
                 self._check_statement(STATEMENTS[kind], release.statement, asked)
             case Receipt():
@@ -205,6 +209,19 @@ class Gate:
             raise _stopped("the ledger holds no charge for it")
         if np.array_equal(release.vector.view(np.int64), held.vector):
             raise _stopped("no mask is on it")
+        return held.fallback
+
+    def _check_vote(self, release: CastVote, asked: Asked) -> Charge:
+        """Return the charge that the ledger holds for exactly this vote."""
+        answers = release.study_hash, release.run_id, release.round_number
+        if answers != (asked.study_hash.hex(), asked.run, asked.round_number):
+            raise _stopped("it does not answer what was asked")
+        name = ReleaseId(release.run_id, release.round_number, VOTE)
+        payload = hashlib.sha256(bytes([release.in_favour])).digest()
+        held = self._ledger.stored(name)
+        recorded = self._ledger.payload_is_recorded(name, b"", 0, payload)
+        if held is None or not recorded or held.study_hash != asked.study_hash:
+            raise _stopped("the ledger holds no charge for it")
         return held.fallback
 
     def _check_statement(self, kind: type[Statement], statement: bytes, asked: Asked) -> None:

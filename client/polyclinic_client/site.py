@@ -11,6 +11,7 @@ from polyclinic_client.journal import Asked, Failed, Journal
 from polyclinic_client.member import Member
 from polyclinic_client.refusals import REASON_OF, RefusalError, SilenceError
 from polyclinic_client.updates import Memory, Updates
+from polyclinic_client.voting import Voter
 from polyclinic_common.errors import LedgerError, MessageError, PolyclinicError
 from polyclinic_common.wire import (
     CloseRequest,
@@ -23,6 +24,7 @@ from polyclinic_common.wire import (
     SettleRequest,
     SumRequest,
     TrainRequest,
+    VoteRequest,
     decode_request,
 )
 
@@ -43,16 +45,25 @@ class Site:
         Where every answer leaves.
     journal : Journal
         Where failures are written down.
+    voter : Voter or None
+        What votes on the trained model, where the study asks for it.
     """
 
     def __init__(
-        self, study_hash: str, run_id: str, answers: Member | Updates, gate: Gate, journal: Journal
+        self,
+        study_hash: str,
+        run_id: str,
+        answers: Member | Updates,
+        gate: Gate,
+        journal: Journal,
+        voter: Voter | None = None,
     ):
         self._study_hash = study_hash
         self._run_id = run_id
         self._answers = answers
         self._gate = gate
         self._journal = journal
+        self._voter = voter
 
     def answer(self, content: RecordDict, memory: Memory) -> RecordDict:
         """Return what leaves in answer to a message; updates `memory`.
@@ -89,6 +100,8 @@ class Site:
     def _dispatch(self, request: Request, memory: Memory) -> Release:
         """Have a request answered by what it is meant for."""
         match self._answers, request:
+            case _, VoteRequest() if self._voter is not None:
+                return self._voter.vote(request)
             case Updates() as updates, TrainRequest():
                 return updates.update(request, memory)
             case answers, SettleRequest():
@@ -119,7 +132,9 @@ def _asked(request: Request) -> Asked:
     except ValueError:
         study = b""
     chain = request.chain if isinstance(request, SumRequest) else ()
-    number = request.round_number if isinstance(request, TrainRequest | SumRequest) else 0
+    number = (
+        request.round_number if isinstance(request, TrainRequest | SumRequest | VoteRequest) else 0
+    )
     return Asked(
         who=SERVER,
         what=request.label,

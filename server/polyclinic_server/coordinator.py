@@ -15,13 +15,22 @@ from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
 from polyclinic_common.privacy.plan import GRADIENT, METRICS, STATISTICS, UPDATE
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.wire import PrivateUpdate, Release, Request, SettleRequest, TrainRequest
+from polyclinic_common.study.sections import Acceptance
+from polyclinic_common.wire import (
+    PrivateUpdate,
+    Release,
+    Request,
+    SettleRequest,
+    TrainRequest,
+    VoteRequest,
+)
+from polyclinic_server.acceptance import ask_for_verdict
 from polyclinic_server.combiner import Combiner, Descent
 from polyclinic_server.flower import ask
 from polyclinic_server.metric_sums import Evaluation, MetricSum
 from polyclinic_server.observers import Observer, Round
 from polyclinic_server.optimizer import State
-from polyclinic_server.secure_sum import Carried, SecureSums, too_few
+from polyclinic_server.secure_sum import Ask, Carried, SecureSums, too_few
 from polyclinic_server.warm_start import solve_statistics
 
 
@@ -47,6 +56,8 @@ class RunPlan:
         Grid and noise of every kind of secure sum; empty in the modes without one.
     evaluation : Evaluation or None
         When metrics are asked for; None asks for none.
+    acceptance : Acceptance or None
+        How hospitals vote on the trained model; None asks for no votes.
     """
 
     study_hash: str
@@ -58,6 +69,7 @@ class RunPlan:
     timeout_s: float = 600.0
     sum_plans: Mapping[str, SumPlan] = field(default_factory=dict)
     evaluation: Evaluation | None = None
+    acceptance: Acceptance | None = None
 
     def judges(self, round_number: int) -> bool:
         """Say whether metrics are asked for after this round."""
@@ -78,7 +90,8 @@ class Rounds(Protocol):
 
 def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Observer]) -> State:
     """Run the remaining rounds and return the final state."""
-    rounds = make_rounds(grid, plan, state)
+    ask = asker(grid, plan)
+    rounds = make_rounds(plan, state, ask)
     while state.round_number < plan.rounds:
         finished = rounds.advance(state)
         state = finished.state
@@ -90,17 +103,27 @@ def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Obse
             )
         for observer in observers:
             observer.after_round(finished)
+    if plan.acceptance is not None:
+        request = VoteRequest(plan.study_hash, plan.run_id, plan.rounds, state.average)
+        sites = list(plan.node_of)
+        verdict = ask_for_verdict(ask, request, sites, plan.acceptance, plan.fewest)
+        state = replace(state, verdict=verdict)
     rounds.close()
     return state
 
 
-def make_rounds(grid: Grid, plan: RunPlan, state: State) -> Rounds:
-    """Return what carries out the rounds of a plan, from where `state` stands."""
+def asker(grid: Grid, plan: RunPlan) -> Ask:
+    """Return what sends a request to some of the sites and returns what came back in time."""
 
     def ask_sites(request: Request, sites: Sequence[str]) -> Mapping[str, Release]:
         nodes = {site: plan.node_of[site] for site in sites}
         return ask(grid, request, nodes, plan.timeout_s)
 
+    return ask_sites
+
+
+def make_rounds(plan: RunPlan, state: State, ask_sites: Ask) -> Rounds:
+    """Return what carries out the rounds of a plan, from where `state` stands."""
     if not plan.sum_plans or not isinstance(plan.combiner, Descent):
         return UpdateRounds(plan, ask_sites)
     sums = SecureSums(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from polyclinic_common.models.network import Vector
+from polyclinic_server.acceptance import Verdict
 from polyclinic_server.metric_sums import MetricSum
 
 
@@ -18,7 +19,8 @@ class State:
     """Where a run stands after `round_number` rounds.
 
     `weights` and `average` have shape (d,); `velocity` is what the combiner remembers, `carried`
-    what the secure sum does, `released` are the metric sums so far.
+    what the secure sum does, `released` are the metric sums so far,
+    `verdict` the hospitals' at the end, where they vote.
     """
 
     round_number: int
@@ -27,6 +29,7 @@ class State:
     average: Vector
     carried: bytes = b""
     released: tuple[MetricSum, ...] = ()
+    verdict: Verdict | None = None
 
     @staticmethod
     def start(weights: Vector) -> State:

@@ -94,6 +94,7 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
         study_hash=study.hash(),
         privacy=spent(federation, trained.budgets, trained.sums),
         private=list(trained.metrics),
+        verdict=trained.verdict,
         test=own or common,
         broadcast=common if own else None,
         local_only_private=alone,

@@ -25,10 +25,18 @@ from polyclinic_client.site_folder import SiteFolder, read_identity
 from polyclinic_client.terms import Terms
 from polyclinic_client.training import local_mechanisms, sum_sources
 from polyclinic_client.updates import Updates
+from polyclinic_client.voting import BetterHere, Voter, system_coin
 from polyclinic_common.errors import Code, PrivacyError
-from polyclinic_common.models.network import build_network, weight_count
+from polyclinic_common.models.network import build_network, initial_weights, weight_count
 from polyclinic_common.privacy.account import spent_epsilon
-from polyclinic_common.privacy.plan import METRICS, UPDATE, most_patients, secure_sum_plans
+from polyclinic_common.privacy.plan import (
+    METRICS,
+    UPDATE,
+    VOTE,
+    most_patients,
+    secure_sum_plans,
+    vote_of,
+)
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_simulations.federation import Federation, SiteData
@@ -170,6 +178,9 @@ class Hospitals:
                 )
                 for kind, each in self._mechanisms(index, b"").items()
             ]
+        vote = vote_of(study)
+        if vote is not None:
+            planned.append(Planned(kind=VOTE, releases=1, headline=vote, fallback=vote))
         return Approval(
             study_hash=bytes.fromhex(study.hash()),
             run=self.run_id,
@@ -186,7 +197,7 @@ class Hospitals:
         answers = (
             self._member(index) if study.privacy.mode == "secure-sum" else self._updates(index)
         )
-        return Site(study.hash(), self.run_id, answers, gate, folder.journal)
+        return Site(study.hash(), self.run_id, answers, gate, folder.journal, self._voter(index))
 
     @property
     def _length(self) -> int:
@@ -223,6 +234,24 @@ class Hospitals:
             personal=study.training.personalisation == "mr-mtl",
             ledger=folder.ledger,
             mechanisms=self._mechanisms(index, folder.ledger.secret),
+        )
+
+    def _voter(self, index: int) -> Voter | None:
+        """Return what votes for a hospital: against the base rate and published formulas."""
+        federation, site, folder = self.federation, self._sites[index], self._open(index)
+        study, charge = federation.study, vote_of(federation.study)
+        if charge is None:
+            return None
+        incumbent = initial_weights(study, federation.encoding, federation.seed)
+        formulas = tuple(site.published.values())
+        return Voter(
+            bytes.fromhex(study.hash()),
+            self._length,
+            study.training.rounds,
+            charge=charge,
+            opinion=BetterHere(federation.encoding, site.held_out, incumbent, formulas),
+            ledger=folder.ledger,
+            coin=system_coin(folder.ledger.secret),
         )
 
     def _mechanisms(self, index: int, secret: bytes) -> dict[str, Mechanism]:

@@ -73,6 +73,22 @@ def _bins(group: GroupReading) -> list[tuple[str, str]]:
     return rows
 
 
+def verdict_words(line: Line) -> str:
+    """Say how the hospitals voted on the models of a setting; empty where they did not."""
+    verdicts = [cell.verdict for cell in line.cells if cell.verdict is not None]
+    if not verdicts:
+        return ""
+    first = verdicts[0]
+    words = (
+        f"{first.in_favour} of {first.votes} randomised votes are in favour; an unbiased estimate "
+        f"is {first.estimated:.1f}: {'accepted' if first.accepted else 'not accepted'}"
+    )
+    if len(verdicts) > 1:
+        accepted = sum(verdict.accepted for verdict in verdicts)
+        words += f" (accepted in {accepted} of {len(verdicts)} runs)"
+    return words + "."
+
+
 Pair = tuple[Reading | None, float | None]
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
+from polyclinic_server.acceptance import Verdict
 
 METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index")
 LOWER_IS_BETTER = frozenset({"mae", "rmse", "brier"})
@@ -166,11 +167,12 @@ class Run(SettingRecord):
 
     `broadcast` is set where the study personalises: the common model's scores, beside those of
     every site's own model in `test`. `private` are the charged metrics, with 95 % intervals; all
-    other scores are exact, which only a simulation can know.
+    other scores are exact, which only a simulation can know. `verdict` are the hospitals' votes.
     """
 
     privacy: PrivacySpent
     private: list[RoundReadings]
+    verdict: Verdict | None
     test: Scores
     broadcast: Scores | None
     local_only_private: Scores | None
@@ -183,6 +185,7 @@ class Cell(SettingRecord):
 
     privacy: PrivacySpent
     private: list[RoundReadings] = []
+    verdict: Verdict | None = None
     test: Scores
     broadcast: Scores | None = None
     baselines: Baselines

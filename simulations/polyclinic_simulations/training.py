@@ -17,6 +17,7 @@ from polyclinic_common.evaluation.reading import RoundReadings
 from polyclinic_common.models.network import Vector, initial_weights
 from polyclinic_common.privacy.plan import GRADIENT, metrics_plan, noise_plan
 from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_server.acceptance import Verdict
 from polyclinic_server.combiner import make_combiner
 from polyclinic_server.coordinator import RunPlan, make_server_app
 from polyclinic_server.metric_sums import Evaluation
@@ -47,6 +48,8 @@ class Trained:
         Grid and noise of the secure sum.
     metrics : tuple of RoundReadings
         The private metrics, round by round.
+    verdict : Verdict or None
+        The hospitals' votes on the model, where the study asks for them.
     """
 
     weights: Vector
@@ -54,6 +57,7 @@ class Trained:
     budgets: Mapping[str, Budget]
     sums: SumPlan | None
     metrics: tuple[RoundReadings, ...] = ()
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,12 @@ def train_federated(
         )
         budgets = {name: each.ledger.budget() for name, each in hospitals.folders().items()}
         return Trained(
-            state.average, seconds, budgets, plans.get(GRADIENT), readings(federation, state)
+            state.average,
+            seconds,
+            budgets,
+            plans.get(GRADIENT),
+            readings(federation, state),
+            state.verdict,
         )
 
 
@@ -190,6 +199,7 @@ def run_plan(
         timeout_s=timeout_s,
         sum_plans=sums or {},
         evaluation=evaluation_of(federation),
+        acceptance=study.evaluation.acceptance if setting.epsilon is not None else None,
     )
 
 

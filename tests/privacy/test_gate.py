@@ -74,7 +74,7 @@ from tests.privacy.ledger_kit import (
 
 ROOT = Path(__file__).parents[2]
 KINDS = get_args(Release)
-CHARGED = {MaskedVector, PrivateUpdate}
+CHARGED = {MaskedVector, PrivateUpdate, CastVote}
 OTHER = Identity.from_private(bytes([1]) * 32)
 TOLD = f"patient 17 has {TOLD_NUMBER}"
 

@@ -24,7 +24,7 @@ from polyclinic_common.evaluation.layout import Floats, Kind, Layout, Table
 from polyclinic_common.evaluation.statistics import Mean, RiskHistogram
 
 Z = 1.959963984540054
-CLEAR, CLEAR_PAIRS = 3.0, 5.0  # standard deviations of a denominator above zero, at least
+CLEAR, CLEAR_PAIRS = 3.0, 8.0  # standard deviations of a denominator above zero, at least
 DECLARED_VARIANCE = 100.0 / 12.0  # of a number that was rounded to ten
 
 

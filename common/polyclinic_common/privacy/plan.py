@@ -6,12 +6,15 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.evaluation.layout import CLIP, make_layout
 from polyclinic_common.privacy import gdp, rdp
+from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.privacy.sum_plan import Path, SumPlan, plan_sum
 from polyclinic_common.study.manifest import Study
 
-UPDATE, GRADIENT, STATISTICS, METRICS = "update", "gradient", "statistics", "metrics"
+UPDATE, GRADIENT, STATISTICS = "update", "gradient", "statistics"
+METRICS, VOTE = "metrics", "vote"
 STATISTICS_SHARE = 0.1
 STATISTICS_CLIP = math.sqrt(2.0)
 ROUNDING = 1e-3
@@ -66,11 +69,11 @@ def noise_plan(study: Study, declared: int, epsilon: float | None) -> NoisePlan:
         steps = math.ceil(training.epochs / rate)
     if epsilon is None:
         return NoisePlan(0.0, rate, steps, training.rounds)
-    releases, share = steps * training.rounds, metrics_share(study)
+    releases, share = steps * training.rounds, training_share(study)
     if rate == 1.0:
-        multiplier = gdp.noise_multiplier(part_of(epsilon, delta, 1.0 - share), delta, releases)
+        multiplier = gdp.noise_multiplier(part_of(epsilon, delta, share), delta, releases)
     else:
-        beside = share * gdp.mu_of(epsilon, delta) ** 2
+        beside = (1.0 - share) * gdp.mu_of(epsilon, delta) ** 2
         multiplier = rdp.noise_multiplier(epsilon, delta, rate, releases, beside)
     return NoisePlan(multiplier, rate, steps, training.rounds)
 
@@ -79,6 +82,35 @@ def metrics_share(study: Study) -> float:
     """Return the share of the budget's mu^2 that metric releases take."""
     private = study.evaluation.private
     return private.share if private is not None and study.metric_rounds else 0.0
+
+
+def vote_of(study: Study) -> Vote | None:
+    """Return what a hospital's vote on the trained model costs; None where none is asked for."""
+    acceptance = study.evaluation.acceptance
+    if acceptance is None or study.privacy.mode == "none":
+        return None
+    return Vote(epsilon=acceptance.epsilon)
+
+
+def training_share(study: Study) -> float:
+    """Return the share of the budget's mu^2 that metrics and the vote leave to training.
+
+    Raises
+    ------
+    PrivacyError
+        If they leave nothing.
+    """
+    vote, share = vote_of(study), 1.0 - metrics_share(study)
+    if vote is None:
+        return share
+    share -= (vote.mu / gdp.mu_of(study.privacy.epsilon, study.privacy.delta)) ** 2
+    if share <= 0.0:
+        raise PrivacyError(
+            Code.PRIVACY_PLAN,
+            f"A vote of epsilon {vote.epsilon:g} leaves nothing of the budget to training.",
+            "Lower evaluation.acceptance.epsilon or raise privacy.epsilon.",
+        )
+    return share
 
 
 def most_patients(declared: int) -> int:
@@ -91,7 +123,7 @@ def local_sum_plan(
 ) -> SumPlan:
     """Return grid and noise of a site whose full-cohort sums are private on their own."""
     return plan_sum(
-        part_of(study.privacy.epsilon, study.privacy.delta, 1.0 - metrics_share(study)),
+        part_of(study.privacy.epsilon, study.privacy.delta, training_share(study)),
         study.privacy.delta,
         plan.steps * plan.rounds,
         length,
@@ -127,7 +159,7 @@ def secure_sum_plans(
     of mu add up, so a kind gets its share of the budget as a share of mu^2.
     """
     epsilon, delta, shares = study.privacy.epsilon, study.privacy.delta, study.m - study.c
-    most, left = most_patients(max(declared)), 1.0 - metrics_share(study)
+    most, left = most_patients(max(declared)), training_share(study)
     plans: dict[str, SumPlan] = {}
     if study.training.start == "statistics":
         entries = width * (width + 1) // 2 + width

@@ -251,7 +251,7 @@ def _judged(study: Study) -> tuple[str, ...]:
         held_out = f"all patients of {', '.join(holdout.sites)}"
     lines = [f"Held out from training: {held_out}.", f"Metrics: {', '.join(study.metrics)}."]
     lines += [f"Reported apart: {_bands(subgroup)}." for subgroup in study.subgroups]
-    return (*lines, *_released_metrics(study))
+    return (*lines, *_released_metrics(study), *_votes(study))
 
 
 def _released_metrics(study: Study) -> tuple[str, ...]:
@@ -271,6 +271,21 @@ def _released_metrics(study: Study) -> tuple[str, ...]:
         f"Metrics cost {private.share:.0%} of the budget (of the sum of squares of mu); training "
         "gets the rest. Every patient is charged for both, held out or not.",
         f"A group with fewer than {private.smallest} patients by the noisy count is not shown.",
+    )
+
+
+def _votes(study: Study) -> tuple[str, ...]:
+    """Say how hospitals decide on the trained model."""
+    acceptance = study.evaluation.acceptance
+    if acceptance is None or study.privacy.mode == "none":
+        return ()
+    truth = 1.0 / (1.0 + math.exp(-acceptance.epsilon))
+    return (
+        "At the end every hospital compares the model with the one in use and with published "
+        "formulas on its own held-out patients, and sends one vote, also to abstain. "
+        f"It tells the truth with probability {truth:.3f}, which costs each of its patients "
+        f"epsilon = {acceptance.epsilon:g} out of the study's budget.",
+        f"The model is accepted if the estimated share in favour reaches {acceptance.quorum:.0%}.",
     )
 
 

@@ -302,10 +302,10 @@ def _check_start(study: Study) -> None:
 def _check_holdout(study: Study) -> None:
     holdout = study.evaluation.holdout
     if isinstance(holdout, TestSites):
-        if study.evaluation.private is not None:
+        if study.evaluation.private is not None or study.evaluation.acceptance is not None:
             raise PydanticCustomError(
                 "private_test_sites",
-                "hospitals that are held out as a whole release nothing, so no metrics either",
+                "hospitals that are held out as a whole release nothing, neither metrics nor votes",
                 {
                     "at": "evaluation.private",
                     "remedy": "Leave it out, or hold out patients of every hospital.",

@@ -166,12 +166,25 @@ class PrivateEvaluation(Part):
     error_bound: float | None = Field(default=None, gt=0)
 
 
+class Acceptance(Part):
+    """After training every hospital sends one randomised vote on the model.
+
+    `epsilon` is what a vote costs each of the hospital's patients (pure epsilon), out of the
+    study's budget. The model is accepted if the estimated share of hospitals in favour reaches
+    `quorum`.
+    """
+
+    epsilon: float = Field(ge=1e-6, le=50)
+    quorum: float = Field(default=0.5, gt=0, le=1)
+
+
 class Evaluation(Part):
     """How the model is judged; without `private` nothing about it leaves the hospitals."""
 
     metrics: tuple[Metric, ...] | None = None
     holdout: Holdout = Fraction()
     private: PrivateEvaluation | None = None
+    acceptance: Acceptance | None = None
 
 
 class Subgroup(Part):
