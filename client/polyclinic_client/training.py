@@ -117,24 +117,14 @@ def sum_source(
 
 
 def sum_sources(
-    encoding: Encoding,
-    gradients: Gradients,
-    cohort: Cohort,
-    held_out: Cohort,
-    plans: Mapping[str, SumPlan],
-    noise: NoiseSource,
+    gradients: Gradients, cohort: Cohort, plans: Mapping[str, SumPlan], noise: NoiseSource
 ) -> dict[str, NoisyIntegers]:
-    """Return what draws every kind of sum that a study of mode secure-sum asks for.
-
-    `cohort` are the patients to train on, `held_out` those to judge by.
-    """
+    """Return what draws every kind of sum that training asks for in mode secure-sum."""
     sources = {GRADIENT: sum_source(gradients, cohort, plans[GRADIENT], noise)}
     if STATISTICS in plans:
         plan = plans[STATISTICS]
         sums = SummedStatistics(plan.clip, plan.grid)
         sources[STATISTICS] = NoisyIntegers(sums, gradients.patients(cohort), noise, plan.variance)
-    if METRICS in plans:
-        sources[METRICS] = metrics_source(encoding, held_out, plans[METRICS], noise)
     return sources
 
 

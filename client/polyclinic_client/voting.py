@@ -101,7 +101,7 @@ class Voter:
     study_hash : bytes
         The study.
     length, rounds : int
-        Weights of the model; rounds of the run, after the last of which is voted.
+        Weights of the model; rounds of the run, at the end of which there is one vote.
     charge : Vote
         What the vote costs.
     opinion : Opinion
@@ -135,7 +135,7 @@ class Voter:
         """Return this hospital's vote on the model of a request."""
         weights = request.weights
         fits = weights.shape == (self._length,) and (np.abs(weights) <= LARGEST_WEIGHT).all()
-        if request.round_number != self._rounds or not fits:
+        if request.round_number > self._rounds or not fits:
             raise RefusalError(Reason.OUT_OF_ORDER)
         release = ReleaseId(request.run_id, request.round_number, VOTE)
         wanted = Wanted(

@@ -71,6 +71,10 @@ class RunPlan:
     evaluation: Evaluation | None = None
     acceptance: Acceptance | None = None
 
+    def stops(self, state: State) -> bool:
+        """Say whether training ends before the last round."""
+        return self.evaluation is not None and self.evaluation.stops(state.released)
+
     def judges(self, round_number: int) -> bool:
         """Say whether metrics are asked for after this round."""
         return self.evaluation is not None and round_number in self.evaluation.rounds
@@ -92,7 +96,7 @@ def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Obse
     """Run the remaining rounds and return the final state."""
     ask = asker(grid, plan)
     rounds = make_rounds(plan, state, ask)
-    while state.round_number < plan.rounds:
+    while state.round_number < plan.rounds and not plan.stops(state):
         finished = rounds.advance(state)
         state = finished.state
         if not (np.abs(state.weights) <= LARGEST_WEIGHT).all():
@@ -104,7 +108,7 @@ def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Obse
         for observer in observers:
             observer.after_round(finished)
     if plan.acceptance is not None:
-        request = VoteRequest(plan.study_hash, plan.run_id, plan.rounds, state.average)
+        request = VoteRequest(plan.study_hash, plan.run_id, state.round_number, state.average)
         sites = list(plan.node_of)
         verdict = ask_for_verdict(ask, request, sites, plan.acceptance, plan.fewest)
         state = replace(state, verdict=verdict)

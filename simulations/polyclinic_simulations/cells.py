@@ -99,5 +99,7 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
         broadcast=common if own else None,
         local_only_private=alone,
         figures=make_figures(federation, trained.weights, history),
-        timing=Timing(total_s=time.perf_counter() - began, train_s=trained.seconds, rounds=rounds),
+        timing=Timing(
+            total_s=time.perf_counter() - began, train_s=trained.seconds, rounds=trained.rounds
+        ),
     )

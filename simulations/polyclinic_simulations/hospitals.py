@@ -17,6 +17,7 @@ from flwr.app import Context
 
 from polyclinic_client.app import Answers
 from polyclinic_client.gate import Gate, SystemClock, tick_length
+from polyclinic_client.held_out import metrics_source
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.mechanisms import Mechanism
 from polyclinic_client.member import Member
@@ -207,10 +208,11 @@ class Hospitals:
         federation, folder, study = self.federation, self._open(index), self.federation.study
         gradients = self.trainer.private(study, federation.encoding)
         noise = self.trainer.noise(folder.ledger.secret)
-        site = self._sites[index]
-        sources = sum_sources(
-            federation.encoding, gradients, site.train, site.held_out, self.sum_plans, noise
-        )
+        site, plans = self._sites[index], self.sum_plans
+        sources = sum_sources(gradients, site.train, plans, noise)
+        if METRICS in plans:
+            held_out = metrics_source(federation.encoding, site.held_out, plans[METRICS], noise)
+            sources[METRICS] = held_out
         terms = Terms(
             study_hash=bytes.fromhex(study.hash()),
             run=self.run_id,

@@ -12,7 +12,6 @@ from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
 from polyclinic_server.acceptance import Verdict
 
 METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index")
-LOWER_IS_BETTER = frozenset({"mae", "rmse", "brier"})
 Metrics = dict[str, float | None]
 SettingKey = tuple[str, float | None, str, int | None, float]
 

@@ -40,8 +40,10 @@ class Trained:
     ----------
     weights : array of shape (d,)
         The model.
+    rounds : int
+        Rounds: fewer than planned if training stopped early.
     seconds : float
-        What its rounds took.
+        What they took.
     budgets : mapping
         Every hospital's account, by name; empty in mode none.
     sums : SumPlan or None
@@ -53,6 +55,7 @@ class Trained:
     """
 
     weights: Vector
+    rounds: int
     seconds: float
     budgets: Mapping[str, Budget]
     sums: SumPlan | None
@@ -117,7 +120,7 @@ def train_federated(
                 observers,
                 engine,
             )
-            return Trained(state.average, seconds, {}, None)
+            return Trained(state.average, state.round_number, seconds, {}, None)
         hospitals = Hospitals(federation, setting, run_id, trainer, place)
         stack.callback(hospitals.close)
         hospitals.found()
@@ -128,6 +131,7 @@ def train_federated(
         budgets = {name: each.ledger.budget() for name, each in hospitals.folders().items()}
         return Trained(
             state.average,
+            state.round_number,
             seconds,
             budgets,
             plans.get(GRADIENT),

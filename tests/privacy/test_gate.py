@@ -28,6 +28,7 @@ from polyclinic_common.secure_sum.statements import KeyAnnouncement, read_signed
 from polyclinic_common.wire import (
     AnnouncedKeys,
     AnsweredKeys,
+    CastVote,
     ClosedSum,
     MaskedVector,
     PrivateUpdate,

@@ -172,7 +172,7 @@ def test_a_vote_that_was_turned_is_stopped_at_the_gate(house: House) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"round_number": 1},
+        {"round_number": ROUNDS + 1},
         {"weights": np.zeros(3)},
         {"weights": np.full(4, 1e7)},
     ],

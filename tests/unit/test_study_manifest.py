@@ -18,7 +18,7 @@ from polyclinic_common.study.load import TEMPLATE
 from polyclinic_common.words import MISSING_WORDS
 
 Data = dict[str, Any]
-TEMPLATE_HASH = "80c7923db98b3f6bfa436960b24e740c0efd790b1d22736095ecb503a3ac4e2b"
+TEMPLATE_HASH = "e27537d779d093205efdacb6e7ce178ffcfda1b7c17656f2f6d98f83b1aba43c"
 
 
 def template() -> Data:

@@ -174,7 +174,7 @@ def statistic_of(study: Study, metric: Metric) -> Statistic:
         "rmse": Mean(lambda j: np.square(_error(j, bound)), scale=bound**2, root=True),
         "within_20": Mean(_within_20, yes_or_no=True),
         "accuracy": Mean(_right, yes_or_no=True),
-        "brier": Mean(lambda j: np.square(_error(j, bound))),
+        "brier": Mean(lambda j: np.square(_error(j, 1.0))),
     }[metric]
 
 

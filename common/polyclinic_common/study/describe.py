@@ -271,6 +271,16 @@ def _released_metrics(study: Study) -> tuple[str, ...]:
         f"Metrics cost {private.share:.0%} of the budget (of the sum of squares of mu); training "
         "gets the rest. Every patient is charged for both, held out or not.",
         f"A group with fewer than {private.smallest} patients by the noisy count is not shown.",
+        *_stops(study, private.patience),
+    )
+
+
+def _stops(study: Study, patience: int | None) -> tuple[str, ...]:
+    if patience is None:
+        return ()
+    return (
+        f"Training stops early once {patience} releases in a row brought no better "
+        f"{study.private_metrics[0]}: a decision on what was released and paid for, alone.",
     )
 
 

@@ -125,7 +125,7 @@ class Study(Part):
         if not isinstance(self.outcome, Continuous):
             return 1.0
         low, high = self.outcome.range
-        return (high - low) / 4.0
+        return (high - low) / 3.0
 
     @property
     def metric_rounds(self) -> tuple[int, ...]:

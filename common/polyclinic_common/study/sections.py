@@ -17,6 +17,7 @@ from polyclinic_common.study.base import Name, Part, Site, Word, check_vocabular
 Mode = Literal["secure-sum", "local", "none"]
 Metric = Literal["mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index"]
 
+LOWER_IS_BETTER: frozenset[Metric] = frozenset({"mae", "rmse", "brier"})
 METRICS_OF: dict[str, tuple[Metric, ...]] = {
     "continuous": ("mae", "rmse", "within_20"),
     "binary": ("accuracy", "auc", "brier"),
@@ -153,8 +154,9 @@ class PrivateEvaluation(Part):
     They are released at the end, and after every so many rounds if `every` is given. `share` is
     their part of the budget, of the sum of squares of mu; training gets the rest. `by_site` and
     `subgroups` add tables. A group whose noisy count is below `smallest` is not shown.
-    `error_bound` is the error beyond which errors count as this large (default: a quarter of the
-    outcome's range).
+    `error_bound` is the error beyond which errors count as this large (default: a third of the
+    outcome's range). Training stops early once `patience` releases in a row brought no better value
+    of the first metric.
     """
 
     metrics: tuple[Metric, ...] | None = None
@@ -164,6 +166,17 @@ class PrivateEvaluation(Part):
     subgroups: bool = False
     smallest: int = Field(default=20, ge=1)
     error_bound: float | None = Field(default=None, gt=0)
+    patience: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _patience_fits(self) -> PrivateEvaluation:
+        if self.patience is not None and self.every is None:
+            raise PydanticCustomError(
+                "patience_without_releases",
+                "patience counts releases during training, and there are none",
+                {"remedy": "Give `every` too, or leave `patience` out."},
+            )
+        return self
 
 
 class Acceptance(Part):
