@@ -22,6 +22,7 @@ from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.witness import Head
 from polyclinic_common.errors import Code, GateError, MessageError
 from polyclinic_common.privacy.charges import Charge
+from polyclinic_common.privacy.plan import VOTE
 from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_common.secure_sum.statements import (
     Closing,
@@ -33,6 +34,7 @@ from polyclinic_common.secure_sum.statements import (
 from polyclinic_common.wire import (
     AnnouncedKeys,
     AnsweredKeys,
+    CastVote,
     ClosedSum,
     MaskedVector,
     PrivateUpdate,
@@ -42,7 +44,6 @@ from polyclinic_common.wire import (
     encode_reply,
 )
 
-UPDATE = "update"
 KEM_KEYS, KEM_CIPHERTEXT = (0, 1184), 1088  # bytes: ML-KEM-768 (FIPS 203, table 3), or none
 LEAST_TICK_S = 0.25
 SLOWEST_PER_NUMBER_S = 2e-8  # a hospital's gradients, per patient and weight, on a slow machine
@@ -190,12 +191,14 @@ class Gate:
     def _check(self, release: Release, asked: Asked) -> Charge | None:
         """Return what a permitted release was charged; None if no patient goes into it."""
         kind = type(release)
-        if kind not in (*FREE, MaskedVector, PrivateUpdate):
+        if kind not in (*FREE, MaskedVector, PrivateUpdate, CastVote):
             raise _stopped("its kind is unknown")
         kind(**vars(release))  # refuses any other, missing or further content
         match release:
             case MaskedVector() | PrivateUpdate():
                 return self._check_vector(release, asked)
+            case CastVote():
+                return self._check_vote(release, asked)
             case AnnouncedKeys() | AnsweredKeys() | ClosedSum():
                 self._check_statement(STATEMENTS[kind], release.statement, asked)
             case Receipt():
@@ -215,7 +218,7 @@ class Gate:
             raise _stopped("it does not answer what was asked")
         if type(release.vector) is not np.ndarray:
             raise _stopped("its vector is not a plain one")
-        name = ReleaseId(release.run_id, release.round_number, _sum_in(release))
+        name = ReleaseId(release.run_id, release.round_number, release.kind)
         payload = hashlib.sha256(release.vector.tobytes()).digest()
         held = self._ledger.stored(name)
         recorded = self._ledger.payload_is_recorded(name, epoch, attempt, payload)
@@ -223,6 +226,19 @@ class Gate:
             raise _stopped("the ledger holds no charge for it")
         if np.array_equal(release.vector.view(np.int64), held.vector):
             raise _stopped("no mask is on it")
+        return held.fallback
+
+    def _check_vote(self, release: CastVote, asked: Asked) -> Charge:
+        """Return the charge that the ledger holds for exactly this vote."""
+        answers = release.study_hash, release.run_id, release.round_number
+        if answers != (asked.study_hash.hex(), asked.run, asked.round_number):
+            raise _stopped("it does not answer what was asked")
+        name = ReleaseId(release.run_id, release.round_number, VOTE)
+        payload = hashlib.sha256(bytes([release.in_favour])).digest()
+        held = self._ledger.stored(name)
+        recorded = self._ledger.payload_is_recorded(name, b"", 0, payload)
+        if held is None or not recorded or held.study_hash != asked.study_hash:
+            raise _stopped("the ledger holds no charge for it")
         return held.fallback
 
     def _check_statement(self, kind: type[Statement], statement: bytes, asked: Asked) -> None:
@@ -281,10 +297,10 @@ class Gate:
 def _sum_in(release: Release) -> str:
     """Return the kind of sum that a release carries; empty if no patient goes into it."""
     match release:
-        case MaskedVector():
+        case MaskedVector() | PrivateUpdate():
             return release.kind
-        case PrivateUpdate():
-            return UPDATE
+        case CastVote():
+            return VOTE
     return ""
 
 

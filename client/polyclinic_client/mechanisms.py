@@ -37,6 +37,8 @@ class Mechanism(Protocol):
         Bound on one patient, for the ledger's record.
     grid_exponent : int
         The release is in units of 2^grid_exponent.
+    length : int
+        Entries of the release.
     """
 
     @property
@@ -52,6 +54,11 @@ class Mechanism(Protocol):
     @property
     def grid_exponent(self) -> int:
         """Exponent of the grid."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Entries of the release."""
         ...
 
     def draw(self, weights: Vector, own: Vector, moment: Moment) -> Integers:
@@ -88,6 +95,11 @@ class SumRelease:
     def grid_exponent(self) -> int:
         """Exponent of the grid."""
         return self.plan.grid_exponent
+
+    @property
+    def length(self) -> int:
+        """Entries of the sum."""
+        return self.plan.length
 
     def draw(self, weights: Vector, own: Vector, moment: Moment) -> Integers:  # noqa: ARG002
         """Return the noisy sum."""
@@ -195,6 +207,7 @@ class ModelRelease:
     steps: Steps
     charge: Charge
     clip: float
+    length: int
     grid_exponent: int = CHANGE_EXPONENT
 
     def draw(self, weights: Vector, own: Vector, moment: Moment) -> Integers:

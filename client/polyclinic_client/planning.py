@@ -5,13 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from polyclinic_client.gate import UPDATE
 from polyclinic_client.ledger.entries import Approval, Planned
-from polyclinic_client.training import OpacusGradients
 from polyclinic_common.data.encoding import Encoding
+from polyclinic_common.data.holdout import declared_for_training
 from polyclinic_common.models.network import build_network, weight_count
 from polyclinic_common.privacy.charges import Charge, SampledSteps
-from polyclinic_common.privacy.plan import local_sum_plan, noise_plan, secure_sum_plans
+from polyclinic_common.privacy.plan import (
+    METRICS,
+    UPDATE,
+    VOTE,
+    local_sum_plan,
+    metrics_plan,
+    node_path,
+    noise_plan,
+    secure_sum_plans,
+    vote_of,
+)
 from polyclinic_common.study.manifest import Study
 
 LOST_SHARE = 0.1
@@ -45,18 +54,38 @@ def plan_approval(study: Study, declared: Mapping[str, int], name: str, lost: in
 
 def planned_releases(study: Study, declared: Mapping[str, int], name: str) -> tuple[Planned, ...]:
     """Return every kind of release of a study, with number and prices."""
-    if study.privacy.mode == "secure-sum":
-        encoding = Encoding(study)
-        length = weight_count(build_network(study, encoding))
-        path = OpacusGradients(study, encoding).path
-        plans = secure_sum_plans(study, encoding.width, length, path, list(declared.values()))
-        return tuple(
-            Planned(kind=kind, releases=plan.rounds, headline=plan.headline, fallback=plan.fallback)
-            for kind, plan in plans.items()
-        )
-    charge = local_charge(study, declared[name])
-    rounds = study.training.rounds
-    return (Planned(kind=UPDATE, releases=rounds, headline=charge, fallback=charge),)
+    sizes = {site: declared_for_training(study, site, size) for site, size in declared.items()}
+    planned = _sums(study, sizes) or _updates(study, sizes[name])
+    vote = vote_of(study)
+    if vote is None:
+        return planned
+    return (*planned, Planned(kind=VOTE, releases=1, headline=vote, fallback=vote))
+
+
+def _sums(study: Study, sizes: Mapping[str, int]) -> tuple[Planned, ...]:
+    """Return the sums of mode secure-sum; none in mode local."""
+    if study.privacy.mode != "secure-sum":
+        return ()
+    encoding = Encoding(study)
+    length = weight_count(build_network(study, encoding))
+    plans = secure_sum_plans(study, encoding.width, length, node_path(length), sizes.values())
+    return tuple(
+        Planned(kind=kind, releases=plan.rounds, headline=plan.headline, fallback=plan.fallback)
+        for kind, plan in plans.items()
+    )
+
+
+def _updates(study: Study, size: int) -> tuple[Planned, ...]:
+    """Return the releases of mode local, private on their own."""
+    charges: dict[str, tuple[int, Charge]] = {
+        UPDATE: (study.training.rounds, local_charge(study, size))
+    }
+    if study.metric_rounds:
+        charges[METRICS] = len(study.metric_rounds), metrics_plan(study, 1, size).headline
+    return tuple(
+        Planned(kind=kind, releases=count, headline=charge, fallback=charge)
+        for kind, (count, charge) in charges.items()
+    )
 
 
 def local_charge(study: Study, declared: int) -> Charge:
@@ -66,6 +95,5 @@ def local_charge(study: Study, declared: int) -> Charge:
         return SampledSteps(rate=plan.sampling_rate, multiplier=plan.multiplier, steps=plan.steps)
     encoding = Encoding(study)
     length = weight_count(build_network(study, encoding))
-    path = OpacusGradients(study, encoding).path
-    sums = local_sum_plan(study, length, path, declared, plan)
+    sums = local_sum_plan(study, length, node_path(length), declared, plan)
     return sums.headline if study.strategy == "descent" else sums.headline.repeated(plan.steps)

@@ -11,6 +11,7 @@ from polyclinic_client.journal import Asked, Failed, Journal
 from polyclinic_client.member import Member
 from polyclinic_client.refusals import REASON_OF, RefusalError, SilenceError
 from polyclinic_client.updates import Memory, Updates
+from polyclinic_client.voting import Voter
 from polyclinic_common.errors import LedgerError, MessageError, PolyclinicError
 from polyclinic_common.wire import (
     CloseRequest,
@@ -23,6 +24,7 @@ from polyclinic_common.wire import (
     SettleRequest,
     SumRequest,
     TrainRequest,
+    VoteRequest,
     decode_request,
 )
 
@@ -43,6 +45,8 @@ class Site:
         Where every answer leaves.
     journal : Journal
         Where failures are written down.
+    voter : Voter or None
+        What votes on the trained model, where the study asks for it.
     """
 
     def __init__(
@@ -52,12 +56,14 @@ class Site:
         answers: Member | Updates | None,
         gate: Gate,
         journal: Journal,
+        voter: Voter | None = None,
     ):
         self._study_hash = study_hash
         self._run_id = run_id
         self._answers = answers
         self._gate = gate
         self._journal = journal
+        self._voter = voter
 
     def answer(self, content: RecordDict, memory: Memory) -> RecordDict:
         """Return what leaves in answer to a message; updates `memory`.
@@ -95,6 +101,8 @@ class Site:
     def _dispatch(self, request: Request, memory: Memory) -> Release:
         """Have a request answered by what it is meant for."""
         match self._answers, request:
+            case _, VoteRequest() if self._voter is not None:
+                return self._voter.vote(request)
             case Updates() as updates, TrainRequest():
                 return updates.update(request, memory)
             case (Updates() | Member()) as answers, SettleRequest():
@@ -125,7 +133,9 @@ def _asked(request: Request) -> Asked:
     except ValueError:
         study = b""
     chain = request.chain if isinstance(request, SumRequest) else ()
-    number = request.round_number if isinstance(request, TrainRequest | SumRequest) else 0
+    number = (
+        request.round_number if isinstance(request, TrainRequest | SumRequest | VoteRequest) else 0
+    )
     return Asked(
         who=SERVER,
         what=request.label,

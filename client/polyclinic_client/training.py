@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
+from polyclinic_client.held_out import metrics_source
 from polyclinic_client.integers import IntegerSums, NoisyIntegers, RoundedProducts, SummedRows
 from polyclinic_client.mechanisms import (
     Mechanism,
@@ -24,8 +25,11 @@ from polyclinic_common.privacy.charges import Charge, SampledSteps
 from polyclinic_common.privacy.noise import NoiseSource
 from polyclinic_common.privacy.plan import (
     GRADIENT,
+    METRICS,
     STATISTICS,
+    UPDATE,
     local_sum_plan,
+    metrics_plan,
     node_path,
     noise_plan,
 )
@@ -114,13 +118,30 @@ def sum_source(
 def sum_sources(
     gradients: Gradients, cohort: Cohort, plans: Mapping[str, SumPlan], noise: NoiseSource
 ) -> dict[str, NoisyIntegers]:
-    """Return what draws every kind of sum that a study of mode secure-sum asks for."""
+    """Return what draws every kind of sum that training asks for in mode secure-sum."""
     sources = {GRADIENT: sum_source(gradients, cohort, plans[GRADIENT], noise)}
     if STATISTICS in plans:
         plan = plans[STATISTICS]
         sums = SummedStatistics(plan.clip, plan.grid)
         sources[STATISTICS] = NoisyIntegers(sums, gradients.patients(cohort), noise, plan.variance)
     return sources
+
+
+def local_mechanisms(
+    encoding: Encoding,
+    gradients: Gradients,
+    cohort: Cohort,
+    held_out: Cohort,
+    declared: int,
+    noise: NoiseSource,
+) -> dict[str, Mechanism]:
+    """Return what a site of mode local releases, by kind, in the order of a round."""
+    study = encoding.study
+    found = {UPDATE: local_mechanism(study, gradients, cohort, declared, noise)}
+    if study.metric_rounds:
+        plan = metrics_plan(study, 1, declared)
+        found[METRICS] = SumRelease(metrics_source(encoding, held_out, plan, noise), plan)
+    return found
 
 
 def local_mechanism(
@@ -161,4 +182,4 @@ def local_mechanism(
         )
         charge = SampledSteps(rate=plan.sampling_rate, multiplier=plan.multiplier, steps=plan.steps)
     steps = make_steps(study, step, plan, declared)
-    return ModelRelease(steps, charge, study.clip)
+    return ModelRelease(steps, charge, study.clip, length)

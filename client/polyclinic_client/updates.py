@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from polyclinic_client.gate import UPDATE
 from polyclinic_client.integers import Moment
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.wanted import Wanted
 from polyclinic_client.mechanisms import Mechanism
 from polyclinic_client.refusals import RefusalError
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
+from polyclinic_common.privacy.plan import UPDATE
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.wire import PrivateUpdate, Reason, Receipt, SettleRequest, TrainRequest
@@ -45,8 +46,8 @@ class Updates:
         Whether this site keeps a model of its own.
     ledger : Ledger
         This hospital's ledger.
-    mechanism : Mechanism
-        What draws a release.
+    mechanisms : mapping
+        What draws a release, by kind.
     """
 
     def __init__(
@@ -57,30 +58,32 @@ class Updates:
         *,
         personal: bool,
         ledger: Ledger,
-        mechanism: Mechanism,
+        mechanisms: Mapping[str, Mechanism],
     ):
         self._study_hash = study_hash
         self._length = length
         self._rounds = rounds
         self._personal = personal
         self._ledger = ledger
-        self._mechanism = mechanism
+        self._mechanisms = mechanisms
 
     def update(self, request: TrainRequest, memory: Memory) -> PrivateUpdate:
-        """Return this site's update: drawn once, stored, and the same again when asked again."""
-        release = ReleaseId(request.run_id, request.round_number, UPDATE)
+        """Return this site's release: drawn once, stored, and the same again when asked again."""
+        release = ReleaseId(request.run_id, request.round_number, request.kind)
         self._check(release, request.weights)
         wanted = self._wanted(release, request.weights)
-        held = self._ledger.check(**wanted, length=self._length)
+        held = self._ledger.check(**wanted, length=self._mechanisms[release.kind].length)
         drawn = self._draw(wanted, request.weights, memory) if held is None else held.vector
         with self._ledger.one_commit():  # where another process has drawn meanwhile, its draw stays
             stored = held or self._ledger.reserve(**wanted, vector=drawn)
             vector = stored.vector * 2.0**stored.grid_exponent
             payload = hashlib.sha256(vector.tobytes()).digest()
             self._ledger.record_attempt(release, epoch=b"", chain=(), payload_hash=payload)
-        if self._personal:
+        if self._personal and release.kind == UPDATE:
             memory.personal = request.weights + vector
-        return PrivateUpdate(request.study_hash, request.run_id, request.round_number, vector)
+        return PrivateUpdate(
+            request.study_hash, request.run_id, request.round_number, release.kind, vector
+        )
 
     def settle(self, request: SettleRequest) -> Receipt:
         """End the run and erase what was stored."""
@@ -88,7 +91,7 @@ class Updates:
         return Receipt(request.run_id)
 
     def _check(self, release: ReleaseId, weights: Vector) -> None:
-        if release.round_number > self._rounds:
+        if release.kind not in self._mechanisms or release.round_number > self._rounds:
             raise RefusalError(Reason.OVER_BUDGET)
         rounds = [
             each.reserved.release.round_number for each in self._ledger.releases_of(release.run)
@@ -99,7 +102,7 @@ class Updates:
             raise RefusalError(Reason.OUT_OF_ORDER)
 
     def _wanted(self, release: ReleaseId, weights: Vector) -> Wanted:
-        mechanism = self._mechanism
+        mechanism = self._mechanisms[release.kind]
         return Wanted(
             release=release,
             study_hash=self._study_hash,
@@ -114,4 +117,4 @@ class Updates:
     def _draw(self, wanted: Wanted, weights: Vector, memory: Memory) -> Integers:
         own = weights if memory.personal is None else memory.personal
         moment = Moment(wanted["release"], wanted["broadcast"])
-        return self._mechanism.draw(weights, own, moment)
+        return self._mechanisms[wanted["release"].kind].draw(weights, own, moment)

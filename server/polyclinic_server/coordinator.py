@@ -13,12 +13,20 @@ from flwr.serverapp import Grid, ServerApp
 
 from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
-from polyclinic_common.privacy.plan import GRADIENT, STATISTICS
+from polyclinic_common.privacy.plan import GRADIENT, METRICS, STATISTICS, UPDATE
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.secure_sum.masks import Integers
-from polyclinic_common.wire import PrivateUpdate, Release, SettleRequest, TrainRequest
+from polyclinic_common.study.sections import Acceptance
+from polyclinic_common.wire import (
+    PrivateUpdate,
+    Release,
+    SettleRequest,
+    TrainRequest,
+    VoteRequest,
+)
+from polyclinic_server.acceptance import ask_for_verdict
 from polyclinic_server.combiner import Combiner, Descent
 from polyclinic_server.flower import Ask, Mail, Watch, unwatched
+from polyclinic_server.metric_sums import Evaluation, MetricSum
 from polyclinic_server.observers import Observer, Round
 from polyclinic_server.optimizer import State
 from polyclinic_server.secure_sum import Carried, SecureSums, too_few
@@ -49,6 +57,10 @@ class RunPlan:
         Told what is waited for.
     keep : callable
         Keeps, durably, where the run stands, before sites are asked what they answer only once.
+    evaluation : Evaluation or None
+        When metrics are asked for; None asks for none.
+    acceptance : Acceptance or None
+        How hospitals vote on the trained model; None asks for no votes.
     """
 
     study_hash: str
@@ -61,6 +73,17 @@ class RunPlan:
     sum_plans: Mapping[str, SumPlan] = field(default_factory=dict)
     watch: Watch = unwatched
     keep: Callable[[State], None] = lambda _: None
+    evaluation: Evaluation | None = None
+    acceptance: Acceptance | None = None
+
+    def stops(self, state: State) -> bool:
+        """Say whether training ends before the last round."""
+        return self.evaluation is not None and self.evaluation.stops(state.released)
+
+    def owes_metrics(self, state: State) -> bool:
+        """Say whether metrics are due after the last round and were not released yet."""
+        due = self.evaluation is not None and state.round_number in self.evaluation.rounds
+        return due and all(said.round_number != state.round_number for said in state.released)
 
 
 class Rounds(Protocol):
@@ -70,6 +93,10 @@ class Rounds(Protocol):
         """Carry out the next round."""
         ...
 
+    def measured(self, state: State) -> State:
+        """Return the state with the metrics that are due after its round."""
+        ...
+
     def close(self) -> None:
         """End the run at the sites."""
         ...
@@ -77,8 +104,10 @@ class Rounds(Protocol):
 
 def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Observer]) -> State:
     """Run the remaining rounds and return the final state."""
-    rounds = make_rounds(grid, plan, state)
-    while state.round_number < plan.rounds:
+    ask = Mail(grid, plan.node_of, plan.timeout_s, plan.watch).ask
+    rounds = make_rounds(plan, state, ask)
+    state = rounds.measured(state)  # a run that was cut off may owe them
+    while state.round_number < plan.rounds and not plan.stops(state):
         finished = rounds.advance(state)
         state = finished.state
         if not (np.abs(state.weights) <= LARGEST_WEIGHT).all():
@@ -89,60 +118,74 @@ def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Obse
             )
         for observer in observers:
             observer.after_round(finished)
+    if plan.acceptance is not None:
+        request = VoteRequest(plan.study_hash, plan.run_id, state.round_number, state.average)
+        sites = list(plan.node_of)
+        verdict = ask_for_verdict(ask, request, sites, plan.acceptance, plan.fewest)
+        state = replace(state, verdict=verdict)
     rounds.close()
     return state
 
 
-def make_rounds(grid: Grid, plan: RunPlan, state: State) -> Rounds:
+def make_rounds(plan: RunPlan, state: State, ask: Ask) -> Rounds:
     """Return what carries out the rounds of a plan, from where `state` stands."""
-    mail = Mail(grid, plan.node_of, plan.timeout_s, plan.watch)
     if not plan.sum_plans or not isinstance(plan.combiner, Descent):
-        return UpdateRounds(plan, mail.ask)
+        return UpdateRounds(plan, ask)
     sums = SecureSums(
         plan.study_hash,
         plan.run_id,
         list(plan.node_of),
         plan.fewest,
-        mail.ask,
+        ask,
         Carried.from_bytes(state.carried),
     )
-    return SumRounds(sums, plan.combiner, plan.sum_plans, plan.keep)
+    return SumRounds(plan, sums, plan.combiner)
 
 
 @dataclass(frozen=True)
 class SumRounds:
     """Mode secure-sum: one noisy sum a round, and a step of descent along it."""
 
+    plan: RunPlan
     sums: SecureSums
     combiner: Descent
-    plans: Mapping[str, SumPlan]
-    keep: Callable[[State], None]
 
     def advance(self, state: State) -> Round:
         """Carry out the next round; the first may start with sufficient statistics."""
-        if STATISTICS in self.plans and self.sums.carried.previous is None:
+        if STATISTICS in self.plan.sum_plans and self.sums.carried.previous is None:
             state = self._started(state)
-        plan = self.plans[GRADIENT]
-        total, sites = self._sum(GRADIENT, state, plan.length)
-        gradient = np.asarray(total * plan.grid, dtype=np.float64)
-        following = self._after(self.combiner.descend(state, gradient, sites))
-        return Round(following.round_number, {}, following, sites)
+        gradient, sites = self._sum(state, GRADIENT, state.round_number + 1, state.weights)
+        state = self._after(self.combiner.descend(state, gradient, sites))
+        state = self.measured(state)
+        return Round(state.round_number, {}, state, sites)
+
+    def measured(self, state: State) -> State:
+        """Return the state with the metrics that are due after its round."""
+        if not self.plan.owes_metrics(state):
+            return state
+        number = state.round_number
+        released = MetricSum(number, *self._sum(state, METRICS, number, state.average))
+        return self._after(replace(state, released=(*state.released, released)))
 
     def _started(self, state: State) -> State:
-        plan = self.plans[STATISTICS]
-        total, sites = self._sum(STATISTICS, state, plan.length)
-        noise = plan.deviation * math.sqrt(len(sites))
-        values = np.asarray(total * plan.grid, dtype=np.float64)
-        weights = solve_statistics(values, state.weights, noise)
+        total, sites = self._sum(state, STATISTICS, state.round_number + 1, state.weights)
+        noise = self.plan.sum_plans[STATISTICS].deviation * math.sqrt(len(sites))
+        weights = solve_statistics(total, state.weights, noise)
         started = self._after(replace(state, weights=weights))
-        self.keep(started)
+        self.plan.keep(started)
         return started
 
-    def _sum(self, kind: str, state: State, length: int) -> tuple[Integers, tuple[str, ...]]:
-        def keep(carried: Carried) -> None:
-            self.keep(replace(state, carried=carried.to_bytes()))
+    def _sum(
+        self, state: State, kind: str, number: int, weights: Vector
+    ) -> tuple[Vector, tuple[str, ...]]:
+        """Return a sum over hospitals in the unit of its clip, and whose it is."""
 
-        return self.sums.sum(state.round_number + 1, state.weights, kind, length, keep)
+        def keep(carried: Carried) -> None:
+            self.plan.keep(replace(state, carried=carried.to_bytes()))
+
+        plan = self.plan.sum_plans[kind]
+        total, sites = self.sums.sum(number, weights, kind, plan.length, keep)
+        return np.asarray(total * plan.grid, dtype=np.float64), sites
 
     def _after(self, state: State) -> State:
         return replace(state, carried=self.sums.carried.to_bytes())
@@ -165,10 +208,27 @@ class UpdateRounds:
 
     def advance(self, state: State) -> Round:
         """Carry out the next round."""
-        plan, number = self.plan, state.round_number + 1
-        request = TrainRequest(plan.study_hash, plan.run_id, number, state.weights)
-        updates = accept(plan, request, self._ask_all(request))
-        return Round(number, updates, plan.combiner.step(state, updates), tuple(updates))
+        number = state.round_number + 1
+        updates = self._released(number, UPDATE, state.weights, state.weights.size)
+        state = self.measured(self.plan.combiner.step(state, updates))
+        return Round(number, updates, state, tuple(updates))
+
+    def measured(self, state: State) -> State:
+        """Return the state with the metrics that are due after its round."""
+        evaluation, number = self.plan.evaluation, state.round_number
+        if evaluation is None or not self.plan.owes_metrics(state):
+            return state
+        sums = self._released(number, METRICS, state.average, evaluation.layout.length)
+        total = np.sum(list(sums.values()), axis=0)
+        released = MetricSum(number, total, tuple(sums))
+        return replace(state, released=(*state.released, released))
+
+    def _released(
+        self, number: int, kind: str, weights: Vector, length: int
+    ) -> Mapping[str, Vector]:
+        """Return what every answering site releases of this kind."""
+        request = TrainRequest(self.plan.study_hash, self.plan.run_id, number, kind, weights)
+        return accept(self.plan, request, self._ask_all(request), length)
 
     def _ask_all(self, request: TrainRequest) -> dict[str, Release]:
         away = sorted(self.away)
@@ -185,9 +245,9 @@ class UpdateRounds:
 
 
 def accept(
-    plan: RunPlan, request: TrainRequest, replies: Mapping[str, Release]
+    plan: RunPlan, request: TrainRequest, replies: Mapping[str, Release], length: int
 ) -> dict[str, Vector]:
-    """Return the vectors that answer exactly `request`, by site.
+    """Return the vectors of shape (length,) that answer exactly `request`, by site.
 
     Raises
     ------
@@ -199,8 +259,8 @@ def accept(
         if (
             isinstance(reply, PrivateUpdate)
             and (reply.study_hash, reply.run_id) == (plan.study_hash, plan.run_id)
-            and reply.round_number == request.round_number
-            and reply.vector.shape == request.weights.shape
+            and (reply.round_number, reply.kind) == (request.round_number, request.kind)
+            and reply.vector.shape == (length,)
         ):
             updates[site] = reply.vector
     if len(updates) < plan.fewest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from polyclinic_common.errors import Code, ModelError, RunError
 from polyclinic_common.models.network import Vector
 from polyclinic_common.models.storage import load_vectors, save_vectors
+from polyclinic_server.metric_sums import MetricSum
 from polyclinic_server.optimizer import State
 
 
@@ -104,7 +106,10 @@ class Checkpoint:
             "average": state.average,
             "round_number": np.array([float(state.round_number)]),
         }
+        vectors |= {f"metrics {index}": said.total for index, said in enumerate(state.released)}
+        released = [[said.round_number, list(said.sites)] for said in state.released]
         header = {"run_id": self.run_id, "carried": state.carried.hex()}
+        header["released"] = json.dumps(released)
         save_vectors(self.path, vectors, header)
 
     def load(self) -> State | None:
@@ -127,6 +132,10 @@ class Checkpoint:
                 vectors["velocity"],
                 vectors["average"],
                 bytes.fromhex(header["carried"]),
+                tuple(
+                    MetricSum(number, vectors[f"metrics {index}"], tuple(sites))
+                    for index, (number, sites) in enumerate(json.loads(header["released"]))
+                ),
             )
         except (ModelError, KeyError, ValueError) as error:
             raise RunError(

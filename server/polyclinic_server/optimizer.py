@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from polyclinic_common.models.network import Vector
+from polyclinic_server.acceptance import Verdict
+from polyclinic_server.metric_sums import MetricSum
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class State:
     """Where a run stands after `round_number` rounds.
 
     `weights` and `average` have shape (d,); `velocity` is what the combiner remembers, `carried`
-    what the secure sum does.
+    what the secure sum does, `released` are the metric sums so far,
+    `verdict` the hospitals' at the end, where they vote.
     """
 
     round_number: int
@@ -25,6 +28,8 @@ class State:
     velocity: Vector
     average: Vector
     carried: bytes = b""
+    released: tuple[MetricSum, ...] = ()
+    verdict: Verdict | None = None
 
     @staticmethod
     def start(weights: Vector) -> State:
@@ -39,9 +44,9 @@ class State:
         number = self.round_number + 1
         averaged = number - min(int(average_from * rounds), rounds - 1)
         if averaged <= 1:
-            return State(number, weights, self.velocity, weights, self.carried)
+            return replace(self, round_number=number, weights=weights, average=weights)
         average = self.average + (weights - self.average) / averaged
-        return State(number, weights, self.velocity, average, self.carried)
+        return replace(self, round_number=number, weights=weights, average=average)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.combiner import make_combiner
 from polyclinic_server.coordinator import RunPlan
+from polyclinic_server.metric_sums import Evaluation
 from polyclinic_server.optimizer import noise_ridge
 
 
@@ -23,6 +24,7 @@ def make_plan(
     epsilon: float | None,
     fewest: int,
     timeout_s: float,
+    evaluation: Evaluation | None = None,
 ) -> RunPlan:
     """Return the coordinator's plan of a run.
 
@@ -40,6 +42,8 @@ def make_plan(
         m: a round with fewer answers ends the run.
     timeout_s : float
         Seconds to wait for answers in one round.
+    evaluation : Evaluation or None
+        When metrics are asked for; None asks for none.
     """
     ridge = suggested_ridge(study, epsilon, declared)
     return RunPlan(
@@ -51,6 +55,8 @@ def make_plan(
         fewest=fewest,
         timeout_s=timeout_s,
         sum_plans=sums,
+        evaluation=evaluation,
+        acceptance=study.evaluation.acceptance if epsilon is not None else None,
     )
 
 

@@ -93,9 +93,13 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
         gradients=job.gradients,
         study_hash=study.hash(),
         privacy=spent(federation, trained.budgets, trained.sums),
+        private=list(trained.metrics),
+        verdict=trained.verdict,
         test=own or common,
         broadcast=common if own else None,
         local_only_private=alone,
         figures=make_figures(federation, trained.weights, history),
-        timing=Timing(total_s=time.perf_counter() - began, train_s=trained.seconds, rounds=rounds),
+        timing=Timing(
+            total_s=time.perf_counter() - began, train_s=trained.seconds, rounds=trained.rounds
+        ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,7 @@ from rich.table import Table
 from polyclinic_common.study.manifest import Study
 from polyclinic_simulations.comparison import Line, compare
 from polyclinic_simulations.measures import measure_of
+from polyclinic_simulations.private_view import PrivateRow, private_rows, verdict_words
 from polyclinic_simulations.results import METRICS, Result, SumSpent
 
 PIPED_WIDTH = 140
@@ -82,14 +84,11 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
     for line in comparison.baselines:
         add(line)
     console.print(table)
+    private = private_rows(study, comparison.private)
+    if private:
+        console.print(private_table(study, private))
     for line in comparison.private:
-        spent = line.cells[0].privacy
-        console.print(
-            f"{line.label}: every patient is promised ε = {spent.epsilon:.3f}, "
-            f"δ = {spent.delta:g}; unit: {spent.unit}; adjacency: {spent.adjacency}; "
-            f"accountant: {spent.accountant}{_prv(spent.epsilon_prv)}.{_sums(spent.sums)}",
-            soft_wrap=True,
-        )
+        _print_promise(console, line)
     if result.warm_start is not None:
         console.print(
             f"Started from {result.warm_start}. If that was fitted on these patients, it is "
@@ -97,6 +96,32 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
             soft_wrap=True,
         )
     console.print(f"Report with plots: [bold]{folder / 'report.html'}[/]", soft_wrap=True)
+
+
+def _print_promise(console: Console, line: Line) -> None:
+    """Print how the hospitals voted, and what every patient is promised."""
+    if words := verdict_words(line):
+        console.print(f"{line.label}: {words}", soft_wrap=True)
+    spent = line.cells[0].privacy
+    console.print(
+        f"{line.label}: every patient is promised ε = {spent.epsilon:.3f}, "
+        f"δ = {spent.delta:g}; unit: {spent.unit}; adjacency: {spent.adjacency}; "
+        f"accountant: {spent.accountant}{_prv(spent.epsilon_prv)}.{_sums(spent.sums)}",
+        soft_wrap=True,
+    )
+
+
+def private_table(study: Study, rows: Sequence[PrivateRow]) -> Table:
+    """Return the charged metrics with their intervals, and the exact ones beside them."""
+    table = Table(
+        title=f"{study.id}: private metrics at the end, with 95 % intervals (beside them exact, "
+        "which only a simulation can know)"
+    )
+    for heading in ("model", "patients", "metric", "private", "exact"):
+        table.add_column(heading, justify="right" if heading in {"private", "exact"} else "left")
+    for row in rows:
+        table.add_row(row.model, row.group, row.metric, row.private, row.exact)
+    return table
 
 
 def _prv(epsilon: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,11 +11,18 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.check import check_table
 from polyclinic_common.data.encoding import Cohort, Encoding
-from polyclinic_common.data.table import as_number, as_text, column_or_missing
+from polyclinic_common.data.holdout import held_out, uniform
+from polyclinic_common.data.table import as_number, as_text
 from polyclinic_common.errors import Code, DataError, Problem, SimulationError
+from polyclinic_common.evaluation.observed import (
+    Observed,
+    Rows,
+    held_out_cohort,
+    observe,
+    subgroup_rows,
+)
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.sections import Fraction, SplitColumn
-from polyclinic_simulations.metrics import Observed, Rows, observe, score, subgroup_rows
+from polyclinic_simulations.metrics import score
 from polyclinic_simulations.results import Metrics, Scores
 from polyclinic_simulations.setting import made_up_hospital
 
@@ -33,7 +39,7 @@ class SiteData:
     """One site: its encoded cohorts, observed outcomes, and rows of every audited subgroup.
 
     `observed`, `subgroups` and `published` (predictions of published formulas, by name) are those
-    of the test patients.
+    of the test patients; `held_out` are the same patients as private metrics see them.
     """
 
     name: str
@@ -43,11 +49,17 @@ class SiteData:
     observed: Observed
     subgroups: dict[str, Rows]
     published: dict[str, Floats]
+    held_out: Cohort
 
     @property
     def declared(self) -> int:
-        """Training patients rounded to ten: the only size that anybody else learns."""
+        """Training patients rounded to ten: what everybody else learns of them."""
         return max(10, round(len(self.train) / 10) * 10)
+
+    @property
+    def declared_held_out(self) -> int:
+        """Test patients whose outcome is known, rounded to ten: all that others learn of them."""
+        return round(float(self.held_out.mask.sum()) / 10) * 10
 
 
 @dataclass(frozen=True)
@@ -221,20 +233,5 @@ def _site(encoding: Encoding, name: str, train: pd.DataFrame, test: pd.DataFrame
             for column in test.columns
             if str(column).startswith(PUBLISHED)
         },
+        held_out=held_out_cohort(encoding, test, name),
     )
-
-
-def held_out(study: Study, frame: pd.DataFrame, seed: int) -> Rows:
-    """Return which rows are test patients, shape (n,)."""
-    holdout = study.evaluation.holdout
-    if isinstance(holdout, Fraction):
-        numbers = as_text(frame[study.cohort.patient_id])
-        return np.array([uniform(f"{n}|{seed}") < holdout.fraction for n in numbers], dtype=bool)
-    if isinstance(holdout, SplitColumn):
-        return (as_text(column_or_missing(frame, holdout.column)) == holdout.test).to_numpy()
-    return as_text(frame[study.cohort.site]).isin(holdout.sites).to_numpy()
-
-
-def uniform(text: str) -> float:
-    """Return a number in [0, 1) that is a hash of `text`."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2.0**64

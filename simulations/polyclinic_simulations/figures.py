@@ -6,12 +6,13 @@ import numpy as np
 from lifelines import KaplanMeierFitter
 from numpy.typing import NDArray
 
+from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.models.network import Vector
 from polyclinic_common.models.predict import Prediction, predict
 from polyclinic_common.study.outcomes import Continuous, Survival
 from polyclinic_server.observers import History
 from polyclinic_simulations.federation import Federation
-from polyclinic_simulations.metrics import Observed, score
+from polyclinic_simulations.metrics import score
 from polyclinic_simulations.results import CalibrationBin, Figures, RiskGroup
 
 Floats = NDArray[np.float64]

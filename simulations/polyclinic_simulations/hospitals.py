@@ -16,19 +16,28 @@ from pathlib import Path
 from flwr.app import Context
 
 from polyclinic_client.app import Answers
-from polyclinic_client.gate import UPDATE, Gate, SystemClock, tick_length
+from polyclinic_client.gate import Gate, SystemClock, tick_length
+from polyclinic_client.held_out import metrics_source
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.mechanisms import Mechanism
 from polyclinic_client.member import Member
 from polyclinic_client.site import Site
 from polyclinic_client.site_folder import SiteFolder, read_identity
 from polyclinic_client.terms import Terms
-from polyclinic_client.training import local_mechanism, sum_sources
+from polyclinic_client.training import local_mechanisms, sum_sources
 from polyclinic_client.updates import Updates
+from polyclinic_client.voting import BetterHere, Voter, system_coin
 from polyclinic_common.errors import Code, PrivacyError
-from polyclinic_common.models.network import build_network, weight_count
+from polyclinic_common.models.network import build_network, initial_weights, weight_count
 from polyclinic_common.privacy.account import spent_epsilon
-from polyclinic_common.privacy.plan import most_patients, secure_sum_plans
+from polyclinic_common.privacy.plan import (
+    METRICS,
+    UPDATE,
+    VOTE,
+    most_patients,
+    secure_sum_plans,
+    vote_of,
+)
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_simulations.federation import Federation, SiteData
@@ -163,8 +172,16 @@ class Hospitals:
             for kind, plan in self.sum_plans.items()
         ]
         if not planned:
-            charge = self._mechanism(index, b"").charge
-            planned = [Planned(kind=UPDATE, releases=rounds, headline=charge, fallback=charge)]
+            counts = {UPDATE: rounds, METRICS: len(study.metric_rounds)}
+            planned = [
+                Planned(
+                    kind=kind, releases=counts[kind], headline=each.charge, fallback=each.charge
+                )
+                for kind, each in self._mechanisms(index, b"").items()
+            ]
+        vote = vote_of(study)
+        if vote is not None:
+            planned.append(Planned(kind=VOTE, releases=1, headline=vote, fallback=vote))
         return Approval(
             study_hash=bytes.fromhex(study.hash()),
             run=self.run_id,
@@ -181,7 +198,7 @@ class Hospitals:
         answers = (
             self._member(index) if study.privacy.mode == "secure-sum" else self._updates(index)
         )
-        return Site(study.hash(), self.run_id, answers, gate, folder.journal)
+        return Site(study.hash(), self.run_id, answers, gate, folder.journal, self._voter(index))
 
     @property
     def _length(self) -> int:
@@ -191,7 +208,11 @@ class Hospitals:
         federation, folder, study = self.federation, self._open(index), self.federation.study
         gradients = self.trainer.private(study, federation.encoding)
         noise = self.trainer.noise(folder.ledger.secret)
-        sources = sum_sources(gradients, self._sites[index].train, self.sum_plans, noise)
+        site, plans = self._sites[index], self.sum_plans
+        sources = sum_sources(gradients, site.train, plans, noise)
+        if METRICS in plans:
+            held_out = metrics_source(federation.encoding, site.held_out, plans[METRICS], noise)
+            sources[METRICS] = held_out
         terms = Terms(
             study_hash=bytes.fromhex(study.hash()),
             run=self.run_id,
@@ -214,14 +235,34 @@ class Hospitals:
             study.training.rounds,
             personal=study.training.personalisation == "mr-mtl",
             ledger=folder.ledger,
-            mechanism=self._mechanism(index, folder.ledger.secret),
+            mechanisms=self._mechanisms(index, folder.ledger.secret),
         )
 
-    def _mechanism(self, index: int, secret: bytes) -> Mechanism:
-        study, site = self.federation.study, self._sites[index]
-        gradients = self.trainer.private(study, self.federation.encoding)
+    def _voter(self, index: int) -> Voter | None:
+        """Return what votes for a hospital: against the base rate and published formulas."""
+        federation, site, folder = self.federation, self._sites[index], self._open(index)
+        study, charge = federation.study, vote_of(federation.study)
+        if charge is None:
+            return None
+        incumbent = initial_weights(study, federation.encoding, federation.seed)
+        formulas = tuple(site.published.values())
+        return Voter(
+            bytes.fromhex(study.hash()),
+            self._length,
+            study.training.rounds,
+            charge=charge,
+            opinion=BetterHere(federation.encoding, site.held_out, incumbent, formulas),
+            ledger=folder.ledger,
+            coin=system_coin(folder.ledger.secret),
+        )
+
+    def _mechanisms(self, index: int, secret: bytes) -> dict[str, Mechanism]:
+        encoding, site = self.federation.encoding, self._sites[index]
+        gradients = self.trainer.private(encoding.study, encoding)
         noise = self.trainer.noise(secret)
-        return local_mechanism(study, gradients, site.train, site.declared, noise)
+        return local_mechanisms(
+            encoding, gradients, site.train, site.held_out, site.declared, noise
+        )
 
 
 def _undeclared(name: str) -> PrivacyError:

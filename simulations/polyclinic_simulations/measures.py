@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Continuous
-from polyclinic_simulations.results import LOWER_IS_BETTER, mean_and_error
+from polyclinic_common.study.sections import LOWER_IS_BETTER
+from polyclinic_simulations.results import mean_and_error
 
 UNKNOWN = "–"
 

@@ -11,8 +11,8 @@ from flwr.app import Context, RecordDict
 from polyclinic_client.app import Answers
 from polyclinic_client.refusals import SilenceError
 from polyclinic_client.updates import Memory
+from polyclinic_common.data.holdout import uniform
 from polyclinic_common.wire import SumRequest, TrainRequest, decode_request
-from polyclinic_simulations.federation import uniform
 
 Stage = Literal["request", "reply", "restart"]
 STAGES: tuple[Stage, ...] = ("request", "reply", "restart")

@@ -107,5 +107,7 @@ class PlainSite:
         if self.personal:
             memory.personal = request.weights + vector
         return encode_reply(
-            PrivateUpdate(request.study_hash, request.run_id, request.round_number, vector)
+            PrivateUpdate(
+                request.study_hash, request.run_id, request.round_number, request.kind, vector
+            )
         )

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
+from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
+from polyclinic_server.acceptance import Verdict
+
 METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index")
-LOWER_IS_BETTER = frozenset({"mae", "rmse", "brier"})
 Metrics = dict[str, float | None]
 SettingKey = tuple[str, float | None, str, int | None, float]
 
@@ -163,10 +165,13 @@ class Run(SettingRecord):
     """One federated run.
 
     `broadcast` is set where the study personalises: the common model's scores, beside those of
-    every site's own model in `test`.
+    every site's own model in `test`. `private` are the charged metrics, with 95 % intervals; all
+    other scores are exact, which only a simulation can know. `verdict` are the hospitals' votes.
     """
 
     privacy: PrivacySpent
+    private: list[RoundReadings]
+    verdict: Verdict | None
     test: Scores
     broadcast: Scores | None
     local_only_private: Scores | None
@@ -178,6 +183,8 @@ class Cell(SettingRecord):
     """A run beside its baselines."""
 
     privacy: PrivacySpent
+    private: list[RoundReadings] = []
+    verdict: Verdict | None = None
     test: Scores
     broadcast: Scores | None = None
     baselines: Baselines
@@ -190,6 +197,11 @@ class Cell(SettingRecord):
         own = {name: getattr(run, name) for name in Cell.model_fields if name != "baselines"}
         baselines = Baselines(**dict(shared), local_only_private=run.local_only_private)
         return Cell(**own, baselines=baselines)
+
+    def private_of(self, kind: str, name: str) -> GroupReading | None:
+        """Return the private metrics of a group at the end; None if none were released."""
+        groups = self.private[-1].groups if self.private else ()
+        return next((each for each in groups if (each.kind, each.name) == (kind, name)), None)
 
     @property
     def setting(self) -> SettingKey:
@@ -234,8 +246,19 @@ class Result(Record):
             groups |= {("site", name): scores for name, scores in cell.test.by_site.items()}
             groups |= {("subgroup", n): scores for n, scores in cell.test.by_subgroup.items()}
             for (kind, name), scores in groups.items():
-                rows.append({**key, "group": kind, "name": name, **scores})
+                private = _private_columns(cell.private_of(kind, name))
+                rows.append({**key, "group": kind, "name": name, **scores, **private})
         return pd.DataFrame(rows)
+
+
+def _private_columns(group: GroupReading | None) -> dict[str, float]:
+    """Return private values and their intervals as columns of a table."""
+    found: dict[str, float] = {}
+    for metric, reading in (group.metrics if group is not None else {}).items():
+        if reading is not None:
+            found[f"{metric}_private"] = reading.value
+            found |= {f"{metric}_low": reading.low, f"{metric}_high": reading.high}
+    return found
 
 
 def mean_and_error(values: Sequence[float | None]) -> tuple[float | None, float | None]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from polyclinic_client.ledger.budget import Budget
 from polyclinic_common.privacy import gdp, rdp
-from polyclinic_common.privacy.plan import NoisePlan, noise_plan
+from polyclinic_common.privacy.plan import NoisePlan, noise_plan, training_share
 from polyclinic_common.privacy.prv import prv_epsilon
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_simulations.federation import Federation
@@ -32,7 +32,7 @@ def spent(
     return PrivacySpent(
         epsilon=max(budget.spent for budget in budgets.values()),
         epsilon_two_hospitals=max(budget.two_hospitals for budget in budgets.values()),
-        epsilon_prv=_prv(plans, study.privacy.delta),
+        epsilon_prv=_prv(plans, study.privacy.delta) if training_share(study) == 1.0 else None,
         delta=study.privacy.delta,
         unit=gdp.UNIT,
         adjacency=gdp.ADJACENCY,

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from polyclinic_common.data.table import as_text, column_or_missing
+from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.study.features import columns_of
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Binary, Continuous
 from polyclinic_simulations.federation import build_federation
-from polyclinic_simulations.metrics import Observed
 from polyclinic_simulations.results import SiteSummary
 
 

@@ -13,10 +13,13 @@ from flwr.serverapp import Grid
 
 from polyclinic_client.app import Answers, make_client_app
 from polyclinic_client.ledger.budget import Budget
+from polyclinic_common.evaluation.reading import RoundReadings
 from polyclinic_common.models.network import Vector, initial_weights
-from polyclinic_common.privacy.plan import GRADIENT
+from polyclinic_common.privacy.plan import GRADIENT, metrics_plan
 from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_server.acceptance import Verdict
 from polyclinic_server.coordinator import RunPlan, make_server_app
+from polyclinic_server.metric_sums import Evaluation
 from polyclinic_server.observers import Observer
 from polyclinic_server.optimizer import State
 from polyclinic_server.planning import make_plan
@@ -37,18 +40,27 @@ class Trained:
     ----------
     weights : array of shape (d,)
         The model.
+    rounds : int
+        Rounds: fewer than planned if training stopped early.
     seconds : float
-        What its rounds took.
+        What they took.
     budgets : mapping
         Every hospital's account, by name; empty in mode none.
     sums : SumPlan or None
         Grid and noise of the secure sum.
+    metrics : tuple of RoundReadings
+        The private metrics, round by round.
+    verdict : Verdict or None
+        The hospitals' votes on the model, where the study asks for them.
     """
 
     weights: Vector
+    rounds: int
     seconds: float
     budgets: Mapping[str, Budget]
     sums: SumPlan | None
+    metrics: tuple[RoundReadings, ...] = ()
+    verdict: Verdict | None = None
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,7 @@ def train_federated(
                 observers,
                 engine,
             )
-            return Trained(state.average, seconds, {}, None)
+            return Trained(state.average, state.round_number, seconds, {}, None)
         hospitals = Hospitals(federation, setting, run_id, trainer, place)
         stack.callback(hospitals.close)
         hospitals.found()
@@ -117,7 +129,33 @@ def train_federated(
             federation, setting, hospitals, plans, run_id, start, observers, engine
         )
         budgets = {name: each.ledger.budget() for name, each in hospitals.folders().items()}
-        return Trained(state.average, seconds, budgets, plans.get(GRADIENT))
+        return Trained(
+            state.average,
+            state.round_number,
+            seconds,
+            budgets,
+            plans.get(GRADIENT),
+            readings(federation, state),
+            state.verdict,
+        )
+
+
+def evaluation_of(federation: Federation) -> Evaluation | None:
+    """Return how metrics are asked for and read, if the study releases any."""
+    study, declared = federation.study, max(federation.declared.values())
+    if not study.metric_rounds:
+        return None
+    shares = study.m - study.c if study.privacy.mode == "secure-sum" else 1
+    held_out = {site.name: site.declared_held_out for site in federation.training_sites}
+    return Evaluation.of(study, metrics_plan(study, shares, declared), held_out)
+
+
+def readings(federation: Federation, state: State) -> tuple[RoundReadings, ...]:
+    """Return the private metrics of a finished run."""
+    evaluation = evaluation_of(federation)
+    if evaluation is None:
+        return ()
+    return tuple(RoundReadings(m.round_number, evaluation.read(m)) for m in state.released)
 
 
 def _run(
@@ -165,6 +203,7 @@ def run_plan(
         setting.epsilon,
         fewest=study.m if sums else 1,
         timeout_s=timeout_s,
+        evaluation=evaluation_of(federation),
     )
 
 

@@ -181,7 +181,7 @@ def sum_of_another_kind_released_uncharged() -> None:
     honest = gate.Gate._check_vector
 
     def lenient(guard: Any, release: Any, asked: Any) -> Any:
-        if getattr(release, "kind", gate.UPDATE) in {plan.GRADIENT, gate.UPDATE}:
+        if getattr(release, "kind", plan.UPDATE) in {plan.GRADIENT, plan.UPDATE}:
             return honest(guard, release, asked)
         return None
 

@@ -30,7 +30,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from polyclinic_client.journal import Journal
 from polyclinic_client.ledger.entries import Approval, Planned
-from polyclinic_client.node.sites import Approved, SiteBook
+from polyclinic_client.node.approved import approved_with
+from polyclinic_client.node.sites import SiteBook
 from polyclinic_client.site_folder import JOURNAL, SiteFolder, read_identity
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.network import build_network, weight_count
@@ -356,12 +357,7 @@ def open_site(folder: Path) -> SiteBook:
     rows = table[table["hospital"] == told["name"]]
     keys = {name: read_identity(folder.parent / name.replace(" ", "-")).public for name in names}
     roster = Roster.of(keys)
-    approved = Approved(
-        study=study,
-        roster=roster,
-        verified=frozenset(roster.identities),
-        declared=dict.fromkeys(names, PATIENTS_A_SITE),
-        name=told["name"],
-        cohort=Encoding(study).encode(rows, told["name"]),
-    )
+    declared = dict.fromkeys(names, PATIENTS_A_SITE)
+    verified = frozenset(roster.identities)
+    approved = approved_with(study, roster, verified, declared, told["name"], rows)
     return SiteBook(SiteFolder.open(folder), {study.hash(): approved}.get)

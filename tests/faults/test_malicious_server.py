@@ -116,7 +116,7 @@ def test_what_was_not_approved_is_refused_and_journalled(house: Consortium) -> N
         OpenRequest("00" * 32, "run"),
         OpenRequest(study, "another-run"),
         OpenRequest("", ""),
-        TrainRequest("00" * 32, "run", 1, np.zeros(3)),
+        TrainRequest("00" * 32, "run", 1, "update", np.zeros(3)),
     ):
         assert ask(house, request) == Refusal(Reason.NOT_APPROVED)
     events = house.journal("site 0")
@@ -132,7 +132,9 @@ def test_a_sum_without_keys_a_mode_of_another_study_and_rubbish_are_refused(
     study, weights = house.study.hash(), np.zeros(4)
     sum_request = SumRequest(study, "run", 1, "gradient", ((b"k" * 32,),), None, (), (), weights)
     assert ask(house, sum_request) == Refusal(Reason.OUT_OF_ORDER)
-    assert ask(house, TrainRequest(study, "run", 1, weights)) == Refusal(Reason.OUT_OF_ORDER)
+    assert ask(house, TrainRequest(study, "run", 1, "update", weights)) == Refusal(
+        Reason.OUT_OF_ORDER
+    )
     assert isinstance(ask(house, OpenRequest(study, "run")), AnnouncedKeys)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from polyclinic_client.updates import Memory
+from polyclinic_common.data.holdout import held_out
 from polyclinic_common.models.storage import load_vectors
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.account import two_hospitals_epsilon
@@ -30,7 +31,7 @@ from polyclinic_server.optimizer import State
 from polyclinic_simulations import simulate
 from polyclinic_simulations.alone import train_alone
 from polyclinic_simulations.comparison import TOGETHER, compare
-from polyclinic_simulations.federation import build_federation, held_out, spread
+from polyclinic_simulations.federation import build_federation, spread
 from polyclinic_simulations.hospitals import Hospitals
 from polyclinic_simulations.results import Result
 from polyclinic_simulations.setting import Setting
@@ -149,7 +150,7 @@ def test_a_site_of_one_setting_refuses_the_run_of_another(tmp_path: Path) -> Non
     weights = start_weights(made)
 
     def ask(asked: Setting) -> Release:
-        request = TrainRequest(asked.apply(study).hash(), "run", 1, weights)
+        request = TrainRequest(asked.apply(study).hash(), "run", 1, "update", weights)
         return decode_reply(hospitals.site(0).answer(encode_request(request), Memory()))
 
     others = [("none", None), ("local", 2.0), ("secure-sum", 1.0)]

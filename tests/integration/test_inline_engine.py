@@ -174,7 +174,7 @@ def test_a_site_refuses_what_it_did_not_join(tmp_path: Path) -> None:
         return decode_reply(site.answer(content, memory))
 
     def ask_site(study: str, run: str, number: int, vector: Vector) -> Release:
-        return ask_with(encode_request(TrainRequest(study, run, number, vector)))
+        return ask_with(encode_request(TrainRequest(study, run, number, "update", vector)))
 
     assert ask_site("00" * 32, "run", 1, weights) == Refusal(Reason.NOT_APPROVED)
     assert ask_site(study_hash, "other", 1, weights) == Refusal(Reason.NOT_APPROVED)
@@ -185,7 +185,7 @@ def test_a_site_refuses_what_it_did_not_join(tmp_path: Path) -> None:
     for vector in (weights[1:], np.full_like(weights, 1e300), np.full_like(weights, -1e7)):
         assert ask_site(study_hash, "run", 1, vector) == Refusal(Reason.OUT_OF_ORDER)
     for value in (np.inf, np.nan):
-        content = encode_request(TrainRequest(study_hash, "run", 1, weights))
+        content = encode_request(TrainRequest(study_hash, "run", 1, "update", weights))
         (name,) = content.array_records
         (key,) = content.array_records[name]
         content.array_records[name][key] = Array(np.full_like(weights, value))
@@ -233,7 +233,7 @@ def client_with(made: Federation, fault: str) -> ClientApp:
             return Message(Error(1, "patient 17: division by zero"), reply_to=message)
         if fault == "rubbish":
             return Message(RecordDict(), reply_to=message)
-        wrong = PrivateUpdate(made.study.hash(), "run", 99, start_weights(made))
+        wrong = PrivateUpdate(made.study.hash(), "run", 99, "update", start_weights(made))
         return Message(encode_reply(wrong), reply_to=message)
 
     return app
@@ -257,7 +257,7 @@ def test_a_silent_site_is_absent_after_the_timeout() -> None:
 
     set_identity()
     grid = Mute(echo_app(), [2])
-    request = TrainRequest("study", "run", 1, np.zeros(2))
+    request = TrainRequest("study", "run", 1, "update", np.zeros(2))
     assert Mail(grid, {"site 0": 2}, patience_s=0.05).ask(request, ["site 0"]) == {}
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from polyclinic_common.data.holdout import held_out
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.privacy.plan import GRADIENT, secure_sum_plans
 from polyclinic_server.optimizer import State
@@ -29,7 +30,7 @@ from polyclinic_simulations.audit.inversion import (
 )
 from polyclinic_simulations.audit.released_model import released_model
 from polyclinic_simulations.audit.targets import ModelDoses, Targets, formula_doses
-from polyclinic_simulations.federation import build_federation, held_out
+from polyclinic_simulations.federation import build_federation
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.studies.dosing import PHARMACOGENETIC

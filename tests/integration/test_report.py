@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from polyclinic_common.evaluation.observed import levels_of
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.describe import describe, outcome_in_words, treatment_in_words
-from polyclinic_simulations.metrics import levels_of
+from polyclinic_common.study.sections import LOWER_IS_BETTER
 from polyclinic_simulations.report import render_report, write_report
 from polyclinic_simulations.results import (
-    LOWER_IS_BETTER,
     METRICS,
     Baselines,
     CalibrationBin,

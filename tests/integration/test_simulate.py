@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from polyclinic_common.data.holdout import held_out
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.study import Study
 from polyclinic_simulations import simulate
-from polyclinic_simulations.federation import build_federation, held_out
+from polyclinic_simulations.federation import build_federation
 from polyclinic_simulations.results import METRICS, Result
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.store import Piece

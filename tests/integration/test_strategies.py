@@ -151,7 +151,7 @@ def test_releases_of_models_lie_on_the_public_grid(
     setting, grid = Setting("local", 1.0, "fedavg"), 2.0**CHANGE_EXPONENT
     hospitals = Hospitals(made, setting, "run", Trainer(), tmp_path)
     hospitals.found()
-    request = TrainRequest(made.study.hash(), "run", 1, start_weights(made))
+    request = TrainRequest(made.study.hash(), "run", 1, "update", start_weights(made))
     reply = decode_reply(hospitals.site(0).answer(encode_request(request), Memory()))
     hospitals.close()
     assert isinstance(reply, PrivateUpdate)

@@ -145,6 +145,7 @@ def update(**changes: Any) -> PrivateUpdate:
         "study_hash": STUDY.hex(),
         "run_id": "run",
         "round_number": 1,
+        "kind": "update",
         "vector": UPDATE,
     }
     return PrivateUpdate(**fields | changes)
@@ -241,6 +242,7 @@ class Draws:
     charge: Charge = FALLBACK
     clip: float = 0.25
     grid_exponent: int = -20
+    length: int = 4
     count: int = 0
 
     def draw(
@@ -252,7 +254,8 @@ class Draws:
 
 
 def app_of(house: House, draws: Draws, run: str = "run", rounds: int = 6) -> ClientApp:
-    updates = Updates(STUDY, 4, rounds, personal=False, ledger=house.ledger, mechanism=draws)
+    mechanisms = {"update": draws}
+    updates = Updates(STUDY, 4, rounds, personal=False, ledger=house.ledger, mechanisms=mechanisms)
     site = Site(STUDY.hex(), run, updates, house.gate, house.journal)
     return make_client_app(lambda _: site)
 

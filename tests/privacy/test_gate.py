@@ -28,6 +28,7 @@ from polyclinic_common.secure_sum.statements import KeyAnnouncement, read_signed
 from polyclinic_common.wire import (
     AnnouncedKeys,
     AnsweredKeys,
+    CastVote,
     ClosedSum,
     MaskedVector,
     PrivateUpdate,
@@ -74,7 +75,7 @@ from tests.privacy.ledger_kit import (
 
 ROOT = Path(__file__).parents[2]
 KINDS = get_args(Release)
-CHARGED = {MaskedVector, PrivateUpdate}
+CHARGED = {MaskedVector, PrivateUpdate, CastVote}
 OTHER = Identity.from_private(bytes([1]) * 32)
 TOLD = f"patient 17 has {TOLD_NUMBER}"
 
@@ -198,7 +199,7 @@ UNKNOWN: dict[str, Callable[[], Any]] = {
     "array": lambda: OTHER_WORDS,
     "records": lambda: RecordDict({"patients": ArrayRecord({"x": Array(UPDATE)})}),
     "class": lambda: Refusal,
-    "request": lambda: TrainRequest(STUDY.hex(), "run", 1, UPDATE),
+    "request": lambda: TrainRequest(STUDY.hex(), "run", 1, "update", UPDATE),
     "error": lambda: ValueError(TOLD),
     "subclass": lambda: Grown(Reason.EXPIRED),
     "subclass of a charged kind": lambda: GrownVector(**fields_of(masked())),

@@ -271,6 +271,7 @@ def house(tmp_path: Path) -> House:
 
 def train_request(**changes: Any) -> TrainRequest:
     fields: dict[str, Any] = {"study_hash": STUDY.hex(), "run_id": "run", "round_number": 1}
+    fields["kind"] = "update"
     return TrainRequest(**fields | {"weights": np.zeros(4)} | changes)
 
 

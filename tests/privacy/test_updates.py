@@ -6,20 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from polyclinic_client.gate import UPDATE
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.updates import Memory, Updates
+from polyclinic_common.privacy.plan import UPDATE
 from polyclinic_common.wire import TrainRequest
 from tests.privacy.gate_kit import Draws
 from tests.privacy.ledger_kit import FALLBACK, STUDY, approval, draw, make_ledger, open_ledger
 
-REQUEST = TrainRequest(STUDY.hex(), "run", 1, np.zeros(4))
+REQUEST = TrainRequest(STUDY.hex(), "run", 1, UPDATE, np.zeros(4))
 PLANNED = (Planned(kind=UPDATE, releases=6, headline=FALLBACK, fallback=FALLBACK),)
 
 
 def updates(ledger: Ledger, draws: Draws) -> Updates:
-    return Updates(STUDY, 4, 6, personal=False, ledger=ledger, mechanism=draws)
+    return Updates(STUDY, 4, 6, personal=False, ledger=ledger, mechanisms={UPDATE: draws})
 
 
 def test_the_draw_that_was_stored_first_is_the_one_that_leaves(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from polyclinic_common.study.load import TEMPLATE
 from polyclinic_common.words import MISSING_WORDS
 
 Data = dict[str, Any]
-TEMPLATE_HASH = "5aa4b1dcfe4d3014a6c35abdaadb92545d02df6fd8ceeb0b2ae9d192107979a9"
+TEMPLATE_HASH = "e27537d779d093205efdacb6e7ce178ffcfda1b7c17656f2f6d98f83b1aba43c"
 
 
 def template() -> Data:

@@ -32,7 +32,7 @@ def raw(shape: tuple[int, ...], data: bytes) -> Array:
 
 
 def request() -> RecordDict:
-    return encode_request(TrainRequest("study", "run", 3, VECTOR))
+    return encode_request(TrainRequest("study", "run", 3, "update", VECTOR))
 
 
 def test_request_and_replies_come_back_as_they_were_sent() -> None:
@@ -40,7 +40,7 @@ def test_request_and_replies_come_back_as_they_were_sent() -> None:
     assert isinstance(found, TrainRequest)
     assert (found.study_hash, found.run_id, found.round_number) == ("study", "run", 3)
     assert np.array_equal(found.weights, VECTOR)
-    update = decode_reply(encode_reply(PrivateUpdate("study", "run", 3, VECTOR)))
+    update = decode_reply(encode_reply(PrivateUpdate("study", "run", 3, "update", VECTOR)))
     assert isinstance(update, PrivateUpdate)
     assert np.array_equal(update.vector, VECTOR)
     for reason in Reason:
@@ -83,13 +83,13 @@ def test_anything_unexpected_is_refused() -> None:
         RecordDict(),
         with_field("note", "free text"),
         with_field("protocol", 1),
-        with_body("private_update", "study", "run", 3),
-        with_body("train_request", "study", "run", 0),
-        with_body("train_request", "study", "run", "three"),
-        with_body("train_request", 7, "run", 3),
-        with_body("train_request", "study", "run", 3, "free text"),
+        with_body("private_update", "study", "run", 3, "update"),
+        with_body("train_request", "study", "run", 0, "update"),
+        with_body("train_request", "study", "run", "three", "update"),
+        with_body("train_request", 7, "run", 3, "update"),
+        with_body("train_request", "study", "run", 3, "update", "free text"),
         with_body("train_request", "study", "run"),
-        with_body("train_request", "study", "x" * 65, 3),
+        with_body("train_request", "study", "x" * 65, 3, "update"),
         with_record(),
         without_vector(),
         with_vector(Array(VECTOR.astype(np.float32))),
@@ -130,7 +130,7 @@ def test_a_rubbish_body_is_refused_without_a_crash(data: bytes) -> None:
         ["refusal", ["expired"]],
         ["refusal", "expired", 3],
         ["refusal"],
-        ["train_request", "study", "run", 3],
+        ["train_request", "study", "run", 3, "update"],
         "refusal",
         [],
     ],

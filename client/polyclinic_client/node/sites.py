@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,52 +11,26 @@ from pathlib import Path
 from flwr.app import RecordDict
 
 from polyclinic_client.gate import Gate, SystemClock, tick_length
+from polyclinic_client.held_out import metrics_source
 from polyclinic_client.member import Member
+from polyclinic_client.node.approved import Approved, find_approved
 from polyclinic_client.site import Site
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.studies import StudyBook
 from polyclinic_client.terms import Terms
-from polyclinic_client.training import OpacusGradients, local_mechanism, sum_sources
+from polyclinic_client.training import OpacusGradients, local_mechanisms, sum_sources
 from polyclinic_client.updates import Memory, Updates
-from polyclinic_common.data.encoding import Cohort, Encoding
+from polyclinic_client.voting import BetterHere, Voter, system_coin
+from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import MessageError
-from polyclinic_common.models.network import build_network, weight_count
+from polyclinic_common.models.network import build_network, initial_weights, weight_count
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.privacy.plan import node_path, secure_sum_plans
-from polyclinic_common.secure_sum.identity import Roster
-from polyclinic_common.study.manifest import Study
+from polyclinic_common.privacy.plan import METRICS, node_path, secure_sum_plans, vote_of
 from polyclinic_common.wire import decode_request
 
 MOST_RUNS = 16  # kept open at a time: who asks for many runs costs no memory
+START = 0  # the public seed of a consortium's models
 SHORTEST = (0, 0)  # of patients and weights: the shortest tick
-
-
-@dataclass(frozen=True)
-class Approved:
-    """A study that this hospital approved, with its patients.
-
-    Attributes
-    ----------
-    study : Study
-        The study.
-    roster : Roster
-        All hospitals of the study.
-    verified : frozenset of bytes
-        Identity keys that this hospital compared outside the system.
-    declared : mapping
-        Declared patients of every hospital, by name.
-    name : str
-        This hospital.
-    cohort : Cohort
-        Its patients, encoded.
-    """
-
-    study: Study
-    roster: Roster
-    verified: frozenset[bytes]
-    declared: Mapping[str, int]
-    name: str
-    cohort: Cohort
 
 
 @dataclass
@@ -90,30 +64,21 @@ class SiteBook:
     def _site(self, wanted: tuple[str, str]) -> Site:
         if wanted not in self._sites:
             entry = self.find(wanted[0])
-            if entry is None:
+            if entry is None or not self._is_approved(entry, wanted[1]):
                 return Site(*wanted, None, _gate(self.folder, *SHORTEST), self.folder.journal)
             self._sites[wanted] = make_site(entry, wanted[1], self.folder)
             while len(self._sites) > MOST_RUNS:
                 self._sites.popitem(last=False)
         return self._sites[wanted]
 
+    def _is_approved(self, entry: Approved, run: str) -> bool:
+        return self.folder.ledger.approval(bytes.fromhex(entry.study.hash()), run) is not None
+
 
 def open_sites(path: Path) -> SiteBook:
     """Open what the hospital in a folder has approved; called by name in the worker."""
     folder = SiteFolder.open(path)
-    return SiteBook(folder, partial(_entry, StudyBook.open(folder)))
-
-
-def _entry(book: StudyBook, study_hash: str) -> Approved | None:
-    try:
-        wanted = bytes.fromhex(study_hash)
-    except ValueError:
-        return None
-    found = book.approved_study(wanted)
-    if found is None:
-        return None
-    cohort = Encoding(found.study).encode(book.table(wanted), found.name)
-    return Approved(found.study, found.roster, found.verified, found.declared, found.name, cohort)
+    return SiteBook(folder, partial(find_approved, StudyBook.open(folder)))
 
 
 def make_site(entry: Approved, run: str, folder: SiteFolder) -> Site:
@@ -122,9 +87,13 @@ def make_site(entry: Approved, run: str, folder: SiteFolder) -> Site:
     encoding = Encoding(study)
     length = weight_count(build_network(study, encoding))
     gate = _gate(folder, entry.declared[entry.name] * study.training.epochs, length)
-    make = _member if study.privacy.mode == "secure-sum" else _updates
-    answers = make(entry, run, folder, encoding, length)
-    return Site(study.hash(), run, answers, gate, folder.journal)
+    answers: Member | Updates
+    if study.privacy.mode == "secure-sum":
+        answers = _member(entry, run, folder, encoding, length)
+    else:
+        answers = _updates(entry, folder, encoding, length)
+    voter = _voter(entry, folder, encoding, length)
+    return Site(study.hash(), run, answers, gate, folder.journal, voter)
 
 
 def _gate(folder: SiteFolder, declared: int, length: int) -> Gate:
@@ -136,11 +105,12 @@ def _member(
     entry: Approved, run: str, folder: SiteFolder, encoding: Encoding, length: int
 ) -> Member:
     study = entry.study
-    sizes = list(entry.declared.values())
+    sizes = entry.declared.values()
     plans = secure_sum_plans(study, encoding.width, length, node_path(length), sizes)
-    gradients = OpacusGradients(study, encoding)
     noise = SystemNoise(folder.ledger.secret)
-    sources = sum_sources(gradients, entry.cohort, plans, noise)
+    sources = sum_sources(OpacusGradients(study, encoding), entry.cohort, plans, noise)
+    if METRICS in plans:
+        sources[METRICS] = metrics_source(encoding, entry.held_out, plans[METRICS], noise)
     terms = Terms(
         study_hash=bytes.fromhex(study.hash()),
         run=run,
@@ -154,24 +124,39 @@ def _member(
     return Member(terms, folder.identity, folder.ledger, sources, lambda: folder.ledger.now() / 1e3)
 
 
-def _updates(
-    entry: Approved, _: str, folder: SiteFolder, encoding: Encoding, length: int
-) -> Updates:
+def _updates(entry: Approved, folder: SiteFolder, encoding: Encoding, length: int) -> Updates:
     study = entry.study
-    mechanism = local_mechanism(
-        study,
-        OpacusGradients(study, encoding),
-        entry.cohort,
-        entry.declared[entry.name],
-        SystemNoise(folder.ledger.secret),
-    )
     return Updates(
         bytes.fromhex(study.hash()),
         length,
         study.training.rounds,
         personal=study.training.personalisation == "mr-mtl",
         ledger=folder.ledger,
-        mechanism=mechanism,
+        mechanisms=local_mechanisms(
+            encoding,
+            OpacusGradients(study, encoding),
+            entry.cohort,
+            entry.held_out,
+            entry.declared[entry.name],
+            SystemNoise(folder.ledger.secret),
+        ),
+    )
+
+
+def _voter(entry: Approved, folder: SiteFolder, encoding: Encoding, length: int) -> Voter | None:
+    """Return what votes, against the study's public base rate; None where there is no vote."""
+    study, charge = entry.study, vote_of(entry.study)
+    if charge is None:
+        return None
+    incumbent = initial_weights(study, encoding, START)
+    return Voter(
+        bytes.fromhex(study.hash()),
+        length,
+        study.training.rounds,
+        charge=charge,
+        opinion=BetterHere(encoding, entry.held_out, incumbent),
+        ledger=folder.ledger,
+        coin=system_coin(folder.ledger.secret),
     )
 
 

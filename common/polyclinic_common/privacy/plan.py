@@ -6,11 +6,15 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from polyclinic_common.errors import Code, PrivacyError
+from polyclinic_common.evaluation.layout import CLIP, make_layout
 from polyclinic_common.privacy import gdp, rdp
+from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.privacy.sum_plan import Path, SumPlan, plan_sum
 from polyclinic_common.study.manifest import Study
 
-GRADIENT, STATISTICS = "gradient", "statistics"
+UPDATE, GRADIENT, STATISTICS = "update", "gradient", "statistics"
+METRICS, VOTE = "metrics", "vote"
 STATISTICS_SHARE = 0.1
 STATISTICS_CLIP = math.sqrt(2.0)
 ROUNDING = 1e-3
@@ -56,7 +60,8 @@ class NoisePlan:
 def noise_plan(study: Study, declared: int, epsilon: float | None) -> NoisePlan:
     """Return the plan of a site with `declared` patients; no epsilon gives no noise.
 
-    The sampling rate is batch / declared patients: the true number stays inside the site.
+    The sampling rate is batch / declared patients: the true number stays inside the site. Metric
+    releases take their part of `epsilon` first.
     """
     training, delta = study.training, study.privacy.delta
     rate, steps = 1.0, 1
@@ -65,17 +70,53 @@ def noise_plan(study: Study, declared: int, epsilon: float | None) -> NoisePlan:
         steps = math.ceil(training.epochs / rate)
     if epsilon is None:
         return NoisePlan(0.0, rate, steps, training.rounds)
-    releases = steps * training.rounds
+    releases, share = steps * training.rounds, training_share(study)
     if rate == 1.0:
-        multiplier = gdp.noise_multiplier(epsilon, delta, releases)
+        multiplier = gdp.noise_multiplier(part_of(epsilon, delta, share), delta, releases)
     else:
-        multiplier = rdp.noise_multiplier(epsilon, delta, rate, releases)
+        beside = (1.0 - share) * gdp.mu_of(epsilon, delta) ** 2
+        multiplier = rdp.noise_multiplier(epsilon, delta, rate, releases, beside)
     return NoisePlan(multiplier, rate, steps, training.rounds)
 
 
 def node_path(length: int) -> Path:
     """Return how a node makes its integer sums of `length` weights, which decides the charge."""
     return "rows" if length <= WIDEST_FOR_ROWS else "products"
+
+
+def metrics_share(study: Study) -> float:
+    """Return the share of the budget's mu^2 that metric releases take."""
+    private = study.evaluation.private
+    return private.share if private is not None and study.metric_rounds else 0.0
+
+
+def vote_of(study: Study) -> Vote | None:
+    """Return what a hospital's vote on the trained model costs; None where none is asked for."""
+    acceptance = study.evaluation.acceptance
+    if acceptance is None or study.privacy.mode == "none":
+        return None
+    return Vote(epsilon=acceptance.epsilon)
+
+
+def training_share(study: Study) -> float:
+    """Return the share of the budget's mu^2 that metrics and the vote leave to training.
+
+    Raises
+    ------
+    PrivacyError
+        If they leave nothing.
+    """
+    vote, share = vote_of(study), 1.0 - metrics_share(study)
+    if vote is None:
+        return share
+    share -= (vote.mu / gdp.mu_of(study.privacy.epsilon, study.privacy.delta)) ** 2
+    if share <= 0.0:
+        raise PrivacyError(
+            Code.PRIVACY_PLAN,
+            f"A vote of epsilon {vote.epsilon:g} leaves nothing of the budget to training.",
+            "Lower evaluation.acceptance.epsilon or raise privacy.epsilon.",
+        )
+    return share
 
 
 def most_patients(declared: int) -> int:
@@ -88,13 +129,28 @@ def local_sum_plan(
 ) -> SumPlan:
     """Return grid and noise of a site whose full-cohort sums are private on their own."""
     return plan_sum(
-        study.privacy.epsilon,
+        part_of(study.privacy.epsilon, study.privacy.delta, training_share(study)),
         study.privacy.delta,
         plan.steps * plan.rounds,
         length,
         study.clip,
         1,
         path=path,
+        most_patients=most_patients(declared),
+    )
+
+
+def metrics_plan(study: Study, shares: int, declared: int) -> SumPlan:
+    """Return grid and noise of the metric sums of so many honest shares (1 in mode local)."""
+    epsilon, delta = study.privacy.epsilon, study.privacy.delta
+    return plan_sum(
+        part_of(epsilon, delta, metrics_share(study)),
+        delta,
+        len(study.metric_rounds),
+        make_layout(study).length,
+        CLIP,
+        shares,
+        path="rows",
         most_patients=most_patients(declared),
     )
 
@@ -109,22 +165,27 @@ def secure_sum_plans(
     of mu add up, so a kind gets its share of the budget as a share of mu^2.
     """
     epsilon, delta, shares = study.privacy.epsilon, study.privacy.delta, study.m - study.c
-    most = most_patients(max(declared))
+    most, left = most_patients(max(declared)), training_share(study)
     plans: dict[str, SumPlan] = {}
     if study.training.start == "statistics":
-        entries, part = width * (width + 1) // 2 + width, _part(epsilon, delta, STATISTICS_SHARE)
+        entries = width * (width + 1) // 2 + width
+        part = part_of(epsilon, delta, left * STATISTICS_SHARE)
         plans[STATISTICS] = plan_sum(
             part, delta, 1, entries, STATISTICS_CLIP, shares, path="rows", most_patients=most
         )
-        epsilon = _part(epsilon, delta, 1.0 - STATISTICS_SHARE)
-    rounds = study.training.rounds
+        left *= 1.0 - STATISTICS_SHARE
+    part, rounds = part_of(epsilon, delta, left), study.training.rounds
     plans[GRADIENT] = plan_sum(
-        epsilon, delta, rounds, length, study.clip, shares, path=path, most_patients=most
+        part, delta, rounds, length, study.clip, shares, path=path, most_patients=most
     )
+    if study.metric_rounds:
+        plans[METRICS] = metrics_plan(study, shares, max(declared))
     return plans
 
 
-def _part(epsilon: float, delta: float, share: float) -> float:
-    """Return the epsilon of this share of the budget's mu^2, a little less for rounding."""
+def part_of(epsilon: float, delta: float, share: float) -> float:
+    """Return the epsilon of this share of the budget's mu^2; a part a little less, for rounding."""
+    if share == 1.0:
+        return epsilon
     room = gdp.mu_of(epsilon, delta) * math.sqrt(share)
     return gdp.epsilon_of(room, delta) * (1.0 - ROUNDING)

@@ -82,9 +82,12 @@ def spent_epsilon(multiplier: float, sampling_rate: float, steps: int, delta: fl
 
 
 @lru_cache(maxsize=4096)
-def noise_multiplier(epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
+def noise_multiplier(
+    epsilon: float, delta: float, sampling_rate: float, steps: int, beside: float = 0.0
+) -> float:
     r"""Return the smallest noise multiplier with which `steps` sampled steps cost (epsilon, delta).
 
+    `beside` is the sum of mu^2 of unsampled releases that (epsilon, delta) pays for too.
     The RDP of a step is at most :math:`\alpha/2\sigma^2` and, by its last term alone, at least
     :math:`\alpha/2\sigma^2 - \frac{\alpha}{\alpha-1}\log\frac1q`. Both ends can be solved for
     :math:`\sigma`; the root lies between them. The result errs towards more noise.
@@ -95,7 +98,8 @@ def noise_multiplier(epsilon: float, delta: float, sampling_rate: float, steps: 
         "Give a positive, finite epsilon, a sampling rate above 0 and up to 1, at least one step.",
     )
     orders = np.asarray(ORDERS)
-    room = epsilon - _offsets(delta, ORDERS)  # what the conversion leaves to the mechanism
+    unsampled = beside / 2 * orders
+    room = epsilon - _offsets(delta, ORDERS) - unsampled  # what is left to the mechanism
     _require(
         float(room.max()) > 1e-6 * epsilon,
         f"Epsilon {epsilon} cannot be reached at delta {delta}, whatever the noise.",
@@ -105,14 +109,19 @@ def noise_multiplier(epsilon: float, delta: float, sampling_rate: float, steps: 
     def solved(room: Floats) -> float:
         return math.sqrt(steps * float((orders / 2 / room)[room > 0].min()))
 
+    def spent_with(multiplier: float) -> float:
+        with np.errstate(over="ignore"):
+            sampled = steps * sampled_gaussian(sampling_rate, multiplier)
+            return epsilon_of(sampled + unsampled, delta)
+
     def excess(log_multiplier: float) -> float:
-        spent = spent_epsilon(math.exp(log_multiplier), sampling_rate, steps, delta)
+        spent = spent_with(math.exp(log_multiplier))
         return math.log(max(spent / epsilon, 1e-3))
 
     low = math.log(solved(room - steps * orders / (orders - 1) * math.log(sampling_rate)))
     high = math.log(2 * solved(room))
     multiplier = math.exp(low if excess(low) <= 0 else brentq(excess, low, high, xtol=1e-10))
-    while spent_epsilon(multiplier, sampling_rate, steps, delta) > epsilon:
+    while spent_with(multiplier) > epsilon:
         multiplier *= 1 + 1e-9
     return multiplier
 

@@ -230,6 +230,14 @@ def _about_hospitals(study: Study) -> tuple[str, ...]:
         )
     else:
         lines.append("No column of the model names the hospital (no site indicator).")
+    private = study.evaluation.private
+    if study.private_metrics and private is not None and private.by_site:
+        lines.append(
+            "Metrics are released by hospital: everybody learns, up to the noise, how well the "
+            "model does at each one, and so how its patients differ."
+        )
+    if study.private_metrics:
+        lines.append("Every hospital declares how many held-out patients it has, rounded to ten.")
     return tuple(lines)
 
 
@@ -243,7 +251,52 @@ def _judged(study: Study) -> tuple[str, ...]:
         held_out = f"all patients of {', '.join(holdout.sites)}"
     lines = [f"Held out from training: {held_out}.", f"Metrics: {', '.join(study.metrics)}."]
     lines += [f"Reported apart: {_bands(subgroup)}." for subgroup in study.subgroups]
-    return tuple(lines)
+    return (*lines, *_released_metrics(study), *_votes(study))
+
+
+def _released_metrics(study: Study) -> tuple[str, ...]:
+    """Say what about the metrics leaves the hospitals, and what it costs."""
+    private = study.evaluation.private
+    if private is None or not study.private_metrics:
+        return ("No metric leaves the hospitals: how good the model is only a simulation shows.",)
+    often = f"after every {private.every} rounds and at the end" if private.every else "at the end"
+    others = [*(["by hospital"] if private.by_site else [])]
+    others += ["by subgroup"] if private.subgroups and study.subgroups else []
+    tables = f" overall and {' and '.join(others)}" if others else ""
+    metrics = ", ".join(study.private_metrics)
+    bounded = {"mae", "rmse"} & set(study.private_metrics)
+    bound = f" Errors beyond {study.error_bound:g} count as this large." if bounded else ""
+    return (
+        f"Released from held-out patients {often}: {metrics}{tables}, as one noisy sum.{bound}",
+        f"Metrics cost {private.share:.0%} of the budget (of the sum of squares of mu); training "
+        "gets the rest. Every patient is charged for both, held out or not.",
+        f"A group with fewer than {private.smallest} patients by the noisy count is not shown.",
+        *_stops(study, private.patience),
+    )
+
+
+def _stops(study: Study, patience: int | None) -> tuple[str, ...]:
+    if patience is None:
+        return ()
+    return (
+        f"Training stops early once {patience} releases in a row brought no better "
+        f"{study.private_metrics[0]}: a decision on what was released and paid for, alone.",
+    )
+
+
+def _votes(study: Study) -> tuple[str, ...]:
+    """Say how hospitals decide on the trained model."""
+    acceptance = study.evaluation.acceptance
+    if acceptance is None or study.privacy.mode == "none":
+        return ()
+    truth = 1.0 / (1.0 + math.exp(-acceptance.epsilon))
+    return (
+        "At the end every hospital compares the model with the one in use and with published "
+        "formulas on its own held-out patients, and sends one vote, also to abstain. "
+        f"It tells the truth with probability {truth:.3f}, which costs each of its patients "
+        f"epsilon = {acceptance.epsilon:g} out of the study's budget.",
+        f"The model is accepted if the estimated share in favour reaches {acceptance.quorum:.0%}.",
+    )
 
 
 def _bands(subgroup: Subgroup) -> str:

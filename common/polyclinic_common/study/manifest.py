@@ -109,6 +109,34 @@ class Study(Part):
         return self.evaluation.metrics or METRICS_OF[self.outcome.kind]
 
     @property
+    def private_metrics(self) -> tuple[Metric, ...]:
+        """Metrics released privately; none in mode none."""
+        private = self.evaluation.private
+        if private is None or self.privacy.mode == "none":
+            return ()
+        return private.metrics or self.metrics
+
+    @property
+    def error_bound(self) -> float:
+        """Error beyond which errors count as this large in released metrics: a public number."""
+        private = self.evaluation.private
+        if private is not None and private.error_bound is not None:
+            return private.error_bound
+        if not isinstance(self.outcome, Continuous):
+            return 1.0
+        low, high = self.outcome.range
+        return (high - low) / 3.0
+
+    @property
+    def metric_rounds(self) -> tuple[int, ...]:
+        """Rounds after which metrics are released."""
+        private, last = self.evaluation.private, self.training.rounds
+        if private is None or not self.private_metrics:
+            return ()
+        every = private.every or last
+        return (*range(every, last, every), last)
+
+    @property
     def c(self) -> int:
         """Colluding participants tolerated."""
         size = len(self.roster.sites)
@@ -135,6 +163,9 @@ class Study(Part):
         data["privacy"] |= {"clip": self.clip, "m": self.m, "c": self.c}
         data["training"] |= {"learning_rate": self.learning_rate, "strategy": self.strategy}
         data["evaluation"]["metrics"] = list(self.metrics)
+        if self.evaluation.private is not None:
+            metrics = self.evaluation.private.metrics or self.metrics
+            data["evaluation"]["private"]["metrics"] = list(metrics)
         return data
 
     def hash(self) -> str:
@@ -190,7 +221,9 @@ def _check_loss_and_metrics(study: Study) -> None:
                 "remedy": f"Use {' or '.join(LOSSES_OF[kind])}.",
             },
         )
-    wrong = [metric for metric in study.metrics if metric not in METRICS_OF[kind]]
+    private = study.evaluation.private
+    asked = (*study.metrics, *((private and private.metrics) or ()))
+    wrong = [metric for metric in asked if metric not in METRICS_OF[kind]]
     if wrong:
         raise PydanticCustomError(
             "metric_does_not_fit",
@@ -269,6 +302,15 @@ def _check_start(study: Study) -> None:
 def _check_holdout(study: Study) -> None:
     holdout = study.evaluation.holdout
     if isinstance(holdout, TestSites):
+        if study.evaluation.private is not None or study.evaluation.acceptance is not None:
+            raise PydanticCustomError(
+                "private_test_sites",
+                "hospitals that are held out as a whole release nothing, neither metrics nor votes",
+                {
+                    "at": "evaluation.private",
+                    "remedy": "Leave it out, or hold out patients of every hospital.",
+                },
+            )
         unknown = [site for site in holdout.sites if site not in study.roster.sites]
         if unknown or len(holdout.sites) >= len(study.roster.sites):
             raise PydanticCustomError(

@@ -17,6 +17,7 @@ from polyclinic_common.study.base import Name, Part, Site, Word, check_vocabular
 Mode = Literal["secure-sum", "local", "none"]
 Metric = Literal["mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index"]
 
+LOWER_IS_BETTER: frozenset[Metric] = frozenset({"mae", "rmse", "brier"})
 METRICS_OF: dict[str, tuple[Metric, ...]] = {
     "continuous": ("mae", "rmse", "within_20"),
     "binary": ("accuracy", "auc", "brier"),
@@ -146,11 +147,57 @@ class TestSites(Part):
 Holdout = Annotated[Fraction | SplitColumn | TestSites, Field(discriminator="kind")]
 
 
+class PrivateEvaluation(Part):
+    """Metrics that leave the hospitals, as one charged noisy sum over held-out patients.
+
+    `metrics` are released (default: all of the study's); the first gets most of the precision.
+    They are released at the end, and after every so many rounds if `every` is given. `share` is
+    their part of the budget, of the sum of squares of mu; training gets the rest. `by_site` and
+    `subgroups` add tables. A group whose noisy count is below `smallest` is not shown.
+    `error_bound` is the error beyond which errors count as this large (default: a third of the
+    outcome's range). Training stops early once `patience` releases in a row brought no better value
+    of the first metric.
+    """
+
+    metrics: tuple[Metric, ...] | None = None
+    every: int | None = Field(default=None, ge=1)
+    share: float = Field(default=0.1, gt=0, lt=1)
+    by_site: bool = False
+    subgroups: bool = False
+    smallest: int = Field(default=20, ge=1)
+    error_bound: float | None = Field(default=None, gt=0)
+    patience: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _patience_fits(self) -> PrivateEvaluation:
+        if self.patience is not None and self.every is None:
+            raise PydanticCustomError(
+                "patience_without_releases",
+                "patience counts releases during training, and there are none",
+                {"remedy": "Give `every` too, or leave `patience` out."},
+            )
+        return self
+
+
+class Acceptance(Part):
+    """After training every hospital sends one randomised vote on the model.
+
+    `epsilon` is what a vote costs each of the hospital's patients (pure epsilon), out of the
+    study's budget. The model is accepted if the estimated share of hospitals in favour reaches
+    `quorum`.
+    """
+
+    epsilon: float = Field(ge=1e-6, le=50)
+    quorum: float = Field(default=0.5, gt=0, le=1)
+
+
 class Evaluation(Part):
-    """How the model is judged."""
+    """How the model is judged; without `private` nothing about it leaves the hospitals."""
 
     metrics: tuple[Metric, ...] | None = None
     holdout: Holdout = Fraction()
+    private: PrivateEvaluation | None = None
+    acceptance: Acceptance | None = None
 
 
 class Subgroup(Part):

@@ -9,6 +9,7 @@ from polyclinic_common.wire.codec import (
 from polyclinic_common.wire.messages import (
     AnnouncedKeys,
     AnsweredKeys,
+    CastVote,
     ClosedSum,
     CloseRequest,
     Introduction,
@@ -24,11 +25,13 @@ from polyclinic_common.wire.messages import (
     SumRecord,
     SumRequest,
     TrainRequest,
+    VoteRequest,
 )
 
 __all__ = [
     "AnnouncedKeys",
     "AnsweredKeys",
+    "CastVote",
     "CloseRequest",
     "ClosedSum",
     "Introduction",
@@ -44,6 +47,7 @@ __all__ = [
     "SumRecord",
     "SumRequest",
     "TrainRequest",
+    "VoteRequest",
     "decode_reply",
     "decode_request",
     "encode_reply",

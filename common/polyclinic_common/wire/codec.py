@@ -19,7 +19,7 @@ from polyclinic_common.errors import Code, MessageError
 from polyclinic_common.packing import Plain, Value, pack, unpack
 from polyclinic_common.wire.messages import MAX_LENGTH, Reason, Release, Request, SumRecord
 
-PROTOCOL = 2
+PROTOCOL = 3
 _HEADER = "polyclinic"
 _BODY = "body"
 _ARRAYS = "vectors"

@@ -82,12 +82,13 @@ class SumRecord:
 
 @dataclass(frozen=True, config=STRICT)
 class TrainRequest:
-    """The server asks a site for its private update of one round; `weights` are the model."""
+    """The server asks a site for a private release of one round; `weights` are the model."""
 
     label: ClassVar[str] = "train_request"
     study_hash: Name
     run_id: Name
     round_number: Round
+    kind: Name
     weights: Weights
 
 
@@ -162,6 +163,28 @@ class SettleRequest:
 
 
 @dataclass(frozen=True, config=STRICT)
+class VoteRequest:
+    """The server asks a site whether it accepts the trained model."""
+
+    label: ClassVar[str] = "vote_request"
+    study_hash: Name
+    run_id: Name
+    round_number: Round
+    weights: Weights
+
+
+@dataclass(frozen=True, config=STRICT)
+class CastVote:
+    """A site's randomised yes (1) or no (0), sent to abstain too."""
+
+    label: ClassVar[str] = "cast_vote"
+    study_hash: Name
+    run_id: Name
+    round_number: Round
+    in_favour: Annotated[int, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
 class PrivateUpdate:
     """Mode local: a site's own noisy release, shape (d,), float64, multiples of a public grid."""
 
@@ -169,6 +192,7 @@ class PrivateUpdate:
     study_hash: Name
     run_id: Name
     round_number: Round
+    kind: Name
     vector: Weights
 
 
@@ -232,8 +256,21 @@ class Refusal:
 
 
 Request: TypeAlias = (
-    TrainRequest | OpenRequest | Introduction | SumRequest | CloseRequest | SettleRequest
+    TrainRequest
+    | OpenRequest
+    | Introduction
+    | SumRequest
+    | CloseRequest
+    | SettleRequest
+    | VoteRequest
 )
 Release: TypeAlias = (
-    PrivateUpdate | MaskedVector | AnnouncedKeys | AnsweredKeys | ClosedSum | Receipt | Refusal
+    PrivateUpdate
+    | MaskedVector
+    | CastVote
+    | AnnouncedKeys
+    | AnsweredKeys
+    | ClosedSum
+    | Receipt
+    | Refusal
 )

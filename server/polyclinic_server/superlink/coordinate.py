@@ -17,13 +17,15 @@ from flwr.serverapp import Grid
 from pydantic import BaseModel
 
 from polyclinic_common.data.encoding import Encoding
+from polyclinic_common.data.holdout import declared_for_training, declared_held_out
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.models.network import build_network, initial_weights, weight_count
 from polyclinic_common.models.storage import save_model
-from polyclinic_common.privacy.plan import node_path, secure_sum_plans
+from polyclinic_common.privacy.plan import metrics_plan, node_path, secure_sum_plans
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.coordinator import RunPlan, run_rounds
+from polyclinic_server.metric_sums import Evaluation
 from polyclinic_server.observers import Checkpoint, Round
 from polyclinic_server.optimizer import State
 from polyclinic_server.planning import make_plan
@@ -94,7 +96,10 @@ def plan_of(description: RunDescription, nodes: Mapping[str, int]) -> tuple[RunP
     """Return the plan of a run and the state before its first round."""
     study = description.parsed_study
     encoding = Encoding(study)
-    declared = {name: site.declared for name, site in description.sites.items()}
+    declared = {
+        name: declared_for_training(study, name, site.declared)
+        for name, site in description.sites.items()
+    }
     start = initial_weights(study, encoding, description.seed)
     length = weight_count(build_network(study, encoding))
     sums: dict[str, SumPlan] = {}
@@ -111,8 +116,22 @@ def plan_of(description: RunDescription, nodes: Mapping[str, int]) -> tuple[RunP
         study.privacy.epsilon,
         description.fewest,
         description.patience_s,
+        evaluation_of(description),
     )
     return plan, State.start(start)
+
+
+def evaluation_of(description: RunDescription) -> Evaluation | None:
+    """Return how metrics are asked for and read, if the study releases any."""
+    study = description.parsed_study
+    if not study.metric_rounds:
+        return None
+    shares = study.m - study.c if study.privacy.mode == "secure-sum" else 1
+    held_out = {
+        name: declared_held_out(study, name, site.declared)
+        for name, site in description.sites.items()
+    }
+    return Evaluation.of(study, metrics_plan(study, shares, description.largest), held_out)
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.table import as_number
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study.manifest import Study
@@ -40,7 +41,7 @@ from polyclinic_simulations.audit.targets import (
     formula_doses,
     label_doses,
 )
-from polyclinic_simulations.federation import PUBLISHED, build_federation, held_out
+from polyclinic_simulations.federation import PUBLISHED, build_federation
 from polyclinic_simulations.metrics import auc
 from polyclinic_simulations.simulation import make_settings
 from polyclinic_simulations.watcher import Silent, Watcher

@@ -9,12 +9,12 @@ from itertools import pairwise
 import numpy as np
 
 from polyclinic_common.data.encoding import Cohort, Encoding
+from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.study import Study, parse_study
 from polyclinic_server.observers import Round
 from polyclinic_server.optimizer import State
 from polyclinic_simulations.bench.size import CLIP, DELTA, EPSILON, SEED, Size, made_up_patients
 from polyclinic_simulations.federation import Federation, SiteData
-from polyclinic_simulations.metrics import Observed
 from polyclinic_simulations.setting import Setting, made_up_hospital
 from polyclinic_simulations.trainer import Trainer
 from polyclinic_simulations.training import start_weights, train_federated
@@ -108,4 +108,4 @@ def _site(encoding: Encoding, size: Size, site: int) -> SiteData:
     x /= encoding.row_scale
     none, unknown = Cohort(x[:0], y[:0], y[:0]), Observed(np.empty(0), np.empty(0))
     train_cohort = Cohort(x, y, np.ones_like(y))
-    return SiteData(made_up_hospital(site), train_cohort, unknown, none, unknown, {}, {})
+    return SiteData(made_up_hospital(site), train_cohort, unknown, none, unknown, {}, {}, none)

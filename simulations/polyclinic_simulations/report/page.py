@@ -15,6 +15,7 @@ from polyclinic_common.study.describe import outcome_in_words, treatment_in_word
 from polyclinic_simulations.comparison import Comparison, Line, compare
 from polyclinic_simulations.hospitals import bypassed
 from polyclinic_simulations.measures import Measure, measure_of
+from polyclinic_simulations.private_view import private_rows, verdict_words
 from polyclinic_simulations.report import calibration, patient_plots, score_plots, tables, words
 from polyclinic_simulations.report.drawing import Plot, style
 from polyclinic_simulations.report.tables import Table
@@ -66,6 +67,8 @@ class Findings:
     spent: PrivacySpent
     privacy: Table
     overall: Table
+    private: Table | None
+    verdict: str
     formulas: list[str]
     overview: Plot
     trade_off: Plot | None
@@ -146,6 +149,8 @@ def _findings(
         spent=spent,
         privacy=tables.privacy_table(comparison),
         overall=tables.overall_table(comparison, measures),
+        private=tables.private_table(private_rows(study, comparison.private)),
+        verdict=verdict_words(promise),
         formulas=words.formula_words(comparison),
         overview=score_plots.overview_plot(comparison, main),
         trade_off=_trade_off(comparison, main),

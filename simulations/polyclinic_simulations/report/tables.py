@@ -11,6 +11,7 @@ from polyclinic_common.study import Study
 from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_simulations.comparison import Comparison, Line
 from polyclinic_simulations.measures import UNKNOWN, Measure
+from polyclinic_simulations.private_view import PrivateRow
 from polyclinic_simulations.report.words import decimal, suspicion, two_hospitals
 from polyclinic_simulations.results import SiteSummary, mean_and_error
 
@@ -137,6 +138,20 @@ def overall_table(comparison: Comparison, measures: Sequence[Measure]) -> Table:
         (*_words("Model", "Mode"), *_numbers("ε", *headings, *headings)),
         tuple(rows),
         (("", 3), ("All test patients", len(measures)), ("Mean of hospitals", len(measures))),
+    )
+
+
+def private_table(found: Sequence[PrivateRow]) -> Table | None:
+    """List the charged metrics beside the exact ones; None if none were released."""
+    if not found:
+        return None
+    rows = [Row((row.group, row.model, row.metric, row.private, row.exact)) for row in found]
+    return Table(
+        "Private metrics at the end: what the hospitals released, paid for out of the same promise "
+        "as training, with 95 % intervals that include sampling and noise. Exact: the same metric "
+        "without noise, which only a simulation can know.",
+        (*_words("Patients", "Model", "Metric"), *_numbers("Private (95 % interval)", "Exact")),
+        tuple(rows),
     )
 
 

@@ -9,10 +9,10 @@ from scipy.special import stdtrit
 
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study import Study
-from polyclinic_common.study.sections import Fraction, SplitColumn
+from polyclinic_common.study.sections import LOWER_IS_BETTER, Fraction, SplitColumn
 from polyclinic_simulations.comparison import Comparison, Line, difference
 from polyclinic_simulations.measures import Measure
-from polyclinic_simulations.results import LOWER_IS_BETTER, PrivacySpent, mean_and_error
+from polyclinic_simulations.results import PrivacySpent, mean_and_error
 
 CLEAR = 0.975
 

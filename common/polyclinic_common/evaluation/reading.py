@@ -1,0 +1,244 @@
+r"""From a noisy metric sum back to metrics with 95 % intervals; post-processing, free of charge.
+
+An interval is for the metric of the population that the held-out patients came from: it includes
+that they are a sample, and the noise. A mean is read as :math:`\hat f = S/\hat N` with variance
+
+.. math:: (\sigma^2 + \hat f^2 \mathrm{Var}\,\hat N)/\hat N^2 + \mathrm{Var}(f)/\hat N,
+
+first-order in the errors of the sum S and of the number of patients N (delta method; van der
+Vaart, Asymptotic Statistics (1998), theorem 3.1). A share of ordered pairs
+:math:`n^T A n / n^T D n` of a histogram n does not change when n is scaled, so that its cells may
+be taken as Poisson: each has variance :math:`n_c + \sigma^2`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+
+from polyclinic_common.evaluation.layout import Floats, Kind, Layout, Table
+from polyclinic_common.evaluation.statistics import Mean, RiskHistogram
+
+Z = 1.959963984540054
+CLEAR, CLEAR_PAIRS = 3.0, 8.0  # standard deviations of a denominator above zero, at least
+DECLARED_VARIANCE = 100.0 / 12.0  # of a number that was rounded to ten
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A metric with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class BinReading:
+    """Patients of one bin of predicted probability: bounds, how many, and the observed share."""
+
+    low: float
+    high: float
+    patients: float
+    observed: Reading | None
+
+
+@dataclass(frozen=True)
+class TimeReading:
+    """Survival: patients at risk at the start of a time bin that ends at `end`, and its events."""
+
+    end: float
+    at_risk: float
+    events: float
+
+
+@dataclass(frozen=True)
+class GroupReading:
+    """What is known of a group of patients.
+
+    Attributes
+    ----------
+    kind, name : str
+        Which group.
+    patients, deviation : float
+        Estimated number of patients, and its standard deviation.
+    suppressed : bool
+        Whether the group is too small to be shown; nothing else is given then.
+    metrics : mapping
+        The metrics; None where undefined.
+    """
+
+    kind: Kind
+    name: str
+    patients: float
+    deviation: float
+    suppressed: bool
+    metrics: Mapping[str, Reading | None]
+    calibration: tuple[BinReading, ...] = ()
+    times: tuple[TimeReading, ...] = ()
+
+
+@dataclass(frozen=True)
+class RoundReadings:
+    """What the private metrics say of the model after a round."""
+
+    round_number: int
+    groups: tuple[GroupReading, ...]
+
+
+@dataclass(frozen=True)
+class Size:
+    """An estimated number of patients and its variance."""
+
+    value: float
+    variance: float
+
+
+def read_sum(
+    layout: Layout,
+    total: Floats,
+    deviation: float,
+    declared: Mapping[str, int],
+    smallest: int,
+) -> tuple[GroupReading, ...]:
+    """Return what a noisy metric sum says of every group.
+
+    Parameters
+    ----------
+    layout : Layout
+        What the entries mean.
+    total : array of shape (length,)
+        The noisy sum, in units of the clip.
+    deviation : float
+        Standard deviation of the noise on every entry, all hospitals' shares together.
+    declared : mapping
+        Held-out patients that the hospitals in the sum declared, by hospital: public.
+    smallest : int
+        Groups with fewer patients, by the noisy count, are not shown.
+    """
+    return tuple(_read(table, total, deviation, declared, smallest) for table in layout.tables)
+
+
+def _read(
+    table: Table, total: Floats, deviation: float, declared: Mapping[str, int], smallest: int
+) -> GroupReading:
+    size = _size(table, total, deviation, declared)
+    spread = math.sqrt(size.variance)
+    shown = size.value >= max(smallest, CLEAR * spread)
+    if not shown:
+        return GroupReading(table.kind, table.name, size.value, spread, suppressed=True, metrics={})
+    metrics: dict[str, Reading | None] = {}
+    calibration: tuple[BinReading, ...] = ()
+    times: tuple[TimeReading, ...] = ()
+    for part in table.parts:
+        entries, noise = total[part.entries] / part.weight, deviation / part.weight
+        match part.statistic:
+            case Mean() as mean if part.metric != "count":
+                metrics[part.metric] = read_mean(mean, entries, noise, size)
+            case RiskHistogram() as histogram if part.metric != "count":
+                metrics[part.metric] = read_pairs(histogram, entries, noise)
+                if part.metric == "auc":
+                    calibration = _calibration(histogram, entries, noise, smallest)
+                else:
+                    times = _times(histogram, entries)
+    return GroupReading(
+        table.kind,
+        table.name,
+        size.value,
+        spread,
+        suppressed=False,
+        metrics=metrics,
+        calibration=calibration,
+        times=times,
+    )
+
+
+def _size(table: Table, total: Floats, deviation: float, declared: Mapping[str, int]) -> Size:
+    """Return the number of patients: declared where it is, counted with noise in subgroups."""
+    if table.kind == "overall":
+        return Size(sum(declared.values()), DECLARED_VARIANCE * len(declared))
+    if table.kind == "site":
+        return Size(declared.get(table.name, 0), DECLARED_VARIANCE)
+    count = next(part for part in table.parts if part.metric == "count")
+    return Size(float(total[count.start] / count.weight), (deviation / count.weight) ** 2)
+
+
+def read_mean(mean: Mean, entries: Floats, noise: float, size: Size) -> Reading:
+    """Return a mean of [0, 1] numbers, scaled, from its sums (see the module).
+
+    Parameters
+    ----------
+    entries : array of shape (size,)
+        Noisy sums, divided by the part's weight.
+    noise : float
+        Standard deviation of the noise on them.
+    """
+    centred = entries / mean.weights / size.value
+    u = float(centred[0] + 1.0) / 2.0
+    within = min(max(u, 0.0), 1.0)
+    spread = within * (1.0 - within)
+    if not mean.yes_or_no:
+        spread = float(np.clip((centred[1] + 1.0) / 2.0 - within**2, 0.0, spread))
+    blur = (noise / mean.weights[0]) ** 2 + centred[0] ** 2 * size.variance
+    half = Z * math.sqrt(blur / (4.0 * size.value**2) + spread / size.value)
+    ends = np.clip([u, u - half, u + half], 0.0, 1.0) * mean.scale
+    value, low, high = np.sqrt(ends) if mean.root else ends
+    return Reading(float(value), float(low), float(high))
+
+
+def read_pairs(histogram: RiskHistogram, cells: Floats, noise: float) -> Reading | None:
+    """Return the share of comparable pairs that are ordered rightly, ties half.
+
+    Both counts of pairs are unbiased under noise: no cell is paired with itself. None where the
+    number of comparable pairs is not clear of its noise.
+    """
+    ordered, counted = histogram.pairs()
+    below = float(cells @ counted @ cells)
+    both = counted + counted.T
+    blur = math.hypot(
+        noise * float(np.linalg.norm(both @ cells)),
+        noise**2 * float(np.linalg.norm(both)) / math.sqrt(2.0),
+    )
+    if below < CLEAR_PAIRS * blur:
+        return None
+    value = float(cells @ ordered @ cells) / below
+    slope = (ordered + ordered.T - value * both) @ cells / below
+    half = Z * math.sqrt(float(np.square(slope) @ (np.maximum(cells, 0.0) + noise**2)))
+    value, low, high = np.clip([value, value - half, value + half], 0.0, 1.0)
+    return Reading(float(value), float(low), float(high))
+
+
+def _calibration(
+    histogram: RiskHistogram, cells: Floats, noise: float, smallest: int
+) -> tuple[BinReading, ...]:
+    """Return the observed share in every bin of predicted probability."""
+    edges = (0.0, *map(float, expit(np.asarray(histogram.edges))), 1.0)
+    found = []
+    for index, (without, having) in enumerate(cells.reshape(histogram.bins, 2)):
+        size = Size(float(without + having), 2.0 * noise**2)
+        observed = None
+        if size.value >= max(smallest, CLEAR * math.sqrt(size.variance)):
+            share = float(np.clip(having / size.value, 0.0, 1.0))
+            blur = noise**2 * (share**2 + (1.0 - share) ** 2) / size.value**2
+            half = Z * math.sqrt(blur + share * (1.0 - share) / size.value)
+            low, high = np.clip([share - half, share + half], 0.0, 1.0)
+            observed = Reading(share, float(low), float(high))
+        found.append(BinReading(edges[index], edges[index + 1], size.value, observed))
+    return tuple(found)
+
+
+def _times(histogram: RiskHistogram, cells: Floats) -> tuple[TimeReading, ...]:
+    """Return noisy numbers at risk and of events, time bin by time bin."""
+    by_outcome = cells.reshape(histogram.bins, histogram.outcomes).sum(axis=0)
+    last = histogram.outcomes // 2
+    events, ended = by_outcome[:last], by_outcome[last:]
+    leaving = np.append(events, 0.0) + ended
+    at_risk: Sequence[float] = np.cumsum(leaving[::-1])[::-1].tolist()
+    return tuple(
+        TimeReading(histogram.ends[index], at_risk[index], float(events[index]))
+        for index in range(last)
+    )

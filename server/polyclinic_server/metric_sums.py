@@ -1,0 +1,93 @@
+"""The metric sums of a run: asked for when the study says, kept with the run, read at will."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from polyclinic_common.evaluation.layout import Layout, make_layout, private_of
+from polyclinic_common.evaluation.reading import GroupReading, read_sum
+from polyclinic_common.models.network import Vector
+from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.sections import LOWER_IS_BETTER
+
+
+@dataclass(frozen=True)
+class MetricSum:
+    """What hospitals released about the model after a round.
+
+    Attributes
+    ----------
+    round_number : int
+        The round.
+    total : array of shape (length,)
+        The noisy sum, in units of the clip.
+    sites : tuple of str
+        The hospitals in it.
+    """
+
+    round_number: int
+    total: Vector
+    sites: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """When metrics are asked for, and how they are read: public numbers of the study.
+
+    Attributes
+    ----------
+    rounds : tuple of int
+        Rounds after which metrics are asked for.
+    layout : Layout
+        What the entries of a sum mean.
+    plan : SumPlan
+        Grid and noise.
+    held_out : mapping
+        Declared held-out patients of every hospital.
+    smallest : int
+        Groups with fewer patients are not shown.
+    patience : int or None
+        Releases without a better value of the first metric, after which training stops.
+    """
+
+    rounds: tuple[int, ...]
+    layout: Layout
+    plan: SumPlan
+    held_out: Mapping[str, int]
+    smallest: int
+    patience: int | None = None
+
+    @classmethod
+    def of(cls, study: Study, plan: SumPlan, held_out: Mapping[str, int]) -> Self:
+        """Return the evaluation that a study asks for."""
+        layout, private = make_layout(study), private_of(study)
+        rounds = study.metric_rounds
+        return cls(rounds, layout, plan, held_out, private.smallest, private.patience)
+
+    def read(self, released: MetricSum) -> tuple[GroupReading, ...]:
+        """Return the metrics of every group, with intervals."""
+        noise = self.plan.deviation * np.sqrt(len(released.sites))
+        declared = {site: self.held_out[site] for site in released.sites}
+        return read_sum(self.layout, released.total, float(noise), declared, self.smallest)
+
+    def stops(self, released: Sequence[MetricSum]) -> bool:
+        """Say whether training stops: a function of what was released, and charged, alone."""
+        if self.patience is None:
+            return False
+        metric = self.layout.tables[0].parts[0].metric
+        readings = [self.read(each)[0].metrics.get(metric) for each in released]
+        sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+        values = [-math.inf if each is None else sign * each.value for each in readings]
+        return has_stalled(values, self.patience)
+
+
+def has_stalled(values: Sequence[float], patience: int) -> bool:
+    """Say whether none of the last `patience` values is better than the best before them."""
+    earlier, last = values[:-patience], values[-patience:]
+    return bool(earlier) and max(last) <= max(earlier)

@@ -1,0 +1,121 @@
+"""Private metrics and votes stand beside exact scores wherever results are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from polyclinic_common.study.describe import describe
+from polyclinic_server.metric_sums import MetricSum
+from polyclinic_server.observers import Checkpoint, Round
+from polyclinic_server.optimizer import State
+from polyclinic_simulations import simulate
+from polyclinic_simulations.comparison import compare
+from polyclinic_simulations.console import print_result
+from polyclinic_simulations.private_view import EVERYBODY, private_rows
+from polyclinic_simulations.results import Result
+from tests.conftest import small_study, small_table
+
+STUDY = small_study(
+    "binary",
+    training={"rounds": 4},
+    privacy={"epsilon": 30.0},
+    evaluation={
+        "private": {"every": 2, "share": 0.5, "by_site": True, "subgroups": True},
+        "acceptance": {"epsilon": 2.0},
+    },
+)
+TABLE = small_table(900)
+
+
+MODES = ("secure-sum", "local", "none")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("simulated")
+    simulate(STUDY, TABLE, modes=MODES, seeds=2, out=out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> Result:
+    """Return the result again, from what is kept in the folder."""
+    return simulate(STUDY, TABLE, modes=MODES, seeds=2, out=folder)
+
+
+def test_result_and_table_hold_private_values_beside_exact_ones(
+    folder: Path, result: Result
+) -> None:
+    frame = pd.read_csv(folder / "cells.csv")
+    assert '"suppressed":' in (folder / "result.json").read_text()
+    for mode in ("secure-sum", "local"):
+        cells = [cell for cell in result.cells if cell.mode == mode]
+        assert [[said.round_number for said in cell.private] for cell in cells] == [[2, 4]] * 2
+        rows = frame[(frame["mode"] == mode) & (frame["name"] == "all")]
+        apart = (rows["accuracy_private"] - rows["accuracy"]).abs()
+        assert (apart < 0.2).all()
+        assert (rows["accuracy_low"] < rows["accuracy_private"]).all()
+        groups = {group.name for group in cells[0].private[-1].groups}
+        assert groups == {
+            *("all", "site 0", "site 1", "site 2"),
+            *("sex = female", "sex = male", "age < 50", "age ≥ 50"),
+        }
+
+
+def test_mode_none_releases_nothing(result: Result) -> None:
+    for cell in result.cells:
+        if cell.mode == "none":
+            assert cell.private == []
+            assert cell.verdict is None
+
+
+def test_every_hospital_voted_once(result: Result) -> None:
+    for cell in result.cells:
+        if cell.mode != "none":
+            assert cell.verdict is not None
+            assert cell.verdict.votes == 3
+
+
+def test_people_see_private_values_with_intervals_and_which_scores_are_exact(
+    folder: Path, result: Result, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_result(STUDY, result, folder)
+    shown = capsys.readouterr().out
+    assert "private metrics at the end" in shown
+    assert "exact test scores" in shown
+    assert "randomised votes" in shown
+    report = (folder / "report.html").read_text()
+    assert "Private metrics at the end" in report
+    assert "randomised votes" in report
+    comparison = compare(STUDY, result)
+    assert comparison is not None
+    rows = private_rows(STUDY, comparison.private)
+    assert {row.group for row in rows} >= {EVERYBODY, "site 0", "sex = male"}
+
+
+def test_the_study_says_in_plain_words_what_metrics_cost_and_tell() -> None:
+    words = " ".join(line for section in describe(STUDY) for line in section.lines)
+    assert "Metrics cost 50% of the budget" in words
+    assert "Metrics are released by hospital" in words
+    assert "sends one vote, also to abstain" in words
+    silent = " ".join(line for part in describe(small_study()) for line in part.lines)
+    assert "No metric leaves the hospitals" in silent
+
+
+def test_released_sums_survive_a_restart_of_the_server(tmp_path: Path) -> None:
+    released = (
+        MetricSum(2, np.array([1.5, -2.0]), ("site 0", "site 2")),
+        MetricSum(4, np.array([0.25, 3.0]), ("site 1",)),
+    )
+    state = State(4, np.ones(3), np.zeros(3), np.ones(3), b"carried", released)
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", "run")
+    checkpoint.after_round(Round(4, {}, state))
+    found = checkpoint.load()
+    assert found is not None
+    for mine, theirs in zip(found.released, released, strict=True):
+        assert (mine.round_number, mine.sites) == (theirs.round_number, theirs.sites)
+        assert np.array_equal(mine.total, theirs.total)

@@ -1,0 +1,192 @@
+"""Metrics leave only as one bounded, charged, noisy sum; a hospital refuses any beyond that."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyclinic_client.journal import Left
+from polyclinic_client.ledger.entries import Approval
+from polyclinic_client.site_folder import SiteFolder
+from polyclinic_common.errors import RunError
+from polyclinic_common.evaluation.reading import RoundReadings
+from polyclinic_common.privacy.noise import SystemNoise
+from polyclinic_common.privacy.plan import METRICS
+from polyclinic_common.study import Study, parse_study
+from polyclinic_server.metric_sums import Evaluation, has_stalled
+from polyclinic_server.optimizer import State
+from polyclinic_simulations.baselines import scores_of
+from polyclinic_simulations.federation import Federation, SiteData, build_federation
+from polyclinic_simulations.hospitals import Hospitals
+from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.training import (
+    Trained,
+    evaluation_of,
+    start_weights,
+    train_federated,
+)
+from tests.conftest import NoNoise, small_study, small_table
+
+ROUNDS = 4
+SITES = 4
+KINDS = {"continuous": ("mae", "rmse", "within_20"), "binary": ("accuracy", "brier")}
+
+
+def federation(mode: str, outcome: str = "continuous", **private: Any) -> Federation:
+    evaluation = {"private": private}
+    study = small_study(outcome, sites=SITES, training={"rounds": ROUNDS}, evaluation=evaluation)
+    setting = Setting(mode, 1.0, "descent")
+    return build_federation(setting.apply(study), small_table(400, sites=SITES), seed=0)
+
+
+def train(made: Federation, folder: Path, noise: type = NoNoise) -> Trained:
+    setting = Setting(made.study.privacy.mode, 1.0, "descent")
+    start = State.start(start_weights(made))
+    trainer = Trainer(noise=noise)
+    return train_federated(made, setting, run_id="run", start=start, trainer=trainer, folder=folder)
+
+
+@pytest.mark.parametrize("mode", ["secure-sum", "local"])
+def test_metrics_are_charged_within_the_promise_of_the_study(mode: str, tmp_path: Path) -> None:
+    trained = train(federation(mode, every=2, share=0.3), tmp_path)
+    for budget in trained.budgets.values():
+        assert 0.99 < budget.spent <= 1.0
+        assert {line.kind: line.done for line in budget.lines}[METRICS] == 2
+
+
+@pytest.mark.parametrize("mode", ["secure-sum", "local"])
+def test_every_metric_vector_that_left_stands_in_the_journal_with_its_price(
+    mode: str, tmp_path: Path
+) -> None:
+    train(federation(mode, every=2), tmp_path)
+    for number in range(1, SITES + 1):
+        with SiteFolder.open(tmp_path / f"{number:03d}") as site:
+            held = [
+                each.reserved
+                for each in site.ledger.releases_of("run")
+                if each.reserved.release.kind == METRICS
+            ]
+            left = [
+                noted.event
+                for noted in site.journal.events()
+                if isinstance(noted.event, Left) and noted.event.cost in {h.fallback for h in held}
+            ]
+            assert len(held) == len(left) == 2
+
+
+@pytest.mark.parametrize("mode", ["secure-sum", "local"])
+@pytest.mark.parametrize("outcome", KINDS)
+def test_without_noise_the_reading_is_the_exact_metric(
+    mode: str, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact_size = property(lambda site: int(site.held_out.mask.sum()))
+    monkeypatch.setattr(SiteData, "declared_held_out", exact_size)
+    made = federation(mode, outcome, metrics=KINDS[outcome], error_bound=100)
+    trained = train(made, tmp_path)
+    (everybody,) = trained.metrics[-1].groups
+    exact = scores_of(made, trained.weights).overall
+    for metric in KINDS[outcome]:
+        reading = everybody.metrics[metric]
+        assert reading is not None
+        assert reading.value == pytest.approx(exact[metric], rel=1e-3)
+        assert reading.low < reading.value < reading.high
+
+
+@pytest.mark.parametrize("mode", ["secure-sum", "local"])
+def test_training_stops_when_what_was_released_no_longer_improves(
+    mode: str, tmp_path: Path
+) -> None:
+    made = federation(mode, every=1, patience=1)
+    still = replace(made, study=standing_still(made.study))
+    assert train(still, tmp_path / "still").rounds == 2
+    trained = train(still, tmp_path / "noisy", SystemNoise)
+    values = [main_value(said) for said in trained.metrics]
+    assert [said.round_number for said in trained.metrics] == list(range(1, trained.rounds + 1))
+    better = [later < earlier for earlier, later in pairwise(values)]
+    assert all(better[: trained.rounds - 2])
+    assert trained.rounds == ROUNDS or not better[-1]
+    for budget in trained.budgets.values():
+        assert {line.done for line in budget.lines} == {trained.rounds}
+
+
+def standing_still(study: Study) -> Study:
+    """Return the study with so small a learning rate that no metric moves by a grid unit."""
+    data = study.model_dump(mode="json", exclude_none=True)
+    data["training"]["learning_rate"] = 1e-12
+    return parse_study(data, study.id)
+
+
+def main_value(said: RoundReadings) -> float:
+    reading = said.groups[0].metrics["mae"]
+    assert reading is not None
+    return reading.value
+
+
+def test_the_decision_to_stop_sees_released_sums_alone() -> None:
+    assert not has_stalled([1.0], 1)
+    assert not has_stalled([1.0, 2.0], 1)
+    assert has_stalled([2.0, 1.0], 1)
+    assert has_stalled([2.0, 2.0], 1)
+    assert not has_stalled([2.0, 1.0], 2)
+    assert has_stalled([2.0, 1.0, 2.0], 2)
+    assert set(inspect.signature(Evaluation.stops).parameters) == {"self", "released"}
+
+
+@pytest.mark.parametrize("mode", ["secure-sum", "local"])
+def test_a_hospital_that_did_not_approve_metrics_releases_none(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Hospitals._approval
+
+    def without(self: Hospitals, index: int) -> Approval:
+        made = honest(self, index)
+        planned = tuple(item for item in made.planned if item.kind != METRICS)
+        return made.model_copy(update={"planned": planned})
+
+    monkeypatch.setattr(Hospitals, "_approval", without)
+    with pytest.raises(RunError, match="not_approved"):
+        train(federation(mode), tmp_path)
+    for number in range(1, SITES + 1):
+        with SiteFolder.open(tmp_path / f"{number:03d}") as site:
+            kinds = Counter(each.reserved.release.kind for each in site.ledger.releases_of("run"))
+            assert set(kinds.values()) == {ROUNDS}
+            assert METRICS not in kinds
+
+
+@pytest.mark.parametrize("mode", ["secure-sum", "local"])
+def test_a_hospital_releases_no_more_metrics_than_it_approved(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = federation(mode)
+    honest = evaluation_of
+
+    def asking(federation: Federation) -> Evaluation | None:
+        found = honest(federation)
+        return found and replace(found, rounds=tuple(range(1, ROUNDS + 1)))
+
+    monkeypatch.setattr("polyclinic_simulations.training.evaluation_of", asking)
+    with pytest.raises(RunError, match="over_budget"):
+        train(made, tmp_path)
+
+
+def test_sampled_steps_and_metrics_together_keep_the_promise_under_renyi_accounting(
+    tmp_path: Path,
+) -> None:
+    training = {"rounds": ROUNDS, "schedule": "sampled", "batch": 20, "strategy": "fedavg"}
+    study = small_study(
+        sites=SITES, training=training, evaluation={"private": {"share": 0.3, "every": 2}}
+    )
+    setting = Setting("local", 1.0, "fedavg")
+    made = build_federation(setting.apply(study), small_table(400, sites=SITES), seed=0)
+    start = State.start(start_weights(made))
+    trained = train_federated(made, setting, run_id="run", start=start, folder=tmp_path)
+    for budget in trained.budgets.values():
+        assert 0.95 < budget.spent <= 1.0
+        assert {line.kind: line.done for line in budget.lines} == {"update": ROUNDS, METRICS: 2}
