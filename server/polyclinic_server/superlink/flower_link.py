@@ -49,12 +49,19 @@ from flwr.supercore.inflatable.inflatable_utils import (
 )
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
 from flwr.supercore.object_store import NoObjectInStoreError
+from flwr.supercore.routers.runtime.tracing import RuntimeTracingMiddleware
 from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.servicer.runtime.runtime_handlers import acquire_task
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 from flwr.superlink.main import create_app
+from flwr.superlink.routers.control.middlewares import (
+    ControlEventLogMiddleware,
+    ControlLicenseMiddleware,
+    ControlSensitiveResponseMiddleware,
+)
+from flwr.superlink.routers.fleet.middlewares import FleetEventLogMiddleware
 from google.protobuf.message import DecodeError
 
 from polyclinic_common.errors import Code, PolyclinicError, ServerError
@@ -62,6 +69,13 @@ from polyclinic_server.superlink.bundle import RUN, make_bundle
 
 NODE_KEY_HEADER = FLEET_HTTP_PUBLIC_KEY_HEADER.encode()
 STOPPED = "stopped"
+IDLE_MIDDLEWARE = {  # for licences, event logs and traces of Flower's own service: all are off here
+    ControlEventLogMiddleware,
+    ControlLicenseMiddleware,
+    ControlSensitiveResponseMiddleware,
+    FleetEventLogMiddleware,
+    RuntimeTracingMiddleware,
+}
 
 
 def flower_settings(folder: Path) -> dict[str, str]:
@@ -111,6 +125,9 @@ class SuperLink:
         os.environ |= flower_settings(folder)
         logging.getLogger("flwr").setLevel(logging.WARNING)
         self.app = create_app()
+        self.app.user_middleware = [
+            each for each in self.app.user_middleware if each.cls not in IDLE_MIDDLEWARE
+        ]
         self.app.state.enable_supernode_auth = True  # nodes cannot register themselves
         self._state: InMemoryLinkState = self.app.state.linkstate_factory.state()
 
