@@ -205,6 +205,9 @@ def fallback_not_charged() -> None:
     honest = state.LedgerState._reserve
 
     def cheap(account: Any, entry: Any, sequence: int) -> None:
-        honest(account, entry.model_copy(update={"fallback": entry.headline}), sequence)
+        honest(account, entry, sequence)
+        account.counted[entry.fallback] -= 1
+        account.counted[entry.headline] += 1
 
     put(state.LedgerState, "_reserve", cheap)
+    put(state.ReleaseState, "counts", property(lambda held: held.reserved.headline))
