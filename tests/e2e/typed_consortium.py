@@ -42,7 +42,7 @@ class Typed:
             [COMMAND, *map(str, words)],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             check=False,
             input=typed,
             env=os.environ | {"COLUMNS": "160"},

@@ -14,6 +14,7 @@ def up(site: SiteOption = SITE) -> None:
 
     It connects to the server by itself, again and again; nothing listens here.
     """
+    from polyclinic_client.consortium.keep_rows import RowKeeper
     from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
     from polyclinic_client.node.main import NodeSettings, run_node
     from polyclinic_common import logs
@@ -29,4 +30,5 @@ def up(site: SiteOption = SITE) -> None:
     )
     logs.start()
     typer.echo(f"{membership.name}: node of {membership.consortium}. Ctrl-C stops it.")
+    RowKeeper(site).start()
     run_node(settings)

@@ -69,7 +69,9 @@ from polyclinic_server.superlink.bundle import RUN, make_bundle
 
 NODE_KEY_HEADER = FLEET_HTTP_PUBLIC_KEY_HEADER.encode()
 STOPPED = "stopped"
-IDLE_MIDDLEWARE: set[object] = {  # for licences, event logs and traces of Flower's own service: all are off here
+IDLE_MIDDLEWARE: set[
+    object
+] = {  # for licences, event logs and traces of Flower's own service: all are off here
     ControlEventLogMiddleware,
     ControlLicenseMiddleware,
     ControlSensitiveResponseMiddleware,

@@ -1,0 +1,51 @@
+"""`polyclinic try`: a whole consortium of real processes, typed by one command, and stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from polyclinic_client.site_folder import SiteFolder
+from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_server.config import ServerFolder
+from tests.e2e.typed_consortium import answer
+
+ROUNDS = 60
+
+
+def commands_that_name(folder: Path) -> list[str]:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if str(folder) in line:
+            found.append(line)
+    return found
+
+
+def test_try_trains_over_real_processes_and_stops_all_of_them(tmp_path: Path) -> None:
+    out = tmp_path / "trial"
+    said = answer("try", "--out", out)
+    assert said["study"] == "gbsg2"
+    assert said["run"]["rounds"] == ROUNDS
+    assert Path(said["run"]["model"]).exists()
+    assert commands_that_name(out) == []
+    server = ServerFolder.open(out / "server")
+    store = server.open_store()
+    (run,) = store.runs()
+    assert (run.state, run.round, run.rounds) == ("finished", ROUNDS, ROUNDS)
+    assert store.model(run.id).content == Path(said["run"]["model"]).read_bytes()
+    for name, budget in said["budgets"].items():
+        assert budget["spent"] == pytest.approx(1.0, abs=1e-6)
+        assert budget["settled"] == budget["spent"]
+        assert store.count_rows(name) > 0
+        with SiteFolder.open(out / name) as site:
+            site.ledger.verify()
+            site.journal.verify()
+            held = {each.reserved.release for each in site.ledger.releases_of(run.id)}
+            assert held == {ReleaseId(run.id, n, "gradient") for n in range(1, ROUNDS + 1)}
+            assert all(each.settled == "headline" for each in site.ledger.releases_of(run.id))
+    store.close()
