@@ -30,6 +30,8 @@ class Terms:
         Rounds of the run.
     plans : mapping
         Noise and grid of every kind of sum, in the order of a round.
+    metric_rounds : tuple of int
+        Rounds after which metrics may be asked for.
     """
 
     study_hash: bytes
@@ -40,6 +42,7 @@ class Terms:
     c: int
     rounds: int
     plans: Mapping[str, SumPlan]
+    metric_rounds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse terms under which more than one chain of a round could complete.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from polyclinic_client.ledger.wanted import Wanted
 from polyclinic_client.mechanisms import Mechanism
 from polyclinic_client.refusals import RefusalError
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
-from polyclinic_common.privacy.plan import UPDATE
+from polyclinic_common.privacy.plan import METRICS, UPDATE
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.wire import PrivateUpdate, Reason, Receipt, SettleRequest, TrainRequest
@@ -48,6 +48,8 @@ class Updates:
         This hospital's ledger.
     mechanisms : mapping
         What draws a release, by kind.
+    metric_rounds : collection of int
+        Rounds after which metrics may be asked for.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Updates:
         personal: bool,
         ledger: Ledger,
         mechanisms: Mapping[str, Mechanism],
+        metric_rounds: Collection[int] = (),
     ):
         self._study_hash = study_hash
         self._length = length
@@ -66,6 +69,7 @@ class Updates:
         self._personal = personal
         self._ledger = ledger
         self._mechanisms = mechanisms
+        self._metric_rounds = metric_rounds
 
     def update(self, request: TrainRequest, memory: Memory) -> PrivateUpdate:
         """Return this site's release: drawn once, stored, and the same again when asked again."""
@@ -96,7 +100,8 @@ class Updates:
         rounds = [
             each.reserved.release.round_number for each in self._ledger.releases_of(release.run)
         ]
-        if release.round_number < max(rounds, default=0):
+        early = release.round_number < max(rounds, default=0)
+        if early or (release.kind == METRICS and release.round_number not in self._metric_rounds):
             raise RefusalError(Reason.OUT_OF_ORDER)
         if weights.shape != (self._length,) or not (np.abs(weights) <= LARGEST_WEIGHT).all():
             raise RefusalError(Reason.OUT_OF_ORDER)

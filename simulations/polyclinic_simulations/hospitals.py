@@ -222,6 +222,7 @@ class Hospitals:
             c=study.c,
             rounds=study.training.rounds,
             plans=self.sum_plans,
+            metric_rounds=study.metric_rounds,
         )
         return Member(
             terms, folder.identity, folder.ledger, sources, lambda: folder.ledger.now() / 1000
@@ -236,6 +237,7 @@ class Hospitals:
             personal=study.training.personalisation == "mr-mtl",
             ledger=folder.ledger,
             mechanisms=self._mechanisms(index, folder.ledger.secret),
+            metric_rounds=study.metric_rounds,
         )
 
     def _voter(self, index: int) -> Voter | None:

@@ -120,6 +120,7 @@ def _member(
         c=study.c,
         rounds=study.training.rounds,
         plans=plans,
+        metric_rounds=study.metric_rounds,
     )
     return Member(terms, folder.identity, folder.ledger, sources, lambda: folder.ledger.now() / 1e3)
 
@@ -140,6 +141,7 @@ def _updates(entry: Approved, folder: SiteFolder, encoding: Encoding, length: in
             entry.declared[entry.name],
             SystemNoise(folder.ledger.secret),
         ),
+        metric_rounds=study.metric_rounds,
     )
 
 

@@ -45,7 +45,7 @@ class ResponseNetwork(nn.Module):
     def set_weights(self, weights: Vector) -> None:
         """Copy a flat vector of shape (d,) into the network."""
         refuse_misfit(self.shape, weights)
-        self._flat.copy_(torch.from_numpy(weights))
+        self._flat.copy_(torch.tensor(weights))
 
     def flat_gradient(self) -> Vector:
         """Return the gradient of all weights as one vector, shape (d,)."""
