@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,7 +20,7 @@ from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_server.acceptance import Verdict
 from polyclinic_server.coordinator import RunPlan, make_server_app
 from polyclinic_server.metric_sums import Evaluation
-from polyclinic_server.observers import Observer
+from polyclinic_server.observers import Checkpoint, Observer
 from polyclinic_server.optimizer import State
 from polyclinic_server.planning import make_plan
 from polyclinic_simulations.engines import ENGINES
@@ -140,6 +140,17 @@ def train_federated(
         )
 
 
+def keeper(observers: Sequence[Observer]) -> Callable[[State], None]:
+    """Return what keeps a state in every checkpoint among the observers."""
+
+    def keep(state: State) -> None:
+        for observer in observers:
+            if isinstance(observer, Checkpoint):
+                observer.write(state)
+
+    return keep
+
+
 def evaluation_of(federation: Federation) -> Evaluation | None:
     """Return how metrics are asked for and read, if the study releases any."""
     study, declared = federation.study, max(federation.declared.values())
@@ -175,7 +186,8 @@ def _run(
 
     def plan_of(grid: Grid) -> tuple[RunPlan, State]:
         nodes = dict(zip(names, chosen.nodes_in_order(grid), strict=True))
-        return run_plan(federation, setting, run_id, nodes, chosen.timeout_s, sums), start
+        plan = run_plan(federation, setting, run_id, nodes, chosen.timeout_s, sums)
+        return replace(plan, keep=keeper(observers)), start
 
     client_app = make_client_app(Outages(sites, setting.drop, federation.seed))
     began = time.perf_counter()

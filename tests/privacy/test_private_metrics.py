@@ -19,7 +19,8 @@ from polyclinic_common.evaluation.reading import RoundReadings
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.privacy.plan import METRICS
 from polyclinic_common.study import Study, parse_study
-from polyclinic_server.metric_sums import Evaluation, has_stalled
+from polyclinic_server.metric_sums import Evaluation, MetricSum, has_stalled
+from polyclinic_server.observers import Checkpoint
 from polyclinic_server.optimizer import State
 from polyclinic_simulations.baselines import scores_of
 from polyclinic_simulations.federation import Federation, SiteData, build_federation
@@ -46,11 +47,20 @@ def federation(mode: str, outcome: str = "continuous", **private: Any) -> Federa
     return build_federation(setting.apply(study), small_table(400, sites=SITES), seed=0)
 
 
-def train(made: Federation, folder: Path, noise: type = NoNoise) -> Trained:
+def train(
+    made: Federation, folder: Path, noise: type = NoNoise, checkpoint: Checkpoint | None = None
+) -> Trained:
     setting = Setting(made.study.privacy.mode, 1.0, "descent")
-    start = State.start(start_weights(made))
-    trainer = Trainer(noise=noise)
-    return train_federated(made, setting, run_id="run", start=start, trainer=trainer, folder=folder)
+    kept = checkpoint and checkpoint.load()
+    return train_federated(
+        made,
+        setting,
+        run_id="run",
+        start=kept or State.start(start_weights(made)),
+        observers=[checkpoint] if checkpoint else [],
+        trainer=Trainer(noise=noise),
+        folder=folder,
+    )
 
 
 @pytest.mark.parametrize("mode", ["secure-sum", "local"])
@@ -161,7 +171,7 @@ def test_a_hospital_that_did_not_approve_metrics_releases_none(
 
 
 @pytest.mark.parametrize("mode", ["secure-sum", "local"])
-def test_a_hospital_releases_no_more_metrics_than_it_approved(
+def test_a_hospital_releases_metrics_only_after_the_rounds_it_approved(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = federation(mode)
@@ -172,8 +182,35 @@ def test_a_hospital_releases_no_more_metrics_than_it_approved(
         return found and replace(found, rounds=tuple(range(1, ROUNDS + 1)))
 
     monkeypatch.setattr("polyclinic_simulations.training.evaluation_of", asking)
-    with pytest.raises(RunError, match="over_budget"):
+    with pytest.raises(RunError, match="out_of_order"):
         train(made, tmp_path)
+
+
+class CutError(Exception):
+    """The server is gone."""
+
+
+@pytest.mark.parametrize("mode", ["secure-sum", "local"])
+def test_a_run_cut_off_before_its_metrics_came_releases_them_once(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hospitals have answered, the server has lost it: it asks again, and gets the same."""
+    made, whole = federation(mode, every=2), train(federation(mode, every=2), tmp_path / "whole")
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", "run")
+
+    def lost(*_: object) -> MetricSum:
+        raise CutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("polyclinic_server.coordinator.MetricSum", lost)
+        with pytest.raises(CutError):
+            train(made, tmp_path / "sites", checkpoint=checkpoint)
+    resumed = train(made, tmp_path / "sites", checkpoint=checkpoint)
+    assert resumed.metrics == whole.metrics
+    for budget in resumed.budgets.values():
+        done = {line.kind: line.done for line in budget.lines}
+        assert done[METRICS] == 2
+        assert sum(done.values()) == ROUNDS + 2
 
 
 def test_sampled_steps_and_metrics_together_keep_the_promise_under_renyi_accounting(
