@@ -15,13 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.common.serde import message_to_proto
 from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, StartRunRequest
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supercore.runtime import RuntimeHttpClient
 
 from polyclinic_client.journal import Asked, Bundle, Left, Refused
+from polyclinic_client.node import fleet
+from polyclinic_client.node.fleet import Fleet
+from polyclinic_client.node.main import client_context
 from polyclinic_common.wire import (
     AnnouncedKeys,
     OpenRequest,
@@ -36,6 +42,7 @@ from polyclinic_common.wire import (
 from polyclinic_server.flower import Mail
 from polyclinic_server.superlink.flower_link import task_grid
 from tests.faults.consortium_kit import LONG_S, Consortium, consortium, wait_for
+from tests.faults.test_public_listener import key_of
 
 MARK = "executed.txt"
 PROJECT = """\
@@ -80,7 +87,9 @@ def taken(house: Consortium, bundle: bytes) -> Iterator[tuple[Any, int, int]]:
     """Submit a bundle through the Control API, be its ServerApp: grid, node and run."""
     control = ControlHttpClient(f"http://{house.loopback}")
     run = control.StartRun(StartRunRequest(fab=Fab(content=bundle))).run_id
-    (node,) = control.ListNodes(ListNodesRequest()).nodes_info
+    key = house.pairs["site 0"].node_key.encode()
+    nodes = control.ListNodes(ListNodesRequest()).nodes_info
+    (node,) = [each for each in nodes if each.public_key == key]
     runtime = RuntimeHttpClient(f"http://{house.loopback}")
     token = runtime.AcquireTask(AcquireTaskRequest(supported_task_types=["flwr-serverapp"])).token
     with task_grid(house.loopback, token) as grid:
@@ -156,6 +165,54 @@ def test_what_a_reply_carries_beside_its_content_says_nothing(house: Consortium)
         control = ControlHttpClient(f"http://{house.loopback}")
         told = control.ListRuns(ListRunsRequest(run_id=run)).run_dict[run]
         assert told.clientapp_runtime == 0.0
+
+
+def test_nothing_of_a_message_stays_in_memory_once_it_is_answered(house: Consortium) -> None:
+    """Flower keeps the parts of messages until somebody confirms them."""
+    with taken(house, malicious_bundle(house.folder / MARK)) as (grid, node, _):
+        message = Message(encode_request(OpenRequest("00" * 32, "run")), node, MessageType.TRAIN)
+        reply = exchanged(grid, message)
+        for number in (message.metadata.message_id, reply.metadata.message_id):
+            with pytest.raises(ObjectPullError):
+                make_pull_object_fn_protobuf(
+                    grid._runtime_client.PullObject, grid.node, grid.run.run_id
+                )(number)
+
+
+def test_a_hospital_does_not_answer_for_another(
+    house: Consortium, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It names another hospital's message inside its answer, where SuperLink does not look."""
+    pair = house.pairs["site 1"]
+    context = client_context(pair.certificate, pair.key, house.authority.path)
+    liar = Fleet(house.public, context, key_of(pair))
+    liar.activate()
+    with taken(house, malicious_bundle(house.folder / MARK)) as (grid, node, _):
+        records = encode_request(OpenRequest("00" * 32, "run"))
+        asked = [Message(records, each, MessageType.TRAIN) for each in (liar.node, node)]
+        numbers = grid.push_messages(asked)
+        received = liar.pull()
+        assert received is not None
+        received.message.metadata.__dict__["_message_id"] = numbers[1]
+
+        def told(message: Message) -> Any:
+            head = message_to_proto(message)
+            head.metadata.reply_to_message_id = numbers[0]
+            return head
+
+        monkeypatch.setattr(fleet, "message_to_proto", told)
+        liar.reply(received, received.content)
+        found: dict[str, bool] = {}
+
+        def both() -> bool:
+            for reply in grid.pull_messages([n for n in numbers if n not in found]):
+                said = reply.content["polyclinic"]["body"]
+                found[reply.metadata.reply_to_message_id] = b"refusal" in bytes(said)
+            return len(found) == 2
+
+        wait_for("both replies", both, LONG_S)
+        assert found == {numbers[0]: False, numbers[1]: True}
+    liar.close()
 
 
 def answered(house: Consortium, records: RecordDict, kind: str) -> Message:

@@ -118,6 +118,11 @@ class Fleet:
             pass
         self._client.close()
 
+    @property
+    def node(self) -> int:
+        """Flower's number of this node; 0 before it was started."""
+        return int(self._node.node_id)
+
     def activate(self) -> None:
         """Start this node at the server."""
         request = ActivateNodeRequest(public_key=self._key, heartbeat_interval=BEAT_S)

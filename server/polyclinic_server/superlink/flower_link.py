@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import httpx
 from flwr.app import Message
@@ -20,11 +19,10 @@ from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SubStatus
 from flwr.common.serde import user_config_to_proto
 from flwr.proto.control_pb2 import (
     StartRunRequest,
-    StopRunRequest,
 )
 from flwr.proto.fab_pb2 import Fab
 from flwr.proto.fleet_pb2 import PushMessagesRequest
-from flwr.proto.message_pb2 import ObjectTree
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
     PullAppMessagesRequest,
@@ -68,10 +66,8 @@ from polyclinic_common.errors import Code, PolyclinicError, ServerError
 from polyclinic_server.superlink.bundle import RUN, make_bundle
 
 NODE_KEY_HEADER = FLEET_HTTP_PUBLIC_KEY_HEADER.encode()
-STOPPED = "stopped"
-IDLE_MIDDLEWARE: set[
-    object
-] = {  # for licences, event logs and traces of Flower's own service: all are off here
+# For licences, event logs and traces of Flower's own service, which are all off here.
+IDLE_MIDDLEWARE: set[object] = {
     ControlEventLogMiddleware,
     ControlLicenseMiddleware,
     ControlSensitiveResponseMiddleware,
@@ -221,11 +217,6 @@ class Control:
         with _reached():
             return int(self._client.StartRun(request).run_id)
 
-    def stop(self, number: int) -> None:
-        """Stop a Flower run; it is none of our concern if it is over."""
-        with _reached():
-            self._client.StopRun(StopRunRequest(run_id=number))
-
 
 @contextmanager
 def _reached() -> Iterator[None]:
@@ -244,38 +235,56 @@ class PromptGrid(HttpGrid):
 
     def __init__(self, address: str, token: str):
         super().__init__(address, insecure=True, token=token)
-        self._coming: dict[str, ObjectTree] = {}
+        self._coming: dict[str, tuple[ObjectTree, str]] = {}
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies to these messages that are here as a whole."""
-        found = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=message_ids))
-        self._coming |= {tree.object_id: tree for tree in found.message_object_trees}
+        coming = {asked for _, asked in self._coming.values()}
+        waiting = [number for number in message_ids if number not in coming]
+        if waiting:
+            request = PullAppMessagesRequest(message_ids=waiting)
+            found = self._runtime_client.PullMessages(request)
+            for head, tree in zip(found.messages_list, found.message_object_trees, strict=True):
+                self._coming[tree.object_id] = tree, head.metadata.reply_to_message_id
+        whole: list[Message] = []
+        for tree, asked in list(self._coming.values()):
+            try:
+                message = self._inflated(tree)
+            except ObjectUnavailableError:
+                continue
+            except (ObjectPullError, ValueError, KeyError, TypeError):
+                pass  # it never came, or is no message: its sender counts as silent
+            else:
+                # What it replies to is what SuperLink checked, not what its sender put inside.
+                message.metadata.__dict__["_reply_to_message_id"] = asked
+                whole.append(message)
+            self._forget(tree.object_id, asked)
+        return whole
+
+    def _inflated(self, tree: ObjectTree) -> Message:
         pull = make_pull_object_fn_protobuf(
             self._runtime_client.PullObject, self.node, self.run.run_id
         )
-        whole: list[Message] = []
-        for number, tree in list(self._coming.items()):
-            try:
-                parts = {each.object_id: pull(each.object_id) for each in iterate_object_tree(tree)}
-            except ObjectUnavailableError:
-                continue
-            except ObjectPullError:  # it never came: the site counts as silent
-                del self._coming[number]
-                continue
-            del self._coming[number]
-            whole.append(cast(Message, inflate_object_from_contents(number, parts)))
-        return whole
+        parts = {each.object_id: pull(each.object_id) for each in iterate_object_tree(tree)}
+        message = inflate_object_from_contents(tree.object_id, parts)
+        if not isinstance(message, Message):
+            raise TypeError
+        return message
+
+    def _forget(self, *messages: str) -> None:
+        """Have the parts of messages deleted: nobody else does."""
+        for number in messages:
+            self._coming.pop(number, None)
+            self._runtime_client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(
+                    node=self.node, run_id=self.run.run_id, message_object_id=number
+                )
+            )
 
 
 @contextmanager
 def task_grid(address: str, token: str) -> Iterator[Grid]:
-    """Take up a task as its ServerApp, give the grid, and report how it ended.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        In the block, when the run is stopped.
-    """
+    """Take up a task as its ServerApp, give the grid, and report how it ended."""
     client = RuntimeHttpClient.from_server_address(
         address,
         insecure=True,
@@ -297,9 +306,6 @@ def task_grid(address: str, token: str) -> Iterator[Grid]:
         grid.set_run(run)
         yield grid
         ended, details = SubStatus.COMPLETED, ""
-    except KeyboardInterrupt:
-        ended, details = SubStatus.STOPPED, STOPPED
-        raise
     except PolyclinicError as error:
         details = error.code.value
         raise
