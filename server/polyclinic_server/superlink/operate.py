@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 
 from polyclinic_common.errors import Code, ServerError
-from polyclinic_server.superlink.runs import Event, RunDescription, RunFolder
-from polyclinic_server.superlink.supervise import ADDRESS, RUNS
+from polyclinic_server.superlink.runs import ADDRESS, RUNS, Event, RunDescription, RunFolder
 
 
 def start_run(folder: Path, description: RunDescription) -> RunFolder:
@@ -62,9 +61,7 @@ def find_run(folder: Path, name: str) -> RunFolder:
     RunError
         R004 if there is no such run.
     """
-    run = RunFolder(folder / RUNS / name)
-    run.description()
-    return run
+    return RunFolder.named(folder / RUNS, name)
 
 
 def list_runs(folder: Path) -> list[RunFolder]:

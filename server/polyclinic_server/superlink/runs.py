@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from polyclinic_common.errors import Code, PolyclinicError, RunError
 from polyclinic_common.files import write_atomically
 from polyclinic_common.study.manifest import Study
 
+RUNS, ADDRESS = "runs", "loopback"  # in the server's folder: all runs; where it listens for us
 RUN_NAME = r"^[a-z0-9][a-z0-9-]{0,62}$"
 What = Literal["submitted", "started", "waiting", "round", "finished", "stopped", "failed"]
 ENDS = ("finished", "stopped", "failed")
@@ -155,6 +157,21 @@ class RunFolder:
         return folder
 
     @staticmethod
+    def named(runs: Path, name: str) -> RunFolder:
+        """Return the folder of a run in the folder of all runs.
+
+        Raises
+        ------
+        RunError
+            R004 if there is no such run.
+        """
+        run = RunFolder(runs / name)
+        if not re.fullmatch(RUN_NAME, name):
+            raise _unknown(name)
+        run.description()
+        return run
+
+    @staticmethod
     def all(runs: Path) -> list[RunFolder]:
         """Return the folders of all runs, by name."""
         return [RunFolder(path.parent) for path in sorted(runs.glob("*/run.json"))]
@@ -185,11 +202,7 @@ class RunFolder:
         try:
             return RunDescription.model_validate_json((self.path / "run.json").read_bytes())
         except (OSError, ValidationError) as error:
-            raise RunError(
-                Code.RUN_UNKNOWN,
-                f"There is no run {self.name}, or its description is damaged.",
-                "See `polyclinic server run list`.",
-            ) from error
+            raise _unknown(self.name) from error
 
     def note(self, event: Event) -> None:
         """Write an event down."""
@@ -291,6 +304,14 @@ class RunFolder:
             return self._events.read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             return []
+
+
+def _unknown(name: str) -> RunError:
+    return RunError(
+        Code.RUN_UNKNOWN,
+        f"There is no run {name}, or its description is damaged.",
+        "See `polyclinic server run list`.",
+    )
 
 
 def _locked(file: IO[str]) -> bool:

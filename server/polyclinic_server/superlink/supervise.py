@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyclinic_common.errors import RunError
 from polyclinic_common.files import write_atomically
 from polyclinic_server.superlink.bundle import bundle_hash
 from polyclinic_server.superlink.coordinate import Orders
@@ -31,10 +32,10 @@ from polyclinic_server.superlink.listeners import (
     public_listener,
     server_context,
 )
-from polyclinic_server.superlink.runs import RunFolder
+from polyclinic_server.superlink.runs import ADDRESS, RUNS, RunFolder
 
 LOOPBACK = "127.0.0.1"
-RUNS, FLOWER, ADDRESS = "runs", "flower", "loopback"
+FLOWER = "flower"
 LOOK_S = 0.25
 log = logging.getLogger(__name__)
 
@@ -146,14 +147,27 @@ async def _start_runs(link: SuperLink, runs: Path, address: str) -> None:
                 log.warning("a foreign bundle %s was submitted, and is not run", task.bundle)
                 await asyncio.to_thread(link.give_up, task, "foreign bundle")
             else:
-                group.create_task(_carry_out(link, task, runs / task.run, address))
+                group.create_task(_carry_out(link, task, runs, address))
 
 
-async def _carry_out(link: SuperLink, task: Task, folder: Path, address: str) -> None:
+async def _carry_out(link: SuperLink, task: Task, runs: Path, address: str) -> None:
     """Run the coordinator of one run to its end."""
-    description = RunFolder(folder).description()
-    nodes = {name: link.node_of(site.node_key.encode()) for name, site in description.sites.items()}
-    orders = Orders(folder=folder, address=address, token=task.token, nodes=nodes)
+    try:
+        run = RunFolder.named(runs, task.run)
+        sites = run.description().sites
+    except RunError as error:
+        log.warning("%s", error)
+        await asyncio.to_thread(link.give_up, task, "no such run")
+        return
+    nodes = {name: link.node_of(site.node_key.encode()) for name, site in sites.items()}
+    orders = Orders(folder=run.path, address=address, token=task.token, nodes=nodes)
+    status = await _coordinator(orders)
+    log.info("the coordinator of %s ended with status %d", task.run, status)
+    await asyncio.to_thread(link.give_up, task, f"the coordinator ended with status {status}")
+
+
+async def _coordinator(orders: Orders) -> int:
+    """Start the process of a run and return its exit status; it ends with this one."""
     told, ours = os.pipe()  # open as long as this process lives
     with open(told), open(ours, "wb", buffering=0) as pipe:  # noqa: PTH123
         process = await asyncio.create_subprocess_exec(
@@ -165,13 +179,11 @@ async def _carry_out(link: SuperLink, task: Task, folder: Path, address: str) ->
         )
         pipe.write(orders.model_dump_json().encode() + b"\n")
         try:
-            status = await process.wait()
+            return await process.wait()
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-    log.info("the coordinator of %s ended with status %d", task.run, status)
-    await asyncio.to_thread(link.give_up, task, f"the coordinator ended with status {status}")
 
 
 def _without_proxies() -> dict[str, str]:
