@@ -13,8 +13,8 @@ from polyclinic_common.consortium.signed import sign_model
 from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
 from polyclinic_server.service.serve import serve_consortium
 from polyclinic_server.store.store import Store
-from polyclinic_server.superlink.runs import Event, RunFolder
-from polyclinic_server.superlink.supervise import RUNS, Addresses, Settings, supervise
+from polyclinic_server.superlink.runs import RUNS, Event, RunFolder
+from polyclinic_server.superlink.supervise import Addresses, Settings, supervise
 
 LOOK_S = 0.5
 
