@@ -73,7 +73,8 @@ def overview(folder: Path) -> Overview:
         with ConsortiumClient.open(folder) as client:
             client.status()
             runs = [
-                f"{run.run[:12]} {run.state}, round {run.round_number} of {run.rounds} {run.note}"
+                f"{run.run[:12]} {run.state}, round {run.round_number} of {run.rounds}"
+                + (f", {run.note}" if run.note else "")
                 for run in client.runs()
             ]
     except ConsortiumError as error:
