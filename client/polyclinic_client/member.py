@@ -119,6 +119,7 @@ class Member:
                 request.announcements, int(self._now()), self._ledger.heads_seen
             )
         self._agreed = None
+        self._check_not_behind(exchange.claims())  # or what is written now would make it a fork
         self._ledger.note_heads(exchange.heads())
         return AnsweredKeys(answer)
 
@@ -191,14 +192,19 @@ class Member:
                 raise RefusalError(Reason.OUT_OF_ORDER)
             with _as_refusal():
                 agreed = exchange.agree(answers)
-            claims = [claim for peer, claim in agreed.claims.items() if peer in terms.verified]
-            if len(claims) < min(terms.c + 1, len(terms.roster) - 1):
+            heard = [peer for peer in agreed.claims if peer in terms.verified]
+            if len(heard) < min(terms.c + 1, len(terms.roster) - 1):
                 raise RefusalError(Reason.PARTICIPANT_RULE)
-            self._ledger.check_not_behind([claim for claim in claims if claim[0]])
+            self._check_not_behind(agreed.claims)
             self._agreed = agreed
         if self._agreed.expires < self._now():
             raise RefusalError(Reason.OUT_OF_ORDER)
         return self._agreed
+
+    def _check_not_behind(self, claims: Mapping[bytes, tuple[int, bytes]]) -> None:
+        """Refuse if verified peers have seen more of this ledger than is here."""
+        told = [claim for peer, claim in claims.items() if peer in self._terms.verified]
+        self._ledger.check_not_behind([claim for claim in told if claim[0]])
 
     def _check_chain(
         self, release: ReleaseId, chain: Chain, agreed: Agreed, history: History

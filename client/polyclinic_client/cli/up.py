@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import typer
 
 from polyclinic_client.cli.options import SITE, SiteOption
 
+log = logging.getLogger(__name__)
 OPENER = "polyclinic_client.node.sites:open_sites"
 
 
@@ -31,7 +34,10 @@ def up(site: SiteOption = SITE) -> None:
 
     def ready() -> None:
         typer.echo(f"{membership.name}: node of {membership.consortium}. Ctrl-C stops it.")
-        RowKeeper(site).start()
+        keeper.start()
 
     logs.start()
+    keeper = RowKeeper(site)
     run_node(settings, ready)
+    keeper.look()
+    log.info("stopped")

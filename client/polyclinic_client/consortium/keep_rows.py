@@ -56,15 +56,21 @@ class RowKeeper(threading.Thread):
         super().__init__(daemon=True)
         self._site = site
         self._kept_at = 0.0
+        self._looking = threading.Lock()
 
     def run(self) -> None:
         """Look again and again."""
         pause = threading.Event()
         while True:
+            self.look()
+            pause.wait(EVERY_S)
+
+    def look(self) -> None:
+        """Have new rows kept now, if there are any."""
+        with self._looking:
             changed_at = self._changed_at()
             if changed_at != self._kept_at and self._keep():
                 self._kept_at = changed_at
-            pause.wait(EVERY_S)
 
     def _changed_at(self) -> float:
         files = [self._site / LEDGER, self._site / f"{LEDGER}-wal"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import ssl
@@ -23,7 +22,6 @@ from polyclinic_common.errors import Code, NodeError
 
 IDLE_S = 300.0
 LONGEST_S = 900.0
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,6 @@ def run_node(settings: NodeSettings, ready: Callable[[], None] = lambda: None) -
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)  # it is ending already
             node.leave()
-        log.info("stopped")
 
 
 def _interrupt(node: Node) -> None:

@@ -159,6 +159,14 @@ class KeyExchange:
         expires = min((self._announced[peer].expires for peer in participants), default=0)
         return Agreed(self._session, participants, secrets, claims, expires)
 
+    def claims(self) -> dict[bytes, tuple[int, bytes]]:
+        """Return what each peer announced to have seen of this site's ledger; counter 0 if none."""
+        own = self._identity.public
+        return {
+            peer: max((h[1:] for h in self._announced[peer].heads if h[0] == own), default=(0, b""))
+            for peer in self._peers()
+        }
+
     def heads(self) -> dict[bytes, tuple[int, bytes]]:
         """Return the ledger heads that the peers announced."""
         return {
