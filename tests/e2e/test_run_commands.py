@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from polyclinic_client.ledger.entries import Price
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_server.superlink.runs import CUT_OFF, ENDS, RUNS, RunFolder
 from tests.e2e.typed_consortium import (
@@ -91,7 +92,7 @@ def ends(house: TypedConsortium, run: str, how: str = "finished") -> None:
     assert state(house, run)["state"] == how, events(house, run)[-1]
 
 
-def charged(house: TypedConsortium, name: str, run: str) -> dict[tuple[str, int], str | None]:
+def charged(house: TypedConsortium, name: str, run: str) -> dict[tuple[str, int], Price | None]:
     """Return what one hospital paid for a run: by kind and round, the price; none paid twice."""
     with SiteFolder.open(house.site(name), read_only=True) as site:
         site.ledger.verify()
