@@ -27,7 +27,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from polyclinic_client.journal import Asked, Bundle, Left, Refused
 from polyclinic_client.node import fleet
 from polyclinic_client.node.fleet import Fleet
-from polyclinic_client.node.main import client_context
+from polyclinic_common.pki import client_context
 from polyclinic_common.wire import (
     AnnouncedKeys,
     OpenRequest,
