@@ -273,7 +273,7 @@ class Gate:
         return self._ledger.knows(Head(said.counter, said.head)) and any(
             held.closed == held.chain == said.chain and held.reserved.broadcast == said.broadcast
             for held in self._ledger.releases_of(said.run)
-            if held.reserved.release == name
+            if (held.reserved.release, held.reserved.study_hash) == (name, said.study_hash)
         )
 
     def _entry(

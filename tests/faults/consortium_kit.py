@@ -35,7 +35,7 @@ from polyclinic_client.node.sites import SiteBook
 from polyclinic_client.site_folder import JOURNAL, SiteFolder, read_identity
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.network import build_network, weight_count
-from polyclinic_common.privacy.plan import node_path, secure_sum_plans
+from polyclinic_common.privacy.plan import NODE_PATH, secure_sum_plans
 from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.superlink.runs import Event, RunDescription, RunFolder, RunSite
@@ -345,7 +345,7 @@ def consortium(folder: Path, **more: Any) -> Iterator[Consortium]:
 def plans_of(study: Study, declared: list[int]) -> Any:
     encoding = Encoding(study)
     length = weight_count(build_network(study, encoding))
-    return secure_sum_plans(study, encoding.width, length, node_path(length), declared)
+    return secure_sum_plans(study, encoding.width, length, NODE_PATH, declared)
 
 
 def open_site(folder: Path) -> SiteBook:

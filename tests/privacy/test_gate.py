@@ -272,7 +272,6 @@ STATEMENTS: dict[str, Callable[[House], Any]] = {
     "text as ciphertext": lambda _: AnsweredKeys(
         key_answer(ciphertexts=((PEERS[0], TOLD.encode()),))
     ),
-    "text as receipt": lambda _: AnsweredKeys(key_answer(receipts=((PEERS[0], 1, TOLD.encode()),))),
     "closing as answer": lambda house: AnsweredKeys(closing(house)),
     "closing as announcement": lambda house: AnnouncedKeys(closing(house)),
     "answer as closing": lambda _: ClosedSum(key_answer()),

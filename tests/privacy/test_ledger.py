@@ -134,7 +134,7 @@ def test_a_clock_set_back_does_not_revive_a_study(
     monkeypatch.setattr(chained_log, "_clock", lambda: EVENING)
     ledger.approve(approval(expires=dt.date(2030, 1, 1)))
     monkeypatch.setattr(chained_log, "_clock", lambda: EVENING + DAY)
-    ledger.note_heads({PEERS[0]: (1, b"head")})
+    ledger.note_heads({PEERS[0]: (1, b"h" * 32)})
     monkeypatch.setattr(chained_log, "_clock", lambda: EVENING - DAY)
     assert refusal(reserve, ledger, 1) == Code.STUDY_EXPIRED
     assert refusal(reserve, open_ledger(tmp_path), 1) == Code.STUDY_EXPIRED
@@ -444,6 +444,16 @@ def test_one_transaction_closes_settles_and_reserves_or_does_none_of_it(ledger: 
     assert np.array_equal(again.vector, draw(2))
 
 
+def test_a_run_belongs_to_one_study(tmp_path: Path) -> None:
+    """A second study of the same run could close and settle what the first has released."""
+    other = digest("another study")
+    with make_ledger(tmp_path) as ledger:
+        ledger.approve(approval(study_hash=other))
+        reserve(ledger, 1)
+        assert refusal(reserve, ledger, 2, study_hash=other) == Code.LEDGER_CONFLICT
+        reserve(ledger, 2)
+
+
 def test_calls_in_one_commit_are_all_on_the_disk_or_none(tmp_path: Path) -> None:
     with make_ledger(tmp_path) as ledger:
         rows = ledger.head().counter
@@ -461,14 +471,14 @@ def test_the_account_survives_reopening(tmp_path: Path) -> None:
     for number in range(4):
         reserve(ledger, number)
     settle(ledger, 0)
-    ledger.note_heads({PEERS[0]: (7, b"head"), PEERS[1]: (3, b"other")})
-    ledger.note_heads({PEERS[0]: (6, b"lower"), PEERS[1]: (4, b"higher")})
+    ledger.note_heads({PEERS[0]: (7, b"h" * 32), PEERS[1]: (3, b"o" * 32)})
+    ledger.note_heads({PEERS[0]: (6, b"lower"), PEERS[1]: (4, b"i" * 32)})
     secret, salt, head, budget = ledger.secret, ledger.salt, ledger.head(), ledger.budget()
     ledger.close()
     with open_ledger(tmp_path) as again:
         assert (again.secret, again.salt, again.head()) == (secret, salt, head)
         assert again.budget() == budget
-        assert again.heads_seen == {PEERS[0]: (7, b"head"), PEERS[1]: (4, b"higher")}
+        assert again.heads_seen == {PEERS[0]: (7, b"h" * 32), PEERS[1]: (4, b"i" * 32)}
     assert len(secret) == len(salt) == 32
     assert secret != salt
 

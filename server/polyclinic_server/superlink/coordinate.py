@@ -21,7 +21,7 @@ from polyclinic_common.data.holdout import declared_for_training, declared_held_
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.models.network import build_network, initial_weights, weight_count
 from polyclinic_common.models.storage import save_model
-from polyclinic_common.privacy.plan import metrics_plan, node_path, secure_sum_plans
+from polyclinic_common.privacy.plan import NODE_PATH, metrics_plan, secure_sum_plans
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.coordinator import RunPlan, run_rounds
@@ -105,7 +105,7 @@ def plan_of(description: RunDescription, nodes: Mapping[str, int]) -> tuple[RunP
     sums: dict[str, SumPlan] = {}
     if study.privacy.mode == "secure-sum":
         largest = [description.largest]
-        sums = secure_sum_plans(study, encoding.width, length, node_path(length), largest)
+        sums = secure_sum_plans(study, encoding.width, length, NODE_PATH, largest)
     plan = make_plan(
         study,
         description.run,
