@@ -15,6 +15,8 @@ from polyclinic_client import chained_log
 from polyclinic_client.ledger.budget import caps_needed
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.ledger.recovery import recover
+from polyclinic_client.ledger.witness import Head, read_claims
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import SampledSteps, Vote
@@ -534,6 +536,17 @@ def test_claims_of_the_own_history_are_accepted_and_others_refused(tmp_path: Pat
         (0, b""),
     ):
         assert refusal(ledger.check_not_behind, [claim]) == Code.LEDGER_BEHIND
+
+
+def test_what_a_peer_has_seen_is_kept_for_recovery(tmp_path: Path) -> None:
+    with make_ledger(tmp_path) as ledger:
+        ledger.check_not_behind([ledger.head()])
+        assert read_claims(ledger.path) == []
+        ahead = Head(99, b"a" * 32)
+        assert refusal(ledger.check_not_behind, [ahead]) == Code.LEDGER_BEHIND
+        assert read_claims(ledger.path) == [ahead]
+    done = recover(tmp_path / "ledger.sqlite", ME, claims=[ahead], charge_lost=True)
+    assert done.charged == 6
 
 
 def test_the_head_does_not_tell_what_the_rows_say(tmp_path: Path) -> None:
