@@ -455,7 +455,7 @@ def test_long_rows_of_a_large_consortium_are_kept_too(empty: Loopback) -> None:
     """A settlement's proof over fifty hospitals takes some 54 kB."""
     empty.join_all()
     with empty.at("site 0") as (site, client):
-        long = site.ledger.export_rows()[0]._replace(body=bytes(60_000))
+        long = site.ledger.export_rows()[0]._replace(body=b"x" * 60_000)
         rows = [long._replace(sequence=number) for number in range(1, 61)]
         client.keep_rows(rows)
         assert client.rows() == rows
