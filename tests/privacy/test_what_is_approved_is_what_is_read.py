@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyclinic_common.errors import Code, StudyError
+from polyclinic_client.consortium.overview import Overview
+from polyclinic_common.cli.main import print_error, print_json
+from polyclinic_common.errors import Code, ConsortiumError, Problem, StudyError
 from polyclinic_common.study import parse_study
 from polyclinic_common.study.load import TEMPLATE
 
@@ -105,7 +107,7 @@ def test_no_text_of_a_study_may_hold_a_control_character(outcome: int, letter: s
     outcome=st.integers(0, 2),
     place=st.integers(0, 1000),
     where=st.integers(0, 100),
-    letter=st.characters(categories=FORBIDDEN),
+    letter=st.characters(categories=("Cc", "Cf", "Zl", "Zp")),
 )
 def test_whatever_is_accepted_holds_none(outcome: int, place: int, where: int, letter: str) -> None:
     data = full_study(outcome)
@@ -127,3 +129,42 @@ def test_the_refusal_names_place_and_remedy() -> None:
     assert problem.place == "mine.toml, title"
     assert "U+000A" in problem.what
     assert "one line" in problem.remedy
+
+
+HOSTILE = "a\x1b[8mb\u202ec\nd"
+
+
+def test_a_printed_error_holds_no_control_character(capsys: pytest.CaptureFixture[str]) -> None:
+    """An error may hold what a server said."""
+    problem = Problem(HOSTILE, HOSTILE, HOSTILE)
+    error = ConsortiumError(Code.REQUEST_INVALID, HOSTILE, HOSTILE, [problem])
+    print_error(error, as_json=False)
+    shown = capsys.readouterr().err
+    assert len(shown.splitlines()) == 4
+    assert not set(shown) & set("\x1b\u202e")
+
+
+def test_printed_json_escapes_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"note": HOSTILE + "ü"})
+    shown = capsys.readouterr().out
+    assert not set(shown) & set("\x1b\u202e")
+    assert "ü" in shown
+
+
+def test_a_run_s_note_cannot_forge_another_line() -> None:
+    """A run's state and note are the server's words."""
+    shown = Overview(
+        name="north",
+        consortium=HOSTILE,
+        address="server:1",
+        server=HOSTILE,
+        fingerprint="1f3a",
+        certificate_days=1,
+        verified_peers=(),
+        approved=(),
+        spent=0.0,
+        limit=1.0,
+        runs=(HOSTILE,),
+    ).lines()
+    assert len(shown) == 8
+    assert not set("".join(shown)) & set("\x1b\u202e\n")

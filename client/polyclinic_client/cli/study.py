@@ -144,11 +144,13 @@ def withdraw(study: StudyWord, site: SiteOption = SITE, as_json: AsJson = False)
 
 
 def _print(shown: Shown) -> None:
+    from polyclinic_common.words import plain
+
     width = max(40, min(100, shutil.get_terminal_size().columns))
     typer.secho(shown.title, bold=True)
     for section in shown.sections:
         typer.secho(f"\n{section.title}", bold=True)
-        for line in section.lines:
+        for line in map(plain, section.lines):  # some of it the server said
             typer.echo(textwrap.fill(line, width, initial_indent="  ", subsequent_indent="    "))
 
 
