@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import update
+from typer.testing import CliRunner
 
+from polyclinic_client.cli.study import app as commands
 from polyclinic_client.consortium import client as client_module
 from polyclinic_client.consortium.membership import Membership
 from polyclinic_client.consortium.roster import check_roster
@@ -294,6 +296,36 @@ def test_a_declared_size_is_round_and_holds_the_patients(three: Loopback, tmp_pa
 
 def test_nothing_is_approved_without_data(three: Loopback) -> None:
     assert code_of(lambda: three.approve("site 0")) == Code.SNAPSHOT_ABSENT
+
+
+def test_what_is_approved_is_the_study_that_data_were_added_for(three: Loopback) -> None:
+    """A server that swaps a study for another of the same name gets no approval for that one."""
+    for name in three.names:
+        three.add(name)
+    kept = small_study(sites=3)
+    other = small_study(sites=3, version="9.9.9", training={"rounds": 7})
+    signed = SignedStudy.sign(other, three.server.operator)
+    three.handle.store.publish(signed)
+    with three.at("site 0") as (site, client):
+        entry = [each for each in client.studies() if each.signed.hash == signed.hash]
+        assert [each.signed.read(client.membership.operator_key).id for each in entry] == [kept.id]
+    asked = CliRunner().invoke(
+        commands, ["approve", kept.id, "--site", str(three.path("site 0"))], input="y\n"
+    )
+    assert asked.exit_code == 0
+    shown = " ".join(asked.stderr.split())
+    for words in (
+        f"{kept.id} {kept.version}: {kept.title}",
+        f"hash {kept.hash()}",
+        "mode secure-sum, m = 3, c = 1",
+        "headline epsilon 1 at delta 1e-05",
+        "fallback epsilon 1.4",
+        "3 of 3 hospitals",
+    ):
+        assert words in shown
+    with SiteFolder.open(three.path("site 0")) as site:
+        assert site.ledger.approval(bytes.fromhex(kept.hash())) is not None
+        assert site.ledger.approval(signed.hash) is None
 
 
 # Rosters
