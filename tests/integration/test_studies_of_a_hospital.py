@@ -465,6 +465,25 @@ def test_a_roster_can_change_until_a_hospital_approves_it(three: Loopback) -> No
     assert approved.declared["site 0"] == 80
 
 
+def test_an_earlier_declaration_of_one_s_own_is_refused(
+    three: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that keeps an old, rightly signed size would charge this hospital by that."""
+    for name in three.names:
+        three.add(name)
+    with SiteFolder.open(three.path("site 0")) as site:
+        book = StudyBook.open(site)
+        earlier = book.signed_declaration(book.find("small-binary").hash)
+    three.add("site 0", patients=80)
+    with three.handle.store.engine.begin() as connection:
+        replaced = update(Part).where(Part.site == "site 0")
+        connection.execute(replaced.values(declaration=earlier, declared=60))
+    monkeypatch.setattr(type(three.handle.store), "declare", lambda *_: None)
+    assert code_of(lambda: three.approve("site 0")) == Code.ROSTER_REFUSED
+    monkeypatch.undo()
+    three.approve("site 0")
+
+
 # What leaves
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyclinic_client.consortium.client import ConsortiumClient
-from polyclinic_client.consortium.roster import CheckedRoster, require_verified
+from polyclinic_client.consortium.roster import CheckedRoster, refused_roster, require_verified
 from polyclinic_client.ledger.budget import caps_needed
 from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.planning import lost_rounds, plan_approval
@@ -136,6 +136,8 @@ def propose(
         client.declare(own)
         entries = client.roster(study_hash)
     checked = book.check(study, tuple(entry.declaration for entry in entries))
+    if own not in checked.statements:
+        raise refused_roster("it holds another declaration of this hospital than its present one")
     require_verified(study, checked)
     wanted = lost_rounds(study) if lost is None else lost
     approval = plan_approval(study, checked.declared, client.membership.name, wanted)
