@@ -176,6 +176,29 @@ def test_an_account_that_cannot_carry_a_study_refuses_it(tmp_path: Path) -> None
         made.stop()
 
 
+@pytest.mark.parametrize(("delta", "refused"), [(1 / 60, True), (0.99 / 60, False)])
+def test_an_account_whose_delta_leaves_a_patient_unprotected_approves_nothing(
+    tmp_path: Path, delta: float, refused: bool
+) -> None:
+    made = Loopback(tmp_path)
+    try:
+        made.join("site 0", delta=delta)
+        for name in made.names[1:]:
+            made.join(name)
+        made.verify_all()
+        made.publish()
+        for name in made.names:
+            made.add(name)
+        if refused:
+            assert code_of(lambda: made.approve("site 0")) == Code.PRIVACY_DELTA
+        else:
+            made.approve("site 0")
+        (published,) = published_studies(made.server)
+        assert published.approved == (() if refused else ("site 0",))
+    finally:
+        made.stop()
+
+
 # Studies that are refused
 
 

@@ -126,6 +126,8 @@ def propose(
     ------
     ConsortiumError
         C014 to C021: what is wrong with study, roster, peers or data.
+    PrivacyError
+        P002 if the account's delta is not below 1 / (declared patients).
     """
     book = StudyBook.open(site)
     study, own = book.study(study_hash), book.signed_declaration(study_hash)
@@ -139,10 +141,23 @@ def propose(
     if own not in checked.statements:
         raise refused_roster("it holds another declaration of this hospital than its present one")
     require_verified(study, checked)
+    name = client.membership.name
+    _require_small_delta(site.ledger.delta, checked.declared[name])
     wanted = lost_rounds(study) if lost is None else lost
-    approval = plan_approval(study, checked.declared, client.membership.name, wanted)
+    approval = plan_approval(study, checked.declared, name, wanted)
     epsilon, fallback = caps_needed(approval, site.ledger.delta)
     return Proposal(study, checked, approval, epsilon, fallback)
+
+
+def _require_small_delta(delta: float, declared: int) -> None:
+    """Refuse an account in which one patient of those declared may go unprotected, on average."""
+    if delta * declared >= 1.0:
+        raise PrivacyError(
+            Code.PRIVACY_DELTA,
+            f"Delta {delta:g} of this hospital's account is not below 1 / {declared}, its declared "
+            "patients.",
+            "An account keeps its delta; join anew with a smaller --delta, as 1e-6.",
+        )
 
 
 def approve(site: SiteFolder, client: ConsortiumClient, proposal: Proposal) -> None:
