@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.roster import CheckedRoster, refused_roster, require_verified
 from polyclinic_client.ledger.budget import caps_needed
@@ -22,10 +24,12 @@ from polyclinic_common.consortium.statements import (
     rounded,
 )
 from polyclinic_common.data.check import check_table
+from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.mapping import apply_mapping, load_mapping
 from polyclinic_common.data.report import CheckReport
 from polyclinic_common.data.table import read_table
 from polyclinic_common.errors import Code, ConsortiumError, PrivacyError
+from polyclinic_common.evaluation.observed import observe
 from polyclinic_common.privacy.plan import most_patients
 from polyclinic_common.study.manifest import Study
 
@@ -111,10 +115,18 @@ def add_data(
         run=ANY_RUN,
         name=name,
         declared=declared,
+        held_out=declared_held_out(study, frame),
     ).signed(site.identity)
     client.declare(declaration)
     book.add(signed, frame, content, declaration)
     return report, declared
+
+
+def declared_held_out(study: Study, frame: pd.DataFrame) -> int:
+    """Return how many held-out patients a hospital declares: none where no metric is released."""
+    if not study.private_metrics:
+        return 0
+    return observe(study, frame[held_out(study, frame)]).declared
 
 
 def propose(
