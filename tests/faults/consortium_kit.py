@@ -291,7 +291,9 @@ class Consortium:
 
     def describe(self, run: str, **changes: Any) -> RunDescription:
         sites = {
-            name: RunSite(node_key=self.pairs[name].node_key, declared=self.declared[name])
+            name: RunSite(
+                node_key=self.pairs[name].node_key, declared=self.declared[name], held_out=0
+            )
             for name in self.names
         }
         fields = {

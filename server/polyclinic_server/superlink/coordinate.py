@@ -17,7 +17,7 @@ from flwr.serverapp import Grid
 from pydantic import BaseModel
 
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.data.holdout import declared_for_training, declared_held_out
+from polyclinic_common.data.holdout import declared_for_training
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.models.network import build_network, initial_weights, weight_count
 from polyclinic_common.models.storage import save_model
@@ -127,10 +127,7 @@ def evaluation_of(description: RunDescription) -> Evaluation | None:
     if not study.metric_rounds:
         return None
     shares = study.m - study.c if study.privacy.mode == "secure-sum" else 1
-    held_out = {
-        name: declared_held_out(study, name, site.declared)
-        for name, site in description.sites.items()
-    }
+    held_out = {name: site.held_out for name, site in description.sites.items()}
     return Evaluation.of(study, metrics_plan(study, shares, description.largest), held_out)
 
 
