@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,13 +29,11 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from polyclinic_client.journal import Journal
-from polyclinic_client.ledger.entries import Approval, Planned
+from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.node.approved import approved_with
 from polyclinic_client.node.sites import SiteBook
+from polyclinic_client.planning import planned_releases
 from polyclinic_client.site_folder import JOURNAL, SiteFolder, read_identity
-from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.models.network import build_network, weight_count
-from polyclinic_common.privacy.plan import NODE_PATH, secure_sum_plans
 from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.superlink.runs import Event, RunDescription, RunFolder, RunSite
@@ -183,17 +181,19 @@ class Consortium:
     """A server and hospitals, each in its folder."""
 
     def __init__(
-        self, folder: Path, *, sites: int = 4, rounds: int = 5, runs: Sequence[str] = ("run-1",)
+        self,
+        folder: Path,
+        *,
+        sites: int = 4,
+        rounds: int = 5,
+        runs: Sequence[str] = ("run-1",),
+        changes: Mapping[str, Any] | None = None,
     ):
         self.folder = folder
         self.authority = Authority(folder / "ca")
         self.names = [f"site {index}" for index in range(sites)]
-        self.study = small_study(
-            "continuous",
-            sites=sites,
-            training={"rounds": rounds},
-            privacy={"epsilon": 4.0},
-        )
+        sections = {"training": {"rounds": rounds}, "privacy": {"epsilon": 4.0}} | (changes or {})
+        self.study = small_study("continuous", sites=sites, **sections)
         self.runs = tuple(runs)
         self.pairs = {name: self.authority.issue(name.replace(" ", "-")) for name in self.names}
         self.server_pair = self.authority.issue("server", server=True)
@@ -209,11 +209,7 @@ class Consortium:
         return self.folder / name.replace(" ", "-")
 
     def _found(self, name: str) -> None:
-        plans = plans_of(self.study, list(self.declared.values()))
-        planned = tuple(
-            Planned(kind=k, releases=p.rounds, headline=p.headline, fallback=p.fallback)
-            for k, p in plans.items()
-        )
+        planned = planned_releases(self.study, self.declared, name)
         folder = self.site_folder(name)
         with SiteFolder.create(folder, delta=self.study.privacy.delta, epsilon_cap=90.0) as made:
             for run in self.runs:
@@ -340,12 +336,6 @@ def consortium(folder: Path, **more: Any) -> Iterator[Consortium]:
         yield made
     finally:
         made.stop()
-
-
-def plans_of(study: Study, declared: list[int]) -> Any:
-    encoding = Encoding(study)
-    length = weight_count(build_network(study, encoding))
-    return secure_sum_plans(study, encoding.width, length, NODE_PATH, declared)
 
 
 def open_site(folder: Path) -> SiteBook:
