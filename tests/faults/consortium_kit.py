@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,7 @@ ROOT = Path(__file__).parents[2]
 PATIENTS_A_SITE = 40
 PATIENCE_S = 30.0
 LONG_S = 120.0  # for what takes seconds on a quiet machine
+SUMS, MAY_CLOSE = "sums.jsonl", "may-close"  # of a coordinator that is witnessed
 QUICK_S = 2.0  # what a server of a test for slow requests waits, instead of ten or twenty seconds
 
 
@@ -187,12 +188,14 @@ class Consortium:
         sites: int = 4,
         rounds: int = 5,
         runs: Sequence[str] = ("run-1",),
-        changes: Mapping[str, Any] | None = None,
+        changes: dict[str, Any] | None = None,
     ):
         self.folder = folder
         self.authority = Authority(folder / "ca")
         self.names = [f"site {index}" for index in range(sites)]
-        sections = {"training": {"rounds": rounds}, "privacy": {"epsilon": 4.0}} | (changes or {})
+        sections: dict[str, Any] = {"training": {"rounds": rounds}, "privacy": {"epsilon": 4.0}} | (
+            changes or {}
+        )
         self.study = small_study("continuous", sites=sites, **sections)
         self.runs = tuple(runs)
         self.pairs = {name: self.authority.issue(name.replace(" ", "-")) for name in self.names}
@@ -229,8 +232,14 @@ class Consortium:
         }
         (folder / "approved.json").write_text(json.dumps(told))
 
-    def start_server(self, *, quick: bool = False, passive: bool = False) -> None:
-        """Start the server: with short limits, or without a coordinator, for a test that is it."""
+    def start_server(
+        self, *, quick: bool = False, passive: bool = False, witnessed: bool = False
+    ) -> None:
+        """Start the server.
+
+        With short limits; or without a coordinator, for a test that is it; or with one that writes
+        down all sums and closes a run only when it may.
+        """
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
         settings = {
@@ -243,6 +252,7 @@ class Consortium:
             "ready": str(ready),
             "quick_s": QUICK_S if quick else 0,
             "passive": passive,
+            "witnessed": witnessed,
         }
         self._start("server", "tests.faults.run_server", [json.dumps(settings)])
         wait_for("server", ready.exists)
@@ -250,7 +260,10 @@ class Consortium:
         self.public, self.loopback = addresses["public"], addresses["loopback"]
         self.port = int(self.public.rpartition(":")[2])
 
-    def start_node(self, name: str, address: str = "", **environment: str) -> None:
+    def start_node(
+        self, name: str, address: str = "", dies: tuple[str, int] | None = None, **environment: str
+    ) -> None:
+        """Start a node; it may be one that dies before it sends its vector of a run and round."""
         pair = self.pairs[name]
         settings = {
             "folder": str(self.site_folder(name)),
@@ -258,6 +271,7 @@ class Consortium:
             "certificate": str(pair.certificate),
             "key": str(pair.key),
             "authority": str(self.authority.path),
+            "dies": dies,
         }
         self._start(name, "tests.faults.run_node", [json.dumps(settings)], environment)
 
