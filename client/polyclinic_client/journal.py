@@ -119,7 +119,10 @@ class Refused(Entry):
 
 
 class Failed(Entry):
-    """Something failed inside; nothing was sent. A stable code only, for a text could tell more."""
+    """Something failed inside; nothing was sent, or a refusal that tells less.
+
+    A stable code only, for a text could tell more.
+    """
 
     entry: Literal["failed"] = "failed"
     code: Text

@@ -12,7 +12,7 @@ from polyclinic_client.member import Member
 from polyclinic_client.refusals import REASON_OF, RefusalError, SilenceError
 from polyclinic_client.updates import Memory, Updates
 from polyclinic_client.voting import Voter
-from polyclinic_common.errors import LedgerError, MessageError, PolyclinicError
+from polyclinic_common.errors import Code, LedgerError, MessageError, PolyclinicError
 from polyclinic_common.wire import (
     CloseRequest,
     Introduction,
@@ -96,6 +96,8 @@ class Site:
         except LedgerError as error:
             if error.code not in REASON_OF:
                 raise
+            if error.code == Code.LEDGER_BEHIND:  # the hospital has to do something about it
+                self._journal.write(Failed(code=error.code.value, run=request.run_id))
             return Refusal(REASON_OF[error.code])
 
     def _dispatch(self, request: Request, memory: Memory) -> Release:

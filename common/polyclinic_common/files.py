@@ -19,8 +19,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
-def write_new(path: Path, text: str) -> None:
-    """Write `text` to a file that must not exist yet.
+def write_new(path: Path, content: str | bytes) -> None:
+    """Write text, or bytes, to a file that must not exist yet.
 
     Raises
     ------
@@ -28,8 +28,8 @@ def write_new(path: Path, text: str) -> None:
         If there is such a file already, or the folder cannot be written to.
     """
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with path.open("xb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
     except FileExistsError:
         raise DataError(
             Code.FILE_EXISTS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
@@ -13,10 +14,11 @@ from polyclinic_common.consortium.signed import sign_model
 from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
 from polyclinic_server.service.serve import serve_consortium
 from polyclinic_server.store.store import Store
-from polyclinic_server.superlink.runs import RUNS, Event, RunFolder
+from polyclinic_server.superlink.runs import CUT_OFF, RUNS, Event, RunFolder
 from polyclinic_server.superlink.supervise import Addresses, Settings, supervise
 
 LOOK_S = 0.5
+log = logging.getLogger(__name__)
 
 
 def serve(folder: ServerFolder, ready: Callable[[Addresses], None]) -> None:
@@ -41,6 +43,7 @@ def serve(folder: ServerFolder, ready: Callable[[Addresses], None]) -> None:
         supervise(settings, handle.may_connect, ready, [mirror])
     finally:
         handle.stop()
+        log.info("stopped")
 
 
 class RunMirror:
@@ -58,6 +61,7 @@ class RunMirror:
         self._folder = folder
         self._store = store
         self._told: dict[Path, int] = {}
+        self._cut_off: set[Path] = set()
 
     def look(self) -> None:
         """Pass on what is new."""
@@ -66,6 +70,12 @@ class RunMirror:
             for event in events[self._told.get(run.path, 0) :]:
                 self._tell(run, event)
             self._told[run.path] = len(events)
+            if run.status() != CUT_OFF:
+                self._cut_off.discard(run.path)
+            elif run.path not in self._cut_off:
+                self._cut_off.add(run.path)
+                note = "cut off; the operator can go on with it"
+                self._store.record_run(run.name, state="stopped", note=note)
 
     def _tell(self, run: RunFolder, event: Event) -> None:
         match event.what:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,8 @@ import pandas as pd
 
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.peers import verify_peer
-from polyclinic_client.site_folder import read_identity
+from polyclinic_client.consortium.take_part import add_data, approve, find_study, propose
+from polyclinic_client.site_folder import SiteFolder, read_identity
 from polyclinic_common.secure_sum.identity import fingerprint
 from polyclinic_common.study.load import parse_study
 from tests.conftest import small_table, study_data
@@ -69,6 +74,50 @@ def refusal(*words: object, typed: str = "") -> tuple[str, str]:
     return done.error
 
 
+def wait_for(what: str, ready: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < deadline, f"no {what} within {seconds} s"
+        time.sleep(0.1)
+
+
+class Started:
+    """A command that runs until it is stopped, in a process group of its own as in a terminal."""
+
+    def __init__(self, log: Path, *words: object):
+        self.log = log
+        with log.open("ab") as file:
+            self.popen = subprocess.Popen(
+                [COMMAND, *map(str, words)],
+                stdout=file,
+                stderr=file,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env=os.environ | {"COLUMNS": "160", "PYTHONUNBUFFERED": "1"},
+            )
+
+    def said(self) -> str:
+        return self.log.read_text(encoding="utf-8")
+
+    def wait_for(self, words: str) -> None:
+        def ready() -> bool:
+            assert self.popen.poll() is None, self.said()
+            return words in self.said()
+
+        wait_for(words, ready)
+
+    def signal(self, number: int) -> int:
+        """Send a signal to the whole group, as a terminal does, and return how it ended."""
+        os.killpg(self.popen.pid, number)
+        return self.popen.wait(timeout=20)
+
+    def stop(self) -> None:
+        """Stop it as systemd does, and see that it went quietly."""
+        self.popen.terminate()
+        assert self.popen.wait(timeout=20) == 0, self.said()
+        assert "Traceback" not in self.said(), self.said()
+
+
 def free_ports() -> int:
     """Return the first of three free ports in a row."""
     for first in range(21000 + os.getpid() % 20000, 60000, 7):
@@ -94,7 +143,8 @@ class TypedConsortium:
         self.server = folder / "server"
         self.names = [f"site {index}" for index in range(hospitals)]
         self.port = free_ports()
-        self.process: subprocess.Popen[str] | None = None
+        self.process: Started | None = None
+        self.nodes: dict[str, Started] = {}
         self.made = self.operate("init", "Test consortium", "localhost", *self.listening)
 
     @property
@@ -105,20 +155,34 @@ class TypedConsortium:
         return answer("server", *words, "--folder", self.server)
 
     def up(self) -> None:
-        self.process = subprocess.Popen(
-            [COMMAND, "server", "up", "--folder", self.server, "--json"],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        ready = "".join(iter(self.process.stdout.readline, "}\n"))
-        assert '"ready": true' in ready
+        log = self.folder / f"server-{time.monotonic_ns()}.log"
+        self.process = Started(log, "server", "up", "--folder", self.server, "--json")
+        self.process.wait_for('"ready": true')
 
     def down(self) -> None:
         if self.process is not None:
-            self.process.terminate()
-            assert self.process.wait(timeout=20) == 0
+            self.process.stop()
             self.process = None
+
+    def kill_server(self) -> None:
+        """kill -9 of everything that the server started."""
+        assert self.process is not None
+        assert self.process.signal(signal.SIGKILL) == -signal.SIGKILL
+        self.process = None
+
+    def node_up(self, *names: str) -> None:
+        for name in names:
+            log = self.folder / f"{self.site(name).name}-{time.monotonic_ns()}.log"
+            self.nodes[name] = Started(log, "client", "up", "--site", self.site(name))
+        for name in names:
+            self.nodes[name].wait_for('"connected"')
+
+    def node_down(self, *names: str) -> None:
+        for name in names:
+            self.nodes.pop(name).stop()
+
+    def kill_node(self, name: str) -> None:
+        assert self.nodes.pop(name).signal(signal.SIGKILL) == -signal.SIGKILL
 
     def site(self, name: str) -> Path:
         return self.folder / name.replace(" ", "-")
@@ -126,9 +190,9 @@ class TypedConsortium:
     def invite(self, name: str, *more: object) -> str:
         return str(self.operate("site", "invite", name, *more)["invitation"])
 
-    def join(self, name: str) -> Any:
+    def join(self, name: str, *more: object) -> Any:
         invitation = self.invite(name)
-        return answer("client", "join", invitation, "--yes", "--site", self.site(name))
+        return answer("client", "join", invitation, "--yes", "--site", self.site(name), *more)
 
     def at(self, name: str, *words: object) -> Any:
         return answer("client", *words, "--site", self.site(name))
@@ -157,6 +221,28 @@ class TypedConsortium:
         path.write_text(as_toml(data), encoding="utf-8")
         assert tomllib.loads(path.read_text(encoding="utf-8"))
         return path
+
+    def offer(self, **changes: Any) -> str:
+        """Publish a study to which every hospital then adds its data; return its id."""
+        study = self.study_file(**changes)
+        self.operate("study", "publish", study)
+        for name in self.names:
+            table, mapping = self.extract(name)
+            with self.opened(name) as (site, client):
+                add_data(site, client, find_study(client, study.stem), table, mapping)
+        return study.stem
+
+    def approve(self, study: str, *names: str) -> None:
+        """Let hospitals approve a study: what `client study approve` calls."""
+        for name in names or self.names:
+            with self.opened(name) as (site, client):
+                approve(site, client, propose(site, client, find_study(client, study).hash))
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[tuple[SiteFolder, ConsortiumClient]]:
+        path = self.site(name)
+        with SiteFolder.open(path) as site, ConsortiumClient.open(path) as client:
+            yield site, client
 
     def extract(self, name: str, patients: int = 60) -> tuple[Path, Path]:
         """Write a hospital's extract and its mapping."""

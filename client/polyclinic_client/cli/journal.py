@@ -74,6 +74,7 @@ def _print_events(found: list[Noted]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from polyclinic_common.errors import Code
     from polyclinic_common.words import plain
 
     table = Table("time (UTC)", "event", "what", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
@@ -92,7 +93,14 @@ def _print_events(found: list[Noted]) -> None:
             str(getattr(event, "attempt", "")),
             escape(plain(_details(noted))),
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    if any(getattr(noted.event, "code", "") == Code.LEDGER_BEHIND for noted in found):
+        console.print(
+            f"{Code.LEDGER_BEHIND}: other hospitals have seen more of this ledger than it holds, "
+            "so it takes no part. Stop the node, then:\n"
+            "polyclinic client ledger recover --from-consortium"
+        )
 
 
 def _what(noted: Noted) -> str:

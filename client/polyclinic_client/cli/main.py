@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from polyclinic_client.cli import data, journal, ledger, membership, peers, preflight, study, up
+from polyclinic_client.cli import (
+    data,
+    journal,
+    ledger,
+    membership,
+    model,
+    peers,
+    preflight,
+    study,
+    up,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -14,6 +24,7 @@ app.command(epilog="Example:  polyclinic client join invitation.txt")(membership
 app.command(epilog="Example:  polyclinic client status")(membership.status)
 app.command(epilog="Example:  polyclinic client preflight")(preflight.preflight)
 app.command(epilog="Example:  polyclinic client up")(up.up)
+app.command(epilog="Example:  polyclinic client model 1f0c --out model.safetensors")(model.model)
 app.add_typer(peers.app, name="peers")
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")

@@ -28,7 +28,10 @@ def up(site: SiteOption = SITE) -> None:
         authority=site / AUTHORITY,
         opener=OPENER,
     )
+
+    def ready() -> None:
+        typer.echo(f"{membership.name}: node of {membership.consortium}. Ctrl-C stops it.")
+        RowKeeper(site).start()
+
     logs.start()
-    typer.echo(f"{membership.name}: node of {membership.consortium}. Ctrl-C stops it.")
-    RowKeeper(site).start()
-    run_node(settings)
+    run_node(settings, ready)

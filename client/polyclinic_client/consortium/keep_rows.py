@@ -75,7 +75,9 @@ class RowKeeper(threading.Thread):
 
     def _keep(self) -> bool:
         command = [sys.executable, "-m", "polyclinic_client.consortium.keep_rows", str(self._site)]
-        status = subprocess.run(command, check=False).returncode  # noqa: S603  (this interpreter)
+        status = subprocess.run(  # noqa: S603  (this very interpreter)
+            command, check=False, start_new_session=True
+        ).returncode  # a session of its own: Ctrl-C is for the node
         if status != 0:
             log.warning("rows of the ledger could not be kept at the consortium: status %d", status)
         return status == 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.membership import Membership, read_peers, site_certificate
 from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.node.status import read_status
 from polyclinic_client.site_folder import LEDGER, read_identity
 from polyclinic_common import pki
 from polyclinic_common.errors import ConsortiumError
@@ -24,12 +25,15 @@ class Overview:
     ----------
     server : str
         ``reached``, or why not.
+    node : str
+        How this hospital's node is.
     """
 
     name: str
     consortium: str
     address: str
     server: str
+    node: str
     fingerprint: str
     certificate_days: int
     verified_peers: tuple[str, ...]
@@ -47,6 +51,7 @@ class Overview:
         lines = [
             f"{self.name} in {self.consortium}",
             f"  server        {self.address}: {self.server}",
+            f"  node          {self.node}",
             f"  fingerprint   {self.fingerprint}",
             f"  certificate   {self.certificate_days} days left",
             f"  peers         verified: {', '.join(self.verified_peers) or 'none yet'}",
@@ -75,7 +80,8 @@ def overview(folder: Path) -> Overview:
         with ConsortiumClient.open(folder) as client:
             client.status()
             runs = [
-                f"{run.run[:12]} {run.state}, round {run.round_number} of {run.rounds} {run.note}"
+                f"{run.run[:12]} {run.state}, round {run.round_number} of {run.rounds}"
+                + (f", {run.note}" if run.note else "")
                 for run in client.runs()
             ]
     except ConsortiumError as error:
@@ -85,6 +91,7 @@ def overview(folder: Path) -> Overview:
         consortium=membership.consortium,
         address=membership.address,
         server=server,
+        node=_node(folder),
         fingerprint=fingerprint(identity.public),
         certificate_days=pki.days_left(site_certificate(folder), dt.datetime.now(dt.UTC)),
         verified_peers=tuple(read_peers(folder)),
@@ -93,3 +100,10 @@ def overview(folder: Path) -> Overview:
         limit=budget.epsilon_cap,
         runs=tuple(runs),
     )
+
+
+def _node(folder: Path) -> str:
+    status = read_status(folder)
+    if status is None:
+        return "does not run; start it with: polyclinic client up"
+    return "connected" if status.connected else f"not connected ({status.trouble or 'starting'})"

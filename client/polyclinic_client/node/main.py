@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from polyclinic_common.errors import Code, NodeError
 
 IDLE_S = 300.0
 LONGEST_S = 900.0
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,13 @@ class NodeSettings:
     longest_s: float = LONGEST_S
 
 
-def run_node(settings: NodeSettings) -> None:
+def run_node(settings: NodeSettings, ready: Callable[[], None] = lambda: None) -> None:
     """Run the node until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    ready : callable
+        Told once that this node, and no other, runs in its folder.
 
     Raises
     ------
@@ -72,9 +80,13 @@ def run_node(settings: NodeSettings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _interrupt(node))
         try:
+            ready()
             node.run()
         except KeyboardInterrupt:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN)  # it is ending already
             node.leave()
+        log.info("stopped")
 
 
 def _interrupt(node: Node) -> None:

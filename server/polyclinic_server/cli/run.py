@@ -56,27 +56,42 @@ def resume(
 
 
 @app.command(epilog="Example:  polyclinic server run stop 1f0c")
-def stop(run: RunArgument, folder: FolderOption = FOLDER) -> None:
+def stop(run: RunArgument, folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     """Stop a run after its present round; `run resume` goes on with it."""
+    from polyclinic_common.cli.main import print_json
     from polyclinic_server.superlink import operate
 
     found = _find(folder, run)
     operate.stop_run(folder, found.name)
+    if as_json:
+        print_json({"run": found.name, "stopping": True})
+        return
     typer.echo(f"{found.name} stops after its present round.")
 
 
 @app.command(epilog="Example:  polyclinic server run show 1f0c --json")
 def show(run: RunArgument, folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
-    """Show a run round by round: who answered, how long it took, who was waited for and why."""
+    """Show a run: who answered each round, in what time, who was waited for; then its metrics."""
     from polyclinic_common.cli.main import print_json
+    from polyclinic_server.superlink.quality import Quality
+    from polyclinic_server.superlink.runs import CUT_OFF
 
     found = _find(folder, run)
+    quality = Quality.read(found.path)
     if as_json:
-        print_json([event.model_dump(mode="json") for event in found.events()])
+        events = [event.model_dump(mode="json") for event in found.events()]
+        print_json(
+            {"run": found.name, "state": _state(found), "events": events}
+            | quality.model_dump(mode="json")
+        )
         return
     for event in found.events():
         moment = dt.datetime.fromtimestamp(event.at).astimezone()
         typer.echo(f"{moment:%Y-%m-%d %H:%M:%S}  {_words(event)}")
+    for line in quality.lines():
+        typer.echo(line)
+    if _state(found) == CUT_OFF:
+        typer.echo("It was cut off: its server or coordinator has ended. Go on with `run resume`.")
 
 
 @app.command("list", epilog="Example:  polyclinic server run list")
@@ -110,7 +125,7 @@ def _summary(run: RunFolder) -> dict[str, Any]:
     values = [
         run.name,
         study.id,
-        _state(events),
+        _state(run),
         max(numbers, default=0),
         study.training.rounds,
         len(description.sites),
@@ -118,12 +133,9 @@ def _summary(run: RunFolder) -> dict[str, Any]:
     return dict(zip(_summary_columns(), values, strict=True))
 
 
-def _state(events: list[Event]) -> str:
-    from polyclinic_server.superlink.runs import ENDS
-
-    if not events:
-        return "submitted"
-    return events[-1].what if events[-1].what in ENDS else "running"
+def _state(run: RunFolder) -> str:
+    status = run.status()
+    return "running" if status == "going" else status
 
 
 def _find(folder: FolderOption, word: str) -> RunFolder:
@@ -137,16 +149,19 @@ def _find(folder: FolderOption, word: str) -> RunFolder:
 def _watch(run: RunFolder, skip: int, detach: bool, as_json: bool) -> None:
     """Follow a run to its end; an end before the last round ends the command with its error."""
     from polyclinic_common.cli.main import print_json
+    from polyclinic_server.superlink.quality import Quality
 
     if detach:
         print_json({"run": run.name}) if as_json else typer.echo(f"Started {run.name}.")
         return
     last = list(run.follow(skip))[-1] if as_json else _follow(run, skip)
     if last.what != "finished":
-        raise _ended(last)
+        raise _ended(run, last)
     if as_json:
         print_json({"run": run.name, "rounds": last.round, "model": str(run.model)})
     else:
+        for line in Quality.read(run.path).lines():
+            typer.echo(line)
         typer.echo(f"Finished. The model is offered to the hospitals: {run.model}")
 
 
@@ -180,8 +195,14 @@ def _words(event: Event) -> str:
     return f"{event.what}: {event.text}"
 
 
-def _ended(last: Event) -> Exception:
+def _ended(run: RunFolder, last: Event) -> Exception:
     from polyclinic_common.errors import Code, RunError
 
+    if not last.code:
+        return RunError(
+            Code.RUN_CUT_OFF,
+            f"The run {run.name} was cut off: its server or coordinator has ended.",
+            "Look into the server's log; then `polyclinic server up` and `run resume`.",
+        )
     what, _, remedy = last.text.partition(". ")
     return RunError(Code(last.code), f"{what}.", remedy or "See: polyclinic server run show")

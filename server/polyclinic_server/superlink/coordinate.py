@@ -23,12 +23,12 @@ from polyclinic_common.models.network import build_network, initial_weights, wei
 from polyclinic_common.models.storage import save_model
 from polyclinic_common.privacy.plan import NODE_PATH, metrics_plan, secure_sum_plans
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.study.manifest import Study
 from polyclinic_server.coordinator import RunPlan, run_rounds
 from polyclinic_server.metric_sums import Evaluation
 from polyclinic_server.observers import Checkpoint, Round
 from polyclinic_server.optimizer import State
 from polyclinic_server.planning import make_plan
+from polyclinic_server.superlink.quality import Quality
 from polyclinic_server.superlink.runs import Event, RunDescription, RunFolder
 
 
@@ -43,16 +43,15 @@ class Orders(BaseModel):
 
 @dataclass
 class Chronicle:
-    """Writes down what happens, keeps the finished model, and ends a run that is to stop."""
+    """Writes down what happens, and ends a run that is to stop."""
 
     folder: RunFolder
-    study: Study
     rounds: int
     began: float = field(default_factory=time.monotonic)
     waiting_for: dict[str, str] = field(default_factory=dict)
 
     def after_round(self, finished: Round) -> None:
-        """Write the round down; after the last one, the model."""
+        """Write the round down."""
         now = time.monotonic()
         self.folder.note(
             Event(
@@ -65,9 +64,7 @@ class Chronicle:
             )
         )
         self.began, self.waiting_for = now, {}
-        if finished.number == self.rounds:
-            save_model(self.folder.model, self.study, finished.state.average)
-        else:
+        if finished.number < self.rounds:
             self.folder.check_stop()
 
     def watch(self, what: str, waiting_for: Mapping[str, str]) -> None:
@@ -85,10 +82,12 @@ def coordinate(grid: Grid, folder: RunFolder, nodes: Mapping[str, int]) -> None:
     plan, state = plan_of(description, nodes)
     checkpoint = Checkpoint(folder.checkpoint, description.run)
     state = checkpoint.load() or state
-    chronicle = Chronicle(folder, description.parsed_study, plan.rounds)
+    chronicle = Chronicle(folder, plan.rounds)
     plan = replace(plan, watch=chronicle.watch, keep=checkpoint.write)
     folder.note(Event(at=time.time(), what="started", round=state.round_number, rounds=plan.rounds))
     state = run_rounds(grid, plan, state, [checkpoint, chronicle])
+    save_model(folder.model, description.parsed_study, state.average)
+    Quality.of(plan.evaluation, state).write(folder.path)
     folder.note(Event(at=time.time(), what="finished", round=state.round_number))
 
 

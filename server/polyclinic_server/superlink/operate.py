@@ -5,8 +5,16 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from polyclinic_common.errors import Code, ServerError
-from polyclinic_server.superlink.runs import ADDRESS, RUNS, Event, RunDescription, RunFolder
+from polyclinic_common.errors import Code, RunError, ServerError
+from polyclinic_server.superlink.runs import (
+    ADDRESS,
+    CUT_OFF,
+    ENDS,
+    RUNS,
+    Event,
+    RunDescription,
+    RunFolder,
+)
 
 
 def start_run(folder: Path, description: RunDescription) -> RunFolder:
@@ -31,11 +39,13 @@ def resume_run(folder: Path, name: str) -> RunFolder:
     Raises
     ------
     RunError
-        R004 if there is no such run, R006 if it is going on.
+        R004 if there is no such run, R006 if it is going on, R008 if it is finished.
     ServerError
         V001 if the server is not up.
     """
     run, address = find_run(folder, name), _loopback(folder)
+    if run.status() == "finished":
+        raise _over(run, "finished")
     with run.alone():
         run.forget_stop()
     _submit(address, run)
@@ -48,9 +58,13 @@ def stop_run(folder: Path, name: str) -> None:
     Raises
     ------
     RunError
-        R004 if there is no such run.
+        R004 if there is no such run, R008 if it is over.
     """
-    find_run(folder, name).ask_to_stop()
+    run = find_run(folder, name)
+    status = run.status()
+    if status in (*ENDS, CUT_OFF):
+        raise _over(run, status)
+    run.ask_to_stop()
 
 
 def find_run(folder: Path, name: str) -> RunFolder:
@@ -78,6 +92,14 @@ def _submit(address: str, run: RunFolder) -> None:
     except ServerError as error:
         run.note_end(error)
         raise
+
+
+def _over(run: RunFolder, how: str) -> RunError:
+    return RunError(
+        Code.RUN_OVER,
+        f"The run {run.name} is over: {how}.",
+        "See `polyclinic server run show`.",
+    )
 
 
 def _loopback(folder: Path) -> str:

@@ -176,6 +176,7 @@ async def _coordinator(orders: Orders) -> int:
             "polyclinic_server.superlink.coordinate",
             stdin=told,
             env=_without_proxies(),
+            start_new_session=True,  # Ctrl-C is for this process, which tells the other
         )
         pipe.write(orders.model_dump_json().encode() + b"\n")
         try:
