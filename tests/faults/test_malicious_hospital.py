@@ -22,7 +22,8 @@ from polyclinic_common.pki import client_context
 from polyclinic_common.wire import OpenRequest, Receipt, encode_reply
 from polyclinic_server.flower import Mail
 from tests.faults.consortium_kit import Consortium, consortium
-from tests.faults.test_malicious_server import malicious_bundle, taken
+from tests.faults.malicious_kit import malicious_bundle
+from tests.faults.test_malicious_server import taken
 from tests.faults.test_public_listener import key_of
 
 

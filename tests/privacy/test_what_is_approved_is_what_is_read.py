@@ -158,6 +158,7 @@ def test_a_run_s_note_cannot_forge_another_line() -> None:
         consortium=HOSTILE,
         address="server:1",
         server=HOSTILE,
+        node=HOSTILE,
         fingerprint="1f3a",
         certificate_days=1,
         verified_peers=(),
