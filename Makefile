@@ -10,7 +10,7 @@ PROTO_OUT := --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_o
 
 .PHONY: help
 help:  ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 # torch goes first and alone, so that a CPU build is taken where the index offers one.
 $(VENV)/installed: pyproject.toml
@@ -29,6 +29,10 @@ demo: install  ## Train a study on real patients of 12 simulated hospitals and w
 .PHONY: bench
 bench: install  ## Measure time and memory of training; write JSON and a page of plots
 	$(BIN)/python -m polyclinic_simulations.bench --out $(OUT)/bench
+
+.PHONY: bench-consortium
+bench-consortium: install  ## Measure a real server and four hospitals; print JSON and a table
+	$(BIN)/python -m polyclinic_simulations.bench.consortium
 
 .PHONY: proto
 proto: install  ## Write the Python code of the gRPC services anew

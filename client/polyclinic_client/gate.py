@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ConfigRecord, RecordDict
 from pydantic import ValidationError
 
 from polyclinic_client.journal import Asked, Event, Journal, Left, Refused, Settled
@@ -273,7 +273,7 @@ class Gate:
         return self._ledger.knows(Head(said.counter, said.head)) and any(
             held.closed == held.chain == said.chain and held.reserved.broadcast == said.broadcast
             for held in self._ledger.releases_of(said.run)
-            if held.reserved.release == name
+            if (held.reserved.release, held.reserved.study_hash) == (name, said.study_hash)
         )
 
     def _entry(
@@ -305,14 +305,14 @@ def _sum_in(release: Release) -> str:
 
 
 def _contents(records: RecordDict) -> list[bytes]:
-    """Return the bytes of every record: the body, and the vector if there is one."""
-    found: list[bytes] = []
-    for record in records.values():
-        if isinstance(record, ConfigRecord):
-            found += [value for value in record.values() if isinstance(value, bytes)]
-        elif isinstance(record, ArrayRecord):
-            found += [array.data for array in record.values()]
-    return found
+    """Return the bytes that leave: the body, and the vector if there is one."""
+    return [
+        value
+        for record in records.values()
+        if isinstance(record, ConfigRecord)
+        for value in record.values()
+        if isinstance(value, bytes)
+    ]
 
 
 def _stopped(why: str) -> GateError:

@@ -2,10 +2,9 @@
 
 Patients pass through the network in zero-padded blocks of one fixed shape, in float64, so that
 the result for one patient does not depend on who else is in the cohort (``docs/privacy.md``).
-Opacus gives the gradient of every patient (hooks) or, for wide models, only its norm (ghost
-norms: Li et al., Large language models can be strong differentially private learners, 2022,
-section 4; Goodfellow, Efficient per-example gradient computations, 2015). Noise is never left
-to Opacus.
+Opacus gives the gradient of every patient (hooks), which is clipped on its own: shortcuts that
+measure a norm in one pass and sum in another (ghost norms) can be made to disagree by whoever
+chooses the weights. Noise is never left to Opacus.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
+from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
 from polyclinic_client.patients import Block
@@ -101,37 +100,6 @@ def _patient_gradient(parameter: nn.Parameter) -> Tensor:
     """Return what Opacus' hooks left on a parameter, shape (B, size)."""
     gradient: Tensor = parameter.grad_sample  # type: ignore[attr-defined]
     return gradient.reshape(len(gradient), -1)
-
-
-class ClippedByGhostNorms:
-    """Only the norms are computed per patient; one weighted backward pass gives the clipped sum."""
-
-    def __init__(self, network: Network, loss: PatientLoss, clip: float):
-        self._network = ResponseNetwork(network)
-        self._module = GradSampleModuleFastGradientClipping(
-            self._network, loss_reduction="sum", max_grad_norm=clip, use_ghost_clipping=True
-        )
-        self._loss = loss
-
-    def gradient_sum(self, weights: Vector, blocks: Sequence[Block]) -> Vector:
-        """Return the sum of the clipped gradients, shape (d,)."""
-        self._network.set_weights(weights)
-        total = np.zeros(weights.size)
-        for block in blocks:
-            total += self._clipped_sum(block)
-        return total
-
-    def _clipped_sum(self, block: Block) -> Vector:
-        losses = patient_losses(self._loss, self._module, block)
-        losses.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
-        coefficients = self._module.get_clipping_coef()
-        self._module.zero_grad(set_to_none=True)
-        self._module.disable_hooks()
-        (coefficients * losses).sum().backward()
-        gradient = self._network.flat_gradient()
-        self._module.enable_hooks()
-        self._module.zero_grad(set_to_none=True)
-        return gradient
 
 
 def patient_losses(loss: PatientLoss, network: nn.Module, block: Block) -> Tensor:

@@ -34,7 +34,11 @@ class History:
         self._terms = terms
         self._identity = identity
         self._ledger = ledger
-        self._held = {each.reserved.release: each for each in ledger.releases_of(terms.run)}
+        self._held = {
+            each.reserved.release: each
+            for each in ledger.releases_of(terms.run)
+            if each.reserved.study_hash == terms.study_hash
+        }
 
     def of(self, release: ReleaseId) -> ReleaseState | None:
         """Return where a release stands; None if it was never reserved."""

@@ -1,11 +1,8 @@
 r"""Sums of patients' gradients as integers on a public grid, with an exact bound on one patient.
 
-Reference path: every patient's gradient is clipped to :math:`C - \gamma\sqrt d/2`, rounded to the
+Every patient's gradient is clipped to :math:`C - \gamma\sqrt d/2`, rounded to the
 grid :math:`\gamma`, checked in integers against :math:`C/\gamma` and then summed: adding or
 removing one patient moves the sum by at most C, whatever floating point did before.
-
-Product path (ghost norms, closed form): the float64 sum is rounded once; the plan charges the
-slack :math:`C + \gamma\sqrt d + n^2 2^{-52} C` (:mod:`polyclinic_common.privacy.sum_plan`).
 """
 
 from __future__ import annotations
@@ -19,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from polyclinic_client.patients import Block, GradientEngine, Patients
+from polyclinic_client.patients import Block, Patients
 from polyclinic_common.models.network import Matrix, Vector
 from polyclinic_common.packing import Value, pack
 from polyclinic_common.privacy.noise import NoiseSource
@@ -45,7 +42,7 @@ class IntegerSums(Protocol):
 
 @dataclass(frozen=True)
 class SummedRows:
-    """The reference path: patient by patient, sensitivity exactly `clip`.
+    """Sums patient by patient: sensitivity exactly `clip`.
 
     Attributes
     ----------
@@ -68,18 +65,6 @@ class SummedRows:
             rows = on_grid(self.engine.patient_gradients(weights, block), self.clip, self.grid)
             total += rows.sum(axis=0)
         return total
-
-
-@dataclass(frozen=True)
-class RoundedProducts:
-    """The product path: clipped sums in float64, rounded once."""
-
-    engine: GradientEngine
-    grid: float
-
-    def integer_sum(self, weights: Vector, blocks: Sequence[Block]) -> Integers:
-        """Return the sum over the patients of all blocks, shape (d,)."""
-        return np.rint(self.engine.gradient_sum(weights, blocks) / self.grid).astype(np.int64)
 
 
 def on_grid(rows: Matrix, clip: float, grid: float) -> Integers:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from polyclinic_client.integers import Moment, NoisyIntegers
 from polyclinic_client.patients import GradientEngine, Patients
 from polyclinic_client.sampling import Sampler
-from polyclinic_common.models.network import Vector
+from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.privacy.noise import NoiseSource
 from polyclinic_common.privacy.plan import NoisePlan
@@ -184,7 +184,7 @@ class Steps:
         for number in range(self.count):
             total = self.step.total(own, replace(moment, step=number))
             gradient = total / self.divisor + self.pull * (own - weights)
-            own = own - self.learning_rate * gradient
+            own = np.clip(own - self.learning_rate * gradient, -LARGEST_WEIGHT, LARGEST_WEIGHT)
         return own - weights
 
 

@@ -12,11 +12,11 @@ from polyclinic_common.models.network import build_network, weight_count
 from polyclinic_common.privacy.charges import Charge, SampledSteps
 from polyclinic_common.privacy.plan import (
     METRICS,
+    NODE_PATH,
     UPDATE,
     VOTE,
     local_sum_plan,
     metrics_plan,
-    node_path,
     noise_plan,
     secure_sum_plans,
     vote_of,
@@ -68,7 +68,7 @@ def _sums(study: Study, sizes: Mapping[str, int]) -> tuple[Planned, ...]:
         return ()
     encoding = Encoding(study)
     length = weight_count(build_network(study, encoding))
-    plans = secure_sum_plans(study, encoding.width, length, node_path(length), sizes.values())
+    plans = secure_sum_plans(study, encoding.width, length, NODE_PATH, sizes.values())
     return tuple(
         Planned(kind=kind, releases=plan.rounds, headline=plan.headline, fallback=plan.fallback)
         for kind, plan in plans.items()
@@ -95,5 +95,5 @@ def local_charge(study: Study, declared: int) -> Charge:
         return SampledSteps(rate=plan.sampling_rate, multiplier=plan.multiplier, steps=plan.steps)
     encoding = Encoding(study)
     length = weight_count(build_network(study, encoding))
-    sums = local_sum_plan(study, length, node_path(length), declared, plan)
+    sums = local_sum_plan(study, length, NODE_PATH, declared, plan)
     return sums.headline if study.strategy == "descent" else sums.headline.repeated(plan.steps)

@@ -136,11 +136,17 @@ class StudyBook:
 
         Raises
         ------
-        StudyError
-            S004 if none or several match.
+        ConsortiumError
+            C020 if none or several match, C014 if one is not what the operator signed.
         """
         kept = [self._signed(bytes.fromhex(path.name)) for path in sorted(self._path.glob("*"))]
-        return find_signed(kept, self._membership.operator_key, word)
+        try:
+            return find_signed(kept, self._membership.operator_key, word)
+        except StudyError:
+            raise _no_data(
+                f"Data were added for no study {word!r}, or for several.",
+                "; of several, name one by its hash.",
+            ) from None
 
     def table(self, study_hash: bytes) -> pd.DataFrame:
         """Return the frozen table of a study, in the contract's columns.
@@ -267,11 +273,7 @@ class StudyBook:
         try:
             return (self._folder(study_hash) / name).read_bytes()
         except FileNotFoundError:
-            raise ConsortiumError(
-                Code.SNAPSHOT_ABSENT,
-                f"No data were added for the study {study_hash.hex()[:12]}.",
-                "Run: polyclinic client data add STUDY SOURCE --map MAPPING",
-            ) from None
+            raise _no_data(f"No data were added for the study {study_hash.hex()[:12]}.") from None
         except OSError:
             raise unusable(self._folder(study_hash) / name) from None
 
@@ -332,6 +334,11 @@ def freeze(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
             if column in frame.columns:
                 columns[column] = pd.Series(read(frame[column]), index=frame.index)
     return pd.DataFrame(columns).reset_index(drop=True)
+
+
+def _no_data(what: str, otherwise: str = "") -> ConsortiumError:
+    add = f"Run: polyclinic client data add STUDY SOURCE --map MAPPING{otherwise}"
+    return ConsortiumError(Code.SNAPSHOT_ABSENT, what, add)
 
 
 def _as_parquet(frame: pd.DataFrame) -> bytes:

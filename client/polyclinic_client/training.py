@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from polyclinic_client.held_out import metrics_source
-from polyclinic_client.integers import IntegerSums, NoisyIntegers, RoundedProducts, SummedRows
+from polyclinic_client.integers import IntegerSums, NoisyIntegers, SummedRows
 from polyclinic_client.mechanisms import (
     Mechanism,
     ModelRelease,
@@ -26,15 +26,20 @@ from polyclinic_common.privacy.noise import NoiseSource
 from polyclinic_common.privacy.plan import (
     GRADIENT,
     METRICS,
+    NODE_PATH,
     STATISTICS,
     UPDATE,
     local_sum_plan,
     metrics_plan,
-    node_path,
     noise_plan,
 )
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
 from polyclinic_common.study.manifest import Study
+
+if TYPE_CHECKING:
+    from polyclinic_client.gradients import ClippedByHooks
+
+NUMBERS_AT_ONCE = 5_000_000
 
 
 class Gradients(Protocol):
@@ -65,11 +70,7 @@ class Gradients(Protocol):
 
 
 class OpacusGradients:
-    """Gradients of single patients through Opacus: what a hospital's node uses.
-
-    Up to 20,000 weights every patient's gradient is clipped and rounded on its own; wider models
-    use ghost norms.
-    """
+    """Gradients of single patients through Opacus, each clipped and rounded: what a node uses."""
 
     def __init__(self, study: Study, encoding: Encoding):
         self._study = study
@@ -78,32 +79,27 @@ class OpacusGradients:
     @property
     def path(self) -> Path:
         """How integer sums are made."""
-        return node_path(weight_count(self._network))
+        return NODE_PATH
 
     def integer_sums(self, plan: SumPlan) -> IntegerSums:
         """Return what gives sums on the plan's grid."""
-        from polyclinic_client.gradients import ClippedByHooks  # noqa: PLC0415  (torch, seconds)
+        return SummedRows(self.clipped(), plan.clip, plan.grid)
 
-        engine = self.clipped()
-        if isinstance(engine, ClippedByHooks):
-            return SummedRows(engine, plan.clip, plan.grid)
-        return RoundedProducts(engine, plan.grid)
-
-    def clipped(self) -> GradientEngine:
+    def clipped(self) -> ClippedByHooks:
         """Return what gives clipped sums in float64, for sampled steps."""
-        from polyclinic_client.gradients import (  # noqa: PLC0415  (torch, seconds)
-            ClippedByGhostNorms,
-            ClippedByHooks,
-        )
+        from polyclinic_client.gradients import ClippedByHooks  # noqa: PLC0415  (torch, seconds)
         from polyclinic_common.models.losses import LOSSES  # noqa: PLC0415  (torch, seconds)
 
-        kind = ClippedByHooks if self.path == "rows" else ClippedByGhostNorms
-        return kind(self._network, LOSSES[self._study.loss], self._study.clip)
+        return ClippedByHooks(self._network, LOSSES[self._study.loss], self._study.clip)
 
     def patients(self, cohort: Cohort, batch: int | None = None) -> Patients:
-        """Return a cohort in blocks; for samples, blocks that nearly always hold a whole one."""
+        """Return a cohort in blocks; for samples, blocks that nearly always hold a whole one.
+
+        Wide models take smaller blocks: a block's gradients are held at once.
+        """
         size = BLOCK if batch is None else math.ceil(batch + 2.0 * math.sqrt(batch))
-        return Patients(cohort, size)
+        fits = max(1, NUMBERS_AT_ONCE // weight_count(self._network))
+        return Patients(cohort, min(size, fits))
 
 
 def sum_source(

@@ -26,6 +26,7 @@ from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.wire import CastVote, Reason, VoteRequest
 
 FEWEST_PATIENTS = 5
+PAIRS_AT_ONCE = 1 << 20
 Coin = Callable[[bytes], int]
 Opinion = Callable[[Vector], bool | None]
 """What a hospital thinks of a candidate: whether it should be used; None abstains."""
@@ -80,12 +81,26 @@ class BetterHere:
         value, event = self.held_out.y[usable, OUTCOME], self.held_out.y[usable, EVENT]
         kind, said = self.encoding.study.outcome.kind, predicted[usable]
         if kind == "survival":
-            earlier = (event[:, None] > 0.5) & (value[:, None] < value[None, :])
-            right = 0.5 + 0.5 * np.sign(said[:, None] - said[None, :])
-            return float((earlier * right).sum() / max(1, earlier.sum()))
+            return concordance(said, value, event > 0.5)
         with np.errstate(over="ignore"):
             errors = np.abs(said - value)
             return -float((errors if kind == "continuous" else errors**2).mean())
+
+
+def concordance(risk: Floats, time: Floats, event: Rows) -> float:
+    """Return the share of comparable pairs that are ordered rightly, ties in risk half (Harrell).
+
+    A pair is comparable if the earlier of two times is that of an event. All arrays are of shape
+    (n,); memory does not grow with n².
+    """
+    comparable, right = 0, 0.0
+    first = np.flatnonzero(event)
+    for some in np.array_split(first, max(1, len(first) * len(time) // PAIRS_AT_ONCE)):
+        earlier = time[some, None] < time
+        higher = np.sign(risk[some, None] - risk)
+        comparable += int(earlier.sum())
+        right += float((0.5 + 0.5 * higher)[earlier].sum())
+    return right / max(1, comparable)
 
 
 def system_coin(secret: bytes) -> Coin:

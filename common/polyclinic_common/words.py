@@ -1,12 +1,14 @@
-"""Words as every table gives them: one canonical text for what programs write differently."""
+"""Words as every table gives them, and texts as they may be shown."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 MISSING_WORDS = frozenset(
     {"", "NA", "N/A", "NaN", "nan", "NaT", "NULL", "null", "None", "<NA>", "?"}
 )
+CONTROLS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _WHOLE_NUMBER = re.compile(r"^(-?\d+)\.0+$")
 
 
@@ -16,3 +18,17 @@ def canonical_word(text: str) -> str | None:
     if text in MISSING_WORDS:
         return None
     return _WHOLE_NUMBER.sub(r"\1", text) if text.endswith("0") and "." in text else text
+
+
+def is_control(letter: str) -> bool:
+    """Say whether a letter moves, hides or reorders others on a screen instead of standing there.
+
+    Control and format characters, those that change the direction of writing included, and
+    separators of lines and paragraphs (Unicode categories Cc, Cf, Cs, Zl and Zp).
+    """
+    return unicodedata.category(letter) in CONTROLS
+
+
+def plain(text: str) -> str:
+    """Return `text` with every control character shown as such (U+FFFD): safe to print."""
+    return "".join("\ufffd" if is_control(letter) else letter for letter in text)

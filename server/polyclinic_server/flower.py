@@ -70,6 +70,7 @@ class Mail:
         self._patience_s = patience_s
         self._watch = watch
         self._sent: dict[str, dict[str, str]] = {}
+        self._here: dict[str, dict[str, Release]] = {}  # came while others were waited for
 
     def ask(
         self, request: Request, sites: Sequence[str], *, wait: bool = True
@@ -83,9 +84,9 @@ class Mail:
         """
         records = encode_request(request)
         sent = self._sent.setdefault(records.object_id, {})
-        due = [site for site in sites if wait or site not in sent.values()]
+        replies = self._here.setdefault(records.object_id, {})
+        due = [s for s in sites if s not in replies and (wait or s not in sent.values())]
         self._send(records, _group(request), due, sent)
-        replies: dict[str, Release] = {}
         began = watched = time.monotonic()
         pause = FIRST_PAUSE_S
         while True:
@@ -95,7 +96,7 @@ class Mail:
             waiting = {s: NO_ANSWER if s in sent.values() else OFFLINE for s in missing}
             now = time.monotonic()
             if not wait or not self._worthwhile(waiting, now - began):
-                return {site: replies[site] for site in sites if site in replies}
+                return {site: replies.pop(site) for site in sites if site in replies}
             if now - watched >= WATCH_S:
                 self._watch(_group(request), waiting)
                 watched = now

@@ -9,7 +9,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from polyclinic_common.consortium.signed import SignedStudy, find_signed
+from polyclinic_common.consortium.statements import Declaration
 from polyclinic_common.errors import Code, ConsortiumError, RunError, StudyError
+from polyclinic_common.secure_sum.statements import read_signed
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.config import ServerFolder
 from polyclinic_server.store.store import Store
@@ -73,13 +75,14 @@ class Participant:
     ----------
     node_key : str
         Public key of its certificate (PEM): what Flower knows its node by.
-    declared : int
-        Its declared patients.
+    declared, held_out : int
+        Its declared patients, and those held out with a known outcome.
     """
 
     name: str
     node_key: str
     declared: int
+    held_out: int
 
 
 def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participant]]:
@@ -97,9 +100,15 @@ def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participa
     offered = [SignedStudy(each.manifest, each.signature) for each in store.studies()]
     signed = find_signed(offered, operator_key, word)
     study = signed.read(operator_key)
-    declared = {part.site: part.declared for part in store.parts(signed.hash)}
+    parts = store.parts(signed.hash)
+    declared = {part.site: read_signed(Declaration, part.declaration) for part in parts}
     found = [
-        Participant(site.name, _node_key(str(site.certificate)), declared[site.name])
+        Participant(
+            site.name,
+            _node_key(str(site.certificate)),
+            declared[site.name].declared,
+            declared[site.name].held_out,
+        )
         for site in store.approved_sites(signed.hash)
     ]
     store.close()

@@ -10,11 +10,12 @@ Opacus, a simulation may use this.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
 
-from polyclinic_client.patients import Block
+from polyclinic_client.patients import Block, GradientEngine
 from polyclinic_common.models import HUBER_KNEE
 from polyclinic_common.models.network import (
     Matrix,
@@ -25,6 +26,23 @@ from polyclinic_common.models.network import (
     cut,
     head,
 )
+from polyclinic_common.secure_sum.masks import Integers
+
+
+@dataclass(frozen=True)
+class RoundedProducts:
+    r"""Clipped sums in float64, rounded once: for simulation, where the server is trusted.
+
+    The plan charges the slack :math:`C + \gamma\sqrt d + n^2 2^{-52} C`
+    (:mod:`polyclinic_common.privacy.sum_plan`).
+    """
+
+    engine: GradientEngine
+    grid: float
+
+    def integer_sum(self, weights: Vector, blocks: Sequence[Block]) -> Integers:
+        """Return the sum over the patients of all blocks, shape (d,)."""
+        return np.rint(self.engine.gradient_sum(weights, blocks) / self.grid).astype(np.int64)
 
 
 class ClosedForm:

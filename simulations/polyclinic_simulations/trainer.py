@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from polyclinic_client.integers import IntegerSums, RoundedProducts
+from polyclinic_client.integers import IntegerSums
 from polyclinic_client.patients import BLOCK, GradientEngine, Patients
 from polyclinic_client.training import Gradients, OpacusGradients
 from polyclinic_common.data.encoding import Cohort, Encoding
@@ -14,7 +14,7 @@ from polyclinic_common.models.network import Network, build_network
 from polyclinic_common.privacy.noise import NoiseSource, SystemNoise
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
 from polyclinic_common.study import Study
-from polyclinic_simulations.fast_gradients import ClosedForm
+from polyclinic_simulations.fast_gradients import ClosedForm, RoundedProducts
 from polyclinic_simulations.plain import PlainMechanism, Seed
 
 if TYPE_CHECKING:

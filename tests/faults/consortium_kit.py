@@ -29,13 +29,11 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from polyclinic_client.journal import Journal
-from polyclinic_client.ledger.entries import Approval, Planned
+from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.node.approved import approved_with
 from polyclinic_client.node.sites import SiteBook
+from polyclinic_client.planning import planned_releases
 from polyclinic_client.site_folder import JOURNAL, SiteFolder, read_identity
-from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.models.network import build_network, weight_count
-from polyclinic_common.privacy.plan import node_path, secure_sum_plans
 from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.superlink.runs import Event, RunDescription, RunFolder, RunSite
@@ -45,6 +43,7 @@ ROOT = Path(__file__).parents[2]
 PATIENTS_A_SITE = 40
 PATIENCE_S = 30.0
 LONG_S = 120.0  # for what takes seconds on a quiet machine
+SUMS, MAY_CLOSE = "sums.jsonl", "may-close"  # of a coordinator that is witnessed
 QUICK_S = 2.0  # what a server of a test for slow requests waits, instead of ten or twenty seconds
 
 
@@ -183,17 +182,21 @@ class Consortium:
     """A server and hospitals, each in its folder."""
 
     def __init__(
-        self, folder: Path, *, sites: int = 4, rounds: int = 5, runs: Sequence[str] = ("run-1",)
+        self,
+        folder: Path,
+        *,
+        sites: int = 4,
+        rounds: int = 5,
+        runs: Sequence[str] = ("run-1",),
+        changes: dict[str, Any] | None = None,
     ):
         self.folder = folder
         self.authority = Authority(folder / "ca")
         self.names = [f"site {index}" for index in range(sites)]
-        self.study = small_study(
-            "continuous",
-            sites=sites,
-            training={"rounds": rounds},
-            privacy={"epsilon": 4.0},
+        sections: dict[str, Any] = {"training": {"rounds": rounds}, "privacy": {"epsilon": 4.0}} | (
+            changes or {}
         )
+        self.study = small_study("continuous", sites=sites, **sections)
         self.runs = tuple(runs)
         self.pairs = {name: self.authority.issue(name.replace(" ", "-")) for name in self.names}
         self.server_pair = self.authority.issue("server", server=True)
@@ -209,11 +212,7 @@ class Consortium:
         return self.folder / name.replace(" ", "-")
 
     def _found(self, name: str) -> None:
-        plans = plans_of(self.study, list(self.declared.values()))
-        planned = tuple(
-            Planned(kind=k, releases=p.rounds, headline=p.headline, fallback=p.fallback)
-            for k, p in plans.items()
-        )
+        planned = planned_releases(self.study, self.declared, name)
         folder = self.site_folder(name)
         with SiteFolder.create(folder, delta=self.study.privacy.delta, epsilon_cap=90.0) as made:
             for run in self.runs:
@@ -233,8 +232,14 @@ class Consortium:
         }
         (folder / "approved.json").write_text(json.dumps(told))
 
-    def start_server(self, *, quick: bool = False, passive: bool = False) -> None:
-        """Start the server: with short limits, or without a coordinator, for a test that is it."""
+    def start_server(
+        self, *, quick: bool = False, passive: bool = False, witnessed: bool = False
+    ) -> None:
+        """Start the server.
+
+        With short limits; or without a coordinator, for a test that is it; or with one that writes
+        down all sums and closes a run only when it may.
+        """
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
         settings = {
@@ -247,6 +252,7 @@ class Consortium:
             "ready": str(ready),
             "quick_s": QUICK_S if quick else 0,
             "passive": passive,
+            "witnessed": witnessed,
         }
         self._start("server", "tests.faults.run_server", [json.dumps(settings)])
         wait_for("server", ready.exists)
@@ -254,7 +260,10 @@ class Consortium:
         self.public, self.loopback = addresses["public"], addresses["loopback"]
         self.port = int(self.public.rpartition(":")[2])
 
-    def start_node(self, name: str, address: str = "", **environment: str) -> None:
+    def start_node(
+        self, name: str, address: str = "", dies: tuple[str, int] | None = None, **environment: str
+    ) -> None:
+        """Start a node; it may be one that dies before it sends its vector of a run and round."""
         pair = self.pairs[name]
         settings = {
             "folder": str(self.site_folder(name)),
@@ -262,6 +271,7 @@ class Consortium:
             "certificate": str(pair.certificate),
             "key": str(pair.key),
             "authority": str(self.authority.path),
+            "dies": dies,
         }
         self._start(name, "tests.faults.run_node", [json.dumps(settings)], environment)
 
@@ -291,7 +301,9 @@ class Consortium:
 
     def describe(self, run: str, **changes: Any) -> RunDescription:
         sites = {
-            name: RunSite(node_key=self.pairs[name].node_key, declared=self.declared[name])
+            name: RunSite(
+                node_key=self.pairs[name].node_key, declared=self.declared[name], held_out=0
+            )
             for name in self.names
         }
         fields = {
@@ -340,12 +352,6 @@ def consortium(folder: Path, **more: Any) -> Iterator[Consortium]:
         yield made
     finally:
         made.stop()
-
-
-def plans_of(study: Study, declared: list[int]) -> Any:
-    encoding = Encoding(study)
-    length = weight_count(build_network(study, encoding))
-    return secure_sum_plans(study, encoding.width, length, node_path(length), declared)
 
 
 def open_site(folder: Path) -> SiteBook:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 
@@ -27,6 +29,17 @@ if told["quick_s"]:
     listeners.HEAD_S = fleet_gate.BODY_S = fleet_gate.HOLD_S = told["quick_s"]
 if told["passive"]:
     setattr(SuperLink, "next_task", lambda _: None)  # noqa: B010
+start_process = asyncio.create_subprocess_exec
+
+
+async def start_witnessed(*words: str, **more: Any) -> asyncio.subprocess.Process:
+    """Start the kit's coordinator instead of the product's."""
+    *command, _ = words
+    return await start_process(*command, "tests.faults.run_coordinator", **more)
+
+
+if told["witnessed"]:
+    setattr(asyncio, "create_subprocess_exec", start_witnessed)  # noqa: B010
 
 
 def may_connect(certificate: x509.Certificate) -> bool:

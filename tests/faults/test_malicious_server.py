@@ -5,8 +5,6 @@ The test is the coordinator: it takes the runs of a real server that starts none
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,18 +14,15 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common.serde import message_to_proto
-from flwr.proto.control_pb2 import ListNodesRequest, ListRunsRequest, StartRunRequest
-from flwr.proto.fab_pb2 import Fab
-from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.proto.control_pb2 import ListRunsRequest
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
-from flwr.supercore.runtime import RuntimeHttpClient
 
 from polyclinic_client.journal import Asked, Bundle, Left, Refused
 from polyclinic_client.node import fleet
 from polyclinic_client.node.fleet import Fleet
-from polyclinic_client.node.main import client_context
+from polyclinic_common.pki import client_context
 from polyclinic_common.wire import (
     AnnouncedKeys,
     OpenRequest,
@@ -40,26 +35,11 @@ from polyclinic_common.wire import (
     encode_request,
 )
 from polyclinic_server.flower import Mail
-from polyclinic_server.superlink.flower_link import task_grid
 from tests.faults.consortium_kit import LONG_S, Consortium, consortium, wait_for
+from tests.faults.malicious_kit import malicious_bundle, taken_run
 from tests.faults.test_public_listener import key_of
 
 MARK = "executed.txt"
-PROJECT = """\
-[project]
-name = "malicious"
-version = "1.0.0"
-license = { file = "LICENSE" }
-dependencies = ["flwr>=1.41,<1.42"]
-[tool.flwr.app]
-publisher = "mallory"
-fab-format-version = 1
-flwr-version-target = "1.41.0"
-[tool.flwr.app.components]
-serverapp = "malicious:app"
-clientapp = "malicious:app"
-[tool.flwr.app.config]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -72,28 +52,11 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
         yield made
 
 
-def malicious_bundle(mark: Path) -> bytes:
-    """Return a bundle that writes a file wherever one of its modules is imported."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("pyproject.toml", PROJECT)
-        archive.writestr("LICENSE", "none")
-        archive.writestr("malicious.py", f"open({str(mark)!r}, 'w').close()\napp = None\n")
-    return file.getvalue()
-
-
 @contextmanager
 def taken(house: Consortium, bundle: bytes) -> Iterator[tuple[Any, int, int]]:
-    """Submit a bundle through the Control API, be its ServerApp: grid, node and run."""
-    control = ControlHttpClient(f"http://{house.loopback}")
-    run = control.StartRun(StartRunRequest(fab=Fab(content=bundle))).run_id
-    key = house.pairs["site 0"].node_key.encode()
-    nodes = control.ListNodes(ListNodesRequest()).nodes_info
-    (node,) = [each for each in nodes if each.public_key == key]
-    runtime = RuntimeHttpClient(f"http://{house.loopback}")
-    token = runtime.AcquireTask(AcquireTaskRequest(supported_task_types=["flwr-serverapp"])).token
-    with task_grid(house.loopback, token) as grid:
-        yield grid, node.node_id, run
+    """Be the ServerApp of a bundle: grid, the node of the first hospital, and the run."""
+    with taken_run(house, bundle) as (grid, nodes, run):
+        yield grid, nodes["site 0"], run
 
 
 def ask(house: Consortium, request: Any) -> Release | None:

@@ -29,7 +29,7 @@ from flwr.proto.message_pb2 import Message, Metadata
 from flwr.proto.node_pb2 import Node
 
 from polyclinic_client.node.fleet import Fleet, UnreachableError
-from polyclinic_client.node.main import client_context
+from polyclinic_common.pki import client_context
 from polyclinic_server.superlink.fleet_gate import LARGEST_BODY
 from polyclinic_server.superlink.listeners import LARGEST_HEAD
 from tests.faults.consortium_kit import QUICK_S, Authority, Consortium, Pair, consortium

@@ -17,6 +17,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from sqlalchemy import update
 
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.join import join
@@ -36,6 +37,7 @@ from polyclinic_server.config import ServerFolder
 from polyclinic_server.service import rate
 from polyclinic_server.service.guard import may_connect
 from polyclinic_server.service.serve import serve_consortium
+from polyclinic_server.store.tables import KeptRow
 from tests.e2e.typed_consortium import answer
 from tests.integration.loopback import Loopback
 
@@ -440,9 +442,32 @@ def test_a_hospital_gets_its_own_rows_back_and_no_others(empty: Loopback) -> Non
         client.keep_rows(rows)
         client.keep_rows(rows[:3])  # again: nothing is replaced
         assert client.rows() == rows
+        kept = b"".join(row.content for row in empty.handle.store.rows("site 0", 0, 300))
+        for row in rows:
+            assert row.body not in kept
+            assert row.hash.hex().encode() not in kept
         assert client.rows(after=200) == [row for row in rows if row.sequence > 200]
     with empty.client("site 1") as other:
         assert other.rows() == []
+
+
+def test_long_rows_of_a_large_consortium_are_kept_too(empty: Loopback) -> None:
+    """A settlement's proof over fifty hospitals takes some 54 kB."""
+    empty.join_all()
+    with empty.at("site 0") as (site, client):
+        long = site.ledger.export_rows()[0]._replace(body=b"x" * 60_000)
+        rows = [long._replace(sequence=number) for number in range(1, 61)]
+        client.keep_rows(rows)
+        assert client.rows() == rows
+
+
+def test_a_row_that_the_server_altered_is_refused(empty: Loopback) -> None:
+    empty.join_all()
+    with empty.at("site 0") as (site, client):
+        client.keep_rows(site.ledger.export_rows())
+        with empty.handle.store.engine.begin() as connection:
+            connection.execute(update(KeptRow).values(content=bytes(100)))
+        assert code_of(client.rows) == Code.LEDGER_DAMAGED
 
 
 def test_a_ledger_put_back_from_a_copy_recovers_from_the_consortium(

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from sqlalchemy import update
+from typer.testing import CliRunner
 
+from polyclinic_client.cli.study import app as commands
 from polyclinic_client.consortium import client as client_module
 from polyclinic_client.consortium.membership import Membership
 from polyclinic_client.consortium.roster import check_roster
@@ -26,6 +28,7 @@ from polyclinic_client.consortium.take_part import (
     propose,
     withdraw,
 )
+from polyclinic_client.node.approved import find_approved
 from polyclinic_client.planning import local_charge
 from polyclinic_client.site_folder import SiteFolder, read_identity
 from polyclinic_client.studies import StudyBook, freeze
@@ -41,6 +44,8 @@ from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.publish import participants, publish_study, published_studies
 from polyclinic_server.store.tables import Part, PublishedStudy
+from polyclinic_server.superlink.coordinate import evaluation_of
+from polyclinic_server.superlink.runs import RunDescription, RunSite
 from tests.conftest import NoNoise, small_study, small_table, study_data
 from tests.integration.loopback import Loopback
 
@@ -174,6 +179,29 @@ def test_an_account_that_cannot_carry_a_study_refuses_it(tmp_path: Path) -> None
         made.stop()
 
 
+@pytest.mark.parametrize(("delta", "refused"), [(1 / 60, True), (0.99 / 60, False)])
+def test_an_account_whose_delta_leaves_a_patient_unprotected_approves_nothing(
+    tmp_path: Path, delta: float, refused: bool
+) -> None:
+    made = Loopback(tmp_path)
+    try:
+        made.join("site 0", delta=delta)
+        for name in made.names[1:]:
+            made.join(name)
+        made.verify_all()
+        made.publish()
+        for name in made.names:
+            made.add(name)
+        if refused:
+            assert code_of(lambda: made.approve("site 0")) == Code.PRIVACY_DELTA
+        else:
+            made.approve("site 0")
+        (published,) = published_studies(made.server)
+        assert published.approved == (() if refused else ("site 0",))
+    finally:
+        made.stop()
+
+
 # Studies that are refused
 
 
@@ -292,8 +320,84 @@ def test_a_declared_size_is_round_and_holds_the_patients(three: Loopback, tmp_pa
         assert add_data(site, client, signed, tmp_path / "t.csv", None)[1] == 90
 
 
+def test_metrics_are_read_with_the_number_of_patients_that_they_are_summed_over(
+    three: Loopback, tmp_path: Path
+) -> None:
+    """Rounded to ten; not a share of all patients: who is held out is chance, outcomes may miss."""
+    study = small_study(sites=3, id="with-metrics", evaluation={"private": {}})
+    three.publish(study)
+    known = {}
+    for index, name in enumerate(three.names):
+        frame = small_table(400, 1, seed=index)
+        frame["patient"] = name + frame["patient"]
+        frame.loc[: 40 * index, "response"] = None
+        frame.to_csv(tmp_path / "table.csv", index=False)
+        with three.at(name) as (site, client):
+            signed = find_study(client, study.id)
+            report, _ = add_data(site, client, signed, tmp_path / "table.csv", None)
+            report.require_usable()
+    for name in three.names:
+        three.approve(name, study.id)
+        with SiteFolder.open(three.path(name)) as site:
+            found = find_approved(StudyBook.open(site), study.hash())
+        assert found is not None
+        known[name] = float(found.held_out.mask.sum())
+    _, sites = participants(three.server, study.id)
+    description = RunDescription(
+        run="run",
+        study=study.model_dump_json(),
+        sites={
+            each.name: RunSite(
+                node_key=each.node_key, declared=each.declared, held_out=each.held_out
+            )
+            for each in sites
+        },
+        largest=400,
+        fewest=3,
+    )
+    evaluation = evaluation_of(description)
+    assert evaluation is not None
+    assert evaluation.held_out == {name: 10 * round(n / 10) for name, n in known.items()}
+    assert len(set(evaluation.held_out.values())) > 1
+
+
+def test_no_number_of_held_out_patients_leaves_where_no_metric_does(three: Loopback) -> None:
+    three.approve_all()
+    assert [each.held_out for each in participants(three.server, "small-binary")[1]] == [0, 0, 0]
+
+
 def test_nothing_is_approved_without_data(three: Loopback) -> None:
     assert code_of(lambda: three.approve("site 0")) == Code.SNAPSHOT_ABSENT
+
+
+def test_what_is_approved_is_the_study_that_data_were_added_for(three: Loopback) -> None:
+    """A server that swaps a study for another of the same name gets no approval for that one."""
+    for name in three.names:
+        three.add(name)
+    kept = small_study(sites=3)
+    other = small_study(sites=3, version="9.9.9", training={"rounds": 7})
+    signed = SignedStudy.sign(other, three.server.operator)
+    three.handle.store.publish(signed)
+    with three.at("site 0") as (site, client):
+        entry = [each for each in client.studies() if each.signed.hash == signed.hash]
+        assert [each.signed.read(client.membership.operator_key).id for each in entry] == [kept.id]
+    asked = CliRunner().invoke(
+        commands, ["approve", kept.id, "--site", str(three.path("site 0"))], input="y\n"
+    )
+    assert asked.exit_code == 0
+    shown = " ".join(asked.stderr.split())
+    for words in (
+        f"{kept.id} {kept.version}: {kept.title}",
+        f"hash {kept.hash()}",
+        "mode secure-sum, m = 3, c = 1",
+        "headline epsilon 1 at delta 1e-05",
+        "fallback epsilon 1.4",
+        "3 of 3 hospitals",
+    ):
+        assert words in shown
+    with SiteFolder.open(three.path("site 0")) as site:
+        assert site.ledger.approval(bytes.fromhex(kept.hash())) is not None
+        assert site.ledger.approval(signed.hash) is None
 
 
 # Rosters
@@ -345,6 +449,7 @@ def test_a_server_that_lies_about_the_roster_is_refused(three: Loopback) -> None
             "run": ANY_RUN,
             "name": "site 1",
             "declared": 60,
+            "held_out": 0,
         }
         return Declaration(**(fields | {"identity": identity.public} | changes)).signed(identity)
 
@@ -378,6 +483,7 @@ def test_a_hospital_in_the_roster_under_two_names_is_refused() -> None:
             run=ANY_RUN,
             name=name,
             declared=10,
+            held_out=0,
         ).signed(key)
         for name, key in zip(study.roster.sites, (keys[0], keys[1], keys[1]), strict=True)
     ]
@@ -409,7 +515,12 @@ def test_what_was_approved_is_checked_again_when_it_is_read(three: Loopback) -> 
 def test_a_hospital_speaks_for_itself_only(three: Loopback) -> None:
     study_hash = bytes.fromhex(published_studies(three.server)[0].hash)
     own, other = (read_identity(three.path(name)) for name in ("site 0", "site 1"))
-    fields: dict[str, Any] = {"study_hash": study_hash, "run": ANY_RUN, "declared": 10}
+    fields: dict[str, Any] = {
+        "study_hash": study_hash,
+        "run": ANY_RUN,
+        "declared": 10,
+        "held_out": 0,
+    }
     with three.client("site 0") as client:
         for identity, name in ((other, "site 1"), (own, "site 1"), (other, "site 0")):
             signed = Declaration(identity=identity.public, name=name, **fields).signed(identity)
@@ -431,6 +542,25 @@ def test_a_roster_can_change_until_a_hospital_approves_it(three: Loopback) -> No
         (approved,) = StudyBook.open(site).approved()
         assert len(StudyBook.open(site).table(bytes.fromhex(approved.study.hash()))) == 80
     assert approved.declared["site 0"] == 80
+
+
+def test_an_earlier_declaration_of_one_s_own_is_refused(
+    three: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that keeps an old, rightly signed size would charge this hospital by that."""
+    for name in three.names:
+        three.add(name)
+    with SiteFolder.open(three.path("site 0")) as site:
+        book = StudyBook.open(site)
+        earlier = book.signed_declaration(book.find("small-binary").hash)
+    three.add("site 0", patients=80)
+    with three.handle.store.engine.begin() as connection:
+        replaced = update(Part).where(Part.site == "site 0")
+        connection.execute(replaced.values(declaration=earlier, declared=60))
+    monkeypatch.setattr(type(three.handle.store), "declare", lambda *_: None)
+    assert code_of(lambda: three.approve("site 0")) == Code.ROSTER_REFUSED
+    monkeypatch.undo()
+    three.approve("site 0")
 
 
 # What leaves

@@ -45,7 +45,7 @@ class Party:
         self.announced = self.announce()
 
     def announce(self, expires: int = EXPIRES) -> bytes:
-        return self.exchange.announcement(expires, (7, b"head"), NOBODY)
+        return self.exchange.announcement(expires, (7, b"h" * 32), NOBODY)
 
     def said(self, announced: bytes = b"", **changes: Any) -> bytes:
         """Return this hospital's announcement with fields changed and a good signature."""

@@ -89,11 +89,9 @@ def house(tmp_path: Path) -> House:
 
 def content(records: RecordDict) -> bytes:
     """Return the bytes that an answer carries."""
-    header, vectors = records["polyclinic"], records.get("vectors")
-    assert isinstance(header, ConfigRecord)
-    body = header["body"]
-    assert isinstance(body, bytes)
-    return body + (vectors["vector"].data if isinstance(vectors, ArrayRecord) else b"")
+    record = records["polyclinic"]
+    assert isinstance(record, ConfigRecord)
+    return b"".join(part for part in record.values() if isinstance(part, bytes))
 
 
 def assert_stopped(house: House, leaving: Any, question: Asked | None = None) -> None:
@@ -272,7 +270,6 @@ STATEMENTS: dict[str, Callable[[House], Any]] = {
     "text as ciphertext": lambda _: AnsweredKeys(
         key_answer(ciphertexts=((PEERS[0], TOLD.encode()),))
     ),
-    "text as receipt": lambda _: AnsweredKeys(key_answer(receipts=((PEERS[0], 1, TOLD.encode()),))),
     "closing as answer": lambda house: AnsweredKeys(closing(house)),
     "closing as announcement": lambda house: AnnouncedKeys(closing(house)),
     "answer as closing": lambda _: ClosedSum(key_answer()),

@@ -18,11 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from polyclinic_client.gradients import ClippedByGhostNorms, ClippedByHooks
+from polyclinic_client.gradients import ClippedByHooks
 from polyclinic_client.integers import (
     Moment,
     NoisyIntegers,
-    RoundedProducts,
     SummedRows,
     on_grid,
 )
@@ -35,7 +34,8 @@ from polyclinic_common.privacy.plan import most_patients
 from polyclinic_common.privacy.sum_plan import sensitivity_of
 from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_common.secure_sum.masks import Integers
-from polyclinic_simulations.fast_gradients import ClosedForm
+from polyclinic_simulations.fast_gradients import ClosedForm, RoundedProducts
+from polyclinic_simulations.ghost_norms import ClippedByGhostNorms
 
 CLIP, EXPONENT = 0.7, -12
 GRID = 2.0**EXPONENT

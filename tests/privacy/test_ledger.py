@@ -15,6 +15,8 @@ from polyclinic_client import chained_log
 from polyclinic_client.ledger.budget import caps_needed
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.ledger.recovery import recover
+from polyclinic_client.ledger.witness import Head, read_claims
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import SampledSteps, Vote
@@ -134,7 +136,7 @@ def test_a_clock_set_back_does_not_revive_a_study(
     monkeypatch.setattr(chained_log, "_clock", lambda: EVENING)
     ledger.approve(approval(expires=dt.date(2030, 1, 1)))
     monkeypatch.setattr(chained_log, "_clock", lambda: EVENING + DAY)
-    ledger.note_heads({PEERS[0]: (1, b"head")})
+    ledger.note_heads({PEERS[0]: (1, b"h" * 32)})
     monkeypatch.setattr(chained_log, "_clock", lambda: EVENING - DAY)
     assert refusal(reserve, ledger, 1) == Code.STUDY_EXPIRED
     assert refusal(reserve, open_ledger(tmp_path), 1) == Code.STUDY_EXPIRED
@@ -444,6 +446,16 @@ def test_one_transaction_closes_settles_and_reserves_or_does_none_of_it(ledger: 
     assert np.array_equal(again.vector, draw(2))
 
 
+def test_a_run_belongs_to_one_study(tmp_path: Path) -> None:
+    """A second study of the same run could close and settle what the first has released."""
+    other = digest("another study")
+    with make_ledger(tmp_path) as ledger:
+        ledger.approve(approval(study_hash=other))
+        reserve(ledger, 1)
+        assert refusal(reserve, ledger, 2, study_hash=other) == Code.LEDGER_CONFLICT
+        reserve(ledger, 2)
+
+
 def test_calls_in_one_commit_are_all_on_the_disk_or_none(tmp_path: Path) -> None:
     with make_ledger(tmp_path) as ledger:
         rows = ledger.head().counter
@@ -461,14 +473,14 @@ def test_the_account_survives_reopening(tmp_path: Path) -> None:
     for number in range(4):
         reserve(ledger, number)
     settle(ledger, 0)
-    ledger.note_heads({PEERS[0]: (7, b"head"), PEERS[1]: (3, b"other")})
-    ledger.note_heads({PEERS[0]: (6, b"lower"), PEERS[1]: (4, b"higher")})
+    ledger.note_heads({PEERS[0]: (7, b"h" * 32), PEERS[1]: (3, b"o" * 32)})
+    ledger.note_heads({PEERS[0]: (6, b"lower"), PEERS[1]: (4, b"i" * 32)})
     secret, salt, head, budget = ledger.secret, ledger.salt, ledger.head(), ledger.budget()
     ledger.close()
     with open_ledger(tmp_path) as again:
         assert (again.secret, again.salt, again.head()) == (secret, salt, head)
         assert again.budget() == budget
-        assert again.heads_seen == {PEERS[0]: (7, b"head"), PEERS[1]: (4, b"higher")}
+        assert again.heads_seen == {PEERS[0]: (7, b"h" * 32), PEERS[1]: (4, b"i" * 32)}
     assert len(secret) == len(salt) == 32
     assert secret != salt
 
@@ -524,6 +536,17 @@ def test_claims_of_the_own_history_are_accepted_and_others_refused(tmp_path: Pat
         (0, b""),
     ):
         assert refusal(ledger.check_not_behind, [claim]) == Code.LEDGER_BEHIND
+
+
+def test_what_a_peer_has_seen_is_kept_for_recovery(tmp_path: Path) -> None:
+    with make_ledger(tmp_path) as ledger:
+        ledger.check_not_behind([ledger.head()])
+        assert read_claims(ledger.path) == []
+        ahead = Head(99, b"a" * 32)
+        assert refusal(ledger.check_not_behind, [ahead]) == Code.LEDGER_BEHIND
+        assert read_claims(ledger.path) == [ahead]
+    done = recover(tmp_path / "ledger.sqlite", ME, claims=[ahead], charge_lost=True)
+    assert done.charged == 6
 
 
 def test_the_head_does_not_tell_what_the_rows_say(tmp_path: Path) -> None:

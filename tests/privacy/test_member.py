@@ -334,6 +334,26 @@ def test_re_run_with_another_broadcast_is_refused(server: Server) -> None:
     assert server.sites[A].draws.made == 1
 
 
+def test_another_study_of_the_same_run_settles_and_closes_nothing(server: Server) -> None:
+    """Its rule may want fewer statements: here two, an own one and a colluder's."""
+    site, request = server.sites[A], server.request()
+    server.ask(request)
+    stricter = b"s" * 32
+    terms = replace(site.terms, study_hash=stricter, m=4)
+    other = Member(terms, site.identity, site.folder.ledger, {}, lambda: site.now)
+    held = AnsweredSum(
+        stricter, held_release(server, A, 1), (ALL,), broadcast_hash(request.weights)
+    )
+    statements = tuple(held.closing(each, 1, bytes(32)) for each in HOSPITALS[:2])
+    close = CloseRequest(stricter.hex(), RUN, record(request), statements)
+    assert reason(lambda: other.close(close)) is Reason.OUT_OF_ORDER
+    found = site.held(1)
+    assert found is not None
+    assert (found.closed, found.settled) == (None, None)
+    longer = server.request(chain=(ALL, (A, B, D)))
+    assert server.ask(longer, [A])
+
+
 def test_a_copy_from_the_middle_of_a_run_answers_nothing(server: Server, tmp_path: Path) -> None:
     """Copied after round 1, put back after peers saw the closing of round 2: no second draw."""
     site = server.sites[A]

@@ -5,8 +5,6 @@ Every trap of Opacus that the design names has a test here that fails without it
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -14,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polyclinic_client.gradients import ClippedByGhostNorms, ClippedByHooks
-from polyclinic_client.integers import Moment, NoisyIntegers, RoundedProducts, SummedRows
+from polyclinic_client.gradients import ClippedByHooks
+from polyclinic_client.integers import Moment, NoisyIntegers, SummedRows
 from polyclinic_client.mechanisms import SampledCohort
 from polyclinic_client.patients import BLOCK, Block, GradientEngine, Patients
 from polyclinic_client.sampling import SystemSampler
@@ -23,11 +21,18 @@ from polyclinic_client.training import OpacusGradients
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.errors import PrivacyError
 from polyclinic_common.models.losses import LOSSES, PatientLoss, logistic
-from polyclinic_common.models.network import Network, Vector, weight_count
+from polyclinic_common.models.network import (
+    LARGEST_WEIGHT,
+    Network,
+    Vector,
+    cut,
+    weight_count,
+)
 from polyclinic_common.models.torch_network import ResponseNetwork
 from polyclinic_common.privacy.noise import NoiseSource, SystemNoise
 from polyclinic_common.privacy.sum_plan import plan_sum
 from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_simulations.ghost_norms import ClippedByGhostNorms
 from polyclinic_simulations.unclipped import Unclipped
 from tests.conftest import NoNoise, small_study
 
@@ -225,18 +230,41 @@ def test_noise_is_ours_and_torchs_seed_does_not_repeat_it() -> None:
     )
 
 
-def test_wide_models_take_ghost_norms_and_are_charged_for_them() -> None:
-    """Sums by ghost norms are rounded once, which costs more than rows checked one by one."""
-    narrow = study_of(31, (64, 64))
+def test_wide_models_are_clipped_row_by_row_too() -> None:
+    """A node takes no shortcut at any width; wide models pass in smaller blocks."""
     wide = study_of(5001, (32,))
-    assert isinstance(narrow.clipped(), ClippedByHooks)
-    assert isinstance(wide.clipped(), ClippedByGhostNorms)
-    assert (narrow.path, wide.path) == ("rows", "products")
-    plan = partial(plan_sum, 1.0, 1e-5, 10, 100, CLIP, 1, most_patients=64)
-    rows, products = (each.integer_sums(plan(path=each.path)) for each in (narrow, wide))
-    assert isinstance(rows, SummedRows)
-    assert isinstance(products, RoundedProducts)
-    assert plan(path="products").sensitivity > plan(path="rows").sensitivity
+    plan = plan_sum(1.0, 1e-5, 10, 100, CLIP, 1, path=wide.path, most_patients=64)
+    assert wide.path == "rows"
+    assert isinstance(wide.integer_sums(plan), SummedRows)
+    everybody = Cohort(np.zeros((100, 5001)), np.zeros((100, 1)), np.ones((100, 1)))
+    assert [len(x) for x, _, _ in wide.patients(everybody).blocks()] == [31] * 4
+    assert {len(x) for x, _, _ in wide.patients(everybody, 4).blocks()} == {8}
+
+
+def cancelling(network: Network) -> Vector:
+    """Weights within bounds whose units cancel in one order of adding up and not in another."""
+    weights = np.zeros(weight_count(network))
+    layers = cut(network, weights)
+    for matrix, _ in layers.hidden[1:]:
+        matrix[:] = LARGEST_WEIGHT
+    layers.hidden[-1][0][3:] = 0.0
+    layers.last[:3] = 3e5, 5e5, -8e5
+    return weights
+
+
+def test_weights_that_a_hostile_server_chose_do_not_void_the_clip() -> None:
+    """Ghost norms: one pass measures nothing, the other adds up a patient of a million clips."""
+    network = Network(31, (100, 100, 100, 100), 1)
+    weights = cancelling(network)
+    x = np.full((1, 31), 0.17)
+    patient: Block = (x, np.ones((1, 1)), np.ones((1, 1)))
+    loss = LOSSES["logistic"]
+    ghost = ClippedByGhostNorms(network, loss, CLIP).gradient_sum(weights, [patient])
+    rows = ClippedByHooks(network, loss, CLIP)
+    assert np.linalg.norm(ghost) > 2 * CLIP
+    assert np.linalg.norm(rows.gradient_sum(weights, [patient])) <= CLIP * (1 + 1e-12)
+    whole = SummedRows(rows, CLIP, 2.0**-20).integer_sum(weights, [patient])
+    assert np.linalg.norm(whole * 2.0**-20) <= CLIP
 
 
 def study_of(width: int, hidden: tuple[int, ...]) -> OpacusGradients:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from polyclinic_common.errors import Code, MessageError
 from polyclinic_common.packing import pack, unpack
@@ -686,12 +687,23 @@ def test_exchange_forgets_nothing_it_needs_between_two_answers() -> None:
 def test_claims_are_what_peers_have_seen_of_this_ledger() -> None:
     roster = roster_of(HOSPITALS[:3])
     own, knows, new = (KeyExchange(each, STUDY, RUN, roster) for each in HOSPITALS[:3])
-    shown = [each.announcement(EXPIRES, (7, b"head"), NOBODY) for each in (own, knows, new)]
+    shown = [each.announcement(EXPIRES, (7, b"h" * 32), NOBODY) for each in (own, knows, new)]
     me = HOSPITALS[0].public
     answers = [
         own.answer(shown, NOW, NOBODY),
-        knows.answer(shown, NOW, {me: (12, b"later")}),
+        knows.answer(shown, NOW, {me: (12, b"l" * 32)}),
         new.answer(shown, NOW, NOBODY),
     ]
     claims = own.agree(answers).claims
-    assert claims == {HOSPITALS[1].public: (12, b"later"), HOSPITALS[2].public: (0, b"")}
+    assert claims == {HOSPITALS[1].public: (12, b"l" * 32), HOSPITALS[2].public: (0, b"")}
+
+
+@pytest.mark.parametrize("head", [b"", b"h" * 31, b"h" * 33, b"h" * 1_000_000])
+def test_a_ledger_head_of_another_length_is_no_statement(head: bytes) -> None:
+    """A huge one would be kept and repeated by every honest hospital, in all its runs."""
+    roster = roster_of(HOSPITALS[:3])
+    exchange = KeyExchange(HOSPITALS[0], STUDY, RUN, roster)
+    with pytest.raises(ValidationError):
+        exchange.announcement(EXPIRES, (7, head), NOBODY)
+    with pytest.raises(ValidationError):
+        exchange.announcement(EXPIRES, (7, b"h" * 32), {HOSPITALS[1].public: (7, head)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from polyclinic_client.app import make_client_app
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.site import Site
 from polyclinic_client.updates import Updates
-from polyclinic_client.voting import BetterHere, Opinion, Voter, system_coin
+from polyclinic_client.voting import BetterHere, Opinion, Voter, concordance, system_coin
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import GateError, PrivacyError
 from polyclinic_common.evaluation.observed import held_out_cohort
@@ -223,6 +224,36 @@ def test_a_hospital_with_too_few_patients_abstains_and_a_better_formula_is_prefe
     assert BetterHere(encoding, many, base, (perfect,))(good) is False
     nearly_absent = np.where(np.arange(200) < 3, perfect, np.nan)
     assert BetterHere(encoding, many, base, (nearly_absent,))(good) is True
+
+
+def test_the_concordance_is_that_of_all_pairs() -> None:
+    random = np.random.default_rng(1)
+    risk, time = random.integers(0, 9, 300) / 2.0, random.integers(1, 50, 300) / 1.0
+    event = random.random(300) < 0.6
+    right = [
+        1.0 if risk[i] > risk[j] else 0.5 if risk[i] == risk[j] else 0.0
+        for i in np.flatnonzero(event)
+        for j in range(300)
+        if time[i] < time[j]
+    ]
+    assert concordance(risk, time, event) == sum(right) / len(right)
+    assert concordance(risk, time, np.zeros(300, dtype=bool)) == 0.0
+
+
+def test_a_vote_on_many_patients_needs_little_memory() -> None:
+    """All pairs at once would be 64 million, half a gigabyte in float64."""
+    random = np.random.default_rng(2)
+    encoding = Encoding(small_study("survival"))
+    many = held_out_cohort(encoding, small_table(8000), "site 0")
+    many.y[:, :2] = np.column_stack([random.random(8000), np.ones(8000)])
+    base = initial_weights(encoding.study, encoding, 0)
+    tracemalloc.start()
+    try:
+        assert BetterHere(encoding, many, base)(base) is False
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 100e6
 
 
 def test_the_vote_is_paid_out_of_the_studys_budget_or_the_study_is_refused() -> None:

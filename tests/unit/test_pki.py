@@ -147,11 +147,11 @@ def test_contexts_let_in_this_consortium_alone(tmp_path: Path, authority: pki.Au
     made = authority.certify_server(key.public_key(), ["server.example.org"])
     (tmp_path / "server.pem").write_bytes(pki.pem(made))
     server = pki.server_context(
-        tmp_path / "server.key", tmp_path / "server.pem", tmp_path / "ours-ca.pem"
+        tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "ours-ca.pem"
     )
 
     def client(name: str, trusted: str = "ours-ca.pem") -> ssl.SSLContext:
-        paths = (tmp_path / f"{name}.key", tmp_path / f"{name}.pem", tmp_path / trusted)
+        paths = (tmp_path / f"{name}.pem", tmp_path / f"{name}.key", tmp_path / trusted)
         return pki.client_context(*paths)
 
     handshake(server, client("ours"), "server.example.org")

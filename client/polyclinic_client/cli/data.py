@@ -35,22 +35,26 @@ def add(
 ) -> None:
     """Check a table against a study, freeze a copy of it, and declare its rounded size.
 
-    The table stays here. What leaves: this hospital's name in the study and the declared size.
+    The table stays here. What leaves: this hospital's name in the study, the declared size, and, if
+    the study releases metrics, how many held-out patients have a known outcome, rounded to ten.
     """
     from polyclinic_client.consortium.client import ConsortiumClient
     from polyclinic_client.consortium.take_part import add_data, find_study
     from polyclinic_client.site_folder import SiteFolder
+    from polyclinic_client.studies import StudyBook
     from polyclinic_common.cli.data import print_report
     from polyclinic_common.cli.main import print_json
 
     with ConsortiumClient.open(site) as client, SiteFolder.open(site) as opened:
         signed = find_study(client, study)
         report, declared = add_data(opened, client, signed, source, mapping, declare)
+        held_out = StudyBook.open(opened).declaration(signed.hash).held_out if declared else 0
     if as_json:
-        print_json(report.as_dict() | {"declared": declared})
+        print_json(report.as_dict() | {"declared": declared, "held_out": held_out})
     else:
         print_report(report, source.name)
     report.require_usable()
     if not as_json:
-        typer.echo(f"Frozen. Declared to the others: {declared} patients.")
+        further = f", and {held_out} held out with a known outcome" if held_out else ""
+        typer.echo(f"Frozen. Declared to the others: {declared} patients{further}.")
         typer.echo(f"Next: polyclinic client study show {study}")

@@ -75,6 +75,7 @@ def _print_events(found: list[Noted]) -> None:
     from rich.table import Table
 
     from polyclinic_common.errors import Code
+    from polyclinic_common.words import plain
 
     table = Table("time (UTC)", "event", "what", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("run")
@@ -86,11 +87,11 @@ def _print_events(found: list[Noted]) -> None:
         table.add_row(
             noted.when.strftime("%Y-%m-%d %H:%M:%S"),
             event.entry,
-            escape(_what(noted)),
-            escape(noted_run(noted) or ""),
+            escape(plain(_what(noted))),
+            escape(plain(noted_run(noted) or "")),
             str(getattr(event, "round_number", "")),
             str(getattr(event, "attempt", "")),
-            escape(_details(noted)),
+            escape(plain(_details(noted))),
         )
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)

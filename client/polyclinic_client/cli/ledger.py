@@ -144,6 +144,7 @@ def recover(
     """
     from polyclinic_client.ledger.recovery import read_rows
     from polyclinic_client.ledger.recovery import recover as bring_up_to_date
+    from polyclinic_client.ledger.witness import read_claims
     from polyclinic_client.site_folder import LEDGER, read_identity
     from polyclinic_common.cli.main import print_json
 
@@ -158,6 +159,7 @@ def recover(
         read_identity(site),
         witness=witness,
         rows=found,
+        claims=read_claims(site / LEDGER),
         charge_lost=charge_lost,
         new_witness=new_witness,
     )

@@ -49,6 +49,7 @@ def join(
     from polyclinic_common.cli.main import print_json
     from polyclinic_common.consortium.invitation import read_invitation
     from polyclinic_common.secure_sum.identity import fingerprint
+    from polyclinic_common.words import plain
 
     invited = read_invitation(_text(invitation))
     if not yes:
@@ -75,7 +76,8 @@ def join(
         )
         return
     typer.echo(
-        f"{member.name} has joined {member.consortium}. Its keys, ledger and journal: {site}"
+        plain(f"{member.name} has joined {member.consortium}.")
+        + f" Its keys, ledger and journal: {site}"
     )
     typer.echo(f"This hospital's fingerprint, to be read out to the others:  {own}")
     typer.echo("Next: polyclinic client peers list, then: polyclinic client study list")

@@ -30,6 +30,7 @@ def list_peers(site: SiteOption = SITE, as_json: AsJson = False) -> None:
     from polyclinic_client.consortium.client import ConsortiumClient
     from polyclinic_client.consortium.peers import list_peers as known_peers
     from polyclinic_common.cli.main import print_json
+    from polyclinic_common.words import plain
 
     with ConsortiumClient.open(site) as client:
         found = known_peers(site, client)
@@ -38,7 +39,8 @@ def list_peers(site: SiteOption = SITE, as_json: AsJson = False) -> None:
         return
     table = Table("hospital", "state", "fingerprint", "known", box=SIMPLE_HEAD, pad_edge=False)
     for peer in found:
-        table.add_row(escape(peer.name), peer.state, peer.fingerprint, peer.verified)
+        name, state = escape(plain(peer.name)), escape(plain(peer.state))
+        table.add_row(name, state, peer.fingerprint, peer.verified)
     console = Console(highlight=False)
     console.print(table)
     console.print("Telephone the others and let them read out theirs, then: peers verify")

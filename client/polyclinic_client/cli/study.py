@@ -93,15 +93,20 @@ def approve(
     site: SiteOption = SITE,
     as_json: AsJson = False,
 ) -> None:
-    """Approve a study: sign it together with this hospital's limits, in ledger and consortium."""
+    """Approve a study: sign it together with this hospital's limits, in ledger and consortium.
+
+    It is the study that data were added for, as it was kept then; the server names none anew.
+    """
     from polyclinic_client.consortium.client import ConsortiumClient
     from polyclinic_client.consortium.take_part import approve as sign
-    from polyclinic_client.consortium.take_part import find_study, finite, propose
+    from polyclinic_client.consortium.take_part import finite, propose
     from polyclinic_client.site_folder import SiteFolder
+    from polyclinic_client.studies import StudyBook
     from polyclinic_common.cli.main import print_json
 
     with ConsortiumClient.open(site) as client, SiteFolder.open(site) as opened:
-        proposal = propose(opened, client, find_study(client, study).hash, lost_rounds)
+        kept = StudyBook.open(opened).find(study)
+        proposal = propose(opened, client, kept.hash, lost_rounds)
         if not yes:
             _ask(proposal)
         sign(opened, client, proposal)
@@ -144,19 +149,27 @@ def withdraw(study: StudyWord, site: SiteOption = SITE, as_json: AsJson = False)
 
 
 def _print(shown: Shown) -> None:
+    from polyclinic_common.words import plain
+
     width = max(40, min(100, shutil.get_terminal_size().columns))
     typer.secho(shown.title, bold=True)
     for section in shown.sections:
         typer.secho(f"\n{section.title}", bold=True)
-        for line in section.lines:
+        for line in map(plain, section.lines):  # some of it the server said
             typer.echo(textwrap.fill(line, width, initial_indent="  ", subsequent_indent="    "))
 
 
 def _ask(proposal: Proposal) -> None:
-    typer.echo(
-        f"{proposal.study.title}: costs this hospital at most epsilon {proposal.epsilon:.3f} "
-        f"(fallback {proposal.fallback:.3f}); {len(proposal.checked.verified)} of "
-        f"{len(proposal.checked.roster)} hospitals verified, itself included.",
-        err=True,
-    )
+    study, privacy = proposal.study, proposal.study.privacy
+    for line in (
+        f"{study.id} {study.version}: {study.title}",
+        f"  hash      {study.hash()}",
+        f"  mode      {privacy.mode}, m = {study.m}, c = {study.c}",
+        f"  headline  epsilon {privacy.epsilon:g} at delta {privacy.delta:g}",
+        f"  cost      at most epsilon {proposal.epsilon:.3f} of this hospital's account",
+        f"  fallback  epsilon {proposal.fallback:.3f} if all others colluded",
+        f"  verified  {len(proposal.checked.verified)} of {len(proposal.checked.roster)} "
+        "hospitals, itself included",
+    ):
+        typer.echo(line, err=True)
     typer.confirm("Let it run on this hospital's patients?", abort=True, err=True)

@@ -14,6 +14,8 @@ import grpc
 
 from polyclinic_client.chained_log import Row
 from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership, unusable
+from polyclinic_client.consortium.row_seal import RowSeal
+from polyclinic_client.site_folder import read_identity
 from polyclinic_client.sqlite_file import OpenFiles
 from polyclinic_common.consortium import consortium_pb2 as pb
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
@@ -25,9 +27,9 @@ from polyclinic_common.consortium.transport import (
     limits,
     read_error,
 )
-from polyclinic_common.errors import Code, ConsortiumError, LedgerError
+from polyclinic_common.errors import Code, ConsortiumError
 
-ROWS_AT_ONCE = 200
+ROWS_AT_ONCE, BYTES_AT_ONCE = 200, 1 << 20
 LARGEST_MODEL = 1 << 30  # bytes
 
 
@@ -89,8 +91,9 @@ class ConsortiumClient(OpenFiles):
     hospital out, and what the server refuses.
     """
 
-    def __init__(self, channel: grpc.Channel, membership: Membership):
+    def __init__(self, channel: grpc.Channel, membership: Membership, seal: RowSeal):
         self.membership = membership
+        self._seal = seal
         self._channel = channel
         self._stub = ConsortiumStub(channel)
 
@@ -110,7 +113,7 @@ class ConsortiumClient(OpenFiles):
             raise unusable(Path(str(error.filename))) from None
         credentials = grpc.ssl_channel_credentials(trusted, key, own)
         channel = grpc.secure_channel(membership.address, credentials, limits(LARGEST_MESSAGE))
-        return ConsortiumClient(channel, membership)
+        return ConsortiumClient(channel, membership, RowSeal(read_identity(folder)))
 
     def close(self) -> None:
         """Close the connection."""
@@ -205,12 +208,9 @@ class ConsortiumClient(OpenFiles):
         return model
 
     def keep_rows(self, rows: Sequence[Row]) -> None:
-        """Let the server keep rows of this hospital's ledger, for its own recovery."""
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            batch = [
-                pb.Row(sequence=row.sequence, content=row.text().encode())
-                for row in rows[start : start + ROWS_AT_ONCE]
-            ]
+        """Let the server keep rows of this hospital's ledger, sealed, for its own recovery."""
+        sealed = [pb.Row(sequence=row.sequence, content=self._seal.seal(row)) for row in rows]
+        for batch in _batches(sealed):
             with self._coded():
                 self._stub.KeepRows(pb.RowBatch(rows=batch), timeout=UNARY_S)
 
@@ -220,20 +220,13 @@ class ConsortiumClient(OpenFiles):
         Raises
         ------
         LedgerError
-            L002 if what comes is no row.
+            L002 if what comes is not what was kept.
         """
-        kept: list[bytes] = []
+        kept: list[pb.Row] = []
         with self._coded():
             for batch in self._stub.FetchRows(pb.RowsRequest(after=after), timeout=STREAM_S):
-                kept += [row.content for row in batch.rows]
-        try:
-            return [Row.read(content.decode()) for content in kept]
-        except (ValueError, KeyError, TypeError):
-            raise LedgerError(
-                Code.LEDGER_DAMAGED,
-                "What the server kept of this hospital's ledger is damaged.",
-                "Recover from another copy, or with --charge-lost.",
-            ) from None
+                kept += batch.rows
+        return [self._seal.unseal(row.sequence, row.content) for row in kept]
 
     @contextmanager
     def _coded(self) -> Iterator[None]:
@@ -241,6 +234,20 @@ class ConsortiumClient(OpenFiles):
             yield
         except grpc.RpcError as error:
             raise read_error(error, self.membership.address) from None
+
+
+def _batches(rows: Sequence[pb.Row]) -> Iterator[list[pb.Row]]:
+    """Cut rows into batches that are not too many and not too large."""
+    batch: list[pb.Row] = []
+    size = 0
+    for row in rows:
+        if batch and (len(batch) == ROWS_AT_ONCE or size + len(row.content) > BYTES_AT_ONCE):
+            yield batch
+            batch, size = [], 0
+        batch.append(row)
+        size += len(row.content)
+    if batch:
+        yield batch
 
 
 def _run(found: pb.RunStatus) -> RunStatus:

@@ -1,6 +1,7 @@
 """Lets the consortium keep this hospital's signed ledger rows, for recovery: ``python -m … SITE``.
 
-A process of its own, so that the node stays small; it ends when the new rows are kept.
+A process of its own, so that the node stays small; it ends when the new rows are kept. Rows leave
+sealed, and only while the ledger rests: when a row was written tells when computing ended.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
-from polyclinic_client.site_folder import LEDGER, SiteFolder
+from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.site_folder import LEDGER, read_identity
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.files import write_atomically
 
@@ -34,8 +37,8 @@ def keep_rows(site: Path) -> int:
 
     mark = site / KEPT
     kept = int(mark.read_text(encoding="ascii")) if mark.exists() else 0
-    with SiteFolder.open(site) as folder:
-        rows = folder.ledger.export_rows(kept)
+    with Ledger.open_unwitnessed(site / LEDGER, read_identity(site), read_only=True) as ledger:
+        rows = ledger.export_rows(kept)
     if rows:
         with ConsortiumClient.open(site) as client:
             client.keep_rows(rows)
@@ -61,9 +64,9 @@ class RowKeeper(threading.Thread):
     def run(self) -> None:
         """Look again and again."""
         pause = threading.Event()
-        while True:
-            self.look()
-            pause.wait(EVERY_S)
+        while not pause.wait(EVERY_S):
+            if time.time() - self._changed_at() >= EVERY_S:
+                self.look()
 
     def look(self) -> None:
         """Have new rows kept now, if there are any."""
@@ -74,7 +77,7 @@ class RowKeeper(threading.Thread):
 
     def _changed_at(self) -> float:
         files = [self._site / LEDGER, self._site / f"{LEDGER}-wal"]
-        return max(file.stat().st_mtime for file in files if file.exists())
+        return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
 
     def _keep(self) -> bool:
         command = [sys.executable, "-m", "polyclinic_client.consortium.keep_rows", str(self._site)]

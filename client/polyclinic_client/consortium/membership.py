@@ -86,7 +86,7 @@ def site_certificate(folder: Path) -> pki.Certificate:
 
 def tls_context(folder: Path) -> ssl.SSLContext:
     """Return what a site's HTTPS connections to its consortium are made with."""
-    return pki.client_context(folder / TLS_KEY, folder / TLS, folder / AUTHORITY)
+    return pki.client_context(folder / TLS, folder / TLS_KEY, folder / AUTHORITY)
 
 
 def read_peers(folder: Path) -> dict[str, bytes]:

@@ -14,6 +14,7 @@ from polyclinic_client.site_folder import LEDGER, read_identity
 from polyclinic_common import pki
 from polyclinic_common.errors import ConsortiumError
 from polyclinic_common.secure_sum.identity import fingerprint
+from polyclinic_common.words import plain
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Overview:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """Return it for people."""
-        return [
+        """Return it for people; some of it the server said."""
+        lines = [
             f"{self.name} in {self.consortium}",
             f"  server        {self.address}: {self.server}",
             f"  node          {self.node}",
@@ -58,6 +59,7 @@ class Overview:
             f"  epsilon       {self.spent:.3f} spent of {self.limit:g}",
             *(f"  run           {run}" for run in self.runs),
         ]
+        return [plain(line) for line in lines]
 
 
 def overview(folder: Path) -> Overview:

@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from polyclinic_client.consortium.client import ConsortiumClient
-from polyclinic_client.consortium.roster import CheckedRoster, require_verified
+from polyclinic_client.consortium.roster import CheckedRoster, refused_roster, require_verified
 from polyclinic_client.ledger.budget import caps_needed
 from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.planning import lost_rounds, plan_approval
@@ -22,10 +24,12 @@ from polyclinic_common.consortium.statements import (
     rounded,
 )
 from polyclinic_common.data.check import check_table
+from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.mapping import apply_mapping, load_mapping
 from polyclinic_common.data.report import CheckReport
 from polyclinic_common.data.table import read_table
 from polyclinic_common.errors import Code, ConsortiumError, PrivacyError
+from polyclinic_common.evaluation.observed import observe
 from polyclinic_common.privacy.plan import most_patients
 from polyclinic_common.study.manifest import Study
 
@@ -111,10 +115,18 @@ def add_data(
         run=ANY_RUN,
         name=name,
         declared=declared,
+        held_out=declared_held_out(study, frame),
     ).signed(site.identity)
     client.declare(declaration)
     book.add(signed, frame, content, declaration)
     return report, declared
+
+
+def declared_held_out(study: Study, frame: pd.DataFrame) -> int:
+    """Return how many held-out patients a hospital declares: none where no metric is released."""
+    if not study.private_metrics:
+        return 0
+    return observe(study, frame[held_out(study, frame)]).declared
 
 
 def propose(
@@ -126,6 +138,8 @@ def propose(
     ------
     ConsortiumError
         C014 to C021: what is wrong with study, roster, peers or data.
+    PrivacyError
+        P002 if the account's delta is not below 1 / (declared patients).
     """
     book = StudyBook.open(site)
     study, own = book.study(study_hash), book.signed_declaration(study_hash)
@@ -136,11 +150,26 @@ def propose(
         client.declare(own)
         entries = client.roster(study_hash)
     checked = book.check(study, tuple(entry.declaration for entry in entries))
+    if own not in checked.statements:
+        raise refused_roster("it holds another declaration of this hospital than its present one")
     require_verified(study, checked)
+    name = client.membership.name
+    _require_small_delta(site.ledger.delta, checked.declared[name])
     wanted = lost_rounds(study) if lost is None else lost
-    approval = plan_approval(study, checked.declared, client.membership.name, wanted)
+    approval = plan_approval(study, checked.declared, name, wanted)
     epsilon, fallback = caps_needed(approval, site.ledger.delta)
     return Proposal(study, checked, approval, epsilon, fallback)
+
+
+def _require_small_delta(delta: float, declared: int) -> None:
+    """Refuse an account in which one patient of those declared may go unprotected, on average."""
+    if delta * declared >= 1.0:
+        raise PrivacyError(
+            Code.PRIVACY_DELTA,
+            f"Delta {delta:g} of this hospital's account is not below 1 / {declared}, its declared "
+            "patients.",
+            "An account keeps its delta; join anew with a smaller --delta, as 1e-6.",
+        )
 
 
 def approve(site: SiteFolder, client: ConsortiumClient, proposal: Proposal) -> None:

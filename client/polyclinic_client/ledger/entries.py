@@ -210,7 +210,7 @@ class SeenHead(Entry):
 
     identity: Digest
     counter: Annotated[int, Field(ge=0)]
-    digest: bytes
+    digest: Digest
 
 
 class HeadsSeen(Entry):

@@ -26,7 +26,7 @@ from polyclinic_client.ledger.entries import (
 )
 from polyclinic_client.ledger.rules import check_caps
 from polyclinic_client.ledger.state import LedgerState, ReleaseState
-from polyclinic_client.ledger.witness import Head, read_witness, write_witness
+from polyclinic_client.ledger.witness import Head, read_witness, write_claim, write_witness
 from polyclinic_client.sqlite_file import OpenFiles, damaged
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.packing import pack
@@ -244,6 +244,7 @@ class LedgerFile(OpenFiles):
         with self._reading():
             for counter, digest in claims:
                 if not self.knows(Head(counter, digest)):
+                    write_claim(self.path, Head(counter, digest))
                     raise LedgerError(
                         Code.LEDGER_BEHIND,
                         f"This ledger is not the one that others have seen: row {counter} is not "

@@ -50,7 +50,7 @@ def recover(
     *,
     witness: Path | None = None,
     rows: Sequence[Row] = (),
-    claims: Sequence[tuple[int, bytes]] = (),
+    claims: Sequence[Head] = (),
     charge_lost: bool = False,
     new_witness: bool = False,
 ) -> Recovery:
@@ -60,7 +60,7 @@ def recover(
     ----------
     rows : sequence of Row
         This hospital's own signed rows, kept by others or saved from a damaged disk.
-    claims : sequence of (counter, salted head)
+    claims : sequence of Head
         What others have seen of this ledger.
     charge_lost : bool
         Whether what cannot be brought back may be charged: for every approval that had not ended,
@@ -80,7 +80,7 @@ def recover(
         if gone and gone[0].previous == ledger.export_rows()[-1].hash:
             ledger.reimport(gone)
             reimported, gone = len(gone), []
-        heads = [Head(*claim) for claim in claims] + ([testimony.head] if testimony else [])
+        heads = [*claims] + ([testimony.head] if testimony else [])
         charged = 0
         unknown = [head.counter for head in heads if not ledger.knows(head)]
         unknown += [row.sequence for row in gone]

@@ -89,6 +89,8 @@ def check_reserve(
     release = wanted.release
     if release.run in state.closed_runs:
         raise conflict(f"The run {release.run} is closed.")
+    if state.study_of.get(release.run, wanted.study_hash) != wanted.study_hash:
+        raise conflict(f"The run {release.run} belongs to another study.")
     approved = check_approved(state, wanted.study_hash, release.run, today)
     item = _item(approved, release.kind)
     if (item.headline, item.fallback) != (wanted.headline, wanted.fallback):

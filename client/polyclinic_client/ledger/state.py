@@ -115,6 +115,7 @@ class LedgerState:
         self.approvals: dict[ApprovalKey, ApprovalState] = {}
         self.releases: dict[ReleaseId, ReleaseState] = {}
         self.closed_runs: set[str] = set()
+        self.study_of: dict[str, bytes] = {}
         self.heads: dict[bytes, SeenHead] = {}
         self.forgiven: list[tuple[int, int]] = []
 
@@ -201,6 +202,7 @@ class LedgerState:
             raise unreadable("a release was reserved without approval")
         state = ReleaseState(entry, sequence, approved)
         self.releases[entry.release] = state
+        self.study_of.setdefault(entry.release.run, entry.study_hash)
         self.counted[entry.fallback] += 1
         self.fallback[entry.fallback] += 1
         approved.reserved[entry.release.kind] += 1

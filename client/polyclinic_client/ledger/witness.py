@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from polyclinic_client.ledger.entries import Digest, Entry, Share
 from polyclinic_client.sqlite_file import MODE, coded, damaged
-from polyclinic_common.errors import Code, LedgerError
-from polyclinic_common.packing import pack
+from polyclinic_common.errors import Code, LedgerError, MessageError
+from polyclinic_common.files import write_atomically
+from polyclinic_common.packing import pack, unpack
 from polyclinic_common.secure_sum.identity import Identity, verify
 
 
@@ -98,3 +99,24 @@ def read_witness(path: Path, public: bytes) -> Testimony:
     if testimony.public != public or not verify(public, testimony.content(), testimony.signature):
         raise damaged(path, "it is not signed by this hospital")
     return testimony
+
+
+def write_claim(ledger: Path, claim: Head) -> None:
+    """Keep what another hospital has seen of this ledger and this ledger does not know."""
+    write_atomically(_claim_file(ledger), pack([claim.counter, claim.digest]))
+
+
+def read_claims(ledger: Path) -> list[Head]:
+    """Return what was kept by `write_claim`; what is damaged is as good as nothing."""
+    try:
+        parts = unpack(_claim_file(ledger).read_bytes())
+    except (OSError, MessageError):
+        return []
+    match parts:
+        case (int() as counter, bytes() as digest):
+            return [Head(counter, digest)]
+    return []
+
+
+def _claim_file(ledger: Path) -> Path:
+    return ledger.with_name(f"{ledger.name}.claim")

@@ -18,6 +18,7 @@ from polyclinic_client.node.node import Node
 from polyclinic_client.node.status import StatusFile, only_node
 from polyclinic_client.node.warm_worker import WarmWorker
 from polyclinic_client.site_folder import JOURNAL, read_identity
+from polyclinic_common import pki
 from polyclinic_common.errors import Code, NodeError
 
 IDLE_S = 300.0
@@ -90,19 +91,9 @@ def _interrupt(node: Node) -> None:
     raise KeyboardInterrupt
 
 
-def client_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
-    """Return TLS 1.3 (1.2 at least) that trusts `authority` alone and shows a certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    context.load_verify_locations(authority)
-    context.load_cert_chain(certificate, key)
-    return context
-
-
 def _credentials(settings: NodeSettings) -> tuple[ssl.SSLContext, EllipticCurvePrivateKey]:
     try:
-        context = client_context(settings.certificate, settings.key, settings.authority)
+        context = pki.client_context(settings.certificate, settings.key, settings.authority)
         key = load_pem_private_key(settings.key.read_bytes(), password=None)
     except (OSError, ValueError) as error:  # SSLError is an OSError
         raise _no_start("Its certificate or key cannot be read.", "Join again.") from error

@@ -48,14 +48,15 @@ class Node:
     def run(self) -> None:
         """Work until `stopping` is set; connect again and again for as long as it takes."""
         threading.Thread(target=self._beat, daemon=True).start()
-        pause = FIRST_PAUSE_S
+        pause = idle = FIRST_PAUSE_S
         while not self.stopping.is_set():
             try:
                 self.fleet.activate()
                 log.info("connected")
                 self.status.update(connected=True, trouble="")
-                pause = FIRST_PAUSE_S
-                self._serve()
+                while not self.stopping.is_set():
+                    idle = self._serve(idle)
+                    pause = FIRST_PAUSE_S
             except UnreachableError as error:
                 log.warning("the server is out of reach (%s); again in %.1f s", error, pause)
                 self.status.update(connected=False, trouble=str(error))
@@ -68,27 +69,26 @@ class Node:
         self.worker.stop()
         self.fleet.close()
 
-    def _serve(self) -> None:
-        pause = FIRST_PAUSE_S
-        while not self.stopping.is_set():
-            asked = time.monotonic()
-            received = self.fleet.pull()
-            self.worker.rest()
-            self.status.update(worker=self.worker.pid)
-            if received is not None:
-                self._handle(received)
-                pause = FIRST_PAUSE_S
-            elif time.monotonic() - asked < HELD_S:
-                self.stopping.wait(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_S)
+    def _serve(self, idle_s: float) -> float:
+        """Handle the next message; return how long to wait after the next hasty "nothing"."""
+        asked = time.monotonic()
+        received = self.fleet.pull()
+        self.worker.rest()
+        self.status.update(worker=self.worker.pid)
+        if received is not None:
+            self._handle(received)
+        elif time.monotonic() - asked < HELD_S:
+            self.stopping.wait(idle_s)
+            return min(2 * idle_s, LONGEST_PAUSE_S)
+        return FIRST_PAUSE_S
 
     def _handle(self, received: Received) -> None:
         """Have one message answered, and send the answer if there is one."""
         self.status.update(last_message=time.time())
         if received.run not in self.runs:
-            self.runs.add(received.run)
-            digest = bytes.fromhex(self.fleet.bundle_of(received.run))
+            digest = self.fleet.bundle_of(received.run)
             self._write(Bundle(sha256=digest, flower_run=received.run))
+            self.runs.add(received.run)
         try:
             answer = self.worker.ask(received.run, received.content)
         except NodeError as error:

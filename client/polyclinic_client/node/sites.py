@@ -25,7 +25,7 @@ from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import MessageError
 from polyclinic_common.models.network import build_network, initial_weights, weight_count
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.privacy.plan import METRICS, node_path, secure_sum_plans, vote_of
+from polyclinic_common.privacy.plan import METRICS, NODE_PATH, secure_sum_plans, vote_of
 from polyclinic_common.wire import decode_request
 
 MOST_RUNS = 16  # kept open at a time: who asks for many runs costs no memory
@@ -106,7 +106,7 @@ def _member(
 ) -> Member:
     study = entry.study
     sizes = entry.declared.values()
-    plans = secure_sum_plans(study, encoding.width, length, node_path(length), sizes)
+    plans = secure_sum_plans(study, encoding.width, length, NODE_PATH, sizes)
     noise = SystemNoise(folder.ledger.secret)
     sources = sum_sources(OpacusGradients(study, encoding), entry.cohort, plans, noise)
     if METRICS in plans:

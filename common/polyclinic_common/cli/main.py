@@ -19,6 +19,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from polyclinic_common.errors import PolyclinicError
+from polyclinic_common.words import is_control, plain
 
 GROUP = "polyclinic.commands"
 SUMMARIES = {
@@ -92,11 +93,15 @@ def print_error(error: PolyclinicError, *, as_json: bool) -> None:
         sys.stderr.write(json.dumps(error.as_dict()) + "\n")
         return
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(f"[bold red]error {error.code.value}[/] {escape(error.what)}")
+    console.print(f"[bold red]error {error.code.value}[/] {_shown(error.what)}")
     for problem in error.problems:
-        console.print(f"  [bold]{escape(problem.place)}[/]: {escape(problem.what)}")
-        console.print(f"    [green]→[/] {escape(problem.remedy)}")
-    console.print(f"  [green]→[/] {escape(error.remedy)}")
+        console.print(f"  [bold]{_shown(problem.place)}[/]: {_shown(problem.what)}")
+        console.print(f"    [green]→[/] {_shown(problem.remedy)}")
+    console.print(f"  [green]→[/] {_shown(error.remedy)}")
+
+
+def _shown(text: str) -> str:
+    return escape(plain(text))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -110,5 +115,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print `value` as JSON to standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Print `value` as JSON to standard output, control characters escaped."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    escaped = (
+        json.dumps(letter)[1:-1] if letter != "\n" and is_control(letter) else letter
+        for letter in text
+    )
+    sys.stdout.write("".join(escaped) + "\n")

@@ -509,7 +509,7 @@ class Row(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     content: _builtins.bytes
-    """a row of the caller's own ledger, as it signed it"""
+    """a row of the caller's own ledger, sealed: the server cannot read it"""
     def __init__(
         self,
         *,

@@ -29,12 +29,15 @@ class Declaration(Statement):
         Public name in the study.
     declared : int
         Declared patients: a round number that the hospital chooses to make public.
+    held_out : int
+        Held-out patients with a known outcome, rounded to ten; 0 if the study releases no metrics.
     """
 
     label: ClassVar[str] = "polyclinic declaration"
 
     name: str
     declared: Annotated[int, Field(ge=1)]
+    held_out: Count
 
 
 class StudyApproval(Statement):

@@ -41,15 +41,6 @@ def declared_for_training(study: Study, site: str, declared: int) -> int:
     return LEAST_DECLARED if whole else declared
 
 
-def declared_held_out(study: Study, site: str, declared: int) -> int:
-    """Return how many of a hospital's declared patients count as held out: public, rounded."""
-    holdout = study.evaluation.holdout
-    if isinstance(holdout, Fraction):
-        return round(declared * holdout.fraction / 10) * 10
-    whole = isinstance(holdout, TestSites) and site in holdout.sites
-    return declared if whole else 0
-
-
 def uniform(text: str) -> float:
     """Return a number in [0, 1) that is a hash of `text`."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2.0**64

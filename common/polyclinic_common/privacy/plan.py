@@ -18,7 +18,7 @@ METRICS, VOTE = "metrics", "vote"
 STATISTICS_SHARE = 0.1
 STATISTICS_CLIP = math.sqrt(2.0)
 ROUNDING = 1e-3
-WIDEST_FOR_ROWS = 20_000
+NODE_PATH: Path = "rows"  # how a node makes its integer sums, which decides the charge
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,6 @@ def noise_plan(study: Study, declared: int, epsilon: float | None) -> NoisePlan:
         beside = (1.0 - share) * gdp.mu_of(epsilon, delta) ** 2
         multiplier = rdp.noise_multiplier(epsilon, delta, rate, releases, beside)
     return NoisePlan(multiplier, rate, steps, training.rounds)
-
-
-def node_path(length: int) -> Path:
-    """Return how a node makes its integer sums of `length` weights, which decides the charge."""
-    return "rows" if length <= WIDEST_FOR_ROWS else "products"
 
 
 def metrics_share(study: Study) -> float:

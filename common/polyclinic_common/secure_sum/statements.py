@@ -18,7 +18,7 @@ from polyclinic_common.secure_sum.identity import Identity, verify
 
 Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 Count = Annotated[int, Field(ge=0)]
-Head = tuple[Digest, Count, bytes]
+Head = tuple[Digest, Count, Digest]
 KEPT = 256
 
 
@@ -72,7 +72,7 @@ class KeyAnnouncement(Statement):
     agreement_key: Digest
     kem_key: bytes
     counter: Count
-    head: bytes
+    head: Digest
     heads: tuple[Head, ...]
 
 

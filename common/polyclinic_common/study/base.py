@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from polyclinic_common.words import canonical_word
+from polyclinic_common.words import canonical_word, is_control
 
 
 class Part(BaseModel):
@@ -23,7 +23,23 @@ NAME_RULE = (
     "at most 80 characters."
 )
 Name = Annotated[str, Field(pattern=NAME)]
-Source = Annotated[str, Field(min_length=3, description="where the public value comes from")]
+
+
+def _shown_as_it_is(text: str) -> str:
+    """Refuse a text that could look like something else where people read and approve it."""
+    control = next((letter for letter in text if is_control(letter)), None)
+    if control is not None:
+        raise PydanticCustomError(
+            "control_character",
+            "the text holds the control character U+{code}",
+            {"code": f"{ord(control):04X}", "remedy": "Take it out; write the text in one line."},
+        )
+    return text
+
+
+Text = Annotated[str, AfterValidator(_shown_as_it_is)]
+Source = Annotated[Text, Field(min_length=3, description="where the public value comes from")]
+Unit = Annotated[Text, Field(min_length=1)]
 
 
 def _ascending(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -55,7 +71,7 @@ def _producible(word: str) -> str:
     return word
 
 
-Word = Annotated[str, AfterValidator(_producible)]
+Word = Annotated[Text, AfterValidator(_producible)]
 Site = Annotated[Name, AfterValidator(_producible)]
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
 

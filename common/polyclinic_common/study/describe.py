@@ -237,7 +237,10 @@ def _about_hospitals(study: Study) -> tuple[str, ...]:
             "model does at each one, and so how its patients differ."
         )
     if study.private_metrics:
-        lines.append("Every hospital declares how many held-out patients it has, rounded to ten.")
+        lines.append(
+            "Every hospital declares how many held-out patients with a known outcome it has, "
+            "rounded to ten."
+        )
     return tuple(lines)
 
 

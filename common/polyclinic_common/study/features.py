@@ -11,7 +11,16 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from polyclinic_common.study.base import Name, Part, Range, Source, Word, check_vocabulary
+from polyclinic_common.study.base import (
+    Name,
+    Part,
+    Range,
+    Source,
+    Text,
+    Unit,
+    Word,
+    check_vocabulary,
+)
 
 
 class Numeric(Part):
@@ -19,7 +28,7 @@ class Numeric(Part):
 
     name: Name
     kind: Literal["numeric"]
-    unit: str = Field(min_length=1)
+    unit: Unit
     range: Range
     source: Source
 
@@ -77,8 +86,8 @@ class Diplotype(Part):
 
     name: Name
     kind: Literal["diplotype"]
-    reference: str = Field(default="*1", pattern=r"^\*\w+$")
-    alleles: tuple[Annotated[str, Field(pattern=r"^\*[^\s/|,:]+$")], ...]
+    reference: Text = Field(default="*1", pattern=r"^\*\w+$")
+    alleles: tuple[Annotated[Text, Field(pattern=r"^\*[^\s/|,:]+$")], ...]
     source: Source
 
     @field_validator("alleles")
@@ -110,7 +119,7 @@ class Panel(Part):
     name: Name
     kind: Literal["panel"]
     columns: tuple[Name, ...]
-    unit: str = Field(min_length=1)
+    unit: Unit
     range: Range
     source: Source
     projection: Projection | None = None

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from polyclinic_common.canonical import canonical_hash
-from polyclinic_common.study.base import Name, Part
+from polyclinic_common.study.base import Name, Part, Text
 from polyclinic_common.study.features import Categorical, Feature, Ordinal, columns_of
 from polyclinic_common.study.outcomes import (
     Arms,
@@ -60,8 +60,8 @@ class Study(Part):
     polyclinic: Literal[1]
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{1,40}$")
     version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
-    title: str = Field(min_length=3)
-    purpose: str = Field(min_length=3)
+    title: Text = Field(min_length=3)
+    purpose: Text = Field(min_length=3)
     expires: dt.date
     synthetic: bool = False
     roster: Roster

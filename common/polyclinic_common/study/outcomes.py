@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from polyclinic_common.study.base import Name, Part, Range, Source, Word, check_vocabulary
+from polyclinic_common.study.base import Name, Part, Range, Source, Unit, Word, check_vocabulary
 
 
 class Arms(Part):
@@ -32,7 +32,7 @@ class Dose(Part):
 
     kind: Literal["dose"]
     column: Name
-    unit: str = Field(min_length=1)
+    unit: Unit
     range: Range
     assignment: Literal["randomised", "observational"]
     source: Source
@@ -49,7 +49,7 @@ class Continuous(Part):
 
     kind: Literal["continuous"]
     column: Name
-    unit: str = Field(min_length=1)
+    unit: Unit
     range: Range
     source: Source
     transform: Literal["none", "sqrt", "log"] = "none"
@@ -122,7 +122,7 @@ class Survival(Part):
     event: Name
     occurred: Word
     censored: Word
-    unit: str = Field(min_length=1)
+    unit: Unit
     grid: tuple[Annotated[float, Field(gt=0)], ...]
     source: Source
     event_free: float = Field(default=0.5, gt=0, lt=1)

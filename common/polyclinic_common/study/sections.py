@@ -29,7 +29,7 @@ class Model(Part):
     """What is fitted: a linear predictor, or a multilayer perceptron with tanh units."""
 
     kind: Literal["linear", "mlp"] = "linear"
-    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(default=(), max_length=8)
     loss: Literal["squared", "huber", "logistic", "hazard"] | None = None
 
     @model_validator(mode="after")
@@ -117,7 +117,7 @@ class Training(Part):
     personalisation: Literal["none", "mr-mtl"] = "none"
     start: Literal["base-rates", "statistics"] = "base-rates"
     pull: float = Field(default=0.1, ge=0)
-    learning_rate: float | None = Field(default=None, gt=0)
+    learning_rate: float | None = Field(default=None, gt=0, le=1000)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     average_from: float = Field(default=0.5, ge=0, lt=1)
 

@@ -1,31 +1,35 @@
-"""Messages as Flower records: one header with label and fields, at most one vector.
+"""Messages as one Flower record: label and fields, and at most one vector.
 
-A message is exactly what its class declares: an unknown record, field, type, shape, or a number
-that is not finite is refused whole.
+A message is exactly what its class declares: an unknown record, field, type, length, or a number
+that is not finite is refused whole. Flower sends every record and every array in calls of its own,
+three for each array: so a vector travels as bytes.
 """
 
 from __future__ import annotations
 
 from dataclasses import fields
-from io import BytesIO
 from typing import Any, TypeVar, get_args
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import ConfigRecord, RecordDict
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from polyclinic_common.errors import Code, MessageError
 from polyclinic_common.packing import Plain, Value, pack, unpack
-from polyclinic_common.wire.messages import MAX_LENGTH, Reason, Release, Request, SumRecord
+from polyclinic_common.wire.messages import (
+    MAX_LENGTH,
+    MaskedVector,
+    Reason,
+    Release,
+    Request,
+    SumRecord,
+)
 
-PROTOCOL = 3
-_HEADER = "polyclinic"
-_BODY = "body"
-_ARRAYS = "vectors"
-_VECTOR = "vector"
+PROTOCOL = 4
+_RECORD = "polyclinic"
+_PROTOCOL, _BODY, _VECTOR = "protocol", "body", "vector"
 _VECTOR_FIELDS = ("weights", "vector")
-_DTYPES = ("float64", "uint64")
 
 M = TypeVar("M", bound=Request | Release)
 
@@ -56,10 +60,10 @@ def _encode(message: Request | Release) -> RecordDict:
     values = {field.name: getattr(message, field.name) for field in fields(message)}
     vectors = [values.pop(name) for name in _VECTOR_FIELDS if name in values]
     body = pack([message.label, *map(_plain, values.values())])
-    records = RecordDict({_HEADER: ConfigRecord({"protocol": PROTOCOL, _BODY: body})})
-    if vectors:
-        records[_ARRAYS] = ArrayRecord({_VECTOR: Array(vectors[0])})
-    return records
+    record = ConfigRecord({_PROTOCOL: PROTOCOL, _BODY: body})
+    for vector in vectors:
+        record[_VECTOR] = vector.astype(_dtype(type(message)), copy=False).tobytes()
+    return RecordDict({_RECORD: record})
 
 
 def _plain(value: object) -> Value:
@@ -77,32 +81,39 @@ def _plain(value: object) -> Value:
 
 
 def _decode(records: RecordDict, kinds: tuple[type[M], ...]) -> M:
-    parts = _body(records)
+    record = _record(records)
+    parts = _body(record)
     kind = next((kind for kind in kinds if parts and kind.label == parts[0]), None)
     if kind is None:
         raise _refused("it is of no kind that is expected here")
     names = [field.name for field in fields(kind)]
     vector_names = [name for name in names if name in _VECTOR_FIELDS]
     plain_names = [name for name in names if name not in _VECTOR_FIELDS]
-    if len(parts) != len(plain_names) + 1 or (_ARRAYS in records) != bool(vector_names):
+    if len(parts) != len(plain_names) + 1 or (_VECTOR in record) != bool(vector_names):
         raise _refused("its fields are not those of its kind")
     try:
         values: dict[str, Any] = {
             name: _read(name, part) for name, part in zip(plain_names, parts[1:], strict=True)
         }
-        values |= {name: _read_vector(records) for name in vector_names}
+        values |= {name: _read_vector(record[_VECTOR], _dtype(kind)) for name in vector_names}
         return kind(**values)
     except ValidationError:
         raise _refused("a field is not what its kind declares") from None
 
 
-def _body(records: RecordDict) -> tuple[Plain, ...]:
-    header = records.get(_HEADER)
-    if not isinstance(header, ConfigRecord) or not set(records) <= {_HEADER, _ARRAYS}:
+def _record(records: RecordDict) -> ConfigRecord:
+    record = records.get(_RECORD)
+    if not isinstance(record, ConfigRecord) or set(records) != {_RECORD}:
         raise _refused("its records are not those of the protocol")
-    if set(header) != {"protocol", _BODY} or header["protocol"] != PROTOCOL:
+    if not {_PROTOCOL, _BODY} <= set(record) <= {_PROTOCOL, _BODY, _VECTOR}:
+        raise _refused("its record has other entries")
+    if record[_PROTOCOL] != PROTOCOL:
         raise _refused("it speaks another version of the protocol")
-    body = header[_BODY]
+    return record
+
+
+def _body(record: ConfigRecord) -> tuple[Plain, ...]:
+    body = record[_BODY]
     parts = unpack(body) if isinstance(body, bytes) else ()
     if not isinstance(parts, tuple):
         raise _refused("its body is not a list of fields")
@@ -126,31 +137,15 @@ def _read(name: str, part: Plain) -> object:
     return part
 
 
-def _read_vector(records: RecordDict) -> NDArray[np.generic]:
-    arrays = records[_ARRAYS]
-    if not isinstance(arrays, ArrayRecord) or set(arrays) != {_VECTOR}:
-        raise _refused("it does not hold exactly one vector")
-    array = arrays[_VECTOR]
-    if array.dtype not in _DTYPES or array.stype != "numpy.ndarray" or len(array.shape) != 1:
-        raise _refused("its vector is not one-dimensional")
-    if not 1 <= array.shape[0] <= MAX_LENGTH:
+def _dtype(kind: type[object]) -> str:
+    """Return how the numbers of a vector are written: little-endian, whole if they are masked."""
+    return "<u8" if kind is MaskedVector else "<f8"
+
+
+def _read_vector(data: object, dtype: str) -> NDArray[np.generic]:
+    if not isinstance(data, bytes) or len(data) % 8 or not 1 <= len(data) // 8 <= MAX_LENGTH:
         raise _refused("its vector has no permitted length")
-    header = _npy_header(array.dtype, array.shape[0])
-    if array.data[: len(header)] != header or len(array.data) != len(header) + 8 * array.shape[0]:
-        raise _refused("its vector is not what its header says")
-    return np.frombuffer(array.data, dtype=np.dtype(array.dtype), offset=len(header))
-
-
-def _npy_header(dtype: str, length: int) -> bytes:
-    """Return the one header that Flower writes before such a vector: NumPy's format 1.0.
-
-    Nothing else is parsed: a hostile header could ask for any amount of memory.
-    """
-    file = BytesIO()
-    np.lib.format.write_array_header_1_0(
-        file, {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (length,)}
-    )
-    return file.getvalue()
+    return np.frombuffer(data, dtype)
 
 
 def _refused(why: str) -> MessageError:

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from polyclinic_common.secure_sum.chain import Chain, ReleaseId, transcript
 
-MAX_LENGTH = 1 << 24
+MAX_LENGTH = 1 << 21  # 16 MiB, in one call
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, extra="forbid")
 
 

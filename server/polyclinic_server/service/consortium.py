@@ -34,8 +34,8 @@ from polyclinic_server.store.tables import Run
 MOST_WATCHERS = 16
 WATCH_EVERY_S = 0.5
 MOST_ROWS = 100_000  # kept for one hospital
-ROWS_AT_ONCE = 500
-LARGEST_ROW = 1 << 13  # bytes
+ROWS_AT_ONCE, ROWS_SENT = 500, 12  # with the largest rows, within a message
+LARGEST_ROW = 1 << 18  # bytes
 OVER = {"stopped", "finished", "failed"}
 S = TypeVar("S", bound=Statement)
 
@@ -167,7 +167,7 @@ class Consortium(ConsortiumServicer):
     ) -> Iterator[pb.RowBatch]:
         """Give a hospital its own rows back."""
         site, after = caller(self._store, context), request.after
-        while found := self._store.rows(site.name, after, ROWS_AT_ONCE):
+        while found := self._store.rows(site.name, after, ROWS_SENT):
             yield pb.RowBatch(
                 rows=[pb.Row(sequence=row.sequence, content=row.content) for row in found]
             )

@@ -17,11 +17,11 @@ from flwr.serverapp import Grid
 from pydantic import BaseModel
 
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.data.holdout import declared_for_training, declared_held_out
+from polyclinic_common.data.holdout import declared_for_training
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.models.network import build_network, initial_weights, weight_count
 from polyclinic_common.models.storage import save_model
-from polyclinic_common.privacy.plan import metrics_plan, node_path, secure_sum_plans
+from polyclinic_common.privacy.plan import NODE_PATH, metrics_plan, secure_sum_plans
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_server.coordinator import RunPlan, run_rounds
 from polyclinic_server.metric_sums import Evaluation
@@ -104,7 +104,7 @@ def plan_of(description: RunDescription, nodes: Mapping[str, int]) -> tuple[RunP
     sums: dict[str, SumPlan] = {}
     if study.privacy.mode == "secure-sum":
         largest = [description.largest]
-        sums = secure_sum_plans(study, encoding.width, length, node_path(length), largest)
+        sums = secure_sum_plans(study, encoding.width, length, NODE_PATH, largest)
     plan = make_plan(
         study,
         description.run,
@@ -126,10 +126,7 @@ def evaluation_of(description: RunDescription) -> Evaluation | None:
     if not study.metric_rounds:
         return None
     shares = study.m - study.c if study.privacy.mode == "secure-sum" else 1
-    held_out = {
-        name: declared_held_out(study, name, site.declared)
-        for name, site in description.sites.items()
-    }
+    held_out = {name: site.held_out for name, site in description.sites.items()}
     return Evaluation.of(study, metrics_plan(study, shares, description.largest), held_out)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SubStatus
 from flwr.common.serde import user_config_to_proto
 from flwr.proto.control_pb2 import (
@@ -249,27 +249,23 @@ class PromptGrid(HttpGrid):
         whole: list[Message] = []
         for tree, asked in list(self._coming.values()):
             try:
-                message = self._inflated(tree)
+                message = _message_of(tree, self._parts(tree))
             except ObjectUnavailableError:
                 continue
-            except (ObjectPullError, ValueError, KeyError, TypeError):
-                pass  # it never came, or is no message: its sender counts as silent
-            else:
+            except ObjectPullError:
+                message = None  # it never came
+            if message is not None:
                 # What it replies to is what SuperLink checked, not what its sender put inside.
                 message.metadata.__dict__["_reply_to_message_id"] = asked
                 whole.append(message)
             self._forget(tree.object_id, asked)
         return whole
 
-    def _inflated(self, tree: ObjectTree) -> Message:
+    def _parts(self, tree: ObjectTree) -> dict[str, bytes]:
         pull = make_pull_object_fn_protobuf(
             self._runtime_client.PullObject, self.node, self.run.run_id
         )
-        parts = {each.object_id: pull(each.object_id) for each in iterate_object_tree(tree)}
-        message = inflate_object_from_contents(tree.object_id, parts)
-        if not isinstance(message, Message):
-            raise TypeError
-        return message
+        return {each.object_id: pull(each.object_id) for each in iterate_object_tree(tree)}
 
     def _forget(self, *messages: str) -> None:
         """Have the parts of messages deleted: nobody else does."""
@@ -280,6 +276,22 @@ class PromptGrid(HttpGrid):
                     node=self.node, run_id=self.run.run_id, message_object_id=number
                 )
             )
+
+
+def _message_of(tree: ObjectTree, parts: dict[str, bytes]) -> Message | None:
+    """Return the message that a hospital sent; None if it is none, and its sender counts as silent.
+
+    Flower decodes here what one hospital sent, and that must not end the run of all others: no
+    decoder's list of errors is complete.
+    """
+    try:
+        message = inflate_object_from_contents(tree.object_id, parts)
+    except Exception:  # noqa: BLE001  (the boundary to a hospital that nobody has to trust)
+        return None
+    if not isinstance(message, Message):
+        return None
+    is_whole = message.has_error() or isinstance(message.content, RecordDict)
+    return message if is_whole else None
 
 
 @contextmanager

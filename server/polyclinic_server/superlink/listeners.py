@@ -16,6 +16,7 @@ from h11 import IDLE
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from polyclinic_common import pki
 from polyclinic_common.errors import Code, ServerError
 
 HEAD_S = 10.0
@@ -26,29 +27,21 @@ GRACE_S = 3
 
 
 def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
-    """Return TLS 1.3 (1.2 at least) that wants a certificate of `authority` from everybody.
+    """Return what the public listener speaks TLS with.
 
     Raises
     ------
     ServerError
         V002 if a file cannot be used.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
-    context.num_tickets = 0  # every connection shows its certificate
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
     try:
-        context.load_verify_locations(authority)
-        context.load_cert_chain(certificate, key)
+        return pki.server_context(certificate, key, authority)
     except OSError as error:  # SSLError is one
         raise ServerError(
             Code.SERVER_START,
             "The server's certificate, its key or the authority's certificate cannot be used.",
             "Check these files; `polyclinic server init` made them.",
         ) from error
-    return context
 
 
 class HospitalProtocol(H11Protocol):

@@ -39,12 +39,13 @@ class RunSite(Record):
     ----------
     node_key : str
         Public key of its certificate, PEM: what Flower knows its node by.
-    declared : int
-        Its declared patients.
+    declared, held_out : int
+        Its declared patients, and those held out with a known outcome.
     """
 
     node_key: str
     declared: int = Field(gt=0)
+    held_out: int = Field(ge=0)
 
 
 class RunDescription(Record):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polyclinic_client.gradients import ClippedByGhostNorms, ClippedByHooks
+from polyclinic_client.gradients import ClippedByHooks
 from polyclinic_client.mechanisms import ModelRelease, SampledCohort
 from polyclinic_client.training import local_mechanism
 from polyclinic_common.models.losses import LOSSES
@@ -20,6 +20,7 @@ from polyclinic_simulations.bench.federated import made_up_federation
 from polyclinic_simulations.bench.records import Spread, StepTime
 from polyclinic_simulations.bench.size import SEED, Size
 from polyclinic_simulations.federation import Federation
+from polyclinic_simulations.ghost_norms import ClippedByGhostNorms
 from polyclinic_simulations.trainer import Trainer
 
 HOOKS, GHOST, FAST = "Opacus, hooks", "Opacus, ghost norms", "closed form"

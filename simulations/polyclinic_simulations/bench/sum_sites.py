@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from polyclinic_client.gate import LEAST_TICK_S, Gate
-from polyclinic_client.integers import NoisyIntegers, RoundedProducts
+from polyclinic_client.integers import NoisyIntegers
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.member import Member
 from polyclinic_client.patients import Patients
@@ -35,7 +35,7 @@ from polyclinic_common.wire import Release, Request, SumRequest, decode_reply, e
 from polyclinic_server.secure_sum import Carried, SecureSums
 from polyclinic_simulations.bench.size import CLIP, DELTA, EPSILON, Size, made_up_patients
 from polyclinic_simulations.bench.stopwatch import Stopwatch
-from polyclinic_simulations.fast_gradients import ClosedForm
+from polyclinic_simulations.fast_gradients import ClosedForm, RoundedProducts
 from polyclinic_simulations.hospitals import HurriedClock
 
 GRADIENTS, NOISE, MASKS, LEDGER, GATE = "gradients", "noise", "masks", "ledger", "gate"

@@ -54,30 +54,44 @@ class TrialConsortium:
         Everything lies in it; a fresh one.
     commands : Commands
         What types.
+
+    Attributes
+    ----------
+    server : Path
+        The server's folder.
     """
 
     def __init__(self, folder: Path, commands: Commands):
         self._folder = folder
         self._type = commands
-        self._server = folder / "server"
+        self.server = folder / "server"
         self.study, self._tables = _study_and_tables()
 
     def carry_out(self) -> Trial:
         """Go the whole way, as the README tells operator and hospitals."""
+        self.prepare()
+        run = self.train()
+        budgets = {name: self._client(name, "ledger", "budget") for name in self._tables}
+        return Trial(self.study, run, budgets, self._shown(self.study.roster.sites[0]))
+
+    def prepare(self) -> None:
+        """Go as far as nodes of hospitals that have approved the study."""
         self._found()
         self._join()
         self._publish_and_approve()
         for name in self._tables:
             self._type.start(name, "client", "up", *self._at(name))
-        run = self._operate("run", "start", self.study.id)
-        budgets = {name: self._client(name, "ledger", "budget") for name in self._tables}
-        return Trial(self.study, run, budgets, self._shown(self.study.roster.sites[0]))
+
+    def train(self) -> dict[str, Any]:
+        """Run the study and return what `server run start` answers at the end."""
+        run: dict[str, Any] = self._operate("run", "start", self.study.id)
+        return run
 
     def _found(self) -> None:
         port = _free_ports()
         where = ("--listen", "127.0.0.1", "--first-port", port)
         self._operate("init", "Trial consortium", "localhost", *where)
-        log = self._type.start("server", "server", "up", "--folder", self._server)
+        log = self._type.start("server", "server", "up", "--folder", self.server)
         self._type.wait_for(log, "Ready")
 
     def _join(self) -> None:
@@ -108,7 +122,7 @@ class TrialConsortium:
         return budget, self._type.text("client", "journal", "show", *last, *self._at(name))
 
     def _operate(self, *words: object) -> Any:
-        return self._type.run("server", *words, "--folder", self._server)
+        return self._type.run("server", *words, "--folder", self.server)
 
     def _client(self, name: str, *words: object) -> Any:
         return self._type.run("client", *words, *self._at(name))
