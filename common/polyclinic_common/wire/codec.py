@@ -137,7 +137,7 @@ def _read(name: str, part: Plain) -> object:
     return part
 
 
-def _dtype(kind: type[Request | Release]) -> str:
+def _dtype(kind: type[object]) -> str:
     """Return how the numbers of a vector are written: little-endian, whole if they are masked."""
     return "<u8" if kind is MaskedVector else "<f8"
 
