@@ -233,12 +233,18 @@ class Consortium:
         (folder / "approved.json").write_text(json.dumps(told))
 
     def start_server(
-        self, *, quick: bool = False, passive: bool = False, witnessed: bool = False
+        self,
+        *,
+        quick: bool = False,
+        passive: bool = False,
+        witnessed: bool = False,
+        hasty: bool = False,
     ) -> None:
         """Start the server.
 
         With short limits; or without a coordinator, for a test that is it; or with one that writes
-        down all sums and closes a run only when it may.
+        down all sums and closes a run only when it may; or with a Flower that waits half a second
+        for a coordinator, not half a minute.
         """
         ready = self.folder / "ready.json"
         ready.unlink(missing_ok=True)
@@ -253,9 +259,10 @@ class Consortium:
             "quick_s": QUICK_S if quick else 0,
             "passive": passive,
             "witnessed": witnessed,
+            "hasty": hasty,
         }
         self._start("server", "tests.faults.run_server", [json.dumps(settings)])
-        wait_for("server", ready.exists)
+        wait_for("server", ready.exists, LONG_S)
         addresses = json.loads(ready.read_text())
         self.public, self.loopback = addresses["public"], addresses["loopback"]
         self.port = int(self.public.rpartition(":")[2])

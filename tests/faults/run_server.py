@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from flwr.supercore.corestate import in_memory_corestate
 
 from polyclinic_server.superlink import fleet_gate, listeners
+from polyclinic_server.superlink import supervise as supervise_module
 from polyclinic_server.superlink.flower_link import SuperLink
 from polyclinic_server.superlink.supervise import Addresses, Settings, supervise
 
@@ -27,6 +29,9 @@ settings = Settings(
 )
 if told["quick_s"]:
     listeners.HEAD_S = fleet_gate.BODY_S = fleet_gate.HOLD_S = told["quick_s"]
+if told["hasty"]:
+    setattr(in_memory_corestate, "HEARTBEAT_DEFAULT_INTERVAL", 0.5)  # noqa: B010
+    supervise_module.KEEP_S = 0.1
 if told["passive"]:
     setattr(SuperLink, "next_task", lambda _: None)  # noqa: B010
 start_process = asyncio.create_subprocess_exec

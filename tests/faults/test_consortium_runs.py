@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,3 +155,11 @@ def test_an_operator_stops_a_run_and_goes_on(house: Consortium) -> None:
     assert wait_for_event(run, "stopped").code == "R007"
     resume_run(house.server_folder, "stop")
     finish(house, run)
+
+
+def test_a_coordinator_may_take_longer_to_start_than_flower_waits(tmp_path: Path) -> None:
+    """On a busy machine that is more than half a minute; here Flower waits half a second."""
+    with consortium(tmp_path) as house:
+        house.start_server(hasty=True)
+        run = start(house, "run-1")
+        wait_for_event(run, "started")

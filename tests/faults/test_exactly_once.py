@@ -46,8 +46,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
         yield made
 
 
-def start(house: Consortium, run: str) -> RunFolder:
-    return start_run(house.server_folder, house.describe(run, patience_s=5.0))
+def start(house: Consortium, run: str, patience_s: float) -> RunFolder:
+    return start_run(house.server_folder, house.describe(run, patience_s=patience_s))
 
 
 def stored(house: Consortium, name: str, release: ReleaseId) -> Integers:
@@ -90,7 +90,7 @@ def finish(house: Consortium, run: RunFolder) -> None:
 def test_a_node_killed_between_answer_and_sending_sends_what_it_had_drawn(
     house: Consortium,
 ) -> None:
-    run, name = start(house, BETWEEN), "site 0"
+    run, name = start(house, BETWEEN, patience_s=LONG_S), "site 0"
     process = house.processes[name].popen
     assert process is not None
     wait_for("death of the node", lambda: process.poll() is not None, LONG_S)
@@ -112,7 +112,7 @@ def test_a_node_killed_between_answer_and_sending_sends_what_it_had_drawn(
 def test_sums_are_those_of_stored_vectors_after_kills_of_worker_node_and_server(
     house: Consortium,
 ) -> None:
-    run = start(house, KILLED)
+    run = start(house, KILLED, patience_s=15.0)
     wait_for_event(run, "round", 1)
     (worker,) = house.processes["site 1"].children
     os.kill(worker, signal.SIGKILL)

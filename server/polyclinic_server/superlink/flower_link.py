@@ -180,6 +180,10 @@ class SuperLink:
         name = str(run.override_config.get(RUN, ""))
         return Task(found.task.task_id, found.token, name, run.fab_hash)
 
+    def keep(self, task: Task) -> None:
+        """Keep a claimed task from expiring: Flower waits half a minute for its process."""
+        self._state.acknowledge_task_heartbeat(task.number)
+
     def give_up(self, task: Task, why: str) -> None:
         """Mark a task failed, unless it is over."""
         self._state.finish_task(task.number, SubStatus.FAILED, why)

@@ -36,6 +36,7 @@ from polyclinic_server.superlink.runs import ADDRESS, RUNS, RunFolder
 
 LOOPBACK = "127.0.0.1"
 FLOWER = "flower"
+KEEP_S = 10.0
 LOOK_S = 0.25
 log = logging.getLogger(__name__)
 
@@ -161,9 +162,20 @@ async def _carry_out(link: SuperLink, task: Task, runs: Path, address: str) -> N
         return
     nodes = {name: link.node_of(site.node_key.encode()) for name, site in sites.items()}
     orders = Orders(folder=run.path, address=address, token=task.token, nodes=nodes)
-    status = await _coordinator(orders)
+    keeping = asyncio.create_task(_keep(link, task))
+    try:
+        status = await _coordinator(orders)
+    finally:
+        keeping.cancel()
     log.info("the coordinator of %s ended with status %d", task.run, status)
     await asyncio.to_thread(link.give_up, task, f"the coordinator ended with status {status}")
+
+
+async def _keep(link: SuperLink, task: Task) -> None:
+    """Keep a task while its process lives, however long that takes to start."""
+    while True:
+        await asyncio.to_thread(link.keep, task)
+        await asyncio.sleep(KEEP_S)
 
 
 async def _coordinator(orders: Orders) -> int:
