@@ -75,11 +75,14 @@ class Participant:
         Public key of its certificate (PEM): what Flower knows its node by.
     declared : int
         Its declared patients.
+    identity : bytes
+        Its identity key: what it signs with.
     """
 
     name: str
     node_key: str
     declared: int
+    identity: bytes
 
 
 def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participant]]:
@@ -97,9 +100,14 @@ def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participa
     offered = [SignedStudy(each.manifest, each.signature) for each in store.studies()]
     signed = find_signed(offered, operator_key, word)
     study = signed.read(operator_key)
-    declared = {part.site: part.declared for part in store.parts(signed.hash)}
+    parts = {part.site: part for part in store.parts(signed.hash)}
     found = [
-        Participant(site.name, _node_key(str(site.certificate)), declared[site.name])
+        Participant(
+            site.name,
+            _node_key(str(site.certificate)),
+            parts[site.name].declared,
+            parts[site.name].identity,
+        )
         for site in store.approved_sites(signed.hash)
     ]
     store.close()

@@ -43,7 +43,12 @@ def start_run(folder: ServerFolder, word: str, min_sites: int | None = None) -> 
         description = RunDescription(
             run=run.id,
             study=study.model_dump_json(),
-            sites={s.name: RunSite(node_key=s.node_key, declared=s.declared) for s in sites},
+            sites={
+                site.name: RunSite(
+                    node_key=site.node_key, declared=site.declared, identity=site.identity.hex()
+                )
+                for site in sites
+            },
             largest=max(part.declared for part in store.parts(study_hash)),
             fewest=fewest,
         )

@@ -291,7 +291,11 @@ class Consortium:
 
     def describe(self, run: str, **changes: Any) -> RunDescription:
         sites = {
-            name: RunSite(node_key=self.pairs[name].node_key, declared=self.declared[name])
+            name: RunSite(
+                node_key=self.pairs[name].node_key,
+                declared=self.declared[name],
+                identity=read_identity(self.site_folder(name)).public.hex(),
+            )
             for name in self.names
         }
         fields = {

@@ -288,10 +288,11 @@ def _message_of(tree: ObjectTree, parts: dict[str, bytes]) -> Message | None:
         message = inflate_object_from_contents(tree.object_id, parts)
     except Exception:  # noqa: BLE001  (the boundary to a hospital that nobody has to trust)
         return None
-    is_whole = isinstance(message, Message) and (
+    if isinstance(message, Message) and (
         message.has_error() or isinstance(message.content, RecordDict)
-    )
-    return message if is_whole else None
+    ):
+        return message
+    return None
 
 
 @contextmanager

@@ -41,10 +41,13 @@ class RunSite(Record):
         Public key of its certificate, PEM: what Flower knows its node by.
     declared : int
         Its declared patients.
+    identity : str
+        Its identity key, hexadecimal: what it signs with.
     """
 
     node_key: str
     declared: int = Field(gt=0)
+    identity: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class RunDescription(Record):
