@@ -363,5 +363,5 @@ def open_site(folder: Path) -> SiteBook:
     roster = Roster.of(keys)
     declared = dict.fromkeys(names, PATIENTS_A_SITE)
     verified = frozenset(roster.identities)
-    approved = approved_with(study, roster, verified, declared, told["name"], rows)
+    approved = approved_with(study, roster, verified, declared, told["name"], lambda: rows)
     return SiteBook(SiteFolder.open(folder), {study.hash(): approved}.get)
