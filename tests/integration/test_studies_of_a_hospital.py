@@ -34,7 +34,12 @@ from polyclinic_client.training import OpacusGradients, local_mechanism
 from polyclinic_common import pki
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
 from polyclinic_common.consortium.signed import SignedStudy
-from polyclinic_common.consortium.statements import ANY_RUN, Declaration, rounded
+from polyclinic_common.consortium.statements import (
+    ANY_RUN,
+    Declaration,
+    StudyApproval,
+    rounded,
+)
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.secure_sum.identity import Identity
@@ -431,6 +436,27 @@ def test_a_roster_can_change_until_a_hospital_approves_it(three: Loopback) -> No
         (approved,) = StudyBook.open(site).approved()
         assert len(StudyBook.open(site).table(bytes.fromhex(approved.study.hash()))) == 80
     assert approved.declared["site 0"] == 80
+
+
+def test_no_hospital_approves_before_all_have_declared(three: Loopback) -> None:
+    """Its approval fixes the roster: the first to approve would shut the others out."""
+    three.add("site 0")
+    with three.at("site 0") as (site, client):
+        declared = StudyBook.open(site).declaration(find_study(client, "small-binary").hash)
+        early = StudyApproval(
+            identity=site.identity.public,
+            study_hash=declared.study_hash,
+            run=ANY_RUN,
+            roster_hash=bytes(32),
+            declared=declared.declared,
+            lost_rounds=0,
+            epsilon_cap=1.0,
+            fallback_cap=1.0,
+        ).signed(site.identity)
+        assert code_of(client.approve, early) == Code.ROSTER_INCOMPLETE
+    three.approve_all()
+    (published,) = published_studies(three.server)
+    assert published.approved == tuple(three.names)
 
 
 # What leaves
