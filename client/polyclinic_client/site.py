@@ -47,6 +47,8 @@ class Site:
         Where failures are written down.
     voter : Voter or None
         What votes on the trained model, where the study asks for it.
+    reason : Reason
+        Why requests are refused that are not for this study and run, or that nothing answers.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Site:
         gate: Gate,
         journal: Journal,
         voter: Voter | None = None,
+        reason: Reason = Reason.NOT_APPROVED,
     ):
         self._study_hash = study_hash
         self._run_id = run_id
@@ -64,6 +67,11 @@ class Site:
         self._gate = gate
         self._journal = journal
         self._voter = voter
+        self._reason = reason
+
+    def due(self) -> float:
+        """Return the tick on which the answer to a request that arrives now leaves."""
+        return self._gate.due()
 
     def answer(self, content: RecordDict, memory: Memory) -> RecordDict:
         """Return what leaves in answer to a message; updates `memory`.
@@ -73,7 +81,11 @@ class Site:
         SilenceError
             If nothing may leave; what failed is in the journal.
         """
-        due, asked = self._gate.due(), UNREADABLE
+        return self.answer_at(self.due(), content, memory)
+
+    def answer_at(self, due: float, content: RecordDict, memory: Memory) -> RecordDict:
+        """Return what leaves at the tick `due`, fixed when the message arrived; see `answer`."""
+        asked = UNREADABLE
         try:
             request = _read(content)
             if request is None:
@@ -81,14 +93,13 @@ class Site:
             asked = _asked(request)
             return self._gate.let_out(self._release(request, memory), asked, due)
         except Exception as error:  # noqa: BLE001  (Flower sends the text of what passes here)
-            with suppress(Exception):  # where nothing can be written down, nothing leaves either
-                self._journal.write(asked, Failed(code=_code(error), run=asked.run))
+            note_failure(self._journal, asked, error)
             raise SilenceError from None
 
     def _release(self, request: Request, memory: Memory) -> Release:
         named = (request.study_hash, request.run_id)
         if self._answers is None or named != (self._study_hash, self._run_id):
-            return Refusal(Reason.NOT_APPROVED)
+            return Refusal(self._reason)
         try:
             return self._dispatch(request, memory)
         except RefusalError as error:
@@ -114,6 +125,12 @@ class Site:
             ):
                 return member.answer(request)
         return Refusal(Reason.OUT_OF_ORDER)
+
+
+def note_failure(journal: Journal, asked: Asked, error: Exception) -> None:
+    """Write down that a request is met with silence, and the kind of failure alone."""
+    with suppress(Exception):  # where nothing can be written down, nothing leaves either
+        journal.write(asked, Failed(code=_code(error), run=asked.run))
 
 
 def _read(content: RecordDict) -> Request | None:

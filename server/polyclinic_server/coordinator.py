@@ -61,6 +61,8 @@ class RunPlan:
         When metrics are asked for; None asks for none.
     acceptance : Acceptance or None
         How hospitals vote on the trained model; None asks for no votes.
+    identities : mapping
+        Identity key of every site, by name; empty in the modes without secure sums.
     """
 
     study_hash: str
@@ -75,6 +77,7 @@ class RunPlan:
     keep: Callable[[State], None] = lambda _: None
     evaluation: Evaluation | None = None
     acceptance: Acceptance | None = None
+    identities: Mapping[str, bytes] = field(default_factory=dict)
 
     def stops(self, state: State) -> bool:
         """Say whether training ends before the last round."""
@@ -134,7 +137,7 @@ def make_rounds(plan: RunPlan, state: State, ask: Ask) -> Rounds:
     sums = SecureSums(
         plan.study_hash,
         plan.run_id,
-        list(plan.node_of),
+        plan.identities,
         plan.fewest,
         ask,
         Carried.from_bytes(state.carried),

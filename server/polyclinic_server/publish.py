@@ -77,12 +77,15 @@ class Participant:
         Public key of its certificate (PEM): what Flower knows its node by.
     declared, held_out : int
         Its declared patients, and those held out with a known outcome.
+    identity : bytes
+        Its identity key: what it signs with.
     """
 
     name: str
     node_key: str
     declared: int
     held_out: int
+    identity: bytes
 
 
 def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participant]]:
@@ -108,6 +111,7 @@ def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participa
             _node_key(str(site.certificate)),
             declared[site.name].declared,
             declared[site.name].held_out,
+            declared[site.name].identity,
         )
         for site in store.approved_sites(signed.hash)
     ]

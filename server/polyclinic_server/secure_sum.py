@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.network import Vector
@@ -16,7 +17,6 @@ from polyclinic_common.packing import Value, pack, unpack
 from polyclinic_common.secure_sum.chain import Attempt, Chain, broadcast_hash
 from polyclinic_common.secure_sum.masks import Integers, unmasked_sum
 from polyclinic_common.secure_sum.session import session_of
-from polyclinic_common.secure_sum.statements import KeyAnswer, read_signed
 from polyclinic_common.wire import (
     AnnouncedKeys,
     AnsweredKeys,
@@ -34,12 +34,13 @@ from polyclinic_common.wire import (
     SumRequest,
 )
 from polyclinic_server.flower import Ask
+from polyclinic_server.signatories import Signatories
 
 ASKS_BEFORE_EXCLUSION = 2
 MOST_ASKS = 50
 MOST_EXCHANGES = 5
 RESTARTED = Refusal(Reason.OUT_OF_ORDER)
-R = TypeVar("R", bound=AnnouncedKeys | AnsweredKeys | ClosedSum)
+Signed = type[AnnouncedKeys] | type[AnsweredKeys] | type[ClosedSum]
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ class SecureSums:
     ----------
     study_hash, run_id : str
         What is trained, and the name of the run.
-    sites : sequence of str
-        All hospitals of the run.
+    identities : mapping
+        Identity key of every hospital of the run, by name.
     fewest : int
         m: fewest members of an attempt.
     ask : Ask
@@ -102,18 +103,19 @@ class SecureSums:
         self,
         study_hash: str,
         run_id: str,
-        sites: Sequence[str],
+        identities: Mapping[str, bytes],
         fewest: int,
         ask: Ask,
         carried: Carried,
     ):
         self._study_hash = study_hash
         self._run_id = run_id
-        self._sites = tuple(sites)
+        self._sites = tuple(identities)
+        self._site_of = {key: site for site, key in identities.items()}
+        self._signatories = Signatories(bytes.fromhex(study_hash), run_id, identities)
         self._fewest = fewest
         self._ask = ask
         self.carried = carried
-        self._site_of: dict[bytes, str] = {}
         self._away: set[str] = set()
         self._present: frozenset[bytes] = frozenset()
         self._session = b""
@@ -145,24 +147,20 @@ class SecureSums:
             weights,
         )
         request, arrived = self._complete(self._reach(request), length, keep)
-        closings = tuple(sorted(said.closing for said in arrived.values() if said.closing))
-        self.carried = Carried(_record(request), closings)
+        closings = self._signatories.closings({s: said.closing for s, said in arrived.items()})
+        self.carried = Carried(_record(request), tuple(sorted(closings.values())))
         return unmasked_sum([said.vector for said in arrived.values()]), tuple(sorted(arrived))
 
     def close(self) -> None:
         """Collect the closing statements of the last sum and pass them on; the run is over."""
         if self.carried.previous is None:
             return
-        if not self._site_of:
-            self._exchange_keys()
         request = CloseRequest(
             self._study_hash, self._run_id, self.carried.previous, self.carried.closings
         )
-        last = [
-            self._site_of[key] for key in self.carried.previous.chain[-1] if key in self._site_of
-        ]
-        closed = self._gather(request, last, ClosedSum)
-        closings = tuple(sorted(said.statement for said in closed.values()))
+        last = [self._site_of[key] for key in self.carried.previous.chain[-1]]
+        closed = self._gather(request, last, ClosedSum, self._signatories.closings)
+        closings = tuple(sorted(closed.values()))
         self._ask(SettleRequest(self._study_hash, self._run_id, closings), self._sites)
 
     def _complete(
@@ -222,7 +220,7 @@ class SecureSums:
                 return replace(request, chain=(*request.chain, *grown))
             self._away.clear()  # the chain leaves no choice: they must come back
             self._answers = ()
-        missing = [self._site_of.get(key, "a hospital") for key in set(asked) - self._present]
+        missing = [self._site_of[key] for key in set(asked) - self._present]
         raise too_few(f"Round {request.round_number}", self._fewest, (), {}, missing)
 
     def _look_for_returned(self) -> None:
@@ -231,7 +229,7 @@ class SecureSums:
             return
         opened = OpenRequest(self._study_hash, self._run_id)
         said = self._ask(opened, sorted(self._away), wait=False)
-        returned = {site for site, reply in said.items() if isinstance(reply, AnnouncedKeys)}
+        returned = set(self._signatories.announcements(_statements(said, AnnouncedKeys)))
         if returned:
             self._away -= returned
             self._answers = ()
@@ -241,27 +239,40 @@ class SecureSums:
         """Collect announcements and answers of all hospitals that are not away."""
         opened = OpenRequest(self._study_hash, self._run_id)
         there = [site for site in self._sites if site not in self._away]
-        announced = self._gather(opened, there, AnnouncedKeys)
-        statements = tuple(sorted(said.statement for said in announced.values()))
+        announced = self._gather(opened, there, AnnouncedKeys, self._signatories.announcements)
+        statements = tuple(sorted(announced.values()))
         introduction = Introduction(self._study_hash, self._run_id, statements)
-        answered = self._gather(introduction, list(announced), AnsweredKeys)
-        self._answers = tuple(sorted(said.statement for said in answered.values()))
+        answered = self._gather(
+            introduction,
+            list(announced),
+            AnsweredKeys,
+            partial(self._signatories.answers, announced=announced),
+        )
+        self._answers = tuple(sorted(answered.values()))
         self._session = session_of(statements)
         self._agreed = set()
-        present = {
-            read_signed(KeyAnswer, said.statement).identity: site for site, said in answered.items()
-        }
         self._away |= set(there) - set(answered)
-        self._present = frozenset(present)
-        self._site_of |= present
+        self._present = frozenset(self._keys_of(answered))
 
-    def _gather(self, request: Request, sites: Sequence[str], kind: type[R]) -> dict[str, R]:
-        """Ask until all have answered with this kind, or m have and the others were asked twice."""
-        found: dict[str, R] = {}
+    def _gather(
+        self,
+        request: Request,
+        sites: Sequence[str],
+        kind: Signed,
+        standing: Callable[[Mapping[str, bytes]], dict[str, bytes]],
+    ) -> dict[str, bytes]:
+        """Ask until all have answered with this kind, or m have and the others were asked twice.
+
+        Returns
+        -------
+        dict
+            What they signed, by site; what does not stand counts as silence.
+        """
+        found: dict[str, bytes] = {}
         replies: dict[str, Release] = {}
         for asked in range(1, MOST_ASKS + 1):
             replies |= self._ask(request, [site for site in sites if site not in found])
-            found = {site: said for site, said in replies.items() if isinstance(said, kind)}
+            found = standing(_statements(replies, kind))
             enough = self._fewest if asked >= ASKS_BEFORE_EXCLUSION else len(sites)
             if len(found) >= min(enough, len(sites)):
                 break
@@ -272,6 +283,10 @@ class SecureSums:
     def _keys_of(self, sites: Iterable[str]) -> Attempt:
         chosen = set(sites)
         return tuple(sorted(key for key, site in self._site_of.items() if site in chosen))
+
+
+def _statements(replies: Mapping[str, Release], kind: Signed) -> dict[str, bytes]:
+    return {site: said.statement for site, said in replies.items() if isinstance(said, kind)}
 
 
 def too_few(

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from polyclinic_common.consortium.signed import sign_model
+from polyclinic_common.errors import PolyclinicError
 from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
 from polyclinic_server.service.serve import serve_consortium
 from polyclinic_server.store.store import Store
@@ -62,20 +63,29 @@ class RunMirror:
         self._store = store
         self._told: dict[Path, int] = {}
         self._cut_off: set[Path] = set()
+        self._damaged: set[Path] = set()
 
     def look(self) -> None:
-        """Pass on what is new."""
+        """Pass on what is new; what cannot be read of one run keeps no other from its hospitals."""
         for run in RunFolder.all(self._folder.path / RUNS):
-            events = run.events()
-            for event in events[self._told.get(run.path, 0) :]:
-                self._tell(run, event)
-            self._told[run.path] = len(events)
-            if run.status() != CUT_OFF:
-                self._cut_off.discard(run.path)
-            elif run.path not in self._cut_off:
-                self._cut_off.add(run.path)
-                note = "cut off; the operator can go on with it"
-                self._store.record_run(run.name, state="stopped", note=note)
+            try:
+                self._look_at(run)
+                self._damaged.discard(run.path)
+            except (OSError, ValueError, PolyclinicError) as error:
+                if run.path not in self._damaged:
+                    log.warning("what %s wrote cannot be used: %s", run.name, type(error).__name__)
+                self._damaged.add(run.path)
+
+    def _look_at(self, run: RunFolder) -> None:
+        for event in run.events()[self._told.get(run.path, 0) :]:
+            self._tell(run, event)
+            self._told[run.path] = self._told.get(run.path, 0) + 1
+        if run.status() != CUT_OFF:
+            self._cut_off.discard(run.path)
+        elif run.path not in self._cut_off:
+            self._cut_off.add(run.path)
+            note = "cut off; the operator can go on with it"
+            self._store.record_run(run.name, state="stopped", note=note)
 
     def _tell(self, run: RunFolder, event: Event) -> None:
         match event.what:

@@ -44,8 +44,13 @@ def start_run(folder: ServerFolder, word: str, min_sites: int | None = None) -> 
             run=run.id,
             study=study.model_dump_json(),
             sites={
-                s.name: RunSite(node_key=s.node_key, declared=s.declared, held_out=s.held_out)
-                for s in sites
+                site.name: RunSite(
+                    node_key=site.node_key,
+                    declared=site.declared,
+                    held_out=site.held_out,
+                    identity=site.identity.hex(),
+                )
+                for site in sites
             },
             largest=max(part.declared for part in store.parts(study_hash)),
             fewest=fewest,

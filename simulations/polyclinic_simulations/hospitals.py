@@ -135,13 +135,17 @@ class Hospitals:
         return secure_sum_plans(study, federation.encoding.width, self._length, path, declared)
 
     @cached_property
-    def roster(self) -> Roster:
-        """All hospitals with their identity keys."""
-        found = {
+    def identities(self) -> dict[str, bytes]:
+        """Every hospital's identity key, by name."""
+        return {
             site.name: read_identity(self._folder(index)).public
             for index, site in enumerate(self._sites)
         }
-        return Roster.of(found)
+
+    @cached_property
+    def roster(self) -> Roster:
+        """All hospitals with their identity keys."""
+        return Roster.of(self.identities)
 
     def _folder(self, index: int) -> Path:
         return self.folder / f"{index + 1:03d}"

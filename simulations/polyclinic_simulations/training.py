@@ -70,6 +70,7 @@ class PlainSites:
     federation: Federation
     trainer: Trainer
     made: dict[int, Answers] = field(default_factory=dict)
+    identities: Mapping[str, bytes] = field(default_factory=dict)
 
     def site(self, index: int) -> Answers:
         """Return the site number `index`."""
@@ -187,7 +188,7 @@ def _run(
     def plan_of(grid: Grid) -> tuple[RunPlan, State]:
         nodes = dict(zip(names, chosen.nodes_in_order(grid), strict=True))
         plan = run_plan(federation, setting, run_id, nodes, chosen.timeout_s, sums)
-        return replace(plan, keep=keeper(observers)), start
+        return replace(plan, keep=keeper(observers), identities=sites.identities), start
 
     client_app = make_client_app(Outages(sites, setting.drop, federation.seed))
     began = time.perf_counter()

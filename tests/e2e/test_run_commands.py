@@ -98,7 +98,7 @@ def charged(house: TypedConsortium, name: str, run: str) -> dict[tuple[str, int]
         site.ledger.verify()
         site.journal.verify()
         held = site.ledger.releases_of(run)
-    prices: dict[tuple[str, int], str | None] = {
+    prices: dict[tuple[str, int], Price | None] = {
         (h.reserved.release.kind, h.reserved.release.round_number): h.settled for h in held
     }
     assert len(prices) == len(held)

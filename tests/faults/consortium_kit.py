@@ -309,7 +309,10 @@ class Consortium:
     def describe(self, run: str, **changes: Any) -> RunDescription:
         sites = {
             name: RunSite(
-                node_key=self.pairs[name].node_key, declared=self.declared[name], held_out=0
+                node_key=self.pairs[name].node_key,
+                declared=self.declared[name],
+                held_out=0,
+                identity=read_identity(self.site_folder(name)).public.hex(),
             )
             for name in self.names
         }
@@ -372,5 +375,5 @@ def open_site(folder: Path) -> SiteBook:
     roster = Roster.of(keys)
     declared = dict.fromkeys(names, PATIENTS_A_SITE)
     verified = frozenset(roster.identities)
-    approved = approved_with(study, roster, verified, declared, told["name"], rows)
+    approved = approved_with(study, roster, verified, declared, told["name"], lambda: rows)
     return SiteBook(SiteFolder.open(folder), {study.hash(): approved}.get)

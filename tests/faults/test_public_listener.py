@@ -8,7 +8,7 @@ import ssl
 import time
 from base64 import b64encode
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -25,13 +25,14 @@ from flwr.proto.fleet_pb2 import (
     RegisterNodeFleetRequest,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import Message, Metadata
+from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
 from flwr.proto.node_pb2 import Node
 
 from polyclinic_client.node.fleet import Fleet, UnreachableError
 from polyclinic_common.pki import client_context
 from polyclinic_server.superlink.fleet_gate import LARGEST_BODY
-from polyclinic_server.superlink.listeners import LARGEST_HEAD
+from polyclinic_server.superlink.flower_link import MOST_PARTS
+from polyclinic_server.superlink.listeners import LARGEST_HEAD, MOST_OF_A_SITE
 from tests.faults.consortium_kit import QUICK_S, Authority, Consortium, Pair, consortium
 
 CONTENT = {"content-type": "application/protobuf", "accept": "application/protobuf"}
@@ -189,6 +190,31 @@ def test_a_node_answers_for_no_other_node(house: Consortium) -> None:
     body = PushMessagesRequest(node=own, messages_list=[forged]).SerializeToString()
     answer = post(house, "/v1/fleet/push-messages", body, house.pairs["site 0"])
     assert answer.status_code == 403
+
+
+def test_a_reply_of_countless_parts_is_not_taken(house: Consortium) -> None:
+    """SuperLink keeps something for every part that is announced."""
+    node = node_of(house, "site 0")
+    own = Message(metadata=Metadata(src_node_id=node.node_id))
+    for parts, refused in ((MOST_PARTS + 1, True), (MOST_PARTS, False)):
+        children = [ObjectTree(object_id=f"{number:064x}") for number in range(1, parts)]
+        tree = ObjectTree(object_id="0" * 64, children=children)
+        pushed = PushMessagesRequest(node=node, messages_list=[own], message_object_trees=[tree])
+        body = pushed.SerializeToString()
+        answer = post(house, "/v1/fleet/push-messages", body, house.pairs["site 0"])
+        assert (answer.status_code == 403) == refused
+
+
+def test_one_hospital_does_not_take_all_connections(house: Consortium) -> None:
+    with ExitStack() as stack:
+        for _ in range(MOST_OF_A_SITE):
+            stack.enter_context(connection(house, house.pairs["site 0"]))
+        began = time.monotonic()
+        with suppress(OSError), connection(house, house.pairs["site 0"]) as one_more:
+            assert one_more.recv(1) == b""
+        assert time.monotonic() - began < QUICK_S - 0.5
+        assert node_of(house, "site 1").node_id
+    assert node_of(house, "site 0").node_id
 
 
 def test_nobody_registers_himself_or_fetches_a_bundle(house: Consortium) -> None:

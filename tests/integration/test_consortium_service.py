@@ -414,6 +414,19 @@ def test_a_run_is_watched_until_it_is_over(empty: Loopback) -> None:
     assert store.run(run.id).flower_runs == [7]
 
 
+def test_one_hospital_does_not_take_all_places_of_those_who_watch(empty: Loopback) -> None:
+    """Every one that watches keeps a thread of the server."""
+    empty.join("site 0")
+    empty.join("site 1")
+    run = empty.handle.store.begin_run(bytes.fromhex(empty.publish().hash()), rounds=6)
+    with empty.client("site 0") as greedy, empty.client("site 1") as other:
+        watching = [greedy.watch(run.id) for _ in range(2)]
+        for each in watching:
+            next(each)
+        assert code_of(lambda: next(greedy.watch(run.id))) == Code.TOO_MANY_TRIES
+        assert next(other.watch(run.id)).round_number == 0
+
+
 def test_a_model_is_taken_only_with_the_operators_signature(empty: Loopback) -> None:
     import hashlib
 

@@ -37,7 +37,12 @@ from polyclinic_client.training import OpacusGradients, local_mechanism
 from polyclinic_common import pki
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
 from polyclinic_common.consortium.signed import SignedStudy
-from polyclinic_common.consortium.statements import ANY_RUN, Declaration, rounded
+from polyclinic_common.consortium.statements import (
+    ANY_RUN,
+    Declaration,
+    StudyApproval,
+    rounded,
+)
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.secure_sum.identity import Identity
@@ -348,7 +353,10 @@ def test_metrics_are_read_with_the_number_of_patients_that_they_are_summed_over(
         study=study.model_dump_json(),
         sites={
             each.name: RunSite(
-                node_key=each.node_key, declared=each.declared, held_out=each.held_out
+                node_key=each.node_key,
+                declared=each.declared,
+                held_out=each.held_out,
+                identity=each.identity.hex(),
             )
             for each in sites
         },
@@ -561,6 +569,27 @@ def test_an_earlier_declaration_of_one_s_own_is_refused(
     assert code_of(lambda: three.approve("site 0")) == Code.ROSTER_REFUSED
     monkeypatch.undo()
     three.approve("site 0")
+
+
+def test_no_hospital_approves_before_all_have_declared(three: Loopback) -> None:
+    """Its approval fixes the roster: the first to approve would shut the others out."""
+    three.add("site 0")
+    with three.at("site 0") as (site, client):
+        declared = StudyBook.open(site).declaration(find_study(client, "small-binary").hash)
+        early = StudyApproval(
+            identity=site.identity.public,
+            study_hash=declared.study_hash,
+            run=ANY_RUN,
+            roster_hash=bytes(32),
+            declared=declared.declared,
+            lost_rounds=0,
+            epsilon_cap=1.0,
+            fallback_cap=1.0,
+        ).signed(site.identity)
+        assert code_of(client.approve, early) == Code.ROSTER_INCOMPLETE
+    three.approve_all()
+    (published,) = published_studies(three.server)
+    assert published.approved == tuple(three.names)
 
 
 # What leaves

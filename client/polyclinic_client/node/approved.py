@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ from polyclinic_common.study.manifest import Study
 
 @dataclass(frozen=True)
 class Approved:
-    """A study that this hospital approved, with its patients.
+    """A study that this hospital approved, with its patients: read when they are asked for first.
 
     Attributes
     ----------
@@ -31,10 +32,8 @@ class Approved:
         Declared patients of every hospital that count as trained on, by name.
     name : str
         This hospital.
-    cohort : Cohort
-        Its patients that are trained on, encoded.
-    held_out : Cohort
-        Its other patients, as metrics and the vote see them.
+    table : callable
+        Reads its checked table.
     """
 
     study: Study
@@ -42,8 +41,24 @@ class Approved:
     verified: frozenset[bytes]
     declared: Mapping[str, int]
     name: str
-    cohort: Cohort
-    held_out: Cohort
+    table: Callable[[], pd.DataFrame] = field(compare=False)
+
+    @property
+    def cohort(self) -> Cohort:
+        """Its patients that are trained on, encoded."""
+        return self._cohorts[0]
+
+    @property
+    def held_out(self) -> Cohort:
+        """Its other patients, as metrics and the vote see them."""
+        return self._cohorts[1]
+
+    @cached_property
+    def _cohorts(self) -> tuple[Cohort, Cohort]:
+        encoding, table = Encoding(self.study), self.table()
+        test = held_out(self.study, table)
+        cohort = encoding.encode(table[~test], self.name)
+        return cohort, held_out_cohort(encoding, table[test], self.name)
 
 
 def find_approved(book: StudyBook, study_hash: str) -> Approved | None:
@@ -56,7 +71,7 @@ def find_approved(book: StudyBook, study_hash: str) -> Approved | None:
     if found is None:
         return None
     study, name = found.study, found.name
-    table = book.table(wanted)
+    table = partial(book.table, wanted)
     return approved_with(study, found.roster, found.verified, found.declared, name, table)
 
 
@@ -66,22 +81,14 @@ def approved_with(
     verified: frozenset[bytes],
     declared: Mapping[str, int],
     name: str,
-    table: pd.DataFrame,
+    table: Callable[[], pd.DataFrame],
 ) -> Approved:
-    """Return an approved study with its patients from a checked table, split as the study says.
+    """Return an approved study with its patients from a checked table.
 
     Parameters
     ----------
     declared : mapping
         All declared patients of every hospital, by name.
     """
-    encoding, test = Encoding(study), held_out(study, table)
-    return Approved(
-        study,
-        roster,
-        verified,
-        {site: declared_for_training(study, site, size) for site, size in declared.items()},
-        name,
-        encoding.encode(table[~test], name),
-        held_out_cohort(encoding, table[test], name),
-    )
+    training = {site: declared_for_training(study, site, size) for site, size in declared.items()}
+    return Approved(study, roster, verified, training, name, table)

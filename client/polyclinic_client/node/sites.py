@@ -14,7 +14,8 @@ from polyclinic_client.gate import Gate, SystemClock, tick_length
 from polyclinic_client.held_out import metrics_source
 from polyclinic_client.member import Member
 from polyclinic_client.node.approved import Approved, find_approved
-from polyclinic_client.site import Site
+from polyclinic_client.refusals import SilenceError
+from polyclinic_client.site import UNREADABLE, Site, note_failure
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.studies import StudyBook
 from polyclinic_client.terms import Terms
@@ -26,7 +27,13 @@ from polyclinic_common.errors import MessageError
 from polyclinic_common.models.network import build_network, initial_weights, weight_count
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.privacy.plan import METRICS, NODE_PATH, secure_sum_plans, vote_of
-from polyclinic_common.wire import decode_request
+from polyclinic_common.wire import (
+    CloseRequest,
+    Reason,
+    Request,
+    SettleRequest,
+    decode_request,
+)
 
 MOST_RUNS = 16  # kept open at a time: who asks for many runs costs no memory
 START = 0  # the public seed of a consortium's models
@@ -49,6 +56,7 @@ class SiteBook:
 
     folder: SiteFolder
     find: Callable[[str], Approved | None]
+    _studies: dict[str, Approved] = field(default_factory=dict)
     _sites: OrderedDict[tuple[str, str], Site] = field(default_factory=OrderedDict)
 
     def answer(self, content: RecordDict, memory: Memory) -> RecordDict:
@@ -59,20 +67,51 @@ class SiteBook:
         SilenceError
             If nothing may leave.
         """
-        return self._site(_wanted(content)).answer(content, memory)
+        try:
+            site, due = self._site(_read(content))
+        except Exception as error:  # noqa: BLE001  (as in `Site`: what passes here ends the worker)
+            note_failure(self.folder.journal, UNREADABLE, error)
+            raise SilenceError from None
+        return site.answer_at(due, content, memory)
 
-    def _site(self, wanted: tuple[str, str]) -> Site:
-        if wanted not in self._sites:
-            entry = self.find(wanted[0])
-            if entry is None or not self._is_approved(entry, wanted[1]):
-                return Site(*wanted, None, _gate(self.folder, *SHORTEST), self.folder.journal)
-            self._sites[wanted] = make_site(entry, wanted[1], self.folder)
-            while len(self._sites) > MOST_RUNS:
-                self._sites.popitem(last=False)
-        return self._sites[wanted]
+    def _site(self, request: Request | None) -> tuple[Site, float]:
+        """Return who answers a request, and when the answer leaves.
 
-    def _is_approved(self, entry: Approved, run: str) -> bool:
-        return self.folder.ledger.approval(bytes.fromhex(entry.study.hash()), run) is not None
+        The tick is fixed before the table is read: how long that takes tells how long the table is.
+        """
+        if request is None:
+            return self._refusing("", "", Reason.NOT_APPROVED)
+        wanted = request.study_hash, request.run_id
+        entry = self._approved(*wanted)
+        ends = wanted in self._sites and isinstance(request, CloseRequest | SettleRequest)
+        if entry is None and not ends:
+            return self._refusing(*wanted, Reason.NOT_APPROVED)
+        if isinstance(request, SettleRequest) and not self.folder.ledger.releases_of(wanted[1]):
+            return self._refusing(*wanted, Reason.OUT_OF_ORDER)
+        if entry is None or wanted in self._sites:
+            return self._sites[wanted], self._sites[wanted].due()
+        gate = _gate(self.folder, entry)
+        due = gate.due()
+        self._sites[wanted] = make_site(entry, wanted[1], self.folder, gate)
+        while len(self._sites) > MOST_RUNS:
+            self._sites.popitem(last=False)
+        return self._sites[wanted], due
+
+    def _refusing(self, study_hash: str, run: str, reason: Reason) -> tuple[Site, float]:
+        gate = _gate(self.folder, None)
+        site = Site(study_hash, run, None, gate, self.folder.journal, reason=reason)
+        return site, site.due()
+
+    def _approved(self, study_hash: str, run: str) -> Approved | None:
+        """Return a study if it is approved now, for this run, with its table read at most once."""
+        entry = self.find(study_hash)
+        held = self._studies.pop(study_hash, None)
+        if entry is None:
+            return None
+        self._studies[study_hash] = held if held and held == entry else entry
+        if self.folder.ledger.approval(bytes.fromhex(study_hash), run) is None:
+            return None
+        return self._studies[study_hash]
 
 
 def open_sites(path: Path) -> SiteBook:
@@ -81,12 +120,11 @@ def open_sites(path: Path) -> SiteBook:
     return SiteBook(folder, partial(find_approved, StudyBook.open(folder)))
 
 
-def make_site(entry: Approved, run: str, folder: SiteFolder) -> Site:
+def make_site(entry: Approved, run: str, folder: SiteFolder, gate: Gate) -> Site:
     """Return the site of a run of an approved study."""
     study = entry.study
     encoding = Encoding(study)
     length = weight_count(build_network(study, encoding))
-    gate = _gate(folder, entry.declared[entry.name] * study.training.epochs, length)
     answers: Member | Updates
     if study.privacy.mode == "secure-sum":
         answers = _member(entry, run, folder, encoding, length)
@@ -96,8 +134,12 @@ def make_site(entry: Approved, run: str, folder: SiteFolder) -> Site:
     return Site(study.hash(), run, answers, gate, folder.journal, voter)
 
 
-def _gate(folder: SiteFolder, declared: int, length: int) -> Gate:
-    tick = tick_length(declared, length)
+def _gate(folder: SiteFolder, entry: Approved | None) -> Gate:
+    """Return the gate of a study, or the one with the shortest tick where there is none."""
+    tick = tick_length(*SHORTEST)
+    if entry is not None:
+        length = weight_count(build_network(entry.study, Encoding(entry.study)))
+        tick = tick_length(entry.declared[entry.name] * entry.study.training.epochs, length)
     return Gate(folder.identity.public, folder.ledger, folder.journal, tick, SystemClock())
 
 
@@ -162,10 +204,9 @@ def _voter(entry: Approved, folder: SiteFolder, encoding: Encoding, length: int)
     )
 
 
-def _wanted(content: RecordDict) -> tuple[str, str]:
-    """Return study and run of a request; empty where it cannot be read."""
+def _read(content: RecordDict) -> Request | None:
+    """Return a request; None where it is none."""
     try:
-        request = decode_request(content)
+        return decode_request(content)
     except MessageError:
-        return "", ""
-    return request.study_hash, request.run_id
+        return None

@@ -7,9 +7,11 @@ that, since every hospital checks the same again.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
-from threading import BoundedSemaphore
+from threading import Lock
 from typing import TypeVar
 
 import grpc
@@ -31,7 +33,7 @@ from polyclinic_server.store.database import bad_request
 from polyclinic_server.store.store import Store
 from polyclinic_server.store.tables import Run
 
-MOST_WATCHERS = 16
+MOST_WATCHERS, MOST_OF_A_SITE = 16, 2
 WATCH_EVERY_S = 0.5
 MOST_ROWS = 100_000  # kept for one hospital
 ROWS_AT_ONCE, ROWS_SENT = 500, 12  # with the largest rows, within a message
@@ -46,7 +48,8 @@ class Consortium(ConsortiumServicer):
     def __init__(self, folder: ServerFolder, store: Store):
         self._folder = folder
         self._store = store
-        self._watching = BoundedSemaphore(MOST_WATCHERS)
+        self._watchers: Counter[str] = Counter()
+        self._lock = Lock()
 
     def GetStatus(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.SiteStatus:
         """Tell a hospital how it stands here, and what time it is."""
@@ -99,7 +102,8 @@ class Consortium(ConsortiumServicer):
         """Keep a hospital's approval."""
         site = caller(self._store, context)
         approval = self._signed(StudyApproval, request, site.identity)
-        self._store.approve(site.name, approval, request.statement)
+        study = self._store.study(approval.study_hash).read(self._folder.operator.public)
+        self._store.approve(site.name, approval, request.statement, study.roster.sites)
         return pb.Accepted()
 
     def Withdraw(self, request: pb.Signed, context: grpc.ServicerContext) -> pb.Accepted:
@@ -117,13 +121,7 @@ class Consortium(ConsortiumServicer):
         self, request: pb.RunRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.RunStatus]:
         """Send a run's status now and at every change, until it is over."""
-        if not self._watching.acquire(blocking=False):
-            raise ConsortiumError(
-                Code.TOO_MANY_TRIES,
-                "Too many runs are being watched already.",
-                "Wait a minute and try again.",
-            )
-        try:
+        with self._watching(caller(self._store, context).name):
             last = None
             while context.is_active():
                 caller(self._store, context)
@@ -134,8 +132,6 @@ class Consortium(ConsortiumServicer):
                     return
                 last = status
                 time.sleep(WATCH_EVERY_S)
-        finally:
-            self._watching.release()
 
     def FetchModel(
         self, request: pb.RunRequest, context: grpc.ServicerContext
@@ -172,6 +168,23 @@ class Consortium(ConsortiumServicer):
                 rows=[pb.Row(sequence=row.sequence, content=row.content) for row in found]
             )
             after = found[-1].sequence
+
+    @contextmanager
+    def _watching(self, site: str) -> Iterator[None]:
+        """Count a hospital's call that lasts: each keeps a thread of the server."""
+        with self._lock:
+            if self._watchers[site] >= MOST_OF_A_SITE or self._watchers.total() >= MOST_WATCHERS:
+                raise ConsortiumError(
+                    Code.TOO_MANY_TRIES,
+                    "Too many runs are being watched already.",
+                    "Wait a minute and try again.",
+                )
+            self._watchers[site] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._watchers[site] -= 1
 
     def _offered(self, study_hash: str) -> pb.SignedStudy:
         name = bytes.fromhex(study_hash)

@@ -103,16 +103,30 @@ class Studies(Database):
             part.identity, part.declared = declaration.identity, declaration.declared
             part.declaration = signed
 
-    def approve(self, site: str, approval: StudyApproval, signed: bytes) -> None:
+    def approve(
+        self, site: str, approval: StudyApproval, signed: bytes, roster: Sequence[str]
+    ) -> None:
         """Keep a hospital's approval.
+
+        Parameters
+        ----------
+        roster : sequence of str
+            The hospitals that the study names. An approval fixes the roster, so all must have
+            declared: else the first to approve would shut the others out.
 
         Raises
         ------
         ConsortiumError
-            C022 if it has not declared this size before.
+            C019 if a hospital of the roster has not declared; C022 if this one has not declared
+            this size before.
         """
         with self._session() as session:
-            part = session.get(Part, (approval.study_hash.hex(), site))
+            study = approval.study_hash.hex()
+            declared = set(session.scalars(select(Part.site).filter_by(study=study)))
+            missing = [name for name in roster if name not in declared]
+            if missing:
+                raise _incomplete(missing)
+            part = session.get(Part, (study, site))
             if part is None or part.declared != approval.declared:
                 raise bad_request("an approval does not fit the hospital's declaration")
             part.approval, part.withdrawal = signed, None
@@ -124,6 +138,14 @@ class Studies(Database):
             if part is None:
                 raise bad_request("there is nothing to withdraw")
             part.approval, part.withdrawal = None, signed
+
+
+def _incomplete(missing: Sequence[str]) -> ConsortiumError:
+    return ConsortiumError(
+        Code.ROSTER_INCOMPLETE,
+        f"Not all hospitals of the study have added their data yet: {', '.join(missing)} missing.",
+        "Ask them to add their data; then approve again.",
+    )
 
 
 def _fixed() -> ConsortiumError:

@@ -117,7 +117,8 @@ def plan_of(description: RunDescription, nodes: Mapping[str, int]) -> tuple[RunP
         description.patience_s,
         evaluation_of(description),
     )
-    return plan, State.start(start)
+    identities = {name: bytes.fromhex(site.identity) for name, site in description.sites.items()}
+    return replace(plan, identities=identities), State.start(start)
 
 
 def evaluation_of(description: RunDescription) -> Evaluation | None:

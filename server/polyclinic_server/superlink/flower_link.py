@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 import httpx
@@ -65,6 +66,7 @@ from google.protobuf.message import DecodeError
 from polyclinic_common.errors import Code, PolyclinicError, ServerError
 from polyclinic_server.superlink.bundle import RUN, make_bundle
 
+MOST_PARTS = 64  # of what a node pushes at once: a reply has six, and one more for every 20 MB
 NODE_KEY_HEADER = FLEET_HTTP_PUBLIC_KEY_HEADER.encode()
 # For licences, event logs and traces of Flower's own service, which are all off here.
 IDLE_MIDDLEWARE: set[object] = {
@@ -190,10 +192,16 @@ class SuperLink:
 
 
 def speaks_for_itself(body: bytes) -> bool:
-    """Say whether all messages that a node pushes name this node as their sender."""
+    """Say whether all messages that a node pushes name this node, and have no more parts than ours.
+
+    SuperLink keeps a row for every part that is announced.
+    """
     try:
         pushed = PushMessagesRequest.FromString(body)
     except DecodeError:
+        return False
+    parts = chain.from_iterable(map(iterate_object_tree, pushed.message_object_trees))
+    if next(islice(parts, MOST_PARTS, None), None) is not None:
         return False
     return all(
         message.metadata.src_node_id == pushed.node.node_id for message in pushed.messages_list

@@ -23,6 +23,7 @@ HEAD_S = 10.0
 LARGEST_HEAD = 16 * 1024
 KEEP_ALIVE_S = 60
 MOST_CONNECTIONS = 500
+MOST_OF_A_SITE = 8  # connections with one certificate: a node uses two or three
 GRACE_S = 3
 
 
@@ -48,14 +49,18 @@ class HospitalProtocol(H11Protocol):
     """HTTP/1.1 that passes the certificate on, and hangs up on who does not come to the point."""
 
     _patience: asyncio.TimerHandle | None = None
+    _shown = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Read the certificate."""
+        """Read the certificate; hang up where its owner has too many connections already."""
         super().connection_made(transport)
-        shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        certificate = x509.load_der_x509_certificate(shown)
+        self._shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        certificate = x509.load_der_x509_certificate(self._shown)
         self.app_state = self.app_state | {"certificate": certificate}
         self._wait_for_head()
+        same = [c for c in self.connections if getattr(c, "_shown", b"") == self._shown]
+        if len(same) > MOST_OF_A_SITE:
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Wait only so long for the rest of a head."""

@@ -41,11 +41,14 @@ class RunSite(Record):
         Public key of its certificate, PEM: what Flower knows its node by.
     declared, held_out : int
         Its declared patients, and those held out with a known outcome.
+    identity : str
+        Its identity key, hexadecimal: what it signs with.
     """
 
     node_key: str
     declared: int = Field(gt=0)
     held_out: int = Field(ge=0)
+    identity: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class RunDescription(Record):

@@ -98,7 +98,7 @@ class Consortium:
             name: _site(self._folders[name], terms, cohort, self._plan, watch)
             for name, watch in self.watches.items()
         }
-        self._sums = SecureSums(STUDY.hex(), RUN, names, case.fewest, self._ask, Carried())
+        self._sums = SecureSums(STUDY.hex(), RUN, keys, case.fewest, self._ask, Carried())
 
     def close(self) -> None:
         """Close all files."""

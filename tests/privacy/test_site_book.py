@@ -1,0 +1,131 @@
+"""What a hospital's worker answers before it has looked at patients, and what it never does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from polyclinic_client.gate import Gate
+from polyclinic_client.journal import Failed
+from polyclinic_client.node import sites
+from polyclinic_client.node.approved import Approved, approved_with
+from polyclinic_client.node.sites import SiteBook
+from polyclinic_client.refusals import SilenceError
+from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.updates import Memory
+from polyclinic_common.secure_sum.identity import Roster
+from polyclinic_common.wire import (
+    AnnouncedKeys,
+    OpenRequest,
+    Reason,
+    Refusal,
+    Release,
+    Request,
+    SettleRequest,
+    decode_reply,
+    encode_request,
+)
+from tests.conftest import small_table
+from tests.faults.consortium_kit import Consortium
+
+RUNS = ("run-1", "run-2", "run-3")
+
+
+class Worker:
+    """One hospital's site book, over its real folder; what it does is written down in order."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
+        house = Consortium(folder, sites=3, runs=RUNS)
+        self.study, self.order = house.study.hash(), list[str]()
+        self.folder = SiteFolder.open(house.site_folder("site 0"))
+        table = small_table(120, sites=3)
+        rows = table[table["site"] == "site 0"] if "site" in table else table
+        keys = {name: SiteFolder.open(house.site_folder(name)) for name in house.names[1:]}
+        roster = Roster.of(
+            {"site 0": self.folder.identity.public}
+            | {name: each.identity.public for name, each in keys.items()}
+        )
+        for each in keys.values():
+            each.close()
+
+        def read() -> pd.DataFrame:
+            self.order.append("table")
+            return rows
+
+        def find(study_hash: str) -> Approved | None:
+            """A new one every time, as from the disk."""
+            if study_hash != self.study:
+                return None
+            verified = frozenset(roster.identities)
+            return approved_with(house.study, roster, verified, house.declared, "site 0", read)
+
+        due = Gate.due
+
+        def noted(gate: Gate) -> float:
+            self.order.append("due")
+            return due(gate)
+
+        monkeypatch.setattr(Gate, "due", noted)
+        self.book = SiteBook(self.folder, find)
+
+    def ask(self, request: Request) -> Release:
+        return decode_reply(self.book.answer(encode_request(request), Memory()))
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    made = Worker(tmp_path, monkeypatch)
+    yield made
+    made.folder.close()
+
+
+def test_the_tick_is_fixed_before_the_table_is_read(worker: Worker) -> None:
+    """How long reading takes tells how many patients there are."""
+    assert isinstance(worker.ask(OpenRequest(worker.study, "run-1")), AnnouncedKeys)
+    assert worker.order == ["due", "table"]
+
+
+def test_the_table_is_read_once_however_many_runs_ask(worker: Worker) -> None:
+    for run in RUNS:
+        worker.ask(OpenRequest(worker.study, run))
+    assert worker.order == ["due", "table", "due", "due"]
+
+
+def test_what_is_not_approved_reads_no_table(worker: Worker) -> None:
+    for request in (OpenRequest("00" * 32, "run-1"), OpenRequest(worker.study, "another")):
+        assert worker.ask(request) == Refusal(Reason.NOT_APPROVED)
+    assert "table" not in worker.order
+
+
+def test_a_run_without_releases_is_not_settled(worker: Worker) -> None:
+    """Else every invented name of a run would add a row to the ledger."""
+    worker.ask(OpenRequest(worker.study, "run-1"))
+    rows = worker.folder.ledger.head().counter
+    for run in ("run-1", "run-2"):
+        said = worker.ask(SettleRequest(worker.study, run, ()))
+        assert said == Refusal(Reason.OUT_OF_ORDER)
+    assert worker.folder.ledger.head().counter == rows
+
+
+def test_a_withdrawn_approval_ends_the_exchange_of_keys(worker: Worker) -> None:
+    assert isinstance(worker.ask(OpenRequest(worker.study, "run-1")), AnnouncedKeys)
+    worker.folder.ledger.withdraw(bytes.fromhex(worker.study), "run-1")
+    assert worker.ask(OpenRequest(worker.study, "run-1")) == Refusal(Reason.NOT_APPROVED)
+
+
+@pytest.mark.parametrize("error", [RecursionError, TypeError, OverflowError])
+@pytest.mark.parametrize("part", ["decode_request", "make_site"])
+def test_whatever_fails_before_a_site_answers_is_silence_and_journalled(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, error: type[Exception], part: str
+) -> None:
+    def broken(*_: object) -> None:
+        raise error("secret")
+
+    monkeypatch.setattr(sites, part, broken)
+    with pytest.raises(SilenceError):
+        worker.ask(OpenRequest(worker.study, "run-1"))
+    noted = [each.event for each in worker.folder.journal.events()]
+    assert [each.code for each in noted if isinstance(each, Failed)] == [error.__name__]
