@@ -1,8 +1,10 @@
 """How often 95 % intervals of private metrics hold the truth, on patients made up by a known law.
 
 ``python -m polyclinic_simulations.coverage [REPETITIONS]`` prints a table: for every metric the
-share of intervals that hold the metric of the population. Sums are those of a hospital: clipped,
-on a grid, with exact discrete noise from the operating system.
+share of intervals that hold the metric of the population. It is done as in a consortium: chance
+decides who is held out at each hospital, some outcomes are unknown, and hospitals declare what is
+left, rounded to ten. Sums are clipped, on a grid, with exact discrete noise from the operating
+system.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from scipy.special import expit
 from polyclinic_client.integers import on_grid
 from polyclinic_common.data.encoding import start_logits
 from polyclinic_common.evaluation.layout import CLIP, Floats, Layout, make_layout
+from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.evaluation.reading import GroupReading, read_sum
 from polyclinic_common.evaluation.statistics import Judged
 from polyclinic_common.privacy.discrete_gaussian import reachable_variance
@@ -27,6 +30,7 @@ from polyclinic_common.study import Study, parse_study
 Kind = Literal["continuous", "binary", "survival"]
 GRID = 2.0**-16
 POPULATION, CHUNK = 2_000_000, 50_000
+HELD_OUT, KNOWN = 0.25, 0.95  # chance of a patient to be held out, and of an outcome to be known
 OUTCOMES: dict[str, dict[str, Any]] = {
     "continuous": {"column": "dose", "unit": "mg", "range": [0, 120]},
     "binary": {"column": "ill", "positive": "yes", "negative": "no", "base_rate": 0.3},
@@ -43,30 +47,35 @@ OUTCOMES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Design:
-    """Held-out patients, drawn anew in every repetition, and the noise on their sum.
+    """Hospitals, whose patients are drawn anew in every repetition, and the noise on their sum.
 
     Attributes
     ----------
     kind : str
         Kind of outcome.
     patients : int
-        Held-out patients; their number is public.
+        Held-out patients with a known outcome, on average, at all hospitals together.
     deviation : float
         Standard deviation of the noise on every entry, in units of the clip.
+    hospitals : int
+        Hospitals, all of one size.
     """
 
     kind: Kind
     patients: int
     deviation: float
+    hospitals: int
 
 
 DESIGNS = (
-    Design("continuous", 800, 13.0),
-    Design("continuous", 10_000, 13.0),
-    Design("binary", 800, 13.0),
-    Design("binary", 10_000, 13.0),
-    Design("survival", 3_000, 13.0),
-    Design("survival", 20_000, 13.0),
+    Design("continuous", 800, 13.0, hospitals=4),
+    Design("continuous", 10_000, 13.0, hospitals=1),
+    Design("continuous", 10_000, 13.0, hospitals=10),
+    Design("binary", 800, 13.0, hospitals=4),
+    Design("binary", 10_000, 13.0, hospitals=1),
+    Design("binary", 10_000, 13.0, hospitals=10),
+    Design("survival", 3_000, 13.0, hospitals=4),
+    Design("survival", 20_000, 13.0, hospitals=4),
 )
 
 
@@ -149,13 +158,17 @@ def _truths(
 def _released(
     layout: Layout, design: Design, random: np.random.Generator
 ) -> Sequence[GroupReading]:
-    """Return what is read from one release; the hospital declares a number rounded to ten."""
-    patients = design.patients + int(random.integers(-5, 5))
-    rows = layout.rows(*draw(design.kind, patients, random))
+    """Return what is read from one release."""
+    rows, declared = [], {}
+    everybody = round(design.patients / design.hospitals / HELD_OUT / KNOWN)
+    counts = random.binomial(everybody, HELD_OUT * KNOWN, design.hospitals)
+    for index, patients in enumerate(counts.tolist()):
+        judged, truth = draw(design.kind, patients, random)
+        rows.append(layout.rows(judged, truth))
+        declared[f"hospital {index}"] = Observed(judged.value, judged.event).declared
     variance = reachable_variance(round((design.deviation / GRID) ** 2))
-    total = on_grid(rows, CLIP, GRID).sum(axis=0)
+    total = on_grid(np.concatenate(rows), CLIP, GRID).sum(axis=0)
     total += SystemNoise().discrete(layout.length, variance, b"coverage")
-    declared = {"everywhere": design.patients}
     return read_sum(layout, total * GRID, np.sqrt(variance) * GRID, declared, 1)
 
 
@@ -164,8 +177,8 @@ def main(repetitions: int) -> None:
     for design in DESIGNS:
         found = coverage(design, repetitions)
         for (group, metric), share in found.items():
-            where = f"{design.kind} {design.patients:6d} patients, {group}: {metric}"
-            sys.stdout.write(f"{where:58s} {100 * share:5.1f} %\n")
+            where = f"{design.kind} {design.patients:6d} patients, {design.hospitals:2d} hospitals"
+            sys.stdout.write(f"{f'{where}, {group}: {metric}':70s} {100 * share:5.1f} %\n")
 
 
 if __name__ == "__main__":
