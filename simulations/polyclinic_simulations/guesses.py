@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.table import as_number
 from polyclinic_common.errors import Code, DataError
+from polyclinic_common.words import plain
 
 GUESSED = "GUESSED FROM THE TABLE: replace by a public source"
 MOST_LEVELS = 12
@@ -26,7 +27,10 @@ def quote(value: str | list[str]) -> str:
 
 
 def feature_section(name: str, values: pd.Series) -> str | None:
-    """Return the section of a feature, of text values; None for free text and constants."""
+    """Return the section of a feature, of text values.
+
+    None for free text, constants, and words that no manifest may hold.
+    """
     words = values.dropna()
     levels = sorted(words.unique())
     if len(levels) < 2:
@@ -35,7 +39,7 @@ def feature_section(name: str, values: pd.Series) -> str | None:
     if len(known) >= 0.95 * len(words) and len(levels) > 6:
         low, high = _round_range(*np.quantile(known, [0.01, 0.99]))
         what = f'kind = "numeric"\nunit = "unknown"\nrange = [{low!r}, {high!r}]'
-    elif len(levels) <= MOST_LEVELS:
+    elif len(levels) <= MOST_LEVELS and levels == [plain(level) for level in levels]:
         what = f'kind = "categorical"\nlevels = {quote(levels)}'
     else:
         return None
@@ -118,6 +122,12 @@ def _answers(words: pd.Series, column: str) -> tuple[str, str]:
             Code.DATA_UNUSABLE,
             f"The column {column!r} has {len(levels)} different words instead of two.",
             "Name a column with two answers.",
+        )
+    if levels != [plain(level) for level in levels]:
+        raise DataError(
+            Code.DATA_UNUSABLE,
+            f"The column {column!r} has a control character in its words.",
+            "Export the table with plain words.",
         )
     positive = next((word for word in levels if word.lower() in POSITIVE_WORDS), levels[1])
     return positive, next(word for word in levels if word != positive)
