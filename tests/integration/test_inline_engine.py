@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Array, Context, Error, Message, MessageType, RecordDict
+from flwr.app import Context, Error, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
@@ -186,9 +186,8 @@ def test_a_site_refuses_what_it_did_not_join(tmp_path: Path) -> None:
         assert ask_site(study_hash, "run", 1, vector) == Refusal(Reason.OUT_OF_ORDER)
     for value in (np.inf, np.nan):
         content = encode_request(TrainRequest(study_hash, "run", 1, "update", weights))
-        (name,) = content.array_records
-        (key,) = content.array_records[name]
-        content.array_records[name][key] = Array(np.full_like(weights, value))
+        (record,) = content.config_records.values()
+        record["vector"] = np.full_like(weights, value).tobytes()
         assert ask_with(content) == Refusal(Reason.NOT_APPROVED)
     assert ledger.budget().spent == 0
     answered = ask_site(study_hash, "run", 2, weights)
@@ -262,7 +261,7 @@ def test_a_silent_site_is_absent_after_the_timeout() -> None:
 
 
 def test_training_that_diverges_stops_with_a_coded_error() -> None:
-    study = small_study("continuous", training={"rounds": 200, "learning_rate": 1e6})
+    study = small_study("continuous", training={"rounds": 200, "learning_rate": 1e3})
     made = build_federation(study, small_table(), seed=0)
     with pytest.raises(RunError) as caught, np.errstate(all="ignore"):
         train(made)
