@@ -6,6 +6,9 @@ OUT ?= polyclinic-out
 PROTO := polyclinic_common/consortium/consortium.proto
 PROTO_OUT := --python_out=. --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:.
 
+# Tests that run whole consortia of a dozen processes: one at a time.
+CONSORTIA := tests/faults tests/e2e/test_run_commands.py tests/e2e/test_try_command.py
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -50,7 +53,8 @@ lint: install  ## Check format, lint and types
 
 .PHONY: test
 test: lint  ## Check format, lint and types, then run every test
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 $(addprefix --ignore=,$(CONSORTIA))
+	$(BIN)/pytest $(CONSORTIA)
 
 .PHONY: format
 format: install  ## Format the code
