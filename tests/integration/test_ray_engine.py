@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,7 @@ def train_all(engine: Engine, folder: Path, *, crash: bool) -> list[State]:
         sites = all_sites[number]
         sums = sites.sum_plans if isinstance(sites, Hospitals) else {}
         plan = run_plan(case.federation, case.setting, "run", node_of, engine.timeout_s, sums)
+        plan = replace(plan, identities=getattr(sites, "identities", {}))
         return run_rounds(grid, plan, case.start, observers)
 
     if not crash:

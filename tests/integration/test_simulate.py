@@ -241,7 +241,7 @@ def test_bad_input_is_refused_whole_before_anything_is_trained() -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_that_fails_says_so_from_whatever_process(workers: int) -> None:
-    study = small_study(training={"rounds": 3, "learning_rate": 1e9})
+    study = small_study("continuous", training={"rounds": 20, "learning_rate": 1e3})
     assert refused(study, small_table(), modes=["none"], seeds=2, workers=workers) == "R002"
 
 

@@ -91,6 +91,7 @@ STORES = {
     *("sqlite_file.py", "chained_log.py", "journal.py", "site_folder.py"),
     *("ledger/file.py", "ledger/witness.py", "ledger/ledger.py", "ledger/recovery.py"),
     "cli/ledger.py",  # a person's own export of the ledger's rows
+    "cli/model.py",  # a person's own copy of a released model
     "studies.py",  # the frozen tables
     *("consortium/join.py", "consortium/membership.py", "consortium/keep_rows.py"),
     *("node/status.py", "node/worker.py"),  # whether a node runs; /proc/self/oom_score_adj
@@ -117,6 +118,7 @@ REACHING = {
     "consortium/membership.py": {"ssl"},
     "preflight.py": {"http", "importlib", "shutil", "socket", "ssl", "urllib"},
     "cli/study.py": {"shutil"},
+    "cli/up.py": {"logging"},
 }
 PIPE = "node/worker.py"  # computes, and has nothing but a pipe to the node
 COMPUTING = {
