@@ -84,9 +84,8 @@ class ClosedForm:
         hidden, last, baseline = sums
         for layer, at_output, read in zip(hidden, outputs, inputs[:-1], strict=True):
             matrix, bias = layer
-            weighted = factor[:, None] * at_output
-            matrix += weighted.T @ read
-            bias += weighted.sum(axis=0)
+            matrix += (factor[:, None] * at_output).T @ read
+            bias += factor @ at_output
         last += (factor * at_score) @ inputs[-1]
         baseline += factor @ at_baseline
 

@@ -14,6 +14,9 @@ from polyclinic_common.models.network import Network, Vector, refuse_misfit
 class ResponseNetwork(nn.Module):
     """Score network and baseline, in float64.
 
+    With one output, the last layer of the score and the baseline are one layer: Opacus keeps a hook
+    on every layer, and each takes its time.
+
     Parameters
     ----------
     shape : Network
@@ -26,8 +29,10 @@ class ResponseNetwork(nn.Module):
         layers: list[nn.Module] = []
         for size_in, size_out in pairwise(shape.widths):
             layers += [nn.Linear(size_in, size_out), nn.Tanh()]
-        self.score = nn.Sequential(*layers, nn.Linear(shape.widths[-1], 1, bias=False))
-        self.baseline = nn.Linear(1, shape.outputs, bias=False)
+        self.hidden = nn.Sequential(*layers)
+        one = int(shape.outputs == 1)
+        self.last = nn.Linear(shape.widths[-1] + one, 1, bias=False)
+        self.baseline = None if one else nn.Linear(1, shape.outputs, bias=False)
         self.double()
         self.weights = list(self.parameters())
         self._flat = torch.zeros(sum(part.numel() for part in self.weights), dtype=torch.float64)
@@ -38,9 +43,12 @@ class ResponseNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits of shape (B, K) for encoded rows of shape (B, width)."""
-        score: Tensor = self.score(x[:, :-1])
-        baseline: Tensor = self.baseline(x[:, -1:])
-        return score + baseline
+        read, intercept = self.hidden(x[:, :-1]), x[:, -1:]
+        if self.baseline is None:
+            logits: Tensor = self.last(torch.cat([read, intercept], dim=1))
+        else:
+            logits = self.last(read) + self.baseline(intercept)
+        return logits
 
     def set_weights(self, weights: Vector) -> None:
         """Copy a flat vector of shape (d,) into the network."""
