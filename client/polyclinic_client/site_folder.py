@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from polyclinic_client.journal import Journal
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.sqlite_file import MODE, OpenFiles, absent, coded, damaged, require_local
-from polyclinic_common.errors import Code, LedgerError
+from polyclinic_client.site_files import IDENTITY, JOURNAL, LEDGER, read_identity, write_identity
+from polyclinic_client.sqlite_file import OpenFiles, coded
 from polyclinic_common.secure_sum.identity import Identity
-
-IDENTITY = "identity.key"
-LEDGER = "ledger.sqlite"
-JOURNAL = "journal.sqlite"
-_PRIVATE_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -66,7 +60,7 @@ class SiteFolder(OpenFiles):
         with coded(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         identity = identity or Identity.generate()
-        _write_key(path / IDENTITY, identity)
+        write_identity(path / IDENTITY, identity)
         ledger = Ledger.create(
             path / LEDGER,
             identity,
@@ -100,39 +94,3 @@ class SiteFolder(OpenFiles):
         """Close ledger and journal."""
         self.ledger.close()
         self.journal.close()
-
-
-def read_identity(path: Path) -> Identity:
-    """Return the identity kept in a site's folder.
-
-    Raises
-    ------
-    LedgerError
-        L001 if there is none, L002 if it is not 32 bytes.
-    """
-    key = path / IDENTITY
-    if not key.is_file():
-        raise absent(key)
-    with coded(key):
-        private = key.read_bytes()
-    if len(private) != _PRIVATE_BYTES:
-        raise damaged(key, "it is not an identity key")
-    return Identity.from_private(private)
-
-
-def _write_key(key: Path, identity: Identity) -> None:
-    """Write the key where there is none: a site that has one has had a ledger."""
-    require_local(key)
-    with coded(key):
-        try:
-            handle = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, MODE)
-        except FileExistsError:
-            raise LedgerError(
-                Code.LEDGER_EXISTS,
-                f"{key.parent} is a site's folder already, and it is left as it is.",
-                "Use it, or name another folder.",
-            ) from None
-        with os.fdopen(handle, "wb") as file:
-            file.write(identity.private)
-            file.flush()
-            os.fsync(file.fileno())

@@ -22,7 +22,8 @@ from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.mechanisms import Mechanism
 from polyclinic_client.member import Member
 from polyclinic_client.site import Site
-from polyclinic_client.site_folder import SiteFolder, read_identity
+from polyclinic_client.site_files import read_identity
+from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.terms import Terms
 from polyclinic_client.training import local_mechanisms, sum_sources
 from polyclinic_client.updates import Updates

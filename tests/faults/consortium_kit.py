@@ -33,7 +33,8 @@ from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.node.approved import approved_with
 from polyclinic_client.node.sites import SiteBook
 from polyclinic_client.planning import planned_releases
-from polyclinic_client.site_folder import JOURNAL, SiteFolder, read_identity
+from polyclinic_client.site_files import JOURNAL, read_identity
+from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.superlink.runs import Event, RunDescription, RunFolder, RunSite

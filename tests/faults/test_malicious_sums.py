@@ -19,7 +19,8 @@ import pytest
 from flwr.app import Message, MessageType
 
 from polyclinic_client.journal import Refused
-from polyclinic_client.site_folder import SiteFolder, read_identity
+from polyclinic_client.site_files import read_identity
+from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.network import build_network, weight_count
 from polyclinic_common.privacy.plan import GRADIENT, METRICS

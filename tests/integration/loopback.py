@@ -11,7 +11,8 @@ from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.join import join
 from polyclinic_client.consortium.peers import verify_peer
 from polyclinic_client.consortium.take_part import add_data, approve, find_study, propose
-from polyclinic_client.site_folder import SiteFolder, read_identity
+from polyclinic_client.site_files import read_identity
+from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.consortium.invitation import Invitation
 from polyclinic_common.secure_sum.identity import fingerprint
 from polyclinic_common.study.manifest import Study

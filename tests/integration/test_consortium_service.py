@@ -24,7 +24,8 @@ from polyclinic_client.consortium.join import join
 from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
 from polyclinic_client.consortium.peers import list_peers, verify_peer
 from polyclinic_client.preflight import preflight
-from polyclinic_client.site_folder import SiteFolder, read_identity
+from polyclinic_client.site_files import read_identity
+from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common import pki
 from polyclinic_common.consortium import consortium_pb2 as pb
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub, EnrolmentStub

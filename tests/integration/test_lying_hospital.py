@@ -11,7 +11,7 @@ import pytest
 from flwr.app import RecordDict
 
 from polyclinic_client.app import Answers
-from polyclinic_client.site_folder import read_identity
+from polyclinic_client.site_files import read_identity
 from polyclinic_client.updates import Memory
 from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.secure_sum.statements import KeyAnnouncement, KeyAnswer, read_signed

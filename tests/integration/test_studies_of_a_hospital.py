@@ -30,7 +30,8 @@ from polyclinic_client.consortium.take_part import (
 )
 from polyclinic_client.node.approved import find_approved
 from polyclinic_client.planning import local_charge
-from polyclinic_client.site_folder import SiteFolder, read_identity
+from polyclinic_client.site_files import read_identity
+from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.studies import StudyBook, freeze
 from polyclinic_client.terms import Terms
 from polyclinic_client.training import OpacusGradients, local_mechanism

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from polyclinic_client.gate import FREE, LEAST_TICK_S, Gate, SystemClock, tick_length
 from polyclinic_client.journal import Asked, Event, Journal, Left, Refused
-from polyclinic_client.site_folder import JOURNAL
+from polyclinic_client.site_files import JOURNAL
 from polyclinic_common.errors import Code, GateError, LedgerError
 from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.secure_sum.statements import KeyAnnouncement, read_signed

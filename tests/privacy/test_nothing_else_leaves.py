@@ -30,7 +30,8 @@ from polyclinic_client import chained_log
 from polyclinic_client.journal import Asked, Failed, Journal, Left, Refused, Settled
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.refusals import SilenceError
-from polyclinic_client.site_folder import JOURNAL, LEDGER, SiteFolder, read_identity
+from polyclinic_client.site_files import JOURNAL, LEDGER, read_identity
+from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.errors import Code, DataError, LedgerError
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.wire import (

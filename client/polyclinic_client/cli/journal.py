@@ -31,7 +31,7 @@ def show(
 ) -> None:
     """Print what was asked, what left (size, hash, cost) and what was refused, in order."""
     from polyclinic_client.journal import Journal
-    from polyclinic_client.site_folder import JOURNAL, read_identity
+    from polyclinic_client.site_files import JOURNAL, read_identity
     from polyclinic_common.cli.main import print_json
 
     with Journal.open(site / JOURNAL, read_identity(site), read_only=True) as journal:
@@ -47,7 +47,7 @@ def show(
 def verify(site: SiteOption = SITE, as_json: AsJson = False) -> None:
     """Check every row and signature of the journal."""
     from polyclinic_client.journal import Journal
-    from polyclinic_client.site_folder import JOURNAL, read_identity
+    from polyclinic_client.site_files import JOURNAL, read_identity
     from polyclinic_common.cli.main import print_json
 
     with Journal.open(site / JOURNAL, read_identity(site), read_only=True) as journal:

@@ -31,7 +31,7 @@ def root() -> None:
 def verify(site: SiteOption = SITE, witness: WitnessOption = None, as_json: AsJson = False) -> None:
     """Check every row, signature and stored vector, and the witness."""
     from polyclinic_client.ledger.ledger import Ledger
-    from polyclinic_client.site_folder import LEDGER, read_identity
+    from polyclinic_client.site_files import LEDGER, read_identity
     from polyclinic_common.cli.main import print_json
 
     with Ledger.open(site / LEDGER, read_identity(site), witness, read_only=True) as ledger:
@@ -48,7 +48,7 @@ def verify(site: SiteOption = SITE, witness: WitnessOption = None, as_json: AsJs
 def budget(site: SiteOption = SITE, witness: WitnessOption = None, as_json: AsJson = False) -> None:
     """Show what was spent, what is left, and what a further study could still have."""
     from polyclinic_client.ledger.ledger import Ledger
-    from polyclinic_client.site_folder import LEDGER, read_identity
+    from polyclinic_client.site_files import LEDGER, read_identity
     from polyclinic_common.cli.main import print_json
 
     with Ledger.open(site / LEDGER, read_identity(site), witness, read_only=True) as ledger:
@@ -94,7 +94,7 @@ def topup(
 ) -> None:
     """Set the account's limit. What was spent stays spent: patients' risk grows with it."""
     from polyclinic_client.ledger.ledger import Ledger
-    from polyclinic_client.site_folder import LEDGER, read_identity
+    from polyclinic_client.site_files import LEDGER, read_identity
     from polyclinic_common.cli.main import print_json
 
     with Ledger.open(site / LEDGER, read_identity(site), witness) as ledger:
@@ -145,7 +145,7 @@ def recover(
     from polyclinic_client.ledger.recovery import read_rows
     from polyclinic_client.ledger.recovery import recover as bring_up_to_date
     from polyclinic_client.ledger.witness import read_claims
-    from polyclinic_client.site_folder import LEDGER, read_identity
+    from polyclinic_client.site_files import LEDGER, read_identity
     from polyclinic_common.cli.main import print_json
 
     found = [] if rows is None else read_rows(rows)
@@ -183,7 +183,7 @@ def export(
     """
     from polyclinic_client.ledger.ledger import Ledger
     from polyclinic_client.ledger.recovery import write_rows
-    from polyclinic_client.site_folder import LEDGER, read_identity
+    from polyclinic_client.site_files import LEDGER, read_identity
 
     with Ledger.open_unwitnessed(site / LEDGER, read_identity(site), read_only=True) as ledger:
         found = ledger.export_rows(after)

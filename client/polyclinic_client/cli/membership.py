@@ -45,7 +45,7 @@ def join(
     Shows the fingerprint of the consortium's authority, to be compared by telephone.
     """
     from polyclinic_client.consortium.join import join as join_consortium
-    from polyclinic_client.site_folder import read_identity
+    from polyclinic_client.site_files import read_identity
     from polyclinic_common.cli.main import print_json
     from polyclinic_common.consortium.invitation import read_invitation
     from polyclinic_common.secure_sum.identity import fingerprint

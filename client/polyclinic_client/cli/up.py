@@ -17,8 +17,8 @@ def up(site: SiteOption = SITE) -> None:
 
     It connects to the server by itself, again and again; nothing listens here.
     """
-    from polyclinic_client.consortium.keep_rows import RowKeeper
     from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
+    from polyclinic_client.consortium.row_keeper import RowKeeper
     from polyclinic_client.node.main import NodeSettings, run_node
     from polyclinic_common import logs
 

@@ -15,7 +15,7 @@ import grpc
 from polyclinic_client.chained_log import Row
 from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership, unusable
 from polyclinic_client.consortium.row_seal import RowSeal
-from polyclinic_client.site_folder import read_identity
+from polyclinic_client.site_files import read_identity
 from polyclinic_client.sqlite_file import OpenFiles
 from polyclinic_common.consortium import consortium_pb2 as pb
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub

@@ -16,7 +16,8 @@ from polyclinic_client.consortium.membership import (
     Membership,
     unusable,
 )
-from polyclinic_client.site_folder import IDENTITY, SiteFolder, read_identity
+from polyclinic_client.site_files import IDENTITY, read_identity
+from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common import pki
 from polyclinic_common.consortium.consortium_pb2 import JoinReply, JoinRequest
 from polyclinic_common.consortium.consortium_pb2_grpc import EnrolmentStub

@@ -10,7 +10,7 @@ from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.membership import Membership, read_peers, site_certificate
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.node.status import read_status
-from polyclinic_client.site_folder import LEDGER, read_identity
+from polyclinic_client.site_files import LEDGER, read_identity
 from polyclinic_common import pki
 from polyclinic_common.errors import ConsortiumError
 from polyclinic_common.secure_sum.identity import fingerprint

@@ -17,7 +17,7 @@ from polyclinic_client.node.fleet import Fleet
 from polyclinic_client.node.node import Node
 from polyclinic_client.node.status import StatusFile, only_node
 from polyclinic_client.node.warm_worker import WarmWorker
-from polyclinic_client.site_folder import JOURNAL, read_identity
+from polyclinic_client.site_files import JOURNAL, read_identity
 from polyclinic_common import pki
 from polyclinic_common.errors import Code, NodeError
 

@@ -10,7 +10,6 @@ import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.special import log_expit, ndtri_exp
 
 LEAST_VARIANCE = 2**24  # grid units squared: the share of a sum has a standard deviation >= 2^12
 
@@ -116,6 +115,8 @@ class Vote(_Charge):
         mu-GDP (equation 6) is convex with the same ends and fixed point Phi(-mu/2), so with this
         mu it lies nowhere above.
         """
+        from scipy.special import log_expit, ndtri_exp  # noqa: PLC0415  (20 MB that no node needs)
+
         return -2.0 * float(ndtri_exp(log_expit(-self.epsilon)))
 
 

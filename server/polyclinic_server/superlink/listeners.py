@@ -138,10 +138,14 @@ def bound(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listening = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ServerError(
             Code.SERVER_START,
             f"The server cannot listen on {host} port {port} ({error.strerror}).",
             "Stop what uses this port, or choose another in the server's settings.",
         ) from None
+    # Head and body of an answer are two writes; asyncio leaves Nagle's algorithm on here, and the
+    # second would wait 40 ms for the first to be acknowledged. Connections inherit this (tcp(7)).
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening

@@ -23,6 +23,7 @@ from rich.table import Table
 from polyclinic_server.superlink.operate import find_run
 from polyclinic_server.superlink.runs import Event
 from polyclinic_simulations.bench.machine import describe_machine
+from polyclinic_simulations.bench.page_frames import counted_once_mb
 from polyclinic_simulations.bench.records import Machine
 from polyclinic_simulations.results import Record
 from polyclinic_simulations.try_out.commands import Commands
@@ -61,13 +62,15 @@ class Look:
         """Return the processor time of all processes of a kind."""
         return sum(spent for (each, _), spent in self.cpu_s.items() if each == kind)
 
-    def hospitals_mb(self) -> list[float]:
-        """Return the memory of every hospital: its node, and its worker if there is one."""
+    def hospitals(self) -> list[list[int]]:
+        """Return the processes of every hospital: its node, and its worker if there is one."""
         nodes = sorted(set(self.hospital_of.values()))
-        return [
-            sum(mb for (_, pid), mb in self.memory_mb.items() if self.hospital_of.get(pid) == node)
-            for node in nodes
-        ]
+        return [[pid for pid, of in self.hospital_of.items() if of == node] for node in nodes]
+
+    def hospitals_mb(self) -> list[float]:
+        """Return the memory of every hospital, its processes added up."""
+        by_pid = {pid: mb for (_, pid), mb in self.memory_mb.items()}
+        return [sum(by_pid[pid] for pid in pids) for pids in self.hospitals()]
 
 
 class ConsortiumTime(Record):
@@ -76,7 +79,8 @@ class ConsortiumTime(Record):
     `run_s` is `server run start` from being typed to its end; `parts_s` the same by what the run's
     events tell. `cpu_ms` is processor time a round by kind of process, all hospitals together, from
     the second round on; `idle_percent` that of the busiest idle node, of a core. Memory is that of
-    the largest hospital: of its idle node, and of node and worker at work.
+    the largest hospital: of its idle node, and of node and worker at work, added up, and after the
+    run with pages that both share counted once, where that is shown.
     """
 
     machine: Machine
@@ -90,6 +94,7 @@ class ConsortiumTime(Record):
     idle_percent: float
     idle_mb: float
     working_mb: float
+    working_once_mb: float | None
 
 
 def measure() -> ConsortiumTime:
@@ -108,6 +113,7 @@ def measure() -> ConsortiumTime:
                 typed = time.time()
                 name = consortium.train()["run"]
                 ended = time.time()
+            once = [counted_once_mb(each) for each in look().hospitals()]
             events = find_run(consortium.server, name).events()
         finally:
             commands.stop()
@@ -129,6 +135,7 @@ def measure() -> ConsortiumTime:
         idle_percent=100 * max(lazy) / (idle.at - before.at),
         idle_mb=max(idle.hospitals_mb()),
         working_mb=max(max(each.hospitals_mb()) for each in during),
+        working_once_mb=max((mb for mb in once if mb is not None), default=None),
     )
 
 
@@ -214,6 +221,8 @@ def main() -> None:
     table.add_row("idle node, processor", f"{found.idle_percent:.2f} %")
     table.add_row("idle node, memory", f"{found.idle_mb:.0f} MB")
     table.add_row("working node and worker, memory", f"{found.working_mb:.0f} MB")
+    if found.working_once_mb is not None:
+        table.add_row("  shared pages counted once", f"{found.working_once_mb:.0f} MB")
     Console(stderr=True).print(table)
 
 

@@ -19,7 +19,8 @@ from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.member import Member
 from polyclinic_client.patients import Patients
 from polyclinic_client.site import Site
-from polyclinic_client.site_folder import SiteFolder, read_identity
+from polyclinic_client.site_files import read_identity
+from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.terms import Terms
 from polyclinic_client.updates import Memory
 from polyclinic_common.data.encoding import Cohort
