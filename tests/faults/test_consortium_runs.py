@@ -24,7 +24,7 @@ from polyclinic_server.superlink.runs import RunFolder
 from tests.faults.consortium_kit import LONG_S, Consortium, consortium, wait_for, wait_for_event
 
 ROUNDS = 6
-RUNS = ("whole", "worker", "node", "server", "coordinator", "away", "stop")
+RUNS = ("whole", "worker", "node", "server", "coordinator", "early", "away", "stop")
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,30 @@ def test_a_coordinator_that_is_killed_leaves_a_run_that_can_go_on(house: Consort
     assert [event.what for event in run.follow()][-1] != "finished"
     resume_run(house.server_folder, "coordinator")
     finish(house, run)
+
+
+def test_a_run_that_never_started_says_so_and_can_go_on(house: Consortium) -> None:
+    """Its coordinator is killed while it starts, and then the server and the coordinator."""
+    wait_for("rest", lambda: not house.processes["server"].children)
+    run = start(house, "early")
+    os.kill(starting_coordinator(house), signal.SIGKILL)
+    assert wait_for_event(run, "failed").code == "R009"
+    resume_run(house.server_folder, "early")
+    starting_coordinator(house)
+    house.kill("server")
+    assert run.status() == "submitted"
+    house.start_server()
+    assert [event.what for event in run.events()] == ["submitted", "failed"] * 2
+    resume_run(house.server_folder, "early")
+    finish(house, run)
+
+
+def starting_coordinator(house: Consortium) -> int:
+    """Return the process of a coordinator that imports what it needs, which takes seconds."""
+    server = house.processes["server"]
+    wait_for("coordinator", lambda: server.children)
+    (process,) = server.children
+    return process
 
 
 def test_a_hospital_that_vanishes_is_done_without_and_comes_back(house: Consortium) -> None:

@@ -219,6 +219,13 @@ class RunFolder:
         text = f"{error.what} {error.remedy}"
         self.note(Event(at=time.time(), what=what, code=error.code.value, text=text))
 
+    def note_lost(self) -> None:
+        """Write down that a run that was submitted, and not started, will not be."""
+        if self.status() == "submitted":
+            what = f"The run {self.name} was cut off before it started."
+            remedy = "Look into the server's log; then `polyclinic server run resume`."
+            self.note_end(RunError(Code.RUN_CUT_OFF, what, remedy))
+
     def events(self) -> list[Event]:
         """Return what happened so far."""
         return [Event.model_validate_json(line) for line in self._whole_lines()]
@@ -242,9 +249,11 @@ class RunFolder:
         going = self._is_going()
         events = self.events()
         last = events[-1].what if events else "submitted"
-        if last in (*ENDS, "submitted"):
+        if last in ENDS:
             return last
-        return "going" if going else CUT_OFF
+        if going:
+            return "going"
+        return last if last == "submitted" else CUT_OFF
 
     def _is_going(self) -> bool:
         with (self.path / "lock").open("w") as file:

@@ -103,6 +103,7 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    _note_lost(settings.folder / RUNS)
     link, bell = SuperLink(settings.folder / FLOWER), Bell()
     gate = FleetGate(link, may_connect, speaks_for_itself, bell, NODE_KEY_HEADER)
     context = server_context(settings.certificate, settings.key, settings.authority)
@@ -123,6 +124,15 @@ async def _serve(
         runner.cancel()
         gate.closing = True
         bell.ring()
+
+
+def _note_lost(runs: Path) -> None:
+    """Write down which runs an earlier server was told to start and did not; SuperLink forgot."""
+    for run in RunFolder.all(runs):
+        try:
+            run.note_lost()
+        except (OSError, ValueError) as error:
+            log.warning("what %s wrote cannot be used: %s", run.name, type(error).__name__)
 
 
 @contextlib.asynccontextmanager
@@ -168,6 +178,7 @@ async def _carry_out(link: SuperLink, task: Task, runs: Path, address: str) -> N
     finally:
         keeping.cancel()
     log.info("the coordinator of %s ended with status %d", task.run, status)
+    run.note_lost()
     await asyncio.to_thread(link.give_up, task, f"the coordinator ended with status {status}")
 
 
