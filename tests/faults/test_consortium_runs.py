@@ -149,7 +149,7 @@ def test_a_run_that_never_started_says_so_and_can_go_on(house: Consortium) -> No
 def starting_coordinator(house: Consortium) -> int:
     """Return the process of a coordinator that imports what it needs, which takes seconds."""
     server = house.processes["server"]
-    wait_for("coordinator", lambda: server.children)
+    wait_for("coordinator", lambda: bool(server.children))
     (process,) = server.children
     return process
 

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from polyclinic_client.node.fleet import Fleet, UnreachableError
+from polyclinic_client.node.health import SOCKET
 from polyclinic_client.node.main import NodeSettings, run_node
 from polyclinic_client.node.status import read_status
 from polyclinic_common.errors import NodeError
@@ -57,11 +59,22 @@ def test_a_node_waits_for_its_server_and_comes_back_to_it(tmp_path: Path) -> Non
         assert status is not None
         assert status.connected
         assert (status.pid, status.worker) == (house.processes["site 0"].pid, None)
+        assert health_of(house.site_folder("site 0")) == (200, status.model_dump())
         house.kill("server")
+        wait_for("sick", lambda: health_of(house.site_folder("site 0"))[0] == 503, LONG_S)
         house.start_server()
         wait_for("second connection", lambda: connected(house, "site 0") == 2, LONG_S)
         assert house.processes.pop("site 0").end() == 0
         assert read_status(house.site_folder("site 0")) is None
+        assert not (house.site_folder("site 0") / SOCKET).exists()
+
+
+def health_of(folder: Path) -> tuple[int, dict[str, object]]:
+    """Ask a node how it is."""
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(folder / SOCKET))) as client:
+        assert client.get("http://node/elsewhere").status_code == 404
+        found = client.get("http://node/health")
+    return found.status_code, found.json()
 
 
 class Elsewhere:

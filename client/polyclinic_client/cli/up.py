@@ -15,7 +15,7 @@ OPENER = "polyclinic_client.node.sites:open_sites"
 def up(site: SiteOption = SITE) -> None:
     """Run this hospital's node until it is stopped: only approved studies are answered.
 
-    It connects to the server by itself, again and again; nothing listens here.
+    It connects to the server by itself, again and again; no port is opened here.
     """
     from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
     from polyclinic_client.consortium.row_keeper import RowKeeper

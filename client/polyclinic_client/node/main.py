@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from polyclinic_client.journal import Journal
 from polyclinic_client.node.fleet import Fleet
+from polyclinic_client.node.health import health
 from polyclinic_client.node.node import Node
 from polyclinic_client.node.status import StatusFile, only_node
 from polyclinic_client.node.warm_worker import WarmWorker
@@ -78,8 +79,9 @@ def run_node(settings: NodeSettings, ready: Callable[[], None] = lambda: None) -
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _interrupt(node))
         try:
-            ready()
-            node.run()
+            with health(folder):
+                ready()
+                node.run()
         except KeyboardInterrupt:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN)  # it is ending already
