@@ -54,7 +54,7 @@ class Consortium(ConsortiumServicer):
     def GetStatus(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.SiteStatus:
         """Tell a hospital how it stands here, and what time it is."""
         site = caller(self._store, context)
-        self._store.seen(site.name, request.version[:40])
+        self._store.seen(site.name, request.version)
         return pb.SiteStatus(
             name=site.name,
             consortium=self._folder.settings.name,

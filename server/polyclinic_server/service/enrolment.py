@@ -38,7 +38,7 @@ class Enrolment(EnrolmentServicer):
             pki.public_bytes(key),
             lambda name: self._folder.authority().certify_site(key, name),
         )
-        self._store.seen(site, request.version[:40])
+        self._store.seen(site, request.version)
         log.info("%s joined with certificate %x", site, made.serial_number)
         settings = self._folder.settings
         return JoinReply(

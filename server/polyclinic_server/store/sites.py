@@ -11,10 +11,12 @@ from sqlalchemy import select
 from polyclinic_common import pki
 from polyclinic_common.consortium.invitation import Invitation, hash_secret
 from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.words import plain
 from polyclinic_server.store.database import Database, now, wrong_state
 from polyclinic_server.store.tables import Invited, Site
 
 SEEN_EVERY_S = 30
+LONGEST_VERSION = 40
 
 
 class Sites(Database):
@@ -140,7 +142,9 @@ class Sites(Database):
                 invited.expires = min(invited.expires, now())
 
     def seen(self, name: str, version: str | None = None) -> None:
-        """Note that a hospital called, to within half a minute, and which version it runs."""
+        """Note that a hospital called, to within half a minute, and the version that it names."""
+        if version is not None:
+            version = plain(version[:LONGEST_VERSION])
         with self._session() as session:
             site = session.get_one(Site, name)
             if version is not None and site.version != version:
