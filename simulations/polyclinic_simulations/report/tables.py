@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_simulations.comparison import Comparison, Line
 from polyclinic_simulations.measures import UNKNOWN, Measure
 from polyclinic_simulations.private_view import PrivateRow
-from polyclinic_simulations.report.words import decimal, suspicion, two_hospitals
+from polyclinic_simulations.report.words import decimal, odds, suspicion, two_hospitals
 from polyclinic_simulations.results import SiteSummary, mean_and_error
 
 
@@ -99,8 +98,7 @@ def privacy_table(comparison: Comparison) -> Table:
         prv = UNKNOWN if spent.epsilon_prv is None else f"{spent.epsilon_prv:.3g}"
         promise = (*[UNKNOWN] * 2, "no bound", "no bound", "no bound")
         if spent.epsilon is not None and spent.delta is not None:
-            odds = f"× {math.exp(spent.epsilon):.3g}"
-            promise = (f"{spent.epsilon:.3g}", decimal(spent.delta), odds,
+            promise = (f"{spent.epsilon:.3g}", decimal(spent.delta), f"× {odds(spent.epsilon)}",
                        suspicion(spent.epsilon), two_hospitals(spent) or UNKNOWN)  # fmt: skip
         look = "headline" if line is comparison.headline else ""
         fallback = UNKNOWN if spent.sums is None else f"{spent.sums.epsilon_fallback:.3g}"

@@ -160,7 +160,7 @@ def epsilon_words(spent: PrivacySpent) -> str:
         "ε bounds what anybody can learn about one patient because that patient took part. "
         f"With ε = {spent.epsilon:.3g}, whoever sees everything that is released can raise or "
         "lower the odds that a given patient was among the data by a factor of at most "
-        f"{math.exp(spent.epsilon):.3g}: a suspicion of 50 % becomes {suspicion(spent.epsilon)} at "
+        f"{odds(spent.epsilon)}: a suspicion of 50 % becomes {suspicion(spent.epsilon)} at "
         f"most. δ = {decimal(spent.delta)} is, roughly, the chance that this bound fails: 1 in "
         f"{1 / spent.delta:,.0f}."
     )
@@ -169,6 +169,11 @@ def epsilon_words(spent: PrivacySpent) -> str:
 def decimal(number: float) -> str:
     """Write a small number without exponent."""
     return np.format_float_positional(number, trim="-")
+
+
+def odds(epsilon: float) -> str:
+    """Return the factor by which odds can change, to three digits."""
+    return f"{float(f'{math.exp(epsilon):.3g}'):,.12g}"
 
 
 def suspicion(epsilon: float) -> str:
