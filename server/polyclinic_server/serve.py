@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -64,6 +64,7 @@ class RunMirror:
         self._told: dict[Path, int] = {}
         self._cut_off: set[Path] = set()
         self._damaged: set[Path] = set()
+        self._over: set[Path] = set()
 
     def look(self) -> None:
         """Pass on what is new; what cannot be read of one run keeps no other from its hospitals."""
@@ -77,28 +78,36 @@ class RunMirror:
                 self._damaged.add(run.path)
 
     def _look_at(self, run: RunFolder) -> None:
-        for event in run.events()[self._told.get(run.path, 0) :]:
-            self._tell(run, event)
-            self._told[run.path] = self._told.get(run.path, 0) + 1
-        if run.status() != CUT_OFF:
+        if run.path in self._over:
+            return
+        told = self._told.get(run.path, 0)
+        new = run.events()[told:]
+        if new:
+            self._tell(run, new)
+            self._told[run.path] = told + len(new)
+        if new and new[-1].what == "finished":
+            self._over.add(run.path)
+        elif run.status() != CUT_OFF:
             self._cut_off.discard(run.path)
         elif run.path not in self._cut_off:
             self._cut_off.add(run.path)
             note = "cut off; the operator can go on with it"
             self._store.record_run(run.name, state="stopped", note=note)
 
-    def _tell(self, run: RunFolder, event: Event) -> None:
-        match event.what:
-            case "started" | "round":
-                self._store.record_run(run.name, state="running", round_number=event.round, note="")
-            case "waiting":
-                waiting = ", ".join(sorted(event.waiting_for))
-                self._store.record_run(run.name, note=f"waiting for {waiting}")
-            case "stopped" | "failed":
-                self._store.record_run(run.name, state=event.what, note=event.text)
-            case "finished":
+    def _tell(self, run: RunFolder, new: Sequence[Event]) -> None:
+        """Tell the store where a run stands after these events."""
+        rounds = [event.round for event in new if event.what in ("started", "round")]
+        record = partial(self._store.record_run, run.name, round_number=max(rounds, default=None))
+        match new[-1]:
+            case Event(what="started" | "round"):
+                record(state="running", note="")
+            case Event(what="waiting", waiting_for=sites):
+                record(state="running", note=f"waiting for {', '.join(sorted(sites))}")
+            case Event(what="stopped" | "failed" as end, text=why):
+                record(state=end, note=why)
+            case Event(what="finished"):
                 self._release(run)
-                self._store.record_run(run.name, state="finished", note="")
+                record(state="finished", note="")
 
     def _release(self, run: RunFolder) -> None:
         """Offer the finished model, signed by the operator."""

@@ -308,6 +308,15 @@ def test_a_release_out_of_its_place_stays_inside(house: House, name: str) -> Non
     assert_stopped(house, MISPLACED[name](house))
 
 
+@pytest.mark.parametrize("kind", ["metrics", "statistics"])
+@pytest.mark.parametrize("release", [masked, update])
+def test_a_vector_of_a_kind_that_was_not_charged_stays_inside(
+    house: House, release: Callable[..., MaskedVector | PrivateUpdate], kind: str
+) -> None:
+    """Though one of another kind was, of the same run and round."""
+    assert_stopped(house, release(kind=kind))
+
+
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_a_statement_that_the_ledger_does_not_bear_out_stays_inside(
     house: House, name: str
