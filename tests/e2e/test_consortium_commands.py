@@ -34,6 +34,11 @@ def test_from_invitation_to_an_approved_study(consortium: TypedConsortium) -> No
         "this hospital",
         "verified",
     }
+    table, _ = consortium.extract("site 0")
+    drafted = Typed(
+        "client", "data", "map", "small-binary", table, "--site", consortium.site("site 0")
+    )
+    assert '[columns."age"]\nsource = "Age"' in drafted.out
     for name in names:
         table, mapping = consortium.extract(name)
         added = consortium.at(name, "data", "add", "small-binary", table, "--map", mapping)
@@ -151,6 +156,7 @@ def test_a_server_that_is_down_is_said_to_be(consortium: TypedConsortium) -> Non
         ("client", "preflight"),
         ("client", "peers", "verify"),
         ("client", "data", "add"),
+        ("client", "data", "map"),
         ("client", "study", "approve"),
         ("server", "init"),
         ("server", "up"),

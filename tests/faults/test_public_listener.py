@@ -32,7 +32,7 @@ from polyclinic_client.node.fleet import Fleet, UnreachableError
 from polyclinic_common.pki import client_context
 from polyclinic_server.superlink.fleet_gate import LARGEST_BODY
 from polyclinic_server.superlink.flower_link import MOST_PARTS
-from polyclinic_server.superlink.listeners import LARGEST_HEAD, MOST_OF_A_SITE
+from polyclinic_server.superlink.listeners import LARGEST_HEAD, MOST_OF_A_SITE, bound
 from tests.faults.consortium_kit import QUICK_S, Authority, Consortium, Pair, consortium
 
 CONTENT = {"content-type": "application/protobuf", "accept": "application/protobuf"}
@@ -102,6 +102,15 @@ def node_of(house: Consortium, name: str) -> Node:
 
 def test_a_hospital_of_the_consortium_is_let_in(house: Consortium) -> None:
     assert node_of(house, "site 0").node_id
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_answers_do_not_wait_for_the_other_side(host: str) -> None:
+    """An answer is two writes: Nagle's algorithm would hold the second back for 40 ms."""
+    with bound(host, 0) as listening, socket.create_connection(listening.getsockname()[:2]):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_node_that_was_killed_may_start_again(house: Consortium) -> None:

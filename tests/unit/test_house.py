@@ -104,6 +104,16 @@ def test_help_answers_at_once_without_importing_torch() -> None:
         assert command in shown.stdout
 
 
+def test_a_node_holds_nothing_that_computes_on_patients() -> None:
+    """That is in its worker, which may crash or run out of memory and takes nothing with it."""
+    code = (
+        "import sys, polyclinic_client.node.main, polyclinic_client.consortium.row_keeper\n"
+        "heavy = {'torch', 'pandas', 'pyarrow', 'scipy', 'polyclinic_client.ledger.ledger'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_hospital_image_holds_no_server_code(tmp_path: Path) -> None:
     """A tree with only `common/` and `client/` builds a wheel by the same pyproject."""
     for name in ("pyproject.toml", "README.md"):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from polyclinic_client.cli.options import SITE, SiteOption
-from polyclinic_common.cli.study import AsJson
+from polyclinic_common.cli.study import AsJson, Out
 
 app = typer.Typer(no_args_is_help=True, help="Add this hospital's data to a study.")
 
@@ -18,10 +18,29 @@ def root() -> None:
     """Add this hospital's data to a study; they are copied to the site's folder and stay there."""
 
 
+StudyWord = Annotated[str, typer.Argument(help="The study: its id, or the start of its hash.")]
+Source = Annotated[Path, typer.Argument(help="The hospital's table (CSV or Parquet).")]
+
+
+@app.command(
+    "map", epilog="Example:  polyclinic client data map warfarin extract.csv --out map.toml"
+)
+def write_map(study: StudyWord, source: Source, out: Out = None, site: SiteOption = SITE) -> None:
+    """Write a first mapping from the table's columns to the study's, to be edited."""
+    from polyclinic_client.consortium.client import ConsortiumClient
+    from polyclinic_client.consortium.take_part import find_study
+    from polyclinic_common.cli.data import first_map
+
+    with ConsortiumClient.open(site) as client:
+        contract = find_study(client, study).read(client.membership.operator_key)
+    following = f"polyclinic client data add {study} {source} --map {out}"
+    first_map(contract, source, out, following)
+
+
 @app.command(epilog="Example:  polyclinic client data add warfarin extract.csv --map map.toml")
 def add(
-    study: Annotated[str, typer.Argument(help="The study: its id, or the start of its hash.")],
-    source: Annotated[Path, typer.Argument(help="The hospital's table (CSV or Parquet).")],
+    study: StudyWord,
+    source: Source,
     mapping: Annotated[
         Path | None,
         typer.Option("--map", help="Mapping of the table's columns to the study's (TOML)."),

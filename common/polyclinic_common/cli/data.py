@@ -14,6 +14,7 @@ from polyclinic_common.files import write_new
 
 if TYPE_CHECKING:
     from polyclinic_common.data.report import CheckReport, ColumnCheck
+    from polyclinic_common.study import Study
 
 app = typer.Typer(no_args_is_help=True, help="Check a hospital's table against a study.")
 
@@ -67,16 +68,22 @@ def check(
 )
 def write_map(study: StudyFile, table: Table, out: Out = None) -> None:
     """Write a first mapping from the table's columns to the study's, to be edited."""
-    from polyclinic_common.data.mapping import first_mapping
-    from polyclinic_common.data.table import read_table
     from polyclinic_common.study import load_study
 
-    text = first_mapping(load_study(study), list(map(str, read_table(table).columns)))
+    first_map(load_study(study), table, out, f"polyclinic data check {study} {table} --map {out}")
+
+
+def first_map(study: Study, table: Path, out: Path | None, following: str) -> None:
+    """Write a first mapping to a new file, and say what to run then; or to standard output."""
+    from polyclinic_common.data.mapping import first_mapping
+    from polyclinic_common.data.table import read_table
+
+    text = first_mapping(study, list(map(str, read_table(table).columns)))
     if out is None:
         sys.stdout.write(text)
         return
     write_new(out, text)
-    typer.echo(f"Wrote {out}. Edit it, then run: polyclinic data check {study} {table} --map {out}")
+    typer.echo(f"Wrote {out}. Edit it, then run: {following}")
 
 
 def print_report(report: CheckReport, table_name: str) -> None:

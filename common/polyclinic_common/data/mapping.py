@@ -64,7 +64,7 @@ def load_mapping(path: Path) -> Mapping:
             Problem(
                 f"{path.name}, {'.'.join(map(str, detail['loc']))}",
                 f"{detail['msg']}.",
-                "Correct it; `polyclinic data map` shows an example.",
+                "Correct it; `data map` shows an example.",
             )
             for detail in error.errors(include_url=False, include_input=False)
         ]
@@ -149,7 +149,7 @@ def first_mapping(study: Study, table_columns: Sequence[str]) -> str:
     guesses = guess_sources(study, table_columns)
     lines = [
         f"# Mapping of a table to the study {study.id} {study.version}. Guessed by name: check",
-        "# every line, then run `polyclinic data check STUDY TABLE --map THIS_FILE`.",
+        "# every line, then check it: `data check` or `client data add`, with --map THIS_FILE.",
     ]
     for declared in declared_columns(study):
         for column in declared.columns:

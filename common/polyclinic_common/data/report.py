@@ -111,7 +111,7 @@ class CheckReport:
         raise DataError(
             Code.DATA_UNUSABLE,
             f"The table cannot be used for the study {self.study} ({count}).",
-            "Mend the extract or the mapping and run `polyclinic data check` again.",
+            "Mend the extract or the mapping, and try again.",
             self.problems,
         )
 
@@ -123,7 +123,7 @@ def column_problems(check: ColumnCheck) -> Iterator[Problem]:
             yield Problem(
                 check.column,
                 f"The {check.role} column is absent.",
-                "Name its source in the mapping (`polyclinic data map` writes a first one).",
+                "Name its source in the mapping (`data map` writes a first one).",
             )
     elif check.unit_error is not None:
         error = check.unit_error

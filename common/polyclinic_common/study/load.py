@@ -34,11 +34,17 @@ def load_study(path: Path) -> Study:
     """
     try:
         text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise StudyError(
+            Code.STUDY_UNREADABLE,
+            f"There is no study file {path}.",
+            "Check the path; `polyclinic study new` writes a first one.",
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(
             Code.STUDY_UNREADABLE,
             f"The study file {path} cannot be read as UTF-8 text.",
-            "Check the path, its permissions and its encoding.",
+            "Check its permissions and its encoding.",
         ) from error
     try:
         data = tomllib.loads(text)
