@@ -11,7 +11,6 @@ import pandas as pd
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.data.holdout import declared_for_training, held_out
 from polyclinic_common.evaluation.observed import held_out_cohort
-from polyclinic_common.models.network import build_network, weight_count
 from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_common.study.manifest import Study
 
@@ -48,11 +47,6 @@ class Approved:
     def encoding(self) -> Encoding:
         """The study's encoding."""
         return Encoding(self.study)
-
-    @cached_property
-    def length(self) -> int:
-        """Weights of the study's network."""
-        return weight_count(build_network(self.study, self.encoding))
 
     @property
     def cohort(self) -> Cohort:

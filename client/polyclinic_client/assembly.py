@@ -1,6 +1,6 @@
 """How a hospital's site in one run is put together: by its node and by a simulation alike.
 
-What the two take from different places is given: gradients, noise, clock, the model in use.
+What the two take from different places is given: gradients, noise, clock, seed of the start.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from polyclinic_client.approved import Approved
 from polyclinic_client.gate import LEAST_TICK_S, Clock, Gate, tick_length
 from polyclinic_client.held_out import metrics_source
 from polyclinic_client.member import Member
-from polyclinic_client.planning import sum_plans
 from polyclinic_client.site import Site
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.terms import Terms
@@ -17,9 +16,9 @@ from polyclinic_client.training import Gradients, local_mechanisms, sum_sources
 from polyclinic_client.updates import Updates
 from polyclinic_client.voting import BetterHere, Voter, system_coin
 from polyclinic_common.evaluation.layout import Floats
-from polyclinic_common.models.network import Vector
+from polyclinic_common.models.network import initial_weights, length_of
 from polyclinic_common.privacy.noise import NoiseSource
-from polyclinic_common.privacy.plan import METRICS, vote_of
+from polyclinic_common.privacy.plan import METRICS, secure_sum_plans, vote_of
 
 
 def make_gate(approved: Approved | None, folder: SiteFolder, clock: Clock) -> Gate:
@@ -30,7 +29,7 @@ def make_gate(approved: Approved | None, folder: SiteFolder, clock: Clock) -> Ga
     tick = LEAST_TICK_S
     if approved is not None:
         passes = approved.declared[approved.name] * approved.study.training.epochs
-        tick = tick_length(passes, approved.length)
+        tick = tick_length(passes, length_of(approved.study))
     return Gate(folder.identity.public, folder.ledger, folder.journal, tick, clock)
 
 
@@ -41,7 +40,7 @@ def make_site(
     gate: Gate,
     gradients: Gradients,
     noise: NoiseSource,
-    incumbent: Vector,
+    start: int,
     formulas: tuple[Floats, ...] = (),
 ) -> Site:
     """Return the site of a run of an approved study.
@@ -51,9 +50,11 @@ def make_site(
     gate : Gate
         Of `make_gate`, made before: here the patients are read.
     gradients, noise
-        What patients are computed with.
-    incumbent, formulas
-        What the vote compares with, as in `BetterHere`.
+        What is computed of patients, and what is added to it.
+    start : int
+        Public seed of the model that training starts from, with which the vote compares.
+    formulas : tuple of array of shape (n,)
+        With which it compares besides, as in `BetterHere`.
     """
     study = approved.study
     answers: Member | Updates
@@ -61,7 +62,7 @@ def make_site(
         answers = _member(approved, run, folder, gradients, noise)
     else:
         answers = _updates(approved, folder, gradients, noise)
-    voter = _voter(approved, folder, incumbent, formulas)
+    voter = _voter(approved, folder, start, formulas)
     return Site(study.hash(), run, answers, gate, folder.journal, voter)
 
 
@@ -69,7 +70,7 @@ def _member(
     approved: Approved, run: str, folder: SiteFolder, gradients: Gradients, noise: NoiseSource
 ) -> Member:
     study = approved.study
-    plans = sum_plans(study, approved.declared, gradients.path)
+    plans = secure_sum_plans(study, gradients.path, approved.declared.values())
     sources = sum_sources(gradients, approved.cohort, plans, noise)
     if METRICS in plans:
         held_out = approved.held_out
@@ -94,7 +95,7 @@ def _updates(
     study = approved.study
     return Updates(
         bytes.fromhex(study.hash()),
-        approved.length,
+        length_of(study),
         study.training.rounds,
         personal=study.training.personalisation == "mr-mtl",
         ledger=folder.ledger,
@@ -111,15 +112,16 @@ def _updates(
 
 
 def _voter(
-    approved: Approved, folder: SiteFolder, incumbent: Vector, formulas: tuple[Floats, ...]
+    approved: Approved, folder: SiteFolder, start: int, formulas: tuple[Floats, ...]
 ) -> Voter | None:
-    """Return what votes; None where there is no vote."""
+    """Return what votes, against the study's public base rate; None where there is no vote."""
     study, charge = approved.study, vote_of(approved.study)
     if charge is None:
         return None
+    incumbent = initial_weights(study, approved.encoding, start)
     return Voter(
         bytes.fromhex(study.hash()),
-        approved.length,
+        length_of(study),
         study.training.rounds,
         charge=charge,
         opinion=BetterHere(approved.encoding, approved.held_out, incumbent, formulas),

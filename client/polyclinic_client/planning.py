@@ -6,9 +6,7 @@ import math
 from collections.abc import Mapping
 
 from polyclinic_client.ledger.entries import Approval, Planned
-from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.data.holdout import declared_for_training
-from polyclinic_common.models.network import build_network, weight_count
 from polyclinic_common.privacy.charges import Charge, SampledSteps
 from polyclinic_common.privacy.plan import (
     METRICS,
@@ -21,7 +19,7 @@ from polyclinic_common.privacy.plan import (
     secure_sum_plans,
     vote_of,
 )
-from polyclinic_common.privacy.sum_plan import Path, SumPlan
+from polyclinic_common.privacy.sum_plan import Path
 from polyclinic_common.study.manifest import Study
 
 LOST_SHARE = 0.1
@@ -56,10 +54,10 @@ def plan_approval(study: Study, declared: Mapping[str, int], name: str, lost: in
 def planned_releases(study: Study, declared: Mapping[str, int], name: str) -> tuple[Planned, ...]:
     """Return every kind of release of a study at a node, with number and prices."""
     sizes = {site: declared_for_training(study, site, size) for site, size in declared.items()}
-    return releases_of(study, sizes, name, NODE_PATH)
+    return planned_with(study, sizes, name, NODE_PATH)
 
 
-def releases_of(
+def planned_with(
     study: Study, sizes: Mapping[str, int], name: str, path: Path
 ) -> tuple[Planned, ...]:
     """Return every kind of release of a study, with number and prices.
@@ -73,7 +71,7 @@ def releases_of(
     """
     planned = [
         Planned(kind=kind, releases=plan.rounds, headline=plan.headline, fallback=plan.fallback)
-        for kind, plan in sum_plans(study, sizes, path).items()
+        for kind, plan in secure_sum_plans(study, path, sizes.values()).items()
     ]
     if not planned:
         charge = local_charge(study, sizes[name], path)
@@ -92,20 +90,10 @@ def _at_one_price(kind: str, releases: int, charge: Charge) -> Planned:
     return Planned(kind=kind, releases=releases, headline=charge, fallback=charge)
 
 
-def sum_plans(study: Study, sizes: Mapping[str, int], path: Path) -> dict[str, SumPlan]:
-    """Return grid and noise of every kind of sum of mode secure-sum; none in mode local."""
-    if study.privacy.mode != "secure-sum":
-        return {}
-    encoding = Encoding(study)
-    length = weight_count(build_network(study, encoding))
-    return secure_sum_plans(study, encoding.width, length, path, sizes.values())
-
-
 def local_charge(study: Study, declared: int, path: Path) -> Charge:
     """Return what one update of mode local costs."""
     plan = noise_plan(study, declared, study.privacy.epsilon)
     if plan.sampling_rate < 1.0:
         return SampledSteps(rate=plan.sampling_rate, multiplier=plan.multiplier, steps=plan.steps)
-    length = weight_count(build_network(study, Encoding(study)))
-    sums = local_sum_plan(study, length, path, declared, plan)
+    sums = local_sum_plan(study, path, declared, plan)
     return sums.headline if study.strategy == "descent" else sums.headline.repeated(plan.steps)

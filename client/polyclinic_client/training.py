@@ -21,7 +21,7 @@ from polyclinic_client.planning import local_charge
 from polyclinic_client.sampling import Sampler, SystemSampler
 from polyclinic_client.statistics import SummedStatistics
 from polyclinic_common.data.encoding import Cohort, Encoding
-from polyclinic_common.models.network import build_network, weight_count
+from polyclinic_common.models.network import build_network, length_of, weight_count
 from polyclinic_common.privacy.noise import NoiseSource
 from polyclinic_common.privacy.plan import (
     GRADIENT,
@@ -158,10 +158,9 @@ def local_mechanism(
         Chooses the patients of sampled steps; None takes the operating system's.
     """
     plan = noise_plan(study, declared, study.privacy.epsilon)
-    length = weight_count(build_network(study, Encoding(study)))
     step: WholeCohort | SampledCohort
     if plan.sampling_rate == 1.0:
-        sums = local_sum_plan(study, length, gradients.path, declared, plan)
+        sums = local_sum_plan(study, gradients.path, declared, plan)
         source = sum_source(gradients, cohort, sums, noise)
         if study.strategy == "descent":
             return SumRelease(source, sums)
@@ -177,4 +176,4 @@ def local_mechanism(
         )
     steps = make_steps(study, step, plan, declared)
     charge = local_charge(study, declared, gradients.path)
-    return ModelRelease(steps, charge, study.clip, length)
+    return ModelRelease(steps, charge, study.clip, length_of(study))

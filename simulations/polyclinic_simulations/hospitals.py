@@ -1,6 +1,6 @@
 """The hospitals of one simulated run: folders with real ledgers and journals, approvals, sites.
 
-What a node calls is called here: gradients, noise, stored rows, masks, ledger, gate. What differs
+The function that makes a node's sites makes these (:mod:`polyclinic_client.assembly`). What differs
 from a node `bypassed` lists, and the report names it.
 """
 
@@ -20,14 +20,13 @@ from polyclinic_client.approved import Approved
 from polyclinic_client.assembly import make_gate, make_site
 from polyclinic_client.gate import SystemClock
 from polyclinic_client.ledger.entries import Approval
-from polyclinic_client.planning import releases_of, sum_plans
+from polyclinic_client.planning import planned_with
 from polyclinic_client.site_files import read_identity
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.training import Gradients
 from polyclinic_common.errors import Code, PrivacyError
-from polyclinic_common.models.network import initial_weights
 from polyclinic_common.privacy.account import spent_epsilon
-from polyclinic_common.privacy.plan import most_patients
+from polyclinic_common.privacy.plan import most_patients, secure_sum_plans
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_simulations.federation import Federation, SiteData
@@ -117,7 +116,8 @@ class Hospitals:
     @property
     def sum_plans(self) -> dict[str, SumPlan]:
         """Grid and noise of every kind of secure sum; empty in mode local."""
-        return sum_plans(self.federation.study, self.federation.declared, self._gradients.path)
+        declared = self.federation.declared.values()
+        return secure_sum_plans(self.federation.study, self._gradients.path, declared)
 
     @cached_property
     def identities(self) -> dict[str, bytes]:
@@ -155,7 +155,7 @@ class Hospitals:
         return Approval(
             study_hash=bytes.fromhex(study.hash()),
             run=self.run_id,
-            planned=releases_of(study, federation.declared, name, path),
+            planned=planned_with(study, federation.declared, name, path),
             lost_rounds=math.ceil(2 * self.setting.drop * study.training.rounds),
             expires=study.expires,
         )
@@ -177,7 +177,7 @@ class Hospitals:
             make_gate(approved, folder, HurriedClock()),
             self._gradients,
             self.trainer.noise(folder.ledger.secret),
-            initial_weights(federation.study, federation.encoding, federation.seed),
+            federation.seed,
             tuple(site.published.values()),
         )
 

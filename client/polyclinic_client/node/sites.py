@@ -20,7 +20,6 @@ from polyclinic_client.studies import StudyBook
 from polyclinic_client.training import OpacusGradients
 from polyclinic_client.updates import Memory
 from polyclinic_common.errors import MessageError
-from polyclinic_common.models.network import initial_weights
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.wire import (
     CloseRequest,
@@ -92,11 +91,10 @@ class SiteBook:
         return self._sites[wanted], due
 
     def _make(self, entry: Approved, run: str, gate: Gate) -> Site:
-        """Return the site of a run; it votes against the study's public base rate."""
+        """Return the site of a run."""
         gradients = OpacusGradients(entry.study, entry.encoding)
         noise = SystemNoise(self.folder.ledger.secret)
-        incumbent = initial_weights(entry.study, entry.encoding, START)
-        return make_site(entry, run, self.folder, gate, gradients, noise, incumbent)
+        return make_site(entry, run, self.folder, gate, gradients, noise, START)
 
     def _refusing(self, study_hash: str, run: str, reason: Reason) -> tuple[Site, float]:
         gate = make_gate(None, self.folder, SystemClock())
