@@ -6,9 +6,7 @@ import math
 from collections.abc import Mapping
 
 from polyclinic_client.ledger.entries import Approval, Planned
-from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.data.holdout import declared_for_training
-from polyclinic_common.models.network import build_network, weight_count
 from polyclinic_common.privacy.charges import Charge, SampledSteps
 from polyclinic_common.privacy.plan import (
     METRICS,
@@ -21,6 +19,7 @@ from polyclinic_common.privacy.plan import (
     secure_sum_plans,
     vote_of,
 )
+from polyclinic_common.privacy.sum_plan import Path
 from polyclinic_common.study.manifest import Study
 
 LOST_SHARE = 0.1
@@ -53,47 +52,48 @@ def plan_approval(study: Study, declared: Mapping[str, int], name: str, lost: in
 
 
 def planned_releases(study: Study, declared: Mapping[str, int], name: str) -> tuple[Planned, ...]:
-    """Return every kind of release of a study, with number and prices."""
+    """Return every kind of release of a study at a node, with number and prices."""
     sizes = {site: declared_for_training(study, site, size) for site, size in declared.items()}
-    planned = _sums(study, sizes) or _updates(study, sizes[name])
-    vote = vote_of(study)
-    if vote is None:
-        return planned
-    return (*planned, Planned(kind=VOTE, releases=1, headline=vote, fallback=vote))
+    return planned_with(study, sizes, name, NODE_PATH)
 
 
-def _sums(study: Study, sizes: Mapping[str, int]) -> tuple[Planned, ...]:
-    """Return the sums of mode secure-sum; none in mode local."""
-    if study.privacy.mode != "secure-sum":
-        return ()
-    encoding = Encoding(study)
-    length = weight_count(build_network(study, encoding))
-    plans = secure_sum_plans(study, encoding.width, length, NODE_PATH, sizes.values())
-    return tuple(
+def planned_with(
+    study: Study, sizes: Mapping[str, int], name: str, path: Path
+) -> tuple[Planned, ...]:
+    """Return every kind of release of a study, with number and prices.
+
+    Parameters
+    ----------
+    sizes : mapping
+        Declared patients of every hospital that count as trained on, by name.
+    path : {"rows", "products"}
+        How integer sums are made.
+    """
+    planned = [
         Planned(kind=kind, releases=plan.rounds, headline=plan.headline, fallback=plan.fallback)
-        for kind, plan in plans.items()
-    )
+        for kind, plan in secure_sum_plans(study, path, sizes.values()).items()
+    ]
+    if not planned:
+        charge = local_charge(study, sizes[name], path)
+        planned.append(_at_one_price(UPDATE, study.training.rounds, charge))
+        if study.metric_rounds:
+            charge = metrics_plan(study, 1, sizes[name]).headline
+            planned.append(_at_one_price(METRICS, len(study.metric_rounds), charge))
+    vote = vote_of(study)
+    if vote is not None:
+        planned.append(_at_one_price(VOTE, 1, vote))
+    return tuple(planned)
 
 
-def _updates(study: Study, size: int) -> tuple[Planned, ...]:
-    """Return the releases of mode local, private on their own."""
-    charges: dict[str, tuple[int, Charge]] = {
-        UPDATE: (study.training.rounds, local_charge(study, size))
-    }
-    if study.metric_rounds:
-        charges[METRICS] = len(study.metric_rounds), metrics_plan(study, 1, size).headline
-    return tuple(
-        Planned(kind=kind, releases=count, headline=charge, fallback=charge)
-        for kind, (count, charge) in charges.items()
-    )
+def _at_one_price(kind: str, releases: int, charge: Charge) -> Planned:
+    """Return releases that are private on their own."""
+    return Planned(kind=kind, releases=releases, headline=charge, fallback=charge)
 
 
-def local_charge(study: Study, declared: int) -> Charge:
-    """Return what one release of mode local costs, as `training.local_mechanism` charges it."""
+def local_charge(study: Study, declared: int, path: Path) -> Charge:
+    """Return what one update of mode local costs."""
     plan = noise_plan(study, declared, study.privacy.epsilon)
     if plan.sampling_rate < 1.0:
         return SampledSteps(rate=plan.sampling_rate, multiplier=plan.multiplier, steps=plan.steps)
-    encoding = Encoding(study)
-    length = weight_count(build_network(study, encoding))
-    sums = local_sum_plan(study, length, NODE_PATH, declared, plan)
+    sums = local_sum_plan(study, path, declared, plan)
     return sums.headline if study.strategy == "descent" else sums.headline.repeated(plan.steps)

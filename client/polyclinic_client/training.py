@@ -17,11 +17,11 @@ from polyclinic_client.mechanisms import (
     make_steps,
 )
 from polyclinic_client.patients import BLOCK, GradientEngine, Patients
+from polyclinic_client.planning import local_charge
 from polyclinic_client.sampling import Sampler, SystemSampler
 from polyclinic_client.statistics import SummedStatistics
 from polyclinic_common.data.encoding import Cohort, Encoding
-from polyclinic_common.models.network import build_network, weight_count
-from polyclinic_common.privacy.charges import Charge, SampledSteps
+from polyclinic_common.models.network import build_network, length_of, weight_count
 from polyclinic_common.privacy.noise import NoiseSource
 from polyclinic_common.privacy.plan import (
     GRADIENT,
@@ -158,15 +158,13 @@ def local_mechanism(
         Chooses the patients of sampled steps; None takes the operating system's.
     """
     plan = noise_plan(study, declared, study.privacy.epsilon)
-    length = weight_count(build_network(study, Encoding(study)))
     step: WholeCohort | SampledCohort
-    charge: Charge
     if plan.sampling_rate == 1.0:
-        sums = local_sum_plan(study, length, gradients.path, declared, plan)
+        sums = local_sum_plan(study, gradients.path, declared, plan)
         source = sum_source(gradients, cohort, sums, noise)
         if study.strategy == "descent":
             return SumRelease(source, sums)
-        step, charge = WholeCohort(source, sums.grid), sums.headline.repeated(plan.steps)
+        step = WholeCohort(source, sums.grid)
     else:
         step = SampledCohort(
             gradients.clipped(),
@@ -176,6 +174,6 @@ def local_mechanism(
             noise,
             plan.multiplier * study.clip,
         )
-        charge = SampledSteps(rate=plan.sampling_rate, multiplier=plan.multiplier, steps=plan.steps)
     steps = make_steps(study, step, plan, declared)
-    return ModelRelease(steps, charge, study.clip, length)
+    charge = local_charge(study, declared, gradients.path)
+    return ModelRelease(steps, charge, study.clip, length_of(study))

@@ -1,6 +1,6 @@
 """The hospitals of one simulated run: folders with real ledgers and journals, approvals, sites.
 
-What a node calls is called here: gradients, noise, stored rows, masks, ledger, gate. What differs
+The function that makes a node's sites makes these (:mod:`polyclinic_client.assembly`). What differs
 from a node `bypassed` lists, and the report names it.
 """
 
@@ -16,29 +16,17 @@ from pathlib import Path
 from flwr.app import Context
 
 from polyclinic_client.app import Answers
-from polyclinic_client.gate import Gate, SystemClock, tick_length
-from polyclinic_client.held_out import metrics_source
-from polyclinic_client.ledger.entries import Approval, Planned
-from polyclinic_client.mechanisms import Mechanism
-from polyclinic_client.member import Member
-from polyclinic_client.site import Site
+from polyclinic_client.approved import Approved
+from polyclinic_client.assembly import make_gate, make_site
+from polyclinic_client.gate import SystemClock
+from polyclinic_client.ledger.entries import Approval
+from polyclinic_client.planning import planned_with
 from polyclinic_client.site_files import read_identity
 from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.terms import Terms
-from polyclinic_client.training import local_mechanisms, sum_sources
-from polyclinic_client.updates import Updates
-from polyclinic_client.voting import BetterHere, Voter, system_coin
+from polyclinic_client.training import Gradients
 from polyclinic_common.errors import Code, PrivacyError
-from polyclinic_common.models.network import build_network, initial_weights, weight_count
 from polyclinic_common.privacy.account import spent_epsilon
-from polyclinic_common.privacy.plan import (
-    METRICS,
-    UPDATE,
-    VOTE,
-    most_patients,
-    secure_sum_plans,
-    vote_of,
-)
+from polyclinic_common.privacy.plan import most_patients, secure_sum_plans
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_simulations.federation import Federation, SiteData
@@ -125,15 +113,11 @@ class Hospitals:
     def _sites(self) -> tuple[SiteData, ...]:
         return self.federation.training_sites
 
-    @cached_property
+    @property
     def sum_plans(self) -> dict[str, SumPlan]:
         """Grid and noise of every kind of secure sum; empty in mode local."""
-        federation, study = self.federation, self.federation.study
-        if study.privacy.mode != "secure-sum":
-            return {}
-        path = self.trainer.private(study, federation.encoding).path
-        declared = list(federation.declared.values())
-        return secure_sum_plans(study, federation.encoding.width, self._length, path, declared)
+        declared = self.federation.declared.values()
+        return secure_sum_plans(self.federation.study, self._gradients.path, declared)
 
     @cached_property
     def identities(self) -> dict[str, bytes]:
@@ -166,110 +150,40 @@ class Hospitals:
 
     def _approval(self, index: int) -> Approval:
         """Return what the hospital approves: the planned rounds, and some lost to exclusion."""
-        study, rounds = self.federation.study, self.federation.study.training.rounds
-        planned = [
-            Planned(
-                kind=kind,
-                releases=plan.rounds,
-                headline=plan.headline,
-                fallback=plan.fallback,
-            )
-            for kind, plan in self.sum_plans.items()
-        ]
-        if not planned:
-            counts = {UPDATE: rounds, METRICS: len(study.metric_rounds)}
-            planned = [
-                Planned(
-                    kind=kind, releases=counts[kind], headline=each.charge, fallback=each.charge
-                )
-                for kind, each in self._mechanisms(index, b"").items()
-            ]
-        vote = vote_of(study)
-        if vote is not None:
-            planned.append(Planned(kind=VOTE, releases=1, headline=vote, fallback=vote))
+        federation, study = self.federation, self.federation.study
+        name, path = self._sites[index].name, self._gradients.path
         return Approval(
             study_hash=bytes.fromhex(study.hash()),
             run=self.run_id,
-            planned=tuple(planned),
-            lost_rounds=math.ceil(2 * self.setting.drop * rounds),
+            planned=planned_with(study, federation.declared, name, path),
+            lost_rounds=math.ceil(2 * self.setting.drop * study.training.rounds),
             expires=study.expires,
         )
 
     def _make(self, index: int) -> Answers:
-        study, folder = self.federation.study, self._open(index)
-        declared = self._sites[index].declared
-        tick = tick_length(declared * study.training.epochs, self._length)
-        gate = Gate(folder.identity.public, folder.ledger, folder.journal, tick, HurriedClock())
-        answers = (
-            self._member(index) if study.privacy.mode == "secure-sum" else self._updates(index)
+        federation, folder, site = self.federation, self._open(index), self._sites[index]
+        approved = Approved(
+            federation.study,
+            self.roster,
+            frozenset(self.roster.identities),
+            federation.declared,
+            site.name,
+            lambda: (site.train, site.held_out),
         )
-        return Site(study.hash(), self.run_id, answers, gate, folder.journal, self._voter(index))
+        return make_site(
+            approved,
+            self.run_id,
+            folder,
+            make_gate(approved, folder, HurriedClock()),
+            self._gradients,
+            self.trainer.noise(folder.ledger.secret),
+            federation.seed,
+            tuple(site.published.values()),
+        )
 
     @property
-    def _length(self) -> int:
-        return weight_count(build_network(self.federation.study, self.federation.encoding))
-
-    def _member(self, index: int) -> Member:
-        federation, folder, study = self.federation, self._open(index), self.federation.study
-        gradients = self.trainer.private(study, federation.encoding)
-        noise = self.trainer.noise(folder.ledger.secret)
-        site, plans = self._sites[index], self.sum_plans
-        sources = sum_sources(gradients, site.train, plans, noise)
-        if METRICS in plans:
-            held_out = metrics_source(federation.encoding, site.held_out, plans[METRICS], noise)
-            sources[METRICS] = held_out
-        terms = Terms(
-            study_hash=bytes.fromhex(study.hash()),
-            run=self.run_id,
-            roster=self.roster,
-            verified=frozenset(self.roster.identities),
-            m=study.m,
-            c=study.c,
-            rounds=study.training.rounds,
-            plans=self.sum_plans,
-            metric_rounds=study.metric_rounds,
-        )
-        return Member(
-            terms, folder.identity, folder.ledger, sources, lambda: folder.ledger.now() / 1000
-        )
-
-    def _updates(self, index: int) -> Updates:
-        study, folder = self.federation.study, self._open(index)
-        return Updates(
-            bytes.fromhex(study.hash()),
-            self._length,
-            study.training.rounds,
-            personal=study.training.personalisation == "mr-mtl",
-            ledger=folder.ledger,
-            mechanisms=self._mechanisms(index, folder.ledger.secret),
-            metric_rounds=study.metric_rounds,
-        )
-
-    def _voter(self, index: int) -> Voter | None:
-        """Return what votes for a hospital: against the base rate and published formulas."""
-        federation, site, folder = self.federation, self._sites[index], self._open(index)
-        study, charge = federation.study, vote_of(federation.study)
-        if charge is None:
-            return None
-        incumbent = initial_weights(study, federation.encoding, federation.seed)
-        formulas = tuple(site.published.values())
-        return Voter(
-            bytes.fromhex(study.hash()),
-            self._length,
-            study.training.rounds,
-            charge=charge,
-            opinion=BetterHere(federation.encoding, site.held_out, incumbent, formulas),
-            ledger=folder.ledger,
-            coin=system_coin(folder.ledger.secret),
-        )
-
-    def _mechanisms(self, index: int, secret: bytes) -> dict[str, Mechanism]:
-        encoding, site = self.federation.encoding, self._sites[index]
-        gradients = self.trainer.private(encoding.study, encoding)
-        noise = self.trainer.noise(secret)
-        return local_mechanisms(
-            encoding, gradients, site.train, site.held_out, site.declared, noise
-        )
+    def _gradients(self) -> Gradients:
+        return self.trainer.private(self.federation.study, self.federation.encoding)
 
 
 def _undeclared(name: str) -> PrivacyError:

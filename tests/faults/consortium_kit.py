@@ -28,9 +28,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from polyclinic_client.approved import approved_with
 from polyclinic_client.journal import Journal
 from polyclinic_client.ledger.entries import Approval
-from polyclinic_client.node.approved import approved_with
 from polyclinic_client.node.sites import SiteBook
 from polyclinic_client.planning import planned_releases
 from polyclinic_client.site_files import JOURNAL, read_identity

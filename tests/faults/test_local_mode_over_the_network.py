@@ -11,7 +11,7 @@ from polyclinic_client.journal import Failed, Left, Refused
 from polyclinic_client.planning import local_charge
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.models.storage import load_vectors
-from polyclinic_common.privacy.plan import UPDATE
+from polyclinic_common.privacy.plan import NODE_PATH, UPDATE
 from polyclinic_server.superlink.operate import start_run
 from tests.faults.consortium_kit import PATIENTS_A_SITE, consortium, wait_for_event
 
@@ -31,7 +31,7 @@ def test_a_run_of_mode_local_goes_through_and_every_update_is_charged_once(tmp_p
         weights = load_vectors(run.model)[0]["weights"]
         assert np.isfinite(weights).all()
         assert weights.any()
-        charge = local_charge(house.study, PATIENTS_A_SITE)
+        charge = local_charge(house.study, PATIENTS_A_SITE, NODE_PATH)
         for name in house.names:
             with SiteFolder.open(house.site_folder(name), read_only=True) as site:
                 site.ledger.verify()

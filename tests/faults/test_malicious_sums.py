@@ -21,8 +21,7 @@ from flwr.app import Message, MessageType
 from polyclinic_client.journal import Refused
 from polyclinic_client.site_files import read_identity
 from polyclinic_client.site_folder import SiteFolder
-from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.models.network import build_network, weight_count
+from polyclinic_common.models.network import length_of
 from polyclinic_common.privacy.plan import GRADIENT, METRICS
 from polyclinic_common.secure_sum.chain import Attempt, Chain, ReleaseId, broadcast_hash
 from polyclinic_common.secure_sum.identity import Roster
@@ -166,7 +165,7 @@ class Liar:
 
     def weights(self, number: float) -> np.ndarray[Any, np.dtype[np.float64]]:
         study = self.lines.house.study
-        return np.full(weight_count(build_network(study, Encoding(study))), number / 100)
+        return np.full(length_of(study), number / 100)
 
     def ask(self, request: SumRequest, *names: str) -> dict[str, Release]:
         return self.lines.tell(dict.fromkeys(names or HONEST, request))

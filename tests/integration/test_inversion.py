@@ -67,8 +67,8 @@ def test_in_the_short_way_every_hospital_adds_its_share_in_every_round() -> None
     federation = build_federation(study, TABLE.head(600), 0)
     released_model(federation, SUM, Trainer(noise=Recorder))
     assert len(drawn) == len(study.roster.sites) * study.training.rounds
-    encoding, declared = federation.encoding, list(federation.declared.values())
-    plan = secure_sum_plans(study, encoding.width, encoding.width, "products", declared)[GRADIENT]
+    plan = secure_sum_plans(study, "products", federation.declared.values())[GRADIENT]
+    assert plan.length == federation.encoding.width
     assert set(drawn) == {plan.variance}
     assert plan.headline_epsilon(study.privacy.delta) <= 1.0
 

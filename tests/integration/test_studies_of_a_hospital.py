@@ -28,8 +28,8 @@ from polyclinic_client.consortium.take_part import (
     propose,
     withdraw,
 )
-from polyclinic_client.node.approved import find_approved
-from polyclinic_client.planning import local_charge
+from polyclinic_client.node.sites import find_approved
+from polyclinic_client.planning import planned_releases
 from polyclinic_client.site_files import read_identity
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.studies import StudyBook, freeze
@@ -45,6 +45,7 @@ from polyclinic_common.consortium.statements import (
     rounded,
 )
 from polyclinic_common.data.encoding import Encoding
+from polyclinic_common.data.holdout import declared_for_training
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.study.manifest import Study
@@ -668,8 +669,10 @@ def test_the_price_approved_is_the_price_charged(training: dict[str, Any]) -> No
     study = small_study(sites=3, training=training, privacy={"mode": "local"})
     encoding = Encoding(study)
     cohort = encoding.encode(small_table(60, 1), "site 0")
-    mechanism = local_mechanism(study, OpacusGradients(study, encoding), cohort, 60, NoNoise())
-    assert local_charge(study, 60) == mechanism.charge
+    (planned,) = planned_releases(study, {"site 0": 60}, "site 0")
+    size = declared_for_training(study, "site 0", 60)
+    mechanism = local_mechanism(study, OpacusGradients(study, encoding), cohort, size, NoNoise())
+    assert planned.headline == planned.fallback == mechanism.charge
 
 
 def test_plain_words_say_cost_peers_and_what_leaves(three: Loopback) -> None:

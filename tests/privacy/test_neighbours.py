@@ -194,7 +194,7 @@ def test_h_shares_of_noise_are_what_the_headline_counts() -> None:
         return float(norm.sf(cut - mu / 2) - np.exp(epsilon) * norm.sf(cut + mu / 2))
 
     study = small_study(sites=10, privacy={"epsilon": EPSILON, "delta": DELTA})
-    (plan,) = secure_sum_plans(study, 6, 5, "rows", [50]).values()
+    (plan,) = secure_sum_plans(study, "rows", [50]).values()
     rounds, honest = study.training.rounds, 8 - 2
     mu = float(brentq(lambda m: delta_of(m, EPSILON) - DELTA, 1e-3, 10.0))
     needed = (study.clip * np.sqrt(rounds) / mu) ** 2 / honest

@@ -133,7 +133,8 @@ def test_a_hospital_alone_asks_for_the_exact_noise_of_its_epsilon(training: dict
     train_alone(made, site.train, site.declared, setting, trainer)
     (asked,) = recorders
     plan = noise_plan(study, site.declared, EPSILON)
-    sums = local_sum_plan(study, start_weights(made).size, "products", site.declared, plan)
+    sums = local_sum_plan(study, "products", site.declared, plan)
+    assert sums.length == start_weights(made).size
     assert asked.variances == [sums.variance] * study.training.rounds
     multiplier = np.sqrt(sums.variance - 1 / 12) * sums.grid / study.clip
     spent = gdp.spent_epsilon(multiplier, study.training.rounds, DELTA)

@@ -124,7 +124,7 @@ REACHING = {
 PIPE = "node/worker.py"  # computes, and has nothing but a pipe to the node
 COMPUTING = {
     *("gradients", "held_out", "integers", "mechanisms", "member", "patients", "statistics"),
-    *("studies", "training", "updates", "voting", "node.sites", "node.approved"),
+    *("studies", "training", "updates", "voting", "approved", "assembly", "node.sites"),
 }
 
 

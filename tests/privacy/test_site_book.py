@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from polyclinic_client.approved import Approved, approved_with
 from polyclinic_client.gate import Gate
 from polyclinic_client.journal import Failed
 from polyclinic_client.node import sites
-from polyclinic_client.node.approved import Approved, approved_with
 from polyclinic_client.node.sites import SiteBook
 from polyclinic_client.refusals import SilenceError
 from polyclinic_client.site_folder import SiteFolder

@@ -10,23 +10,17 @@ from pathlib import Path
 
 from flwr.app import RecordDict
 
-from polyclinic_client.gate import Gate, SystemClock, tick_length
-from polyclinic_client.held_out import metrics_source
-from polyclinic_client.member import Member
-from polyclinic_client.node.approved import Approved, find_approved
+from polyclinic_client.approved import Approved, approved_with
+from polyclinic_client.assembly import make_gate, make_site
+from polyclinic_client.gate import Gate, SystemClock
 from polyclinic_client.refusals import SilenceError
 from polyclinic_client.site import UNREADABLE, Site, note_failure
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.studies import StudyBook
-from polyclinic_client.terms import Terms
-from polyclinic_client.training import OpacusGradients, local_mechanisms, sum_sources
-from polyclinic_client.updates import Memory, Updates
-from polyclinic_client.voting import BetterHere, Voter, system_coin
-from polyclinic_common.data.encoding import Encoding
+from polyclinic_client.training import OpacusGradients
+from polyclinic_client.updates import Memory
 from polyclinic_common.errors import MessageError
-from polyclinic_common.models.network import build_network, initial_weights, weight_count
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.privacy.plan import METRICS, NODE_PATH, secure_sum_plans, vote_of
 from polyclinic_common.wire import (
     CloseRequest,
     Reason,
@@ -37,7 +31,6 @@ from polyclinic_common.wire import (
 
 MOST_RUNS = 16  # kept open at a time: who asks for many runs costs no memory
 START = 0  # the public seed of a consortium's models
-SHORTEST = (0, 0)  # of patients and weights: the shortest tick
 
 
 @dataclass
@@ -90,15 +83,21 @@ class SiteBook:
             return self._refusing(*wanted, Reason.OUT_OF_ORDER)
         if entry is None or wanted in self._sites:
             return self._sites[wanted], self._sites[wanted].due()
-        gate = _gate(self.folder, entry)
+        gate = make_gate(entry, self.folder, SystemClock())
         due = gate.due()
-        self._sites[wanted] = make_site(entry, wanted[1], self.folder, gate)
+        self._sites[wanted] = self._make(entry, wanted[1], gate)
         while len(self._sites) > MOST_RUNS:
             self._sites.popitem(last=False)
         return self._sites[wanted], due
 
+    def _make(self, entry: Approved, run: str, gate: Gate) -> Site:
+        """Return the site of a run."""
+        gradients = OpacusGradients(entry.study, entry.encoding)
+        noise = SystemNoise(self.folder.ledger.secret)
+        return make_site(entry, run, self.folder, gate, gradients, noise, START)
+
     def _refusing(self, study_hash: str, run: str, reason: Reason) -> tuple[Site, float]:
-        gate = _gate(self.folder, None)
+        gate = make_gate(None, self.folder, SystemClock())
         site = Site(study_hash, run, None, gate, self.folder.journal, reason=reason)
         return site, site.due()
 
@@ -120,87 +119,18 @@ def open_sites(path: Path) -> SiteBook:
     return SiteBook(folder, partial(find_approved, StudyBook.open(folder)))
 
 
-def make_site(entry: Approved, run: str, folder: SiteFolder, gate: Gate) -> Site:
-    """Return the site of a run of an approved study."""
-    study = entry.study
-    encoding = Encoding(study)
-    length = weight_count(build_network(study, encoding))
-    answers: Member | Updates
-    if study.privacy.mode == "secure-sum":
-        answers = _member(entry, run, folder, encoding, length)
-    else:
-        answers = _updates(entry, folder, encoding, length)
-    voter = _voter(entry, folder, encoding, length)
-    return Site(study.hash(), run, answers, gate, folder.journal, voter)
-
-
-def _gate(folder: SiteFolder, entry: Approved | None) -> Gate:
-    """Return the gate of a study, or the one with the shortest tick where there is none."""
-    tick = tick_length(*SHORTEST)
-    if entry is not None:
-        length = weight_count(build_network(entry.study, Encoding(entry.study)))
-        tick = tick_length(entry.declared[entry.name] * entry.study.training.epochs, length)
-    return Gate(folder.identity.public, folder.ledger, folder.journal, tick, SystemClock())
-
-
-def _member(
-    entry: Approved, run: str, folder: SiteFolder, encoding: Encoding, length: int
-) -> Member:
-    study = entry.study
-    sizes = entry.declared.values()
-    plans = secure_sum_plans(study, encoding.width, length, NODE_PATH, sizes)
-    noise = SystemNoise(folder.ledger.secret)
-    sources = sum_sources(OpacusGradients(study, encoding), entry.cohort, plans, noise)
-    if METRICS in plans:
-        sources[METRICS] = metrics_source(encoding, entry.held_out, plans[METRICS], noise)
-    terms = Terms(
-        study_hash=bytes.fromhex(study.hash()),
-        run=run,
-        roster=entry.roster,
-        verified=entry.verified,
-        m=study.m,
-        c=study.c,
-        rounds=study.training.rounds,
-        plans=plans,
-        metric_rounds=study.metric_rounds,
-    )
-    return Member(terms, folder.identity, folder.ledger, sources, lambda: folder.ledger.now() / 1e3)
-
-
-def _updates(entry: Approved, folder: SiteFolder, encoding: Encoding, length: int) -> Updates:
-    study = entry.study
-    return Updates(
-        bytes.fromhex(study.hash()),
-        length,
-        study.training.rounds,
-        personal=study.training.personalisation == "mr-mtl",
-        ledger=folder.ledger,
-        mechanisms=local_mechanisms(
-            encoding,
-            OpacusGradients(study, encoding),
-            entry.cohort,
-            entry.held_out,
-            entry.declared[entry.name],
-            SystemNoise(folder.ledger.secret),
-        ),
-        metric_rounds=study.metric_rounds,
-    )
-
-
-def _voter(entry: Approved, folder: SiteFolder, encoding: Encoding, length: int) -> Voter | None:
-    """Return what votes, against the study's public base rate; None where there is no vote."""
-    study, charge = entry.study, vote_of(entry.study)
-    if charge is None:
+def find_approved(book: StudyBook, study_hash: str) -> Approved | None:
+    """Return an approved study by its hash; None if a node may not answer for it."""
+    try:
+        wanted = bytes.fromhex(study_hash)
+    except ValueError:
         return None
-    incumbent = initial_weights(study, encoding, START)
-    return Voter(
-        bytes.fromhex(study.hash()),
-        length,
-        study.training.rounds,
-        charge=charge,
-        opinion=BetterHere(encoding, entry.held_out, incumbent),
-        ledger=folder.ledger,
-        coin=system_coin(folder.ledger.secret),
+    found = book.approved_study(wanted)
+    if found is None:
+        return None
+    table = partial(book.table, wanted)
+    return approved_with(
+        found.study, found.roster, found.verified, found.declared, found.name, table
     )
 
 

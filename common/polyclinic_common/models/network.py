@@ -76,6 +76,11 @@ def weight_count(network: Network) -> int:
     return inner + network.widths[-1] + network.outputs
 
 
+def length_of(study: Study) -> int:
+    """Return the number of weights of the network that `study` declares."""
+    return weight_count(build_network(study, Encoding(study)))
+
+
 def refuse_misfit(network: Network, weights: Vector) -> None:
     """Refuse a vector that is not one of this network's.
 

@@ -6,8 +6,10 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.evaluation.layout import CLIP, make_layout
+from polyclinic_common.models.network import length_of
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.privacy.sum_plan import Path, SumPlan, plan_sum
@@ -119,15 +121,13 @@ def most_patients(declared: int) -> int:
     return 1 << (2 * declared - 1).bit_length()
 
 
-def local_sum_plan(
-    study: Study, length: int, path: Path, declared: int, plan: NoisePlan
-) -> SumPlan:
+def local_sum_plan(study: Study, path: Path, declared: int, plan: NoisePlan) -> SumPlan:
     """Return grid and noise of a site whose full-cohort sums are private on their own."""
     return plan_sum(
         part_of(study.privacy.epsilon, study.privacy.delta, training_share(study)),
         study.privacy.delta,
         plan.steps * plan.rounds,
-        length,
+        length_of(study),
         study.clip,
         1,
         path=path,
@@ -150,19 +150,20 @@ def metrics_plan(study: Study, shares: int, declared: int) -> SumPlan:
     )
 
 
-def secure_sum_plans(
-    study: Study, width: int, length: int, path: Path, declared: Collection[int]
-) -> dict[str, SumPlan]:
-    """Return grid and noise of every kind of sum in mode secure-sum, in the order of a round.
+def secure_sum_plans(study: Study, path: Path, declared: Collection[int]) -> dict[str, SumPlan]:
+    """Return grid and noise of every kind of sum, in the order of a round; none in other modes.
 
-    h = m - c honest shares make up the headline. `width` counts encoded columns, `length` weights;
-    `declared` are the declared patients of all hospitals: the largest bounds the rounding. Squares
-    of mu add up, so a kind gets its share of the budget as a share of mu^2.
+    h = m - c honest shares make up the headline. `declared` are the declared patients of all
+    hospitals: the largest bounds the rounding. Squares of mu add up, so a kind gets its share of
+    the budget as a share of mu^2.
     """
+    if study.privacy.mode != "secure-sum":
+        return {}
     epsilon, delta, shares = study.privacy.epsilon, study.privacy.delta, study.m - study.c
     most, left = most_patients(max(declared)), training_share(study)
     plans: dict[str, SumPlan] = {}
     if study.training.start == "statistics":
+        width = Encoding(study).width
         entries = width * (width + 1) // 2 + width
         part = part_of(epsilon, delta, left * STATISTICS_SHARE)
         plans[STATISTICS] = plan_sum(
@@ -171,7 +172,7 @@ def secure_sum_plans(
         left *= 1.0 - STATISTICS_SHARE
     part, rounds = part_of(epsilon, delta, left), study.training.rounds
     plans[GRADIENT] = plan_sum(
-        part, delta, rounds, length, study.clip, shares, path=path, most_patients=most
+        part, delta, rounds, length_of(study), study.clip, shares, path=path, most_patients=most
     )
     if study.metric_rounds:
         plans[METRICS] = metrics_plan(study, shares, max(declared))

@@ -19,10 +19,9 @@ from pydantic import BaseModel
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.data.holdout import declared_for_training
 from polyclinic_common.errors import PolyclinicError
-from polyclinic_common.models.network import build_network, initial_weights, weight_count
+from polyclinic_common.models.network import initial_weights
 from polyclinic_common.models.storage import save_model
 from polyclinic_common.privacy.plan import NODE_PATH, metrics_plan, secure_sum_plans
-from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_server.coordinator import RunPlan, run_rounds
 from polyclinic_server.metric_sums import Evaluation
 from polyclinic_server.observers import Checkpoint, Round
@@ -94,24 +93,18 @@ def coordinate(grid: Grid, folder: RunFolder, nodes: Mapping[str, int]) -> None:
 def plan_of(description: RunDescription, nodes: Mapping[str, int]) -> tuple[RunPlan, State]:
     """Return the plan of a run and the state before its first round."""
     study = description.parsed_study
-    encoding = Encoding(study)
     declared = {
         name: declared_for_training(study, name, site.declared)
         for name, site in description.sites.items()
     }
-    start = initial_weights(study, encoding, description.seed)
-    length = weight_count(build_network(study, encoding))
-    sums: dict[str, SumPlan] = {}
-    if study.privacy.mode == "secure-sum":
-        largest = [description.largest]
-        sums = secure_sum_plans(study, encoding.width, length, NODE_PATH, largest)
+    start = initial_weights(study, Encoding(study), description.seed)
     plan = make_plan(
         study,
         description.run,
         nodes,
         declared,
         start,
-        sums,
+        secure_sum_plans(study, NODE_PATH, [description.largest]),
         study.privacy.epsilon,
         description.fewest,
         description.patience_s,

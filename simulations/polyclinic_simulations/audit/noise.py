@@ -21,7 +21,6 @@ from polyclinic_client.integers import Moment, NoisyIntegers
 from polyclinic_client.training import sum_source, sum_sources
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.errors import Code, SimulationError
-from polyclinic_common.models.network import weight_count
 from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum
@@ -228,9 +227,8 @@ class Audited:
 
 def _plan(shadows: Shadows, trainer: Trainer, patients: int) -> SumPlan:
     """Return the plan of a hospital's gradient sums, as a hospital of the study makes it."""
-    study, encoding = shadows.study, shadows.encoding
-    path, length = trainer.private(study, encoding).path, weight_count(shadows.network)
+    study, path = shadows.study, trainer.private(shadows.study, shadows.encoding).path
     if study.privacy.mode == "secure-sum":
-        return secure_sum_plans(study, encoding.width, length, path, [patients])[GRADIENT]
+        return secure_sum_plans(study, path, [patients])[GRADIENT]
     plan = noise_plan(study, patients, study.privacy.epsilon)
-    return local_sum_plan(study, length, path, patients, plan)
+    return local_sum_plan(study, path, patients, plan)

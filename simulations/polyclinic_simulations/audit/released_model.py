@@ -10,7 +10,7 @@ import numpy as np
 
 from polyclinic_client.integers import Moment
 from polyclinic_client.training import sum_sources
-from polyclinic_common.models.network import Vector, build_network, weight_count
+from polyclinic_common.models.network import Vector
 from polyclinic_common.privacy.plan import GRADIENT, secure_sum_plans
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
 from polyclinic_server.combiner import Descent
@@ -32,11 +32,9 @@ def released_model(
     if setting.epsilon is None:
         declared = sum(federation.declared.values())
         return train_alone(federation, federation.pooled, declared, setting, trainer)
-    study, encoding = federation.study, federation.encoding
-    gradients = trainer.private(study, encoding)
-    length = weight_count(build_network(study, encoding))
-    declared_sizes = list(federation.declared.values())
-    plans = secure_sum_plans(study, encoding.width, length, gradients.path, declared_sizes)
+    study = federation.study
+    gradients = trainer.private(study, federation.encoding)
+    plans = secure_sum_plans(study, gradients.path, federation.declared.values())
     sources = [
         sum_sources(gradients, site.train, plans, trainer.noise(b""))[GRADIENT]
         for site in federation.training_sites

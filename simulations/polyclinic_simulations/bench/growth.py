@@ -10,7 +10,7 @@ from statistics import median
 
 import torch
 
-from polyclinic_common.models.network import build_network, weight_count
+from polyclinic_common.models.network import length_of
 from polyclinic_simulations.bench.federated import made_up_federation, train
 from polyclinic_simulations.bench.records import GrowthPoint
 from polyclinic_simulations.bench.size import Size
@@ -67,7 +67,7 @@ def measure_point(point: Point) -> GrowthPoint:
     size = point.size
     train(made_up_federation(replace(size, sites=2, patients=20, columns=5)), point.gradients)
     federation = made_up_federation(size)
-    parameters = weight_count(build_network(federation.study, federation.encoding))
+    parameters = length_of(federation.study)
     before = peak_mb()
     seconds = train(federation, point.gradients)
     everybody = size.sites * size.patients

@@ -1,14 +1,13 @@
-"""A study that a hospital approved, with the patients that a node computes on."""
+"""A study that a hospital approved, with the patients that its site computes on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 
 import pandas as pd
 
-from polyclinic_client.studies import StudyBook
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.data.holdout import declared_for_training, held_out
 from polyclinic_common.evaluation.observed import held_out_cohort
@@ -32,8 +31,9 @@ class Approved:
         Declared patients of every hospital that count as trained on, by name.
     name : str
         This hospital.
-    table : callable
-        Reads its checked table.
+    read : callable
+        Gives its patients, encoded: those trained on, and the others as metrics and the vote see
+        them.
     """
 
     study: Study
@@ -41,38 +41,26 @@ class Approved:
     verified: frozenset[bytes]
     declared: Mapping[str, int]
     name: str
-    table: Callable[[], pd.DataFrame] = field(compare=False)
+    read: Callable[[], tuple[Cohort, Cohort]] = field(compare=False)
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """The study's encoding."""
+        return Encoding(self.study)
 
     @property
     def cohort(self) -> Cohort:
-        """Its patients that are trained on, encoded."""
+        """Its patients that are trained on."""
         return self._cohorts[0]
 
     @property
     def held_out(self) -> Cohort:
-        """Its other patients, as metrics and the vote see them."""
+        """Its other patients."""
         return self._cohorts[1]
 
     @cached_property
     def _cohorts(self) -> tuple[Cohort, Cohort]:
-        encoding, table = Encoding(self.study), self.table()
-        test = held_out(self.study, table)
-        cohort = encoding.encode(table[~test], self.name)
-        return cohort, held_out_cohort(encoding, table[test], self.name)
-
-
-def find_approved(book: StudyBook, study_hash: str) -> Approved | None:
-    """Return an approved study by its hash; None if a node may not answer for it."""
-    try:
-        wanted = bytes.fromhex(study_hash)
-    except ValueError:
-        return None
-    found = book.approved_study(wanted)
-    if found is None:
-        return None
-    study, name = found.study, found.name
-    table = partial(book.table, wanted)
-    return approved_with(study, found.roster, found.verified, found.declared, name, table)
+        return self.read()
 
 
 def approved_with(
@@ -89,6 +77,14 @@ def approved_with(
     ----------
     declared : mapping
         All declared patients of every hospital, by name.
+    table : callable
+        Reads the table.
     """
+
+    def read() -> tuple[Cohort, Cohort]:
+        encoding, rows = Encoding(study), table()
+        test = held_out(study, rows)
+        return encoding.encode(rows[~test], name), held_out_cohort(encoding, rows[test], name)
+
     training = {site: declared_for_training(study, site, size) for site, size in declared.items()}
-    return Approved(study, roster, verified, training, name, table)
+    return Approved(study, roster, verified, training, name, read)

@@ -1,0 +1,130 @@
+"""How a hospital's site in one run is put together: by its node and by a simulation alike.
+
+What the two take from different places is given: gradients, noise, clock, seed of the start.
+"""
+
+from __future__ import annotations
+
+from polyclinic_client.approved import Approved
+from polyclinic_client.gate import LEAST_TICK_S, Clock, Gate, tick_length
+from polyclinic_client.held_out import metrics_source
+from polyclinic_client.member import Member
+from polyclinic_client.site import Site
+from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.terms import Terms
+from polyclinic_client.training import Gradients, local_mechanisms, sum_sources
+from polyclinic_client.updates import Updates
+from polyclinic_client.voting import BetterHere, Voter, system_coin
+from polyclinic_common.evaluation.layout import Floats
+from polyclinic_common.models.network import initial_weights, length_of
+from polyclinic_common.privacy.noise import NoiseSource
+from polyclinic_common.privacy.plan import METRICS, secure_sum_plans, vote_of
+
+
+def make_gate(approved: Approved | None, folder: SiteFolder, clock: Clock) -> Gate:
+    """Return the gate of a study, or the one with the shortest tick where there is none.
+
+    No patient is read: the tick follows from declared sizes.
+    """
+    tick = LEAST_TICK_S
+    if approved is not None:
+        passes = approved.declared[approved.name] * approved.study.training.epochs
+        tick = tick_length(passes, length_of(approved.study))
+    return Gate(folder.identity.public, folder.ledger, folder.journal, tick, clock)
+
+
+def make_site(
+    approved: Approved,
+    run: str,
+    folder: SiteFolder,
+    gate: Gate,
+    gradients: Gradients,
+    noise: NoiseSource,
+    start: int,
+    formulas: tuple[Floats, ...] = (),
+) -> Site:
+    """Return the site of a run of an approved study.
+
+    Parameters
+    ----------
+    gate : Gate
+        Of `make_gate`, made before: here the patients are read.
+    gradients, noise
+        What is computed of patients, and what is added to it.
+    start : int
+        Public seed of the model that training starts from, with which the vote compares.
+    formulas : tuple of array of shape (n,)
+        With which it compares besides, as in `BetterHere`.
+    """
+    study = approved.study
+    answers: Member | Updates
+    if study.privacy.mode == "secure-sum":
+        answers = _member(approved, run, folder, gradients, noise)
+    else:
+        answers = _updates(approved, folder, gradients, noise)
+    voter = _voter(approved, folder, start, formulas)
+    return Site(study.hash(), run, answers, gate, folder.journal, voter)
+
+
+def _member(
+    approved: Approved, run: str, folder: SiteFolder, gradients: Gradients, noise: NoiseSource
+) -> Member:
+    study = approved.study
+    plans = secure_sum_plans(study, gradients.path, approved.declared.values())
+    sources = sum_sources(gradients, approved.cohort, plans, noise)
+    if METRICS in plans:
+        held_out = approved.held_out
+        sources[METRICS] = metrics_source(approved.encoding, held_out, plans[METRICS], noise)
+    terms = Terms(
+        study_hash=bytes.fromhex(study.hash()),
+        run=run,
+        roster=approved.roster,
+        verified=approved.verified,
+        m=study.m,
+        c=study.c,
+        rounds=study.training.rounds,
+        plans=plans,
+        metric_rounds=study.metric_rounds,
+    )
+    return Member(terms, folder.identity, folder.ledger, sources, lambda: folder.ledger.now() / 1e3)
+
+
+def _updates(
+    approved: Approved, folder: SiteFolder, gradients: Gradients, noise: NoiseSource
+) -> Updates:
+    study = approved.study
+    return Updates(
+        bytes.fromhex(study.hash()),
+        length_of(study),
+        study.training.rounds,
+        personal=study.training.personalisation == "mr-mtl",
+        ledger=folder.ledger,
+        mechanisms=local_mechanisms(
+            approved.encoding,
+            gradients,
+            approved.cohort,
+            approved.held_out,
+            approved.declared[approved.name],
+            noise,
+        ),
+        metric_rounds=study.metric_rounds,
+    )
+
+
+def _voter(
+    approved: Approved, folder: SiteFolder, start: int, formulas: tuple[Floats, ...]
+) -> Voter | None:
+    """Return what votes, against the study's public base rate; None where there is no vote."""
+    study, charge = approved.study, vote_of(approved.study)
+    if charge is None:
+        return None
+    incumbent = initial_weights(study, approved.encoding, start)
+    return Voter(
+        bytes.fromhex(study.hash()),
+        length_of(study),
+        study.training.rounds,
+        charge=charge,
+        opinion=BetterHere(approved.encoding, approved.held_out, incumbent, formulas),
+        ledger=folder.ledger,
+        coin=system_coin(folder.ledger.secret),
+    )
