@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import nan
+from math import nan, sqrt
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -94,6 +94,12 @@ def _plain_numbers(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def _at_least_a_decade(low: float, high: float) -> tuple[float, float]:
+    """Widen the limits of a logarithmic axis: a short one would have a single number on it."""
+    more = sqrt(max(1.0, 10.0 * low / high))
+    return low / more, high * more
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:g}"
 
@@ -116,6 +122,7 @@ def growth_plot(curve: str, across: str, points: Sequence[GrowthPoint], caption:
     )  # fmt: skip
     for axes, label in ((left, "seconds a round"), (right, "MB beyond the patients")):
         axes.set(xscale="log", yscale="log", xlabel=across, ylabel=label)
+        axes.set_ylim(*_at_least_a_decade(*axes.get_ylim()))
         _plain_numbers(axes.yaxis)
         axes.set_xticks(at, [_number(place) for place in at])
         axes.xaxis.set_minor_formatter(NullFormatter())
