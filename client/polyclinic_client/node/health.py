@@ -36,30 +36,38 @@ def health(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _listening(folder: Path) -> Iterator[ThreadingUnixStreamServer]:
+def _listening(folder: Path) -> Iterator[_Server]:
     """Listen in a folder, named by a descriptor: the path of a socket has 107 bytes (unix(7))."""
-
-    class Answer(_Answer):
-        site = folder
-
     handle = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
-        with ThreadingUnixStreamServer(f"/proc/self/fd/{handle}/{SOCKET}", Answer) as server:
-            server.daemon_threads = True
+        with _Server(f"/proc/self/fd/{handle}/{SOCKET}", folder) as server:
             yield server
     finally:
         os.close(handle)
 
 
+class _Server(ThreadingUnixStreamServer):
+    """Takes connections."""
+
+    daemon_threads = True
+
+    def __init__(self, address: str, site: Path):
+        super().__init__(address, _Answer)
+        self.site = site
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: whoever asked has hung up."""
+
+
 class _Answer(BaseHTTPRequestHandler):
     """Answers one connection."""
 
-    site: Path
+    server: _Server
     timeout = SLOW_S
 
     def do_GET(self) -> None:
         """Say how the node is."""
-        status = read_status(self.site)
+        status = read_status(self.server.site)
         if self.path != "/health" or status is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
