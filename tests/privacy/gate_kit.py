@@ -202,7 +202,7 @@ def asked_for(leaving: Any) -> Asked:
     """Return the request that a release answers, as far as it can be one."""
     numbers = [getattr(leaving, name, 0) for name in ("round_number", "attempt")]
     round_number, attempt = (
-        int(number) if isinstance(number, int | float | np.integer) else 0 for number in numbers
+        int(number) if isinstance(number, int | np.integer) else 0 for number in numbers
     )
     run, study = getattr(leaving, "run_id", "run"), getattr(leaving, "study_hash", "")
     names: dict[str, Any] = {

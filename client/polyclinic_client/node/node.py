@@ -52,8 +52,8 @@ class Node:
         while not self.stopping.is_set():
             try:
                 self.fleet.activate()
-                log.info("connected")
                 self.status.update(connected=True, trouble="")
+                log.info("connected")
                 while not self.stopping.is_set():
                     idle = self._serve(idle)
                     pause = FIRST_PAUSE_S
