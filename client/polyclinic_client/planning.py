@@ -28,7 +28,7 @@ LOST_SHARE = 0.1
 
 def lost_rounds(study: Study) -> int:
     """Return how many rounds may stay at fallback unless the hospital says otherwise: a tenth."""
-    return math.ceil(LOST_SHARE * study.training.rounds)
+    return math.ceil(LOST_SHARE * study.rounds)
 
 
 def plan_approval(study: Study, declared: Mapping[str, int], name: str, lost: int) -> Approval:
@@ -47,7 +47,7 @@ def plan_approval(study: Study, declared: Mapping[str, int], name: str, lost: in
         study_hash=bytes.fromhex(study.hash()),
         run=None,
         planned=planned_releases(study, declared, name),
-        lost_rounds=min(lost, study.training.rounds),
+        lost_rounds=min(lost, study.rounds),
         expires=study.expires,
     )
 
@@ -77,9 +77,7 @@ def _sums(study: Study, sizes: Mapping[str, int]) -> tuple[Planned, ...]:
 
 def _updates(study: Study, size: int) -> tuple[Planned, ...]:
     """Return the releases of mode local, private on their own."""
-    charges: dict[str, tuple[int, Charge]] = {
-        UPDATE: (study.training.rounds, local_charge(study, size))
-    }
+    charges: dict[str, tuple[int, Charge]] = {UPDATE: (study.rounds, local_charge(study, size))}
     if study.metric_rounds:
         charges[METRICS] = len(study.metric_rounds), metrics_plan(study, 1, size).headline
     return tuple(

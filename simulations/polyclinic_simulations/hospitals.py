@@ -166,7 +166,7 @@ class Hospitals:
 
     def _approval(self, index: int) -> Approval:
         """Return what the hospital approves: the planned rounds, and some lost to exclusion."""
-        study, rounds = self.federation.study, self.federation.study.training.rounds
+        study, rounds = self.federation.study, self.federation.study.rounds
         planned = [
             Planned(
                 kind=kind,
@@ -225,7 +225,7 @@ class Hospitals:
             verified=frozenset(self.roster.identities),
             m=study.m,
             c=study.c,
-            rounds=study.training.rounds,
+            rounds=study.rounds,
             plans=self.sum_plans,
             metric_rounds=study.metric_rounds,
         )
@@ -238,7 +238,7 @@ class Hospitals:
         return Updates(
             bytes.fromhex(study.hash()),
             self._length,
-            study.training.rounds,
+            study.rounds,
             personal=study.training.personalisation == "mr-mtl",
             ledger=folder.ledger,
             mechanisms=self._mechanisms(index, folder.ledger.secret),
@@ -256,7 +256,7 @@ class Hospitals:
         return Voter(
             bytes.fromhex(study.hash()),
             self._length,
-            study.training.rounds,
+            study.rounds,
             charge=charge,
             opinion=BetterHere(federation.encoding, site.held_out, incumbent, formulas),
             ledger=folder.ledger,

@@ -160,7 +160,7 @@ def _member(
         verified=entry.verified,
         m=study.m,
         c=study.c,
-        rounds=study.training.rounds,
+        rounds=study.rounds,
         plans=plans,
         metric_rounds=study.metric_rounds,
     )
@@ -172,7 +172,7 @@ def _updates(entry: Approved, folder: SiteFolder, encoding: Encoding, length: in
     return Updates(
         bytes.fromhex(study.hash()),
         length,
-        study.training.rounds,
+        study.rounds,
         personal=study.training.personalisation == "mr-mtl",
         ledger=folder.ledger,
         mechanisms=local_mechanisms(
@@ -196,7 +196,7 @@ def _voter(entry: Approved, folder: SiteFolder, encoding: Encoding, length: int)
     return Voter(
         bytes.fromhex(study.hash()),
         length,
-        study.training.rounds,
+        study.rounds,
         charge=charge,
         opinion=BetterHere(encoding, entry.held_out, incumbent),
         ledger=folder.ledger,
