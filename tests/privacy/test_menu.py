@@ -21,7 +21,7 @@ from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.privacy.plan import GRADIENT, METRICS, UPDATE, noise_plan
 from polyclinic_common.study.menu import MenuEntry
-from polyclinic_common.wire import Release
+from polyclinic_common.wire import Release, Request, VoteRequest
 from polyclinic_server.flower import Mail
 from polyclinic_server.metric_sums import Evaluation, MetricSum
 from polyclinic_server.observers import Checkpoint, Observer, Round
@@ -45,14 +45,14 @@ KIND = {"secure-sum": GRADIENT, "local": UPDATE}
 
 
 def federation(
-    mode: str, menu: Sequence[dict[str, Any]] = MENU, rounds: int = ROUNDS
+    mode: str, menu: Sequence[dict[str, Any]] = MENU, rounds: int = ROUNDS, **evaluation: Any
 ) -> Federation:
     study = small_study(
         "continuous",
         sites=SITES,
         training={"rounds": rounds, "menu": list(menu)},
         privacy={"mode": mode, "epsilon": EPSILON, "delta": DELTA},
-        evaluation={"private": {"share": 0.3, "metrics": ["mae"]}},
+        evaluation={"private": {"share": 0.3, "metrics": ["mae"]}} | evaluation,
     )
     return build_federation(study, small_table(400, sites=SITES), seed=0)
 
@@ -156,6 +156,28 @@ def test_in_mode_none_exact_metrics_choose_and_nothing_is_released(tmp_path: Pat
     assert (trained.metrics, trained.budgets, trained.rounds) == ((), {}, len(MENU) * ROUNDS)
     assert trained.chosen == 1
     assert np.array_equal(trained.weights, trained.candidates[1])
+
+
+@pytest.mark.parametrize("mode", KIND)
+def test_hospitals_vote_on_the_chosen_model(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, asked = Mail.ask, list[VoteRequest]()
+
+    def ask(mail: Mail, request: Request, *sites: Any, **how: Any) -> dict[str, Release]:
+        asked.extend([request] if isinstance(request, VoteRequest) else [])
+        return honest(mail, request, *sites, **how)
+
+    monkeypatch.setattr(Mail, "ask", ask)
+    made = federation(mode, acceptance={"epsilon": 0.2})
+    trained = train(made, tmp_path)
+    (request,) = asked
+    assert request.round_number == len(MENU) * ROUNDS
+    assert trained.chosen == 1
+    assert np.array_equal(request.weights, trained.candidates[1])
+    assert trained.verdict is not None
+    assert trained.verdict.votes == SITES
+    assert max(budget.spent for budget in trained.budgets.values()) <= EPSILON
 
 
 class CutError(Exception):
