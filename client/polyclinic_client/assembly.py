@@ -82,7 +82,7 @@ def _member(
         verified=approved.verified,
         m=study.m,
         c=study.c,
-        rounds=study.training.rounds,
+        rounds=study.rounds,
         plans=plans,
         metric_rounds=study.metric_rounds,
     )
@@ -96,7 +96,7 @@ def _updates(
     return Updates(
         bytes.fromhex(study.hash()),
         length_of(study),
-        study.training.rounds,
+        study.rounds,
         personal=study.training.personalisation == "mr-mtl",
         ledger=folder.ledger,
         mechanisms=local_mechanisms(
@@ -122,7 +122,7 @@ def _voter(
     return Voter(
         bytes.fromhex(study.hash()),
         length_of(study),
-        study.training.rounds,
+        study.rounds,
         charge=charge,
         opinion=BetterHere(approved.encoding, approved.held_out, incumbent, formulas),
         ledger=folder.ledger,

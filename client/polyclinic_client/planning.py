@@ -27,7 +27,7 @@ LOST_SHARE = 0.1
 
 def lost_rounds(study: Study) -> int:
     """Return how many rounds may stay at fallback unless the hospital says otherwise: a tenth."""
-    return math.ceil(LOST_SHARE * study.training.rounds)
+    return math.ceil(LOST_SHARE * study.rounds)
 
 
 def plan_approval(study: Study, declared: Mapping[str, int], name: str, lost: int) -> Approval:
@@ -46,7 +46,7 @@ def plan_approval(study: Study, declared: Mapping[str, int], name: str, lost: in
         study_hash=bytes.fromhex(study.hash()),
         run=None,
         planned=planned_releases(study, declared, name),
-        lost_rounds=min(lost, study.training.rounds),
+        lost_rounds=min(lost, study.rounds),
         expires=study.expires,
     )
 
@@ -75,7 +75,7 @@ def planned_with(
     ]
     if not planned:
         charge = local_charge(study, sizes[name], path)
-        planned.append(_at_one_price(UPDATE, study.training.rounds, charge))
+        planned.append(_at_one_price(UPDATE, study.rounds, charge))
         if study.metric_rounds:
             charge = metrics_plan(study, 1, sizes[name]).headline
             planned.append(_at_one_price(METRICS, len(study.metric_rounds), charge))

@@ -36,9 +36,9 @@ class Combiner(Protocol):
 
 @dataclass(frozen=True)
 class Descent:
-    """Gradient sums over declared patients, then the server's own optimizer."""
+    """Gradient sums over declared patients, then the server's own optimizer: one a setting."""
 
-    optimizer: Optimizer
+    optimizers: Sequence[Optimizer]
     declared: Mapping[str, int]
 
     def step(self, state: State, updates: Mapping[str, Vector]) -> State:
@@ -49,7 +49,8 @@ class Descent:
     def descend(self, state: State, total: Vector, sites: Sequence[str]) -> State:
         """Descend along the gradient sum of these sites, over their declared patients."""
         divisor = sum(self.declared[site] for site in sites)
-        return self.optimizer.step(state, np.asarray(total / divisor, dtype=np.float64))
+        optimizer = self.optimizers[len(state.candidates)]
+        return optimizer.step(state, np.asarray(total / divisor, dtype=np.float64))
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,15 @@ def make_combiner(
         return FlowerStrategy(
             make_strategy(study), declared, training.rounds, training.average_from
         )
-    optimizer = Optimizer(
-        learning_rate=study.learning_rate,
-        momentum=training.momentum,
-        ridge=ridge,
-        start=start,
-        rounds=training.rounds,
-        average_from=training.average_from,
-    )
-    return Descent(optimizer, declared)
+    optimizers = [
+        Optimizer(
+            learning_rate=each.learning_rate,
+            momentum=each.training.momentum,
+            ridge=ridge,
+            start=start,
+            rounds=training.rounds,
+            average_from=each.training.average_from,
+        )
+        for each in study.settings
+    ]
+    return Descent(optimizers, declared)

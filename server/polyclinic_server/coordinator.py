@@ -26,6 +26,7 @@ from polyclinic_common.wire import (
 from polyclinic_server.acceptance import ask_for_verdict
 from polyclinic_server.combiner import Combiner, Descent
 from polyclinic_server.flower import Ask, Mail, Watch, unwatched
+from polyclinic_server.menu import Menu
 from polyclinic_server.metric_sums import Evaluation, MetricSum
 from polyclinic_server.observers import Observer, Round
 from polyclinic_server.optimizer import State
@@ -61,6 +62,8 @@ class RunPlan:
         When metrics are asked for; None asks for none.
     acceptance : Acceptance or None
         How hospitals vote on the trained model; None asks for no votes.
+    menu : Menu or None
+        Settings to train and choose from; None trains one.
     identities : mapping
         Identity key of every site, by name; empty in the modes without secure sums.
     """
@@ -77,11 +80,16 @@ class RunPlan:
     keep: Callable[[State], None] = lambda _: None
     evaluation: Evaluation | None = None
     acceptance: Acceptance | None = None
+    menu: Menu | None = None
     identities: Mapping[str, bytes] = field(default_factory=dict)
 
     def stops(self, state: State) -> bool:
         """Say whether training ends before the last round."""
         return self.evaluation is not None and self.evaluation.stops(state.released)
+
+    def turned(self, state: State) -> State:
+        """Return the state with the next setting of the menu begun, if one has just ended."""
+        return state if self.menu is None else self.menu.turned(state)
 
     def owes_metrics(self, state: State) -> bool:
         """Say whether metrics are due after the last round and were not released yet."""
@@ -109,7 +117,7 @@ def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Obse
     """Run the remaining rounds and return the final state."""
     ask = Mail(grid, plan.node_of, plan.timeout_s, plan.watch).ask
     rounds = make_rounds(plan, state, ask)
-    state = rounds.measured(state)  # a run that was cut off may owe them
+    state = plan.turned(rounds.measured(state))  # a run that was cut off may owe both
     while state.round_number < plan.rounds and not plan.stops(state):
         finished = rounds.advance(state)
         state = finished.state
@@ -121,6 +129,7 @@ def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Obse
             )
         for observer in observers:
             observer.after_round(finished)
+        state = plan.turned(state)
     if plan.acceptance is not None:
         request = VoteRequest(plan.study_hash, plan.run_id, state.round_number, state.average)
         sites = list(plan.node_of)

@@ -80,11 +80,29 @@ class Evaluation:
         """Say whether training stops: a function of what was released, and charged, alone."""
         if self.patience is None:
             return False
+        return has_stalled(self._merits(released), self.patience)
+
+    def choose(self, released: Sequence[MetricSum]) -> int:
+        """Say which release is best: a function of what was released, and charged, alone."""
+        return first_best(self._merits(released))
+
+    def _merits(self, released: Sequence[MetricSum]) -> list[float]:
+        """Return the first metric of every release, the higher the better."""
         metric = self.layout.tables[0].parts[0].metric
         readings = [self.read(each)[0].metrics.get(metric) for each in released]
-        sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-        values = [-math.inf if each is None else sign * each.value for each in readings]
-        return has_stalled(values, self.patience)
+        return [merit(metric, None if each is None else each.value) for each in readings]
+
+
+def merit(metric: str, value: float | None) -> float:
+    """Return a metric so that more is better; an undefined one is worse than all others."""
+    if value is None:
+        return -math.inf
+    return -value if metric in LOWER_IS_BETTER else value
+
+
+def first_best(values: Sequence[float]) -> int:
+    """Return which value is the largest, from 0; the first of equal ones."""
+    return max(range(len(values)), key=values.__getitem__)
 
 
 def has_stalled(values: Sequence[float], patience: int) -> bool:

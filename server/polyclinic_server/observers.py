@@ -72,6 +72,16 @@ class History:
             self.rounds.append(finished.number)
             self.models.append(finished.state.average)
 
+    def of_setting(self, index: int, rounds: int) -> History:
+        """Return what was kept of one setting of a menu, its rounds counted from 1."""
+        first = index * rounds
+        kept = [
+            (number - first, model)
+            for number, model in zip(self.rounds, self.models, strict=True)
+            if first < number <= first + rounds
+        ]
+        return History(self.every, [number for number, _ in kept], [model for _, model in kept])
+
 
 @dataclass
 class SiteModels:
@@ -107,6 +117,8 @@ class Checkpoint:
             "round_number": np.array([float(state.round_number)]),
         }
         vectors |= {f"metrics {index}": said.total for index, said in enumerate(state.released)}
+        if state.candidates:
+            vectors["candidates"] = np.stack(state.candidates)
         released = [[said.round_number, list(said.sites)] for said in state.released]
         header = {"run_id": self.run_id, "carried": state.carried.hex()}
         header["released"] = json.dumps(released)
@@ -136,6 +148,7 @@ class Checkpoint:
                     MetricSum(number, vectors[f"metrics {index}"], tuple(sites))
                     for index, (number, sites) in enumerate(json.loads(header["released"]))
                 ),
+                candidates=tuple(vectors.get("candidates", ())),
             )
         except (ModelError, KeyError, ValueError) as error:
             raise RunError(

@@ -19,8 +19,9 @@ class State:
     """Where a run stands after `round_number` rounds.
 
     `weights` and `average` have shape (d,); `velocity` is what the combiner remembers, `carried`
-    what the secure sum does, `released` are the metric sums so far,
-    `verdict` the hospitals' at the end, where they vote.
+    what the secure sum does, `released` are the metric sums so far, `verdict` the hospitals' at
+    the end, where they vote. With a menu, `candidates` are the models of the settings that were
+    trained, and `chosen` is the number of the one that was kept.
     """
 
     round_number: int
@@ -30,6 +31,8 @@ class State:
     carried: bytes = b""
     released: tuple[MetricSum, ...] = ()
     verdict: Verdict | None = None
+    candidates: tuple[Vector, ...] = ()
+    chosen: int | None = None
 
     @staticmethod
     def start(weights: Vector) -> State:
@@ -39,10 +42,11 @@ class State:
     def advance(self, weights: Vector, rounds: int, average_from: float) -> State:
         """Return the state one round later; `average` is the mean of the late iterates.
 
-        Polyak and Juditsky, Acceleration of stochastic approximation by averaging (1992).
+        Polyak and Juditsky, Acceleration of stochastic approximation by averaging (1992). `rounds`
+        are those of one setting: with a menu the next one averages anew.
         """
         number = self.round_number + 1
-        averaged = number - min(int(average_from * rounds), rounds - 1)
+        averaged = self.round_number % rounds + 1 - min(int(average_from * rounds), rounds - 1)
         if averaged <= 1:
             return replace(self, round_number=number, weights=weights, average=weights)
         average = self.average + (weights - self.average) / averaged

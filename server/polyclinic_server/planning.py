@@ -10,6 +10,7 @@ from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.combiner import make_combiner
 from polyclinic_server.coordinator import RunPlan
+from polyclinic_server.menu import Choose, Menu
 from polyclinic_server.metric_sums import Evaluation
 from polyclinic_server.optimizer import noise_ridge
 
@@ -25,6 +26,7 @@ def make_plan(
     fewest: int,
     timeout_s: float,
     evaluation: Evaluation | None = None,
+    choose: Choose | None = None,
 ) -> RunPlan:
     """Return the coordinator's plan of a run.
 
@@ -44,20 +46,48 @@ def make_plan(
         Seconds to wait for answers in one round.
     evaluation : Evaluation or None
         When metrics are asked for; None asks for none.
+    choose : callable or None
+        Chooses from the menu; None chooses by the released metrics.
     """
     ridge = suggested_ridge(study, epsilon, declared)
     return RunPlan(
         study_hash=study.hash(),
         run_id=run_id,
         node_of=node_of,
-        rounds=study.training.rounds,
+        rounds=study.rounds,
         combiner=make_combiner(study, start, ridge, declared),
         fewest=fewest,
         timeout_s=timeout_s,
         sum_plans=sums,
         evaluation=evaluation,
+        menu=make_menu(study, start, evaluation, choose),
         acceptance=study.evaluation.acceptance if epsilon is not None else None,
     )
+
+
+def make_menu(
+    study: Study, start: Vector, evaluation: Evaluation | None, choose: Choose | None = None
+) -> Menu | None:
+    """Return the menu of a study, chosen from by released metrics unless `choose` is given.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to choose by.
+    """
+    training = study.training
+    if not training.menu:
+        return None
+    if choose is None:
+        if evaluation is None:
+            raise ValueError("no metrics are released to choose by")
+        choose = by_released(evaluation)
+    return Menu(len(training.menu), training.rounds, start, choose)
+
+
+def by_released(evaluation: Evaluation) -> Choose:
+    """Return what chooses by the metrics that were released, and by nothing else."""
+    return lambda state: evaluation.choose(state.released)
 
 
 def suggested_ridge(study: Study, epsilon: float | None, declared: Mapping[str, int]) -> float:

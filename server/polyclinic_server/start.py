@@ -39,7 +39,7 @@ def start_run(folder: ServerFolder, word: str, min_sites: int | None = None) -> 
     study_hash = bytes.fromhex(study.hash())
     store = folder.open_store()
     try:
-        run = store.begin_run(study_hash, study.training.rounds)
+        run = store.begin_run(study_hash, study.rounds)
         description = RunDescription(
             run=run.id,
             study=study.model_dump_json(),

@@ -37,7 +37,11 @@ def train_alone(
     setting: Setting,
     trainer: Trainer | None = None,
 ) -> Vector:
-    """Train on one cohort with the same schedule, as a hospital that stays out would."""
+    """Train on one cohort with the same schedule, as a hospital that stays out would.
+
+    It trains once, also where the study has a menu: with the study's own setting.
+    """
+    federation = federation.without_menu
     study, state = federation.study, State.start(start_weights(federation))
     mechanism = _mechanism(federation, cohort, declared, setting, trainer or Trainer())
     combiner = _combiner_alone(study, declared, setting, state)

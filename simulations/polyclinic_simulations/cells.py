@@ -17,6 +17,7 @@ from polyclinic_simulations.baselines import (
 )
 from polyclinic_simulations.federation import Federation, build_federation, spread
 from polyclinic_simulations.figures import make_figures
+from polyclinic_simulations.menu import tried_settings
 from polyclinic_simulations.results import Run, Timing
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.spending import spent
@@ -72,6 +73,8 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
         folder=job.store.hospitals(setting, seed),
     )
     save_model(job.store.model_path(setting, seed), study, trained.weights)
+    if trained.chosen is not None:
+        history = history.of_setting(trained.chosen, rounds)
     alone = None
     if setting.epsilon is not None:
         alone = local_only(federation, setting, Trainer(job.gradients))
@@ -94,6 +97,7 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
         study_hash=study.hash(),
         privacy=spent(federation, trained.budgets, trained.sums),
         private=list(trained.metrics),
+        menu=tried_settings(federation, trained.candidates, trained.metrics, trained.chosen),
         verdict=trained.verdict,
         test=own or common,
         broadcast=common if own else None,

@@ -14,7 +14,14 @@ from rich.table import Table
 from polyclinic_common.study.manifest import Study
 from polyclinic_simulations.comparison import Line, compare
 from polyclinic_simulations.measures import measure_of
-from polyclinic_simulations.private_view import PrivateRow, private_rows, verdict_words
+from polyclinic_simulations.private_view import (
+    MenuRow,
+    PrivateRow,
+    menu_rows,
+    menu_words,
+    private_rows,
+    verdict_words,
+)
 from polyclinic_simulations.results import METRICS, Result, SumSpent
 
 PIPED_WIDTH = 140
@@ -84,6 +91,7 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
     for line in comparison.baselines:
         add(line)
     console.print(table)
+    _print_menu(console, study, comparison.settings)
     private = private_rows(study, comparison.private)
     if private:
         console.print(private_table(study, private))
@@ -96,6 +104,13 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
             soft_wrap=True,
         )
     console.print(f"Report with plots: [bold]{folder / 'report.html'}[/]", soft_wrap=True)
+
+
+def _print_menu(console: Console, study: Study, lines: Sequence[Line]) -> None:
+    """Print the settings of the menu, and what choosing among them cost."""
+    if rows := menu_rows(study, lines):
+        console.print(menu_table(study, rows))
+        console.print(" ".join(menu_words(study, lines)), soft_wrap=True)
 
 
 def _print_promise(console: Console, line: Line) -> None:
@@ -121,6 +136,17 @@ def private_table(study: Study, rows: Sequence[PrivateRow]) -> Table:
         table.add_column(heading, justify="right" if heading in {"private", "exact"} else "left")
     for row in rows:
         table.add_row(row.model, row.group, row.metric, row.private, row.exact)
+    return table
+
+
+def menu_table(study: Study, rows: Sequence[MenuRow]) -> Table:
+    """Return the settings of the menu, and which one was kept."""
+    heading = measure_of(study, study.deciding_metric).heading
+    table = Table(title=f"{study.id}: the menu, by {heading} with 95 % intervals")
+    for column in ("model", "trained with", "private", "exact", "chosen"):
+        table.add_column(column, justify="right" if column in {"private", "exact"} else "left")
+    for row in rows:
+        table.add_row(row.model, row.setting, row.private, row.exact, row.chosen)
     return table
 
 

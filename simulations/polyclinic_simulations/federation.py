@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from polyclinic_common.evaluation.observed import (
     subgroup_rows,
 )
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.menu import MenuEntry
 from polyclinic_simulations.metrics import score
 from polyclinic_simulations.results import Metrics, Scores
 from polyclinic_simulations.setting import made_up_hospital
@@ -74,6 +75,11 @@ class Federation:
     seed: int
     sites: tuple[SiteData, ...]
     start: Floats | None = None
+
+    @property
+    def without_menu(self) -> Federation:
+        """The same with one training, of the study's own setting, for the whole budget."""
+        return replace(self, study=self.study.trained_with(MenuEntry()))
 
     @property
     def declared(self) -> dict[str, int]:

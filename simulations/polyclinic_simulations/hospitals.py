@@ -156,7 +156,7 @@ class Hospitals:
             study_hash=bytes.fromhex(study.hash()),
             run=self.run_id,
             planned=planned_with(study, federation.declared, name, path),
-            lost_rounds=math.ceil(2 * self.setting.drop * study.training.rounds),
+            lost_rounds=math.ceil(2 * self.setting.drop * study.rounds),
             expires=study.expires,
         )
 

@@ -14,14 +14,14 @@ Floats = NDArray[np.float64]
 
 
 def score(study: Study, observed: Observed, predicted: Floats) -> Metrics:
-    """Return every metric; null where undefined or not asked for by the study."""
+    """Return every metric; null where undefined, or neither reported nor decided by."""
     known = ~np.isnan(observed.value) & ~np.isnan(predicted)
     value, event, predicted = observed.value[known], observed.event[known], predicted[known]
     scores: Metrics = dict.fromkeys(METRICS)
     if value.size == 0:
         return scores
     error = predicted - value
-    for metric in study.metrics:
+    for metric in {*study.metrics, study.deciding_metric}:
         if metric == "mae":
             scores[metric] = float(np.abs(error).mean())
         elif metric == "rmse":

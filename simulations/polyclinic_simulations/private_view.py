@@ -8,6 +8,7 @@ from statistics import fmean
 
 from polyclinic_common.evaluation.reading import GroupReading, Reading
 from polyclinic_common.study import Study
+from polyclinic_common.study.menu import MenuEntry, menu_in_words, setting_in_words
 from polyclinic_simulations.comparison import Line
 from polyclinic_simulations.measures import UNKNOWN, Measure, measure_of
 from polyclinic_simulations.results import Cell, Metrics
@@ -31,6 +32,55 @@ class PrivateRow:
     exact: str
 
 
+@dataclass(frozen=True)
+class MenuRow:
+    """One setting of a menu: the metric that decides as released and exact, and the decision.
+
+    With several seeds `private` is that of the first, `exact` the mean, and `chosen` counts.
+    """
+
+    model: str
+    setting: str
+    private: str
+    exact: str
+    chosen: str
+
+
+def menu_rows(study: Study, lines: Sequence[Line]) -> list[MenuRow]:
+    """Return every setting of the menu, for every line that trained one."""
+    measure = measure_of(study, study.deciding_metric)
+    rows = []
+    for line in lines:
+        for index, first in enumerate(line.cells[0].menu if line.cells else ()):
+            tried = [cell.menu[index] for cell in line.cells]
+            kept = sum(each.chosen for each in tried)
+            chosen = (
+                f"in {kept} of {len(tried)} runs" if len(tried) > 1 else "yes" if kept else "no"
+            )
+            private = UNKNOWN if line.epsilon is None else _text(measure, first.private)
+            exact = measure.text([each.exact for each in tried])
+            words = setting_in_words(study, index)
+            rows.append(MenuRow(line.label, words, private, exact, chosen))
+    return rows
+
+
+def menu_words(study: Study, lines: Sequence[Line]) -> list[str]:
+    """Say what was trained and what choosing cost, in the modes that were run."""
+    if not study.training.menu:
+        return []
+    said: list[str] = []
+    for mode in dict.fromkeys(line.mode for line in lines):
+        privacy = study.privacy.model_copy(update={"mode": mode})
+        said += menu_in_words(study.model_copy(update={"privacy": privacy}))
+    own = study.trained_with(MenuEntry())
+    said.append(
+        "Hospitals on their own, and pooled data, train once, with the study's own setting "
+        f"(learning rate {own.learning_rate:g}, momentum {own.training.momentum:g}) and, where "
+        "there is a budget, all of it."
+    )
+    return list(dict.fromkeys(said))
+
+
 def private_rows(study: Study, lines: Sequence[Line]) -> list[PrivateRow]:
     """Return the private metrics at the end of every setting that released any."""
     return [
@@ -43,7 +93,7 @@ def private_rows(study: Study, lines: Sequence[Line]) -> list[PrivateRow]:
 
 def _rows_of(study: Study, line: Line) -> list[PrivateRow]:
     rows: list[PrivateRow] = []
-    for group in line.cells[0].private[-1].groups:
+    for group in line.cells[0].private_groups:
         name = EVERYBODY if group.kind == "overall" else group.name
         if group.suppressed:
             shown = f"too few ({group.patients:.0f} by the noisy count)"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
+from polyclinic_common.evaluation.reading import GroupReading, Reading, RoundReadings
 from polyclinic_server.acceptance import Verdict
 
 METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index")
@@ -143,6 +143,22 @@ class Figures(Record):
     risk_groups: list[RiskGroup] = []
 
 
+class Tried(Record):
+    """One setting of a menu: what it set, how good its model was, and whether it was kept.
+
+    `private` is the released metric that decided, with its interval; null where it is undefined,
+    and in mode none, where `exact`, on all test patients, decided.
+    """
+
+    learning_rate: float
+    momentum: float
+    average_from: float
+    metric: str
+    private: Reading | None
+    exact: float | None
+    chosen: bool
+
+
 class SettingRecord(Record):
     """What a run did: fields of `Setting`, the seed, and how it was computed.
 
@@ -167,11 +183,13 @@ class Run(SettingRecord):
     `broadcast` is set where the study personalises: the common model's scores, beside those of
     every site's own model in `test`. `private` are the charged metrics, with 95 % intervals; all
     other scores are exact, which only a simulation can know. `verdict` are the hospitals' votes.
+    `menu` are the settings that were trained and chosen from, in the order of `private`.
     """
 
     privacy: PrivacySpent
     private: list[RoundReadings]
     verdict: Verdict | None
+    menu: list[Tried]
     test: Scores
     broadcast: Scores | None
     local_only_private: Scores | None
@@ -185,6 +203,7 @@ class Cell(SettingRecord):
     privacy: PrivacySpent
     private: list[RoundReadings] = []
     verdict: Verdict | None = None
+    menu: list[Tried] = []
     test: Scores
     broadcast: Scores | None = None
     baselines: Baselines
@@ -199,9 +218,15 @@ class Cell(SettingRecord):
         return Cell(**own, baselines=baselines)
 
     def private_of(self, kind: str, name: str) -> GroupReading | None:
-        """Return the private metrics of a group at the end; None if none were released."""
-        groups = self.private[-1].groups if self.private else ()
-        return next((each for each in groups if (each.kind, each.name) == (kind, name)), None)
+        """Return the private metrics of a group, of the model; None if none were released."""
+        named = (each for each in self.private_groups if (each.kind, each.name) == (kind, name))
+        return next(named, None)
+
+    @property
+    def private_groups(self) -> Sequence[GroupReading]:
+        """Private metrics of the model: those at the end, or at the end of the chosen setting."""
+        chosen = [index for index, each in enumerate(self.menu) if each.chosen]
+        return self.private[(chosen or [-1])[0]].groups if self.private else ()
 
     @property
     def setting(self) -> SettingKey:

@@ -108,4 +108,5 @@ class Piece:
 
     def units(self, study: Study) -> float:
         """Return the work in it, in rounds of a federation."""
-        return study.training.rounds * (1.0 if self.setting.epsilon is None else 2.0)
+        alone = 0 if self.setting.epsilon is None else study.training.rounds
+        return study.training.rounds if self.baselines else study.rounds + alone

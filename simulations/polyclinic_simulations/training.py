@@ -26,6 +26,7 @@ from polyclinic_server.planning import make_plan
 from polyclinic_simulations.engines import ENGINES
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.hospitals import Hospitals
+from polyclinic_simulations.menu import exact_choice
 from polyclinic_simulations.outages import Outages
 from polyclinic_simulations.plain import PlainSite
 from polyclinic_simulations.setting import Setting
@@ -52,6 +53,10 @@ class Trained:
         The private metrics, round by round.
     verdict : Verdict or None
         The hospitals' votes on the model, where the study asks for them.
+    candidates : tuple of array of shape (d,)
+        The models of a menu, a setting each.
+    chosen : int or None
+        Which of them is the model; None without a menu.
     """
 
     weights: Vector
@@ -61,6 +66,8 @@ class Trained:
     sums: SumPlan | None
     metrics: tuple[RoundReadings, ...] = ()
     verdict: Verdict | None = None
+    candidates: tuple[Vector, ...] = ()
+    chosen: int | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +128,15 @@ def train_federated(
                 observers,
                 engine,
             )
-            return Trained(state.average, state.round_number, seconds, {}, None)
+            return Trained(
+                state.average,
+                state.round_number,
+                seconds,
+                {},
+                None,
+                candidates=state.candidates,
+                chosen=state.chosen,
+            )
         hospitals = Hospitals(federation, setting, run_id, trainer, place)
         stack.callback(hospitals.close)
         hospitals.found()
@@ -138,6 +153,8 @@ def train_federated(
             plans.get(GRADIENT),
             readings(federation, state),
             state.verdict,
+            state.candidates,
+            state.chosen,
         )
 
 
@@ -217,6 +234,7 @@ def run_plan(
         fewest=study.m if sums else 1,
         timeout_s=timeout_s,
         evaluation=evaluation_of(federation),
+        choose=exact_choice(federation) if setting.epsilon is None else None,
     )
 
 

@@ -62,6 +62,29 @@ def test_a_table_becomes_a_report(tmp_path: Path) -> None:
     assert len(json.loads(as_json.stdout)["cells"]) == 4
 
 
+def test_a_menu_shows_what_was_chosen_and_what_it_cost(tmp_path: Path) -> None:
+    study, table = write_study(tmp_path)
+    menu = "menu = [{ learning_rate = 0.001 }, { learning_rate = 4, momentum = 0.5 }]"
+    private = '[evaluation.private]\nmetrics = ["mae"]'
+    study.write_text("\n".join([study.read_text(), menu, private]))
+    words = f"simulate {study} --data {table} --epsilon 20".split()
+    done = polyclinic(*words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for shown in (done.stdout, (tmp_path / "polyclinic-out/small/report.html").read_text()):
+        assert "learning rate 4, momentum 0.5" in shown
+        assert "1.41 times that of a study with one setting" in shown
+    as_json = polyclinic(*words, "--json", cwd=tmp_path)
+    (cell,) = json.loads(as_json.stdout)["cells"]
+    assert [each["learning_rate"] for each in cell["menu"]] == [0.001, 4.0]
+    assert sum(each["chosen"] for each in cell["menu"]) == 1
+    shown = polyclinic("study", "show", str(study), cwd=tmp_path).stdout
+    assert "Two settings are trained one after the other, 6 rounds each" in " ".join(shown.split())
+    study.write_text(study.read_text().replace(private, ""))
+    refused = polyclinic("study", "check", str(study), cwd=tmp_path)
+    assert refused.returncode == 10
+    assert "Add [evaluation.private]" in refused.stderr
+
+
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
     words = [str(POLYCLINIC), *"simulate gbsg2 --epsilon 1 4 --seeds 20 --out out".split()]
     process = subprocess.Popen(

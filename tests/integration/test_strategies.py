@@ -260,7 +260,7 @@ def test_a_hospital_that_drops_out_leaves_no_trace_in_that_round() -> None:
             for site in present
         ]
         mean = np.sum(sums, axis=0) / sum(site.declared for site in present)
-        state = combiner.optimizer.step(state, mean)
+        state = combiner.optimizers[0].step(state, mean)
         np.testing.assert_allclose(finished.state.weights, state.weights, rtol=1e-9)
 
 

@@ -18,7 +18,7 @@ from polyclinic_common.study.load import TEMPLATE
 from polyclinic_common.words import MISSING_WORDS
 
 Data = dict[str, Any]
-TEMPLATE_HASH = "e27537d779d093205efdacb6e7ce178ffcfda1b7c17656f2f6d98f83b1aba43c"
+TEMPLATE_HASH = "a2e697bd2bdcd7846c4d406c81f288fa8436e26e57814d215768ddad5e1ee6f9"
 
 
 def template() -> Data:
@@ -50,6 +50,18 @@ def change_feature(index: int, **fields: object) -> Callable[[Data], None]:
 def replace(**fields: object) -> Callable[[Data], None]:
     return lambda data: data.update(fields)
 
+
+def menu(*entries: Data, **changes: Data) -> Callable[[Data], None]:
+    def spoil(data: Data) -> None:
+        data["training"]["menu"] = list(entries)
+        data["evaluation"]["private"] = {}
+        for section, fields in changes.items():
+            data[section].update(fields)
+
+    return spoil
+
+
+TWO: tuple[Data, Data] = ({"learning_rate": 4}, {"learning_rate": 16, "momentum": 0.5})
 
 WRONG = {
     "unknown field": (change("privacy", epsilonn=1.0), "privacy.epsilonn", "1.0", "spelling"),
@@ -154,6 +166,62 @@ WRONG = {
         "evaluation.metrics.0",
         "'f1'",
         "Correct",
+    ),
+    "menu of one": (menu({"learning_rate": 4}), "training.menu", "1 entries", "2 to 5"),
+    "menu of six": (
+        menu(*({"learning_rate": 4 + number} for number in range(6))),
+        "training.menu",
+        "6 entries",
+        "2 to 5",
+    ),
+    "menu that repeats itself": (menu(TWO[0], TWO[0]), "training.menu", "same setting", "once"),
+    "menu that repeats a default": (
+        menu({"learning_rate": 4}, {"learning_rate": 4, "momentum": 0.9}),
+        "training.menu",
+        "same setting",
+        "once",
+    ),
+    "menu that overrides what hospitals do": (
+        menu({"learning_rate": 4}, {"rounds": 5}),
+        "training.menu.1.rounds",
+        "5",
+        "spelling",
+    ),
+    "menu without metrics": (
+        change("training", menu=list(TWO)),
+        "training.menu",
+        "metrics to choose by",
+        "Add [evaluation.private]",
+    ),
+    "menu with metrics in between": (
+        menu(*TWO, evaluation={"private": {"every": 5}}),
+        "training.menu",
+        "at no other time",
+        "Leave out `every`",
+    ),
+    "menu that stops early": (
+        menu(*TWO, evaluation={"private": {"every": 60, "patience": 1}}),
+        "training.menu",
+        "at no other time",
+        "`patience`",
+    ),
+    "menu of another strategy": (
+        menu(*TWO, training={"strategy": "fedavg"}, privacy={"mode": "local"}),
+        "training.menu",
+        "descent",
+        "full schedule",
+    ),
+    "menu of sampled steps": (
+        menu(*TWO, training={"schedule": "sampled"}, privacy={"mode": "local"}),
+        "training.menu",
+        "descent",
+        "full schedule",
+    ),
+    "menu from sufficient statistics": (
+        menu(*TWO, training={"start": "statistics"}, privacy={"mode": "none"}),
+        "training.menu",
+        "base rates",
+        "`start`",
     ),
     "infinite epsilon": (change("privacy", epsilon=float("inf")), "privacy.epsilon", "", "Correct"),
 }
@@ -272,8 +340,23 @@ def test_any_change_of_meaning_changes_the_hash(alter: Callable[[Data], None]) -
     assert parse_study(data, "mine.toml").hash() != TEMPLATE_HASH
 
 
-def test_a_study_survives_its_own_canonical_form() -> None:
-    study = load_study(TEMPLATE)
+def test_writing_out_a_default_in_a_menu_does_not_change_the_hash() -> None:
+    short, long, other = template(), template(), template()
+    menu({"learning_rate": 4}, {"momentum": 0.5})(short)
+    menu(
+        {"learning_rate": 4, "momentum": 0.9, "average_from": 0.5},
+        {"learning_rate": 32, "momentum": 0.5},
+    )(long)
+    menu({"momentum": 0.5}, {"learning_rate": 4})(other)
+    assert parse_study(short, "mine.toml").hash() == parse_study(long, "mine.toml").hash()
+    assert parse_study(short, "mine.toml").hash() != parse_study(other, "mine.toml").hash()
+
+
+@pytest.mark.parametrize("alter", [replace(), menu(*TWO)])
+def test_a_study_survives_its_own_canonical_form(alter: Callable[[Data], None]) -> None:
+    data = template()
+    alter(data)
+    study = parse_study(data, "mine.toml")
     assert parse_study(study.canonical(), "again").hash() == study.hash()
 
 
@@ -296,6 +379,26 @@ def test_plain_words_state_the_whole_promise() -> None:
         "no site indicator",
     ):
         assert promise in text
+
+
+def test_plain_words_say_what_a_menu_trains_and_what_choosing_costs() -> None:
+    data = template()
+    menu(*TWO, {"momentum": 0.2})(data)
+    text = words(parse_study(data, "mine.toml"))
+    for said in (
+        "In each of 180 rounds",
+        "Three settings are trained one after the other, 60 rounds each",
+        "learning rate 4, momentum 0.9; learning rate 16, momentum 0.5; learning rate 32, ",
+        "each setting has a third of the budget",
+        "1.73 times that of a study with one setting",
+        "a decision on what was released and paid for alone",
+        "at the end of each of the three settings",
+    ):
+        assert said in text
+    change("privacy", mode="none")(data)
+    text = words(parse_study(data, "mine.toml"))
+    assert "the exact accuracy of the held-out patients decides" in text
+    assert "budget" not in text
 
 
 def test_plain_words_say_that_mode_none_protects_nobody() -> None:

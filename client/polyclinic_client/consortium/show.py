@@ -106,11 +106,11 @@ def _telling(study: Study) -> Iterator[str]:
 def _leaves(study: Study) -> tuple[str, ...]:
     if study.privacy.mode == "secure-sum":
         vector = (
-            f"In each of {study.training.rounds} rounds: one noisy vector of sums under masks, "
+            f"In each of {study.rounds} rounds: one noisy vector of sums under masks, "
             "key announcements and closing statements."
         )
     else:
-        vector = f"In each of {study.training.rounds} rounds: one noisy change of the model."
+        vector = f"In each of {study.rounds} rounds: one noisy change of the model."
     sizes = "its declared (rounded) number of patients"
     if study.private_metrics:
         sizes += ", that of held-out patients with a known outcome, rounded to ten"

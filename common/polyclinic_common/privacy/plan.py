@@ -71,14 +71,14 @@ def noise_plan(study: Study, declared: int, epsilon: float | None) -> NoisePlan:
         rate = min(1.0, training.batch / declared)
         steps = math.ceil(training.epochs / rate)
     if epsilon is None:
-        return NoisePlan(0.0, rate, steps, training.rounds)
-    releases, share = steps * training.rounds, training_share(study)
+        return NoisePlan(0.0, rate, steps, study.rounds)
+    releases, share = steps * study.rounds, training_share(study)
     if rate == 1.0:
         multiplier = gdp.noise_multiplier(part_of(epsilon, delta, share), delta, releases)
     else:
         beside = (1.0 - share) * gdp.mu_of(epsilon, delta) ** 2
         multiplier = rdp.noise_multiplier(epsilon, delta, rate, releases, beside)
-    return NoisePlan(multiplier, rate, steps, training.rounds)
+    return NoisePlan(multiplier, rate, steps, study.rounds)
 
 
 def metrics_share(study: Study) -> float:
@@ -170,7 +170,7 @@ def secure_sum_plans(study: Study, path: Path, declared: Collection[int]) -> dic
             part, delta, 1, entries, STATISTICS_CLIP, shares, path="rows", most_patients=most
         )
         left *= 1.0 - STATISTICS_SHARE
-    part, rounds = part_of(epsilon, delta, left), study.training.rounds
+    part, rounds = part_of(epsilon, delta, left), study.rounds
     plans[GRADIENT] = plan_sum(
         part, delta, rounds, length_of(study), study.clip, shares, path=path, most_patients=most
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from polyclinic_common.study.features import Diplotype, Feature, Numeric, Panel, Snp, columns_of
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.menu import NUMBERS, menu_in_words
 from polyclinic_common.study.outcomes import Arms, Binary, Continuous, Survival
 from polyclinic_common.study.sections import Fraction, SplitColumn, Subgroup
 
@@ -176,8 +177,9 @@ def _computed(study: Study) -> tuple[str, ...]:
     kind = f"a multilayer perceptron with {layers} hidden units" if layers else "a linear model"
     return (
         f"Fitted: {kind} with the {study.loss} loss.",
-        f"In each of {study.training.rounds} rounds every hospital sends one gradient over its "
-        "whole cohort; the server combines them.",
+        f"In each of {study.rounds} rounds every hospital sends one gradient over its whole "
+        "cohort; the server combines them.",
+        *menu_in_words(study),
         f"One patient's gradient is clipped to length {study.clip:g}."
         if study.privacy.mode != "none"
         else "Gradients are not clipped.",
@@ -263,6 +265,8 @@ def _released_metrics(study: Study) -> tuple[str, ...]:
     if private is None or not study.private_metrics:
         return ("No metric leaves the hospitals: how good the model is only a simulation shows.",)
     often = f"after every {private.every} rounds and at the end" if private.every else "at the end"
+    if study.training.menu:
+        often += f" of each of the {NUMBERS[len(study.training.menu)]} settings"
     others = [*(["by hospital"] if private.by_site else [])]
     others += ["by subgroup"] if private.subgroups and study.subgroups else []
     tables = f" overall and {' and '.join(others)}" if others else ""

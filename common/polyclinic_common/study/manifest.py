@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from polyclinic_common.canonical import canonical_hash
 from polyclinic_common.study.base import Name, Part, Text
 from polyclinic_common.study.features import Categorical, Feature, Ordinal, columns_of
+from polyclinic_common.study.menu import MenuEntry, check_menu
 from polyclinic_common.study.outcomes import (
     Arms,
     Continuous,
@@ -104,6 +105,22 @@ class Study(Part):
         return self.learning_rate / 8.0
 
     @property
+    def rounds(self) -> int:
+        """Rounds of a run: of all settings together, where there is a menu."""
+        return self.training.rounds * max(1, len(self.training.menu))
+
+    @property
+    def settings(self) -> tuple[Study, ...]:
+        """What is trained, one after the other: a study a setting; itself without a menu."""
+        return tuple(map(self.trained_with, self.training.menu)) or (self,)
+
+    def trained_with(self, entry: MenuEntry) -> Study:
+        """Return the study with one setting and no menu; an empty entry takes the study's own."""
+        own = {"learning_rate": self.learning_rate, "menu": ()}
+        own |= entry.model_dump(exclude_none=True)
+        return self.model_copy(update={"training": self.training.model_copy(update=own)})
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:
         """Metrics reported (default: all that fit the outcome)."""
         return self.evaluation.metrics or METRICS_OF[self.outcome.kind]
@@ -115,6 +132,12 @@ class Study(Part):
         if private is None or self.privacy.mode == "none":
             return ()
         return private.metrics or self.metrics
+
+    @property
+    def deciding_metric(self) -> Metric:
+        """The metric that chooses from a menu: the first that is released."""
+        private = self.evaluation.private
+        return ((private and private.metrics) or self.metrics)[0]
 
     @property
     def error_bound(self) -> float:
@@ -129,11 +152,11 @@ class Study(Part):
 
     @property
     def metric_rounds(self) -> tuple[int, ...]:
-        """Rounds after which metrics are released."""
-        private, last = self.evaluation.private, self.training.rounds
+        """Rounds after which metrics are released: at least the last of every setting."""
+        private, last = self.evaluation.private, self.rounds
         if private is None or not self.private_metrics:
             return ()
-        every = private.every or last
+        every = private.every or self.training.rounds
         return (*range(every, last, every), last)
 
     @property
@@ -162,6 +185,9 @@ class Study(Part):
         data["model"]["loss"] = self.loss
         data["privacy"] |= {"clip": self.clip, "m": self.m, "c": self.c}
         data["training"] |= {"learning_rate": self.learning_rate, "strategy": self.strategy}
+        varied = set(MenuEntry.model_fields)
+        menu = [each.training.model_dump(include=varied) for each in self.settings]
+        data["training"]["menu"] = menu if self.training.menu else []
         data["evaluation"]["metrics"] = list(self.metrics)
         if self.evaluation.private is not None:
             metrics = self.evaluation.private.metrics or self.metrics
@@ -182,6 +208,7 @@ class Study(Part):
         _check_start(self)
         _check_holdout(self)
         _check_subgroups(self)
+        check_menu(self)
         return self
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from polyclinic_common.study.base import Name, Part, Site, Word, check_vocabulary
+from polyclinic_common.study.menu import MenuEntry
 
 Mode = Literal["secure-sum", "local", "none"]
 Metric = Literal["mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index"]
@@ -107,6 +108,8 @@ class Training(Part):
     `start` statistics: linear regression in mode secure-sum starts from one charged sum of
     sufficient statistics, for a tenth of the budget; else from public base rates.
     `pull` is the strength of that pull and of FedProx's.
+    `menu` lists two to five settings: each is trained for `rounds` rounds, all are charged, and the
+    one whose released metric is best is kept (``docs/decisions/0015``).
     """
 
     rounds: int = Field(default=60, ge=1, le=10_000)
@@ -120,6 +123,7 @@ class Training(Part):
     learning_rate: float | None = Field(default=None, gt=0, le=1000)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     average_from: float = Field(default=0.5, ge=0, lt=1)
+    menu: tuple[MenuEntry, ...] = ()
 
 
 class Fraction(Part):

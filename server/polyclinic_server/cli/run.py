@@ -127,7 +127,7 @@ def _summary(run: RunFolder) -> dict[str, Any]:
         study.id,
         _state(run),
         max(numbers, default=0),
-        study.training.rounds,
+        study.rounds,
         len(description.sites),
     ]
     return dict(zip(_summary_columns(), values, strict=True))
@@ -169,7 +169,7 @@ def _follow(run: RunFolder, skip: int) -> Event:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("round"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    rounds = run.description().parsed_study.training.rounds
+    rounds = run.description().parsed_study.rounds
     events: list[Event] = []
     typer.echo(f"Run {run.name}. Ctrl-C stops watching; the run goes on.")
     with Progress(*columns, TextColumn("{task.description}")) as progress:

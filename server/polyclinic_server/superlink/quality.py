@@ -24,10 +24,13 @@ class Quality(Record):
         Private metrics of every group, by the round after which they were released.
     verdict : Verdict or None
         The hospitals' votes, where the study asks for them.
+    chosen : int or None
+        Which setting of the menu became the model, counted from 1; None without a menu.
     """
 
     metrics: tuple[RoundReadings, ...] = ()
     verdict: Verdict | None = None
+    chosen: int | None = None
 
     @classmethod
     def of(cls, evaluation: Evaluation | None, state: State) -> Self:
@@ -35,7 +38,8 @@ class Quality(Record):
         if evaluation is None:
             return cls(verdict=state.verdict)
         read = [RoundReadings(said.round_number, evaluation.read(said)) for said in state.released]
-        return cls(metrics=tuple(read), verdict=state.verdict)
+        chosen = None if state.chosen is None else state.chosen + 1
+        return cls(metrics=tuple(read), verdict=state.verdict, chosen=chosen)
 
     def write(self, run: Path) -> None:
         """Keep it in the folder of a run."""
@@ -54,6 +58,11 @@ class Quality(Record):
             for released in self.metrics
             for group in released.groups
         ]
+        if self.chosen is not None:
+            said.append(
+                f"chosen: setting {self.chosen} of {len(self.metrics)}, for the best of these "
+                "released metrics alone; the best of several noisy values flatters"
+            )
         if self.verdict is not None:
             verdict = self.verdict
             said.append(

@@ -125,14 +125,14 @@ def audit_noise(study: Study, gradients: str = "opacus", canaries: int = CANARIE
         )
     began = time.perf_counter()
     audited = Audited.of(study, gradients, canaries)
-    steps = max(LEAST_STEPS, study.training.rounds)
+    steps = max(LEAST_STEPS, study.rounds)
     findings = tuple(audited.finding(*seen) for seen in audited.scores(steps).items())
     return NoiseAudit(
         study=study.id,
         mode=study.privacy.mode,
         epsilon=study.privacy.epsilon,
         delta=study.privacy.delta,
-        rounds=study.training.rounds,
+        rounds=study.rounds,
         gradients=gradients,
         canaries=canaries,
         copies=audited.copies,

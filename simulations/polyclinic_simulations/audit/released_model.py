@@ -27,8 +27,11 @@ SUMMED = "summed"
 def released_model(
     federation: Federation, setting: Setting, trainer: Trainer | None = None
 ) -> Vector:
-    """Return the weights that mode secure-sum with all hospitals present, or none, releases."""
-    trainer = trainer or Trainer()
+    """Return the weights that mode secure-sum with all hospitals present, or none, releases.
+
+    Of a study with a menu, one training with the study's own setting: less noise than there is.
+    """
+    trainer, federation = trainer or Trainer(), federation.without_menu
     if setting.epsilon is None:
         declared = sum(federation.declared.values())
         return train_alone(federation, federation.pooled, declared, setting, trainer)

@@ -15,7 +15,12 @@ from polyclinic_common.study.describe import outcome_in_words, treatment_in_word
 from polyclinic_simulations.comparison import Comparison, Line, compare
 from polyclinic_simulations.hospitals import bypassed
 from polyclinic_simulations.measures import Measure, measure_of
-from polyclinic_simulations.private_view import private_rows, verdict_words
+from polyclinic_simulations.private_view import (
+    menu_rows,
+    menu_words,
+    private_rows,
+    verdict_words,
+)
 from polyclinic_simulations.report import calibration, patient_plots, score_plots, tables, words
 from polyclinic_simulations.report.drawing import Plot, style
 from polyclinic_simulations.report.tables import Table
@@ -67,6 +72,8 @@ class Findings:
     spent: PrivacySpent
     privacy: Table
     overall: Table
+    menu: Table | None
+    menu_words: list[str]
     private: Table | None
     verdict: str
     formulas: list[str]
@@ -149,6 +156,8 @@ def _findings(
         spent=spent,
         privacy=tables.privacy_table(comparison),
         overall=tables.overall_table(comparison, measures),
+        menu=tables.menu_table(study, menu_rows(study, comparison.settings)),
+        menu_words=menu_words(study, comparison.settings),
         private=tables.private_table(private_rows(study, comparison.private)),
         verdict=verdict_words(promise),
         formulas=words.formula_words(comparison),
@@ -252,10 +261,16 @@ def _asked(study: Study) -> Facts:
         ("Treatment", treatment_in_words(study)),
         ("Hospitals", f"{len(study.roster.sites)}: {', '.join(study.roster.sites)}."),
         ("Test patients", words.holdout_words(study)),
-        ("Rounds of training", str(study.training.rounds)),
+        ("Rounds of training", _rounds(study)),
         ("Subgroups reported apart by", subgroups or "none"),
         ("Study", f"{study.id} {study.version}"),
     ]
+
+
+def _rounds(study: Study) -> str:
+    count = len(study.training.menu)
+    each = f": {study.training.rounds} for each of {count} settings" if count else ""
+    return f"{study.rounds}{each}"
 
 
 def _made(study: Study, result: Result) -> Facts:
@@ -265,7 +280,8 @@ def _made(study: Study, result: Result) -> Facts:
     return [
         ("Model", f"{model}{indicator}; {study.loss} loss"),
         ("Training", f"clip {study.clip:g} (private modes), learning rate "
-         f"{study.learning_rate:g}, momentum {study.training.momentum:g}"),
+         f"{study.learning_rate:g}, momentum {study.training.momentum:g}"
+         f"{'; the menu overrides these' if study.training.menu else ''}"),
         ("Gradients", " and ".join(sorted({cell.gradients for cell in result.cells})) or "none"),
         ("Started from", "the study's public base rates" if result.warm_start is None
          else f"{result.warm_start}: outside the guarantee, if fitted on these patients"),

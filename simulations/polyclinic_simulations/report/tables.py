@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from polyclinic_common.study import Study
 from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_simulations.comparison import Comparison, Line
-from polyclinic_simulations.measures import UNKNOWN, Measure
-from polyclinic_simulations.private_view import PrivateRow
+from polyclinic_simulations.measures import UNKNOWN, Measure, measure_of
+from polyclinic_simulations.private_view import MenuRow, PrivateRow
 from polyclinic_simulations.report.words import decimal, odds, suspicion, two_hospitals
 from polyclinic_simulations.results import SiteSummary, mean_and_error
 
@@ -149,6 +149,24 @@ def private_table(found: Sequence[PrivateRow]) -> Table | None:
         "as training, with 95 % intervals that include sampling and noise. Exact: the same metric "
         "without noise, which only a simulation can know.",
         (*_words("Patients", "Model", "Metric"), *_numbers("Private (95 % interval)", "Exact")),
+        tuple(rows),
+    )
+
+
+def menu_table(study: Study, tried: Sequence[MenuRow]) -> Table | None:
+    """List the settings of the menu with the metric that decided; None without a menu."""
+    if not tried:
+        return None
+    rows = [Row((row.setting, row.model, row.private, row.exact, row.chosen)) for row in tried]
+    heading = measure_of(study, study.deciding_metric).heading
+    return Table(
+        f"The menu, by {heading}. Private: as the hospitals released it, with 95 % intervals. "
+        "Exact: on all test patients, which only a simulation can know.",
+        (
+            *_words("Trained with", "Model"),
+            *_numbers("Private (95 % interval)", "Exact"),
+            *_words("Chosen"),
+        ),
         tuple(rows),
     )
 
