@@ -171,11 +171,14 @@ def test_a_hospital_that_vanishes_is_done_without_and_comes_back(house: Consorti
 
 
 def test_an_operator_stops_a_run_and_goes_on(house: Consortium) -> None:
+    """A node is frozen so that the run is not over before it is stopped."""
     run = start(house, "stop")
     wait_for_event(run, "round", 1)
+    house.processes["site 3"].popen.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]
     with pytest.raises(RunError, match="already"):
         resume_run(house.server_folder, "stop")
     stop_run(house.server_folder, "stop")
+    house.processes["site 3"].popen.send_signal(signal.SIGCONT)  # type: ignore[union-attr]
     assert wait_for_event(run, "stopped").code == "R007"
     resume_run(house.server_folder, "stop")
     finish(house, run)

@@ -103,7 +103,8 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    _note_lost(settings.folder / RUNS)
+    for run in RunFolder.all(settings.folder / RUNS):
+        _note_lost(run)  # an earlier server was told to start it; SuperLink forgot
     link, bell = SuperLink(settings.folder / FLOWER), Bell()
     gate = FleetGate(link, may_connect, speaks_for_itself, bell, NODE_KEY_HEADER)
     context = server_context(settings.certificate, settings.key, settings.authority)
@@ -126,13 +127,13 @@ async def _serve(
         bell.ring()
 
 
-def _note_lost(runs: Path) -> None:
-    """Write down which runs an earlier server was told to start and did not; SuperLink forgot."""
-    for run in RunFolder.all(runs):
-        try:
+def _note_lost(run: RunFolder, noted: int | None = None) -> None:
+    """Write down that a submitted run is not carried out, if no event follows `noted` others."""
+    try:
+        if noted is None or len(run.events()) == noted:
             run.note_lost()
-        except (OSError, ValueError) as error:
-            log.warning("what %s wrote cannot be used: %s", run.name, type(error).__name__)
+    except (OSError, ValueError) as error:
+        log.warning("what %s wrote cannot be used: %s", run.name, type(error).__name__)
 
 
 @contextlib.asynccontextmanager
@@ -165,9 +166,9 @@ async def _carry_out(link: SuperLink, task: Task, runs: Path, address: str) -> N
     """Run the coordinator of one run to its end."""
     try:
         run = RunFolder.named(runs, task.run)
-        sites = run.description().sites
-    except RunError as error:
-        log.warning("%s", error)
+        sites, noted = run.description().sites, len(run.events())
+    except (RunError, OSError, ValueError) as error:
+        log.warning("the run %s cannot be carried out: %s", task.run, type(error).__name__)
         await asyncio.to_thread(link.give_up, task, "no such run")
         return
     nodes = {name: link.node_of(site.node_key.encode()) for name, site in sites.items()}
@@ -178,7 +179,7 @@ async def _carry_out(link: SuperLink, task: Task, runs: Path, address: str) -> N
     finally:
         keeping.cancel()
     log.info("the coordinator of %s ended with status %d", task.run, status)
-    run.note_lost()
+    _note_lost(run, noted)
     await asyncio.to_thread(link.give_up, task, f"the coordinator ended with status {status}")
 
 
