@@ -37,19 +37,6 @@ TABLE = small_table(900)
 MODES = ("secure-sum", "local", "none")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("simulated")
-    simulate(STUDY, TABLE, modes=MODES, seeds=2, out=out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def result(folder: Path) -> Result:
-    """Return the result again, from what is kept in the folder."""
-    return simulate(STUDY, TABLE, modes=MODES, seeds=2, out=folder)
-
-
 def test_the_result_names_every_setting_with_its_metric_and_the_chosen_one(
     folder: Path, result: Result
 ) -> None:

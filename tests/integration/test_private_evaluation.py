@@ -12,7 +12,6 @@ from polyclinic_common.study.describe import describe
 from polyclinic_server.metric_sums import MetricSum
 from polyclinic_server.observers import Checkpoint, Round
 from polyclinic_server.optimizer import State
-from polyclinic_simulations import simulate
 from polyclinic_simulations.comparison import compare
 from polyclinic_simulations.console import print_result
 from polyclinic_simulations.private_view import EVERYBODY, private_rows
@@ -32,19 +31,6 @@ TABLE = small_table(900)
 
 
 MODES = ("secure-sum", "local", "none")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("simulated")
-    simulate(STUDY, TABLE, modes=MODES, seeds=2, out=out)
-    return out
-
-
-@pytest.fixture(scope="module")
-def result(folder: Path) -> Result:
-    """Return the result again, from what is kept in the folder."""
-    return simulate(STUDY, TABLE, modes=MODES, seeds=2, out=folder)
 
 
 def test_result_and_table_hold_private_values_beside_exact_ones(
