@@ -271,7 +271,8 @@ class Gate:
     def _has_closed(self, said: Closing) -> bool:
         name = ReleaseId(said.run, said.round_number, said.kind)
         return self._ledger.knows(Head(said.counter, said.head)) and any(
-            held.closed == held.chain == said.chain and held.reserved.broadcast == said.broadcast
+            held.closed_as_answered
+            and (held.chain, held.reserved.broadcast) == (said.chain, said.broadcast)
             for held in self._ledger.releases_of(said.run)
             if (held.reserved.release, held.reserved.study_hash) == (name, said.study_hash)
         )

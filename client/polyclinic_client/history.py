@@ -88,7 +88,7 @@ class History:
             return b""
         before = ReleaseId(self._terms.run, previous.round_number, previous.kind)
         held = self._held.get(before)
-        if held is None or not held.closed == held.chain == previous.chain:
+        if held is None or not held.closed_as_answered or held.chain != previous.chain:
             return b""
         return self._closing(self._answered(held))
 
@@ -107,7 +107,7 @@ class History:
         terms, own = self._terms, self._identity.public
         found: list[tuple[ReleaseId, bytes]] = []
         for release, held in self._held.items():
-            if held.settled is not None or not held.closed == held.chain != ():
+            if held.settled is not None or not held.closed_as_answered:
                 continue
             answered = self._answered(held)
             statements = [self._closing(answered), *closings]

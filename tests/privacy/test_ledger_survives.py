@@ -351,6 +351,23 @@ def test_releases_begun_before_a_loss_stay_dropped_under_a_new_approval(tmp_path
         reserve(ledger, 2)
 
 
+def test_what_was_open_when_rows_were_lost_never_settles_at_headline(tmp_path: Path) -> None:
+    """A lost row may be a further attempt: the chain that is left need not be the one answered."""
+    with make_ledger(tmp_path) as ledger:
+        for number in (1, 2):
+            reserve(ledger, number)
+            attempt(ledger, number)
+        ledger.record_closing(release(1), CHAIN)
+        lost = Head(ledger.head().counter + 1, digest("a head that others saw"))
+    recover(tmp_path / "ledger.sqlite", ME, claims=[lost], charge_lost=True)
+    with open_ledger(tmp_path) as ledger:
+        ledger.record_closing(release(2), CHAIN)
+        ledger.settle(release(1), "headline", b"proof")
+        with pytest.raises(LedgerError) as caught:
+            ledger.settle(release(2), "headline", b"proof")
+        assert caught.value.code == Code.LEDGER_CONFLICT
+
+
 def test_a_study_approved_and_finished_after_the_copy_is_charged_by_the_witness(
     tmp_path: Path,
 ) -> None:

@@ -159,8 +159,7 @@ def check_settle(state: LedgerState, release: ReleaseId, at: Price) -> ReleaseSt
         return held
     if held.settled == "headline":
         raise conflict(f"The {release} is settled at headline.")
-    own_chain = held.closed is not None and held.closed == held.chain
-    if at == "headline" and held.at_fallback and not (own_chain and held.chain):
+    if at == "headline" and held.at_fallback and not held.closed_as_answered:
         raise conflict(f"The {release} is not closed over the attempts that this site answered.")
     return held
 

@@ -73,6 +73,12 @@ class ReleaseState:
     closed: Chain | None = None
     settled: Price | None = None
     dropped: bool = False
+    answers_lost: bool = False
+
+    @property
+    def closed_as_answered(self) -> bool:
+        """Whether it was closed over the chain answered, to which no lost answer can belong."""
+        return self.closed == self.chain != () and not self.answers_lost
 
     @property
     def counts(self) -> Charge:
@@ -229,4 +235,5 @@ class LedgerState:
             approved.ended = approved.ended or sequence
         for state in self.releases.values():
             state.dropped = True
+            state.answers_lost = state.answers_lost or state.closed is None
         self.forgiven.append((entry.since, sequence))
