@@ -20,6 +20,7 @@ from polyclinic_client.patients import Block, Patients
 from polyclinic_common.models.network import Matrix, Vector
 from polyclinic_common.packing import Value, pack
 from polyclinic_common.privacy.noise import NoiseSource
+from polyclinic_common.rowwise import row_norms
 from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_common.secure_sum.masks import Integers
 
@@ -67,6 +68,26 @@ class SummedRows:
         return total
 
 
+@dataclass(frozen=True)
+class GridSums:
+    """The same sums in the unit of the clip, for steps whose noise is not on a grid.
+
+    Attributes
+    ----------
+    sums : IntegerSums
+        Gives sums in grid units.
+    grid : float
+        Grid, a power of two.
+    """
+
+    sums: IntegerSums
+    grid: float
+
+    def gradient_sum(self, weights: Vector, blocks: Sequence[Block]) -> Vector:
+        """Return the sum over the patients of all blocks, shape (d,): exact up to 2^53 units."""
+        return np.asarray(self.sums.integer_sum(weights, blocks) * self.grid, dtype=np.float64)
+
+
 def on_grid(rows: Matrix, clip: float, grid: float) -> Integers:
     """Return rows in grid units, every one with Euclidean norm at most ``clip / grid``.
 
@@ -80,8 +101,7 @@ def on_grid(rows: Matrix, clip: float, grid: float) -> Integers:
         Bound on a row, and the grid.
     """
     bound = clip - grid * math.sqrt(rows.shape[1]) / 2
-    with np.errstate(over="ignore", invalid="ignore"):
-        norms = np.linalg.norm(rows, axis=1)
+    norms = row_norms(rows)
     usable = np.isfinite(norms)
     kept = np.where(usable[:, None], rows, 0.0)
     factor = bound / np.maximum(np.where(usable, norms, 0.0), bound)

@@ -16,6 +16,7 @@ import numpy as np
 from polyclinic_client.integers import on_grid
 from polyclinic_client.patients import Block
 from polyclinic_common.models.network import Matrix, Vector
+from polyclinic_common.rowwise import row_norms
 from polyclinic_common.secure_sum.masks import Integers
 
 
@@ -35,7 +36,7 @@ class SummedStatistics:
 def statistics_of(block: Block) -> Matrix:
     """Return every patient's vector, shape (B, d (d + 1) / 2 + d)."""
     x, y, mask = block
-    norms = np.linalg.norm(x, axis=1, keepdims=True)
+    norms = row_norms(x)[:, None]
     rows = mask[:, :1] * x / np.maximum(norms, 1.0)
     first, second = np.triu_indices(x.shape[1])
     products = rows[:, first] * rows[:, second] * np.where(first == second, 1.0, np.sqrt(2.0))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from polyclinic_client.held_out import metrics_source
-from polyclinic_client.integers import IntegerSums, NoisyIntegers, SummedRows
+from polyclinic_client.integers import GridSums, IntegerSums, NoisyIntegers, SummedRows
 from polyclinic_client.mechanisms import (
     Mechanism,
     ModelRelease,
@@ -37,9 +37,10 @@ from polyclinic_common.privacy.sum_plan import Path, SumPlan
 from polyclinic_common.study.manifest import Study
 
 if TYPE_CHECKING:
-    from polyclinic_client.gradients import ClippedByHooks
+    from polyclinic_client.gradients import OpacusRows
 
 NUMBERS_AT_ONCE = 5_000_000
+SAMPLED_GRID_BITS = 20  # of the clip: coarse enough that 2^21 squares fit into 63 bits
 
 
 class Gradients(Protocol):
@@ -61,7 +62,7 @@ class Gradients(Protocol):
         ...
 
     def clipped(self) -> GradientEngine:
-        """Return what gives clipped sums in float64, for sampled steps."""
+        """Return what gives clipped sums in the unit of the clip, for sampled steps."""
         ...
 
     def patients(self, cohort: Cohort, batch: int | None = None) -> Patients:
@@ -70,7 +71,13 @@ class Gradients(Protocol):
 
 
 class OpacusGradients:
-    """Gradients of single patients through Opacus, each clipped and rounded: what a node uses."""
+    """Gradients of single patients through Opacus, each clipped and rounded: what a node uses.
+
+    Raises
+    ------
+    PrivacyError
+        P006 if this machine computes rows that depend on their place; see `check_rows`.
+    """
 
     def __init__(self, study: Study, encoding: Encoding):
         self._study = study
@@ -83,14 +90,21 @@ class OpacusGradients:
 
     def integer_sums(self, plan: SumPlan) -> IntegerSums:
         """Return what gives sums on the plan's grid."""
-        return SummedRows(self.clipped(), plan.clip, plan.grid)
+        return SummedRows(self._rows(), plan.clip, plan.grid)
 
-    def clipped(self) -> ClippedByHooks:
-        """Return what gives clipped sums in float64, for sampled steps."""
-        from polyclinic_client.gradients import ClippedByHooks  # noqa: PLC0415  (torch, seconds)
-        from polyclinic_common.models.losses import LOSSES  # noqa: PLC0415  (torch, seconds)
+    def clipped(self) -> GridSums:
+        """Return what gives clipped sums in the unit of the clip, for sampled steps."""
+        clip = self._study.clip
+        grid = 2.0 ** (math.frexp(clip)[1] - SAMPLED_GRID_BITS)
+        return GridSums(SummedRows(self._rows(), clip, grid), grid)
 
-        return ClippedByHooks(self._network, LOSSES[self._study.loss], self._study.clip)
+    def _rows(self) -> OpacusRows:
+        from polyclinic_client.gradients import OpacusRows  # noqa: PLC0415  (torch, seconds)
+        from polyclinic_client.row_check import check_rows  # noqa: PLC0415  (torch, seconds)
+        from polyclinic_client.row_network import RowNetwork  # noqa: PLC0415  (torch, seconds)
+
+        check_rows()
+        return OpacusRows(RowNetwork(self._network), self._study.loss)
 
     def patients(self, cohort: Cohort, batch: int | None = None) -> Patients:
         """Return a cohort in blocks; for samples, blocks that nearly always hold a whole one.

@@ -16,16 +16,8 @@ import numpy as np
 from scipy.special import expit
 
 from polyclinic_client.patients import Block, GradientEngine
-from polyclinic_common.models import HUBER_KNEE
-from polyclinic_common.models.network import (
-    Matrix,
-    Network,
-    Vector,
-    Weights,
-    activations,
-    cut,
-    head,
-)
+from polyclinic_common.models.network import Matrix, Network, Vector, Weights, cut
+from polyclinic_common.models.slopes import loss_slope
 from polyclinic_common.secure_sum.masks import Integers
 
 
@@ -75,7 +67,8 @@ class ClosedForm:
         """Add the clipped gradients of a block to `sums`."""
         x, y, mask = block
         inputs, intercept = activations(layers, x), x[:, -1:]
-        at_logits = loss_slope(self._loss, head(layers, inputs[-1], intercept), y)
+        logits = (inputs[-1] @ layers.last)[:, None] + intercept * layers.baseline
+        at_logits = loss_slope(self._loss, logits, y, expit)
         at_logits *= mask
         at_score = at_logits.sum(axis=1)
         outputs = _backward(layers, inputs, at_score)
@@ -104,6 +97,16 @@ class ClosedForm:
         return np.where(np.isfinite(norms), factor, 0.0)
 
 
+def activations(layers: Weights, x: Matrix) -> list[Matrix]:
+    """Return what every layer of the score reads: encoded columns, then the tanh layers'."""
+    inputs = [x[:, :-1]]
+    for matrix, bias in layers.hidden:
+        hidden = inputs[-1] @ matrix.T
+        hidden += bias
+        inputs.append(np.tanh(hidden, out=hidden))
+    return inputs
+
+
 def _backward(layers: Weights, inputs: list[Matrix], at_score: Vector) -> list[Matrix]:
     """Return the gradients at the outputs of the hidden layers, first layer first."""
     outputs: list[Matrix] = []
@@ -116,12 +119,3 @@ def _backward(layers: Weights, inputs: list[Matrix], at_score: Vector) -> list[M
         if depth:
             flowing = outputs[0] @ layers.hidden[depth][0]
     return outputs
-
-
-def loss_slope(loss: str, logits: Matrix, y: Matrix) -> Matrix:
-    """Return the derivative of a loss by its logits, shape (B, K)."""
-    if loss in {"logistic", "hazard"}:
-        return np.asarray(expit(logits) - y)
-    error = logits - y
-    knee = HUBER_KNEE if loss == "huber" else np.inf
-    return np.asarray(np.clip(error, -knee, knee), dtype=np.float64)

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from opacus.grad_sample import GradSampleModuleFastGradientClipping
+from torch import Tensor, nn
 
-from polyclinic_client.gradients import patient_losses
 from polyclinic_client.patients import Block
+from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.models.losses import PatientLoss
 from polyclinic_common.models.network import Network, Vector
 from polyclinic_common.models.torch_network import ResponseNetwork
@@ -49,3 +51,22 @@ class ClippedByGhostNorms:
         self._module.enable_hooks()
         self._module.zero_grad(set_to_none=True)
         return gradient
+
+
+def patient_losses(loss: PatientLoss, network: nn.Module, block: Block) -> Tensor:
+    """Return the losses of a block, shape (B,).
+
+    Raises
+    ------
+    PrivacyError
+        If the loss gives any other shape: Opacus' ghost clipping would then silently not clip.
+    """
+    x, y, mask = (torch.from_numpy(part) for part in block)
+    losses = loss(network(x), y, mask)
+    if losses.shape != (len(x),):
+        raise PrivacyError(
+            Code.PRIVACY_CLIP_VOID,
+            f"The loss gives shape {tuple(losses.shape)} for {len(x)} patients.",
+            "A loss must give one number a patient; report this as a defect.",
+        )
+    return losses

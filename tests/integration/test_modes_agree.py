@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyclinic_client.gradients import ClippedByHooks
+from polyclinic_client.gradients import OpacusRows
 from polyclinic_client.mechanisms import SumRelease
 from polyclinic_client.patients import Patients
+from polyclinic_client.row_network import RowNetwork
 from polyclinic_client.training import local_mechanism
-from polyclinic_common.models.losses import LOSSES
 from polyclinic_common.models.network import Vector, build_network
 from polyclinic_common.privacy.plan import GRADIENT
 from polyclinic_server import planning
@@ -91,7 +91,7 @@ def trained(way: Way, kind: str) -> Vector:
         engine=way.engine,
     ).weights
     study = made.study
-    hooks = ClippedByHooks(build_network(study, made.encoding), LOSSES[study.loss], CLIP)
+    hooks = OpacusRows(RowNetwork(build_network(study, made.encoding)), study.loss)
     blocks = Patients(made.pooled).blocks()
     norms = [
         np.linalg.norm(hooks.patient_gradients(model, block), axis=1).max()

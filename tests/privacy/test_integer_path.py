@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from polyclinic_client.gradients import ClippedByHooks
+from polyclinic_client.gradients import OpacusRows
 from polyclinic_client.integers import (
     Moment,
     NoisyIntegers,
@@ -26,6 +26,7 @@ from polyclinic_client.integers import (
     on_grid,
 )
 from polyclinic_client.patients import BLOCK, Block, GradientEngine, Patients
+from polyclinic_client.row_network import RowNetwork
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.models.losses import logistic
 from polyclinic_common.models.network import Matrix, Network, Vector, weight_count
@@ -156,7 +157,7 @@ def weights_for(seed: int = 1) -> Vector:
 
 
 def reference() -> SummedRows:
-    return SummedRows(ClippedByHooks(NETWORK, logistic, CLIP), CLIP, GRID)
+    return SummedRows(OpacusRows(RowNetwork(NETWORK), "logistic"), CLIP, GRID)
 
 
 @settings(max_examples=25, deadline=None)

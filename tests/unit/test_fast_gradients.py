@@ -6,13 +6,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyclinic_client.gradients import ClippedByHooks
 from polyclinic_client.patients import Patients
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.models.losses import LOSSES
 from polyclinic_common.models.network import Network, weight_count
 from polyclinic_simulations.fast_gradients import ClosedForm
 from polyclinic_simulations.unclipped import Unclipped
+from tests.kits.gradients import ClippedRows
 
 SHAPES = st.tuples(
     st.integers(2, 9),
@@ -35,7 +35,7 @@ def test_clipped_and_plain_sums_equal_those_of_opacus(
     cohort = Cohort(rng.uniform(-1, 1, (size, width)), y.astype(float), mask.astype(float))
     exact, padded = Patients(cohort, block=None).blocks(), Patients(cohort).blocks()
     fast, plain = ClosedForm(network, loss, clip), ClosedForm(network, loss, None)
-    hooks = ClippedByHooks(network, LOSSES[loss], clip)
+    hooks = ClippedRows(network, loss, clip)
     torch_plain = Unclipped(network, LOSSES[loss])
     for ours, reference in ((fast, hooks), (plain, torch_plain)):
         found = ours.gradient_sum(weights, exact)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.genotype import diplotype_copies, snp_copies
 from polyclinic_common.data.table import as_number, as_text, column_or_missing
+from polyclinic_common.rowwise import weighted_sums
 from polyclinic_common.study.features import (
     Categorical,
     Diplotype,
@@ -81,7 +82,7 @@ def _(feature: Numeric, frame: pd.DataFrame) -> Matrix:
 def _(feature: Ordinal, frame: pd.DataFrame) -> Matrix:
     known = indicators(column_or_missing(frame, feature.name), feature.levels)
     steps = np.append(np.linspace(-1.0, 1.0, len(feature.levels)), 0.0)
-    return np.column_stack([known @ steps, known[:, -1]])
+    return np.column_stack([steps[known.argmax(axis=1)], known[:, -1]])
 
 
 @encode_feature.register
@@ -103,11 +104,11 @@ def _(feature: Diplotype, frame: pd.DataFrame) -> Matrix:
 def _(feature: Panel, frame: pd.DataFrame) -> Matrix:
     columns = [as_number(column_or_missing(frame, column)) for column in feature.columns]
     values = to_unit(np.column_stack(columns), feature.range)
-    missing_share = np.isnan(values).mean(axis=1)
+    missing_share = np.count_nonzero(np.isnan(values), axis=1) / len(feature.columns)
     values = np.nan_to_num(values, nan=0.0)
     if feature.projection is not None:
         signs = projection_matrix(len(feature.columns), feature.projection)
-        projected = np.einsum("np,pq->nq", values, signs) / np.sqrt(len(feature.columns))
+        projected = weighted_sums(values, signs.T) / np.sqrt(len(feature.columns))
         values = np.clip(projected, -1.0, 1.0)
     return np.column_stack([values, missing_share])
 

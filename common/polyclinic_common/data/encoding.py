@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from polyclinic_common.data.columns import Matrix, encode_feature, feature_names, to_unit
 from polyclinic_common.data.table import as_number, as_text, column_or_missing
 from polyclinic_common.errors import Code, DataError
+from polyclinic_common.rowwise import exp, log
 from polyclinic_common.study.features import Categorical, Feature, Numeric
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Arms, Binary, Continuous, Outcome, Survival
@@ -202,7 +203,7 @@ def transform(outcome: Continuous, values: Matrix) -> Matrix:
     """Apply the declared transform."""
     if outcome.transform == "sqrt":
         return np.asarray(np.sqrt(values))
-    return np.asarray(np.log(values)) if outcome.transform == "log" else values
+    return log(values) if outcome.transform == "log" else values
 
 
 def inverse_transform(outcome: Continuous, unit: Matrix) -> Matrix:
@@ -210,8 +211,8 @@ def inverse_transform(outcome: Continuous, unit: Matrix) -> Matrix:
     low, high = _bounds(outcome)
     values = np.clip((unit + 1.0) / 2.0 * (high - low) + low, low, high)
     if outcome.transform == "sqrt":
-        return np.asarray(values**2)
-    return np.asarray(np.exp(values)) if outcome.transform == "log" else values
+        return values * values
+    return exp(values) if outcome.transform == "log" else values
 
 
 def _bounds(outcome: Continuous) -> tuple[float, float]:

@@ -15,9 +15,9 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from polyclinic_common.data.encoding import start_logits
+from polyclinic_common.rowwise import logit
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
 from polyclinic_common.study.sections import Metric
@@ -197,7 +197,7 @@ def _binary_histogram(study: Study) -> RiskHistogram:
     base = float(start_logits(study.outcome)[0])
     return RiskHistogram(
         edges=tuple(base + edge for edge in BINARY_EDGES),
-        risk=lambda j: np.asarray(logit(j.predicted)),
+        risk=lambda j: logit(j.predicted),
         outcomes=2,
         outcome=lambda j: (j.value > 0.5).astype(np.int64),
         ahead=np.array([[0.0, 0.0], [1.0, 0.0]]),

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, ModelError
+from polyclinic_common.rowwise import tanh, weighted_sums
 from polyclinic_common.study.manifest import Study
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
-LARGEST_WEIGHT = 1e6
-"""Public bound on a broadcast weight: far beyond, a gradient overflows for some patients only."""
+LARGEST_WEIGHT = 1e3
+"""Public bound on a broadcast weight: far beyond what any model needs on rows of norm 1."""
 
 
 @dataclass(frozen=True)
@@ -130,24 +131,12 @@ def initial_weights(study: Study, encoding: Encoding, seed: int) -> Vector:
     return weights
 
 
-def activations(layers: Weights, x: Matrix) -> list[Matrix]:
-    """Return what every layer of the score reads: encoded columns, then the tanh layers'."""
-    inputs = [x[:, :-1]]
-    for matrix, bias in layers.hidden:
-        hidden = inputs[-1] @ matrix.T
-        hidden += bias
-        inputs.append(np.tanh(hidden, out=hidden))
-    return inputs
-
-
 def logits(network: Network, weights: Vector, x: Matrix) -> Matrix:
-    """Return logits of shape (n, K) for encoded rows of shape (n, width)."""
+    """Return logits of shape (n, K) for encoded rows of shape (n, width), row by row."""
     refuse_misfit(network, weights)
     layers = cut(network, weights)
-    return head(layers, activations(layers, x)[-1], x[:, -1:])
-
-
-def head(layers: Weights, read: Matrix, intercept: Matrix) -> Matrix:
-    """Return logits of shape (n, K) from what the last layer of the score reads."""
-    found: Matrix = (read @ layers.last)[:, None] + intercept * layers.baseline
-    return found
+    read = x[:, :-1]
+    for matrix, bias in layers.hidden:
+        read = tanh(weighted_sums(read, matrix) + bias)
+    score = weighted_sums(read, layers.last[None, :])
+    return np.asarray(score + x[:, -1:] * layers.baseline)

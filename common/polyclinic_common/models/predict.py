@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from polyclinic_common.data.encoding import Encoding, inverse_transform
 from polyclinic_common.models.network import Vector, build_network, logits
+from polyclinic_common.rowwise import expit, row_sums
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Continuous, Survival
 
@@ -40,8 +40,8 @@ def from_logits(study: Study, scores: NDArray[np.float64]) -> Prediction:
     """Turn logits of shape (n, K) into predictions in the units of the study."""
     outcome = study.outcome
     if isinstance(outcome, Survival):
-        survival = np.cumprod(expit(-scores), axis=1).astype(np.float64)
-        return Prediction(scores.mean(axis=1), survival)
+        survival = np.cumprod(expit(-scores), axis=1)  # one product after the other
+        return Prediction(row_sums(scores) / scores.shape[1], survival)
     if isinstance(outcome, Continuous):
         return Prediction(inverse_transform(outcome, scores[:, 0]))
-    return Prediction(np.asarray(expit(scores[:, 0])))
+    return Prediction(expit(scores[:, 0]))

@@ -21,18 +21,26 @@ class ResponseNetwork(nn.Module):
     ----------
     shape : Network
         Its columns, hidden layers and outputs; weights lie in the order of `network.cut`.
+
+    Attributes
+    ----------
+    linear, activation : type
+        What its layers are made of.
     """
+
+    linear: type[nn.Linear] = nn.Linear
+    activation: type[nn.Module] = nn.Tanh
 
     def __init__(self, shape: Network):
         super().__init__()
         self.shape = shape
         layers: list[nn.Module] = []
         for size_in, size_out in pairwise(shape.widths):
-            layers += [nn.Linear(size_in, size_out), nn.Tanh()]
+            layers += [self.linear(size_in, size_out), self.activation()]
         self.hidden = nn.Sequential(*layers)
         one = int(shape.outputs == 1)
-        self.last = nn.Linear(shape.widths[-1] + one, 1, bias=False)
-        self.baseline = None if one else nn.Linear(1, shape.outputs, bias=False)
+        self.last = self.linear(shape.widths[-1] + one, 1, bias=False)
+        self.baseline = None if one else self.linear(1, shape.outputs, bias=False)
         self.double()
         self.weights = list(self.parameters())
         self._flat = torch.zeros(sum(part.numel() for part in self.weights), dtype=torch.float64)
@@ -47,8 +55,13 @@ class ResponseNetwork(nn.Module):
         if self.baseline is None:
             logits: Tensor = self.last(torch.cat([read, intercept], dim=1))
         else:
-            logits = self.last(read) + self.baseline(intercept)
+            score = self.spread(self.last(read), self.shape.outputs)
+            logits = score + self.baseline(intercept)
         return logits
+
+    def spread(self, score: Tensor, outputs: int) -> Tensor:
+        """Return the score, shape (B, 1), for every output: shape (B, K)."""
+        return score.expand(-1, outputs)
 
     def set_weights(self, weights: Vector) -> None:
         """Copy a flat vector of shape (d,) into the network."""
