@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from polyclinic_client.gradients import OpacusRows
 
 NUMBERS_AT_ONCE = 5_000_000
-SAMPLED_GRID_BITS = 20  # of the clip: coarse enough that 2^21 squares fit into 63 bits
+FINEST_BITS = 28  # sums of 2^24 patients are exact in float64
 
 
 class Gradients(Protocol):
@@ -95,7 +95,7 @@ class OpacusGradients:
     def clipped(self) -> GridSums:
         """Return what gives clipped sums in the unit of the clip, for sampled steps."""
         clip = self._study.clip
-        grid = 2.0 ** (math.frexp(clip)[1] - SAMPLED_GRID_BITS)
+        grid = sampled_grid(clip, weight_count(self._network))
         return GridSums(SummedRows(self._rows(), clip, grid), grid)
 
     def _rows(self) -> OpacusRows:
@@ -114,6 +114,15 @@ class OpacusGradients:
         size = BLOCK if batch is None else math.ceil(batch + 2.0 * math.sqrt(batch))
         fits = max(1, NUMBERS_AT_ONCE // weight_count(self._network))
         return Patients(cohort, min(size, fits))
+
+
+def sampled_grid(clip: float, length: int) -> float:
+    """Return the finest grid on which a row's integer norm fits into 63 bits, at most 28 finer.
+
+    With less than 2^bits units in a clip, `length` squares stay below 2^62.
+    """
+    bits = min(FINEST_BITS, (62 - length.bit_length()) // 2)
+    return math.ldexp(1.0, math.frexp(clip)[1] - bits)
 
 
 def sum_source(
