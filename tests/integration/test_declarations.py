@@ -131,7 +131,8 @@ def table(study: Study, seed: int, patients: int) -> pd.DataFrame:
     random, outcome = np.random.default_rng(seed), study.model_dump()["outcome"]
     known = [outcome["positive"], outcome["negative"], None]
     frame = small_table(patients, 1, seed=seed)
-    frame["patient"] = [f"{seed}-{number}" for number in random.permutation(10 * patients)[:patients]]
+    numbers = random.permutation(10 * patients)[:patients]
+    frame["patient"] = [f"{seed}-{number}" for number in numbers]
     weights = random.dirichlet([1.0] * 3)
     frame["response"] = random.choice(known, patients, p=weights)
     frame.loc[0, "response"] = known[0]  # a table in which no outcome is known is not usable

@@ -28,7 +28,6 @@ from polyclinic_client.consortium.take_part import (
     propose,
     withdraw,
 )
-from polyclinic_client.node.sites import find_approved
 from polyclinic_client.planning import planned_releases
 from polyclinic_client.site_files import read_identity
 from polyclinic_client.site_folder import SiteFolder

@@ -149,7 +149,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say(kind: Any, way: Any) -> N
 
 
 def test_intervals_count_that_chance_decides_how_many_are_held_out() -> None:
-    """Hardly any noise, and a mean near the end of its range: nearly all of the error is that number.
+    """With hardly any noise, and a mean near the end of its range, most of the error is that.
 
     At 95 % coverage fewer than 175 of 200 hits have probability 2e-5 for one metric, so fewer than
     165 are asked for (2e-9). Without the number's variance an interval of the accuracy holds the

@@ -52,8 +52,8 @@ def add(
     declare: Annotated[
         int | None,
         typer.Option(
-            help="Patients to declare; the table's, rounded to ten, if left out. A size far from the "
-            "true one makes the study's metrics wrong.",
+            help="Patients to declare; the table's, rounded to ten, if left out. A size far from "
+            "the true one makes the study's metrics wrong.",
             min=1,
         ),
     ] = None,

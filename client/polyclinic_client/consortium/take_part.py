@@ -93,7 +93,7 @@ def add_data(
     DataError, ConsortiumError, StudyError
         As `read_table`, `apply_mapping`, `check_study`, `StudyBook.add`.
     PrivacyError
-        P001 if more patients are there than the declared size allows, or than a sum holds.
+        P001 if there are more patients than the declared size allows, or than a sum holds.
     """
     book, name = StudyBook.open(site), client.membership.name
     study = signed.read(client.membership.operator_key)
@@ -139,7 +139,8 @@ def propose(
     ConsortiumError
         C014 to C021: what is wrong with study, roster, peers or data.
     PrivacyError
-        P001 if a hospital declares more patients than a sum holds; P002 if the account's delta is not below 1 / (declared patients).
+        P001 if a hospital declares more patients than a sum holds; P002 if the account's delta is
+        not below 1 / (declared patients).
     """
     book = StudyBook.open(site)
     study, own = book.study(study_hash), book.signed_declaration(study_hash)
@@ -163,7 +164,7 @@ def propose(
 
 
 def _require_bare(declaration: Declaration) -> None:
-    """Refuse to send what an earlier version signed: a count of held-out patients beside the size."""
+    """Refuse to send what an earlier version signed: a count of patients beside the size."""
     if declaration.held_out != 0:
         raise ConsortiumError(
             Code.SNAPSHOT_ABSENT,

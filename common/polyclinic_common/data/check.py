@@ -258,9 +258,7 @@ def _notes(
     yield from _held_out_notes(study, frame, known)
 
 
-def _held_out_notes(
-    study: Study, frame: pd.DataFrame, known: NDArray[np.bool_]
-) -> Iterator[str]:
+def _held_out_notes(study: Study, frame: pd.DataFrame, known: NDArray[np.bool_]) -> Iterator[str]:
     """Say what held-out patients without a known outcome do to metrics that are released."""
     if not study.private_metrics or study.cohort.patient_id not in frame.columns:
         return
