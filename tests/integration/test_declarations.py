@@ -11,10 +11,11 @@ import grpc
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from polyclinic_client.cli.data import app as commands
 from polyclinic_client.consortium import client as client_module

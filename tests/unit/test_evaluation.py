@@ -166,7 +166,7 @@ def test_the_number_held_out_is_public_or_counted_with_noise() -> None:
     assert sizes["site 1"].variance == pytest.approx(80 * 0.25 * 0.75 + 0.25**2 * 100 / 12)
     assert held_out_sizes(study_of("binary", "column"), declared) == {}
     for way in ("fraction", "column"):
-        layout = make_layout(study_of("binary", way))  # type: ignore[arg-type]
+        layout = make_layout(study_of("binary", way))
         counted = {table.kind for table in layout.tables if table.count is not None}
         assert counted == ({"subgroup"} if way == "fraction" else {"overall", "subgroup"})
 
