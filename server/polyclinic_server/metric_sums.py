@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from polyclinic_common.evaluation.layout import Layout, make_layout, private_of
-from polyclinic_common.evaluation.reading import GroupReading, read_sum
+from polyclinic_common.evaluation.reading import GroupReading, Size, held_out_sizes, read_sum
 from polyclinic_common.models.network import Vector
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study.manifest import Study
@@ -48,8 +48,8 @@ class Evaluation:
         What the entries of a sum mean.
     plan : SumPlan
         Grid and noise.
-    held_out : mapping
-        Declared held-out patients of every hospital.
+    sizes : mapping
+        What public numbers tell of every hospital's held-out patients; empty where none does.
     smallest : int
         Groups with fewer patients are not shown.
     patience : int or None
@@ -59,22 +59,22 @@ class Evaluation:
     rounds: tuple[int, ...]
     layout: Layout
     plan: SumPlan
-    held_out: Mapping[str, int]
+    sizes: Mapping[str, Size]
     smallest: int
     patience: int | None = None
 
     @classmethod
-    def of(cls, study: Study, plan: SumPlan, held_out: Mapping[str, int]) -> Self:
-        """Return the evaluation that a study asks for."""
+    def of(cls, study: Study, plan: SumPlan, declared: Mapping[str, int]) -> Self:
+        """Return the evaluation that a study asks for of hospitals that declared these patients."""
         layout, private = make_layout(study), private_of(study)
-        rounds = study.metric_rounds
-        return cls(rounds, layout, plan, held_out, private.smallest, private.patience)
+        rounds, sizes = study.metric_rounds, held_out_sizes(study, declared)
+        return cls(rounds, layout, plan, sizes, private.smallest, private.patience)
 
     def read(self, released: MetricSum) -> tuple[GroupReading, ...]:
         """Return the metrics of every group, with intervals."""
         noise = self.plan.deviation * np.sqrt(len(released.sites))
-        declared = {site: self.held_out[site] for site in released.sites}
-        return read_sum(self.layout, released.total, float(noise), declared, self.smallest)
+        sizes = {site: size for site, size in self.sizes.items() if site in released.sites}
+        return read_sum(self.layout, released.total, float(noise), sizes, self.smallest)
 
     def stops(self, released: Sequence[MetricSum]) -> bool:
         """Say whether training stops: a function of what was released, and charged, alone."""
@@ -88,7 +88,8 @@ class Evaluation:
 
     def _merits(self, released: Sequence[MetricSum]) -> list[float]:
         """Return the first metric of every release, the higher the better."""
-        metric = self.layout.tables[0].parts[0].metric
+        overall = self.layout.tables[0]
+        metric = next(part.metric for part in overall.parts if part is not overall.count)
         readings = [self.read(each)[0].metrics.get(metric) for each in released]
         return [merit(metric, None if each is None else each.value) for each in readings]
 

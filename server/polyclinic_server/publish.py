@@ -75,8 +75,8 @@ class Participant:
     ----------
     node_key : str
         Public key of its certificate (PEM): what Flower knows its node by.
-    declared, held_out : int
-        Its declared patients, and those held out with a known outcome.
+    declared : int
+        Its declared patients.
     identity : bytes
         Its identity key: what it signs with.
     """
@@ -84,7 +84,6 @@ class Participant:
     name: str
     node_key: str
     declared: int
-    held_out: int
     identity: bytes
 
 
@@ -97,6 +96,8 @@ def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participa
         S004 if no study, or several, match; S005 if it has expired.
     RunError
         R001 if fewer than m hospitals have approved it.
+    PrivacyError
+        P001 if a hospital declares more patients than a sum holds.
     """
     store = folder.open_store()
     operator_key = folder.operator.public
@@ -105,12 +106,13 @@ def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participa
     study = signed.read(operator_key)
     parts = store.parts(signed.hash)
     declared = {part.site: read_signed(Declaration, part.declaration) for part in parts}
+    for declaration in declared.values():  # one that an earlier version took
+        declaration.require_size()
     found = [
         Participant(
             site.name,
             _node_key(str(site.certificate)),
             declared[site.name].declared,
-            declared[site.name].held_out,
             declared[site.name].identity,
         )
         for site in store.approved_sites(signed.hash)

@@ -47,7 +47,6 @@ def start_run(folder: ServerFolder, word: str, min_sites: int | None = None) -> 
                 site.name: RunSite(
                     node_key=site.node_key,
                     declared=site.declared,
-                    held_out=site.held_out,
                     identity=site.identity.hex(),
                 )
                 for site in sites

@@ -2,9 +2,11 @@
 
 ``python -m polyclinic_simulations.coverage [REPETITIONS]`` prints a table: for every metric the
 share of intervals that hold the metric of the population. It is done as in a consortium: chance
-decides who is held out at each hospital, some outcomes are unknown, and hospitals declare what is
-left, rounded to ten. Sums are clipped, on a grid, with exact discrete noise from the operating
-system.
+decides who is held out at each hospital, some outcomes are unknown, and hospitals declare all their
+patients, rounded to ten, and nothing else. Where a study holds out a fraction, its means are those
+of a population in which an unknown outcome counts as the middle of the range; where a column holds
+out, they are of those whose outcome is known. Sums are clipped, on a grid, with exact discrete
+noise from the operating system.
 """
 
 from __future__ import annotations
@@ -18,18 +20,20 @@ import numpy as np
 from scipy.special import expit
 
 from polyclinic_client.integers import on_grid
+from polyclinic_common.consortium.statements import rounded
 from polyclinic_common.data.encoding import start_logits
 from polyclinic_common.evaluation.layout import CLIP, Floats, Layout, make_layout
-from polyclinic_common.evaluation.observed import Observed
-from polyclinic_common.evaluation.reading import GroupReading, read_sum
+from polyclinic_common.evaluation.reading import GroupReading, Size, held_out_sizes, read_sum
 from polyclinic_common.evaluation.statistics import Judged
 from polyclinic_common.privacy.discrete_gaussian import reachable_variance
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.study import Study, parse_study
 
 Kind = Literal["continuous", "binary", "survival"]
+Way = Literal["fraction", "column"]  # in which patients are held out
 GRID = 2.0**-16
 POPULATION, CHUNK = 2_000_000, 50_000
+UNEVEN = 10  # patients by which hospitals differ: what is rounded off is chance
 HELD_OUT, KNOWN = 0.25, 0.95  # chance of a patient to be held out, and of an outcome to be known
 OUTCOMES: dict[str, dict[str, Any]] = {
     "continuous": {"column": "dose", "unit": "mg", "range": [0, 120]},
@@ -42,6 +46,10 @@ OUTCOMES: dict[str, dict[str, Any]] = {
         "unit": "days",
         "grid": [100, 200, 300, 400, 500, 600, 700, 800],
     },
+}
+HOLDOUTS: dict[Way, dict[str, Any]] = {
+    "fraction": {"kind": "fraction", "fraction": HELD_OUT},
+    "column": {"kind": "column", "column": "split", "test": "test"},
 }
 
 
@@ -58,28 +66,34 @@ class Design:
     deviation : float
         Standard deviation of the noise on every entry, in units of the clip.
     hospitals : int
-        Hospitals, all of one size.
+        Hospitals, all of about one size.
+    way : {"fraction", "column"}
+        How the study says who is held out.
     """
 
     kind: Kind
     patients: int
     deviation: float
     hospitals: int
+    way: Way = "fraction"
 
 
 DESIGNS = (
     Design("continuous", 800, 13.0, hospitals=4),
     Design("continuous", 10_000, 13.0, hospitals=1),
     Design("continuous", 10_000, 13.0, hospitals=10),
+    Design("continuous", 10_000, 13.0, hospitals=10, way="column"),
     Design("binary", 800, 13.0, hospitals=4),
+    Design("binary", 800, 13.0, hospitals=4, way="column"),
     Design("binary", 10_000, 13.0, hospitals=1),
     Design("binary", 10_000, 13.0, hospitals=10),
+    Design("binary", 10_000, 13.0, hospitals=10, way="column"),
     Design("survival", 3_000, 13.0, hospitals=4),
     Design("survival", 20_000, 13.0, hospitals=4),
 )
 
 
-def study_of(kind: Kind) -> Study:
+def study_of(kind: Kind, way: Way = "fraction") -> Study:
     """Return the study of a design: the metrics that fit its outcome, overall and by sex."""
     feature = {"name": "sex", "kind": "categorical", "levels": ["f", "m"], "source": "made up"}
     return parse_study(
@@ -93,7 +107,7 @@ def study_of(kind: Kind) -> Study:
             "roster": {"sites": ["everywhere", "elsewhere", "nowhere"]},
             "cohort": {"patient_id": "patient", "site": "site", "features": [feature]},
             "outcome": {"kind": kind, "source": "made up", **OUTCOMES[kind]},
-            "evaluation": {"private": {"subgroups": True}},
+            "evaluation": {"private": {"subgroups": True}, "holdout": HOLDOUTS[way]},
             "subgroups": [{"column": "sex"}],
         },
         "coverage.toml",
@@ -126,11 +140,12 @@ def coverage(design: Design, repetitions: int, seed: int = 0) -> dict[tuple[str,
 
     `seed` fixes the patients, never the noise.
     """
-    layout, random = make_layout(study_of(design.kind)), np.random.default_rng(seed)
+    study, random = study_of(design.kind, design.way), np.random.default_rng(seed)
+    layout = make_layout(study)
     truths = _truths(layout, design.kind, random)
     hits: dict[tuple[str, str], list[bool]] = {}
     for _ in range(repetitions):
-        for group in _released(layout, design, random):
+        for group in _released(study, layout, design, random):
             for metric, said in group.metrics.items():
                 if said is not None:
                     held = said.low <= truths[group.name, metric] <= said.high
@@ -141,12 +156,15 @@ def coverage(design: Design, repetitions: int, seed: int = 0) -> dict[tuple[str,
 def _truths(
     layout: Layout, kind: Kind, random: np.random.Generator
 ) -> dict[tuple[str, str], float]:
-    """Return the metrics of a population so large that its own sampling does not count."""
+    """Return the metrics of a population so large that its own sampling does not count.
+
+    Who has no known outcome adds nothing to it, as to a release.
+    """
     total, size = np.zeros(layout.length), 0
     for _ in range(POPULATION // CHUNK):
         judged, truth = draw(kind, CHUNK, random)
         total, size = total + layout.rows(judged, truth).sum(axis=0), size + CHUNK
-    groups = read_sum(layout, total, 0.0, {"everywhere": size}, 1)
+    groups = read_sum(layout, KNOWN * total, 0.0, {"everywhere": Size(size, 0.0)}, 1)
     return {
         (group.name, metric): said.value
         for group in groups
@@ -156,20 +174,22 @@ def _truths(
 
 
 def _released(
-    layout: Layout, design: Design, random: np.random.Generator
+    study: Study, layout: Layout, design: Design, random: np.random.Generator
 ) -> Sequence[GroupReading]:
     """Return what is read from one release."""
     rows, declared = [], {}
     everybody = round(design.patients / design.hospitals / HELD_OUT / KNOWN)
-    counts = random.binomial(everybody, HELD_OUT * KNOWN, design.hospitals)
-    for index, patients in enumerate(counts.tolist()):
-        judged, truth = draw(design.kind, patients, random)
-        rows.append(layout.rows(judged, truth))
-        declared[f"hospital {index}"] = Observed(judged.value, judged.event).declared
+    for index in range(design.hospitals):
+        patients = everybody + int(random.integers(UNEVEN))
+        judged, truth = draw(design.kind, int(random.binomial(patients, HELD_OUT)), random)
+        known = random.random((len(truth), 1)) < KNOWN
+        rows.append(known * layout.rows(judged, truth))
+        declared[f"hospital {index}"] = rounded(patients)
     variance = reachable_variance(round((design.deviation / GRID) ** 2))
     total = on_grid(np.concatenate(rows), CLIP, GRID).sum(axis=0)
     total += SystemNoise().discrete(layout.length, variance, b"coverage")
-    return read_sum(layout, total * GRID, np.sqrt(variance) * GRID, declared, 1)
+    sizes = held_out_sizes(study, declared)
+    return read_sum(layout, total * GRID, np.sqrt(variance) * GRID, sizes, 1)
 
 
 def main(repetitions: int) -> None:
@@ -178,7 +198,8 @@ def main(repetitions: int) -> None:
         found = coverage(design, repetitions)
         for (group, metric), share in found.items():
             where = f"{design.kind} {design.patients:6d} patients, {design.hospitals:2d} hospitals"
-            sys.stdout.write(f"{f'{where}, {group}: {metric}':70s} {100 * share:5.1f} %\n")
+            line = f"{where}, {design.way}, {group}: {metric}"
+            sys.stdout.write(f"{line:80s} {100 * share:5.1f} %\n")
 
 
 if __name__ == "__main__":

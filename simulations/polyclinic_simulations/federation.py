@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from polyclinic_common.consortium.statements import rounded
 from polyclinic_common.data.check import check_table
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.data.holdout import held_out, uniform
@@ -58,9 +59,9 @@ class SiteData:
         return max(10, round(len(self.train) / 10) * 10)
 
     @property
-    def declared_held_out(self) -> int:
-        """Test patients with a known outcome, as a hospital of a real consortium declares them."""
-        return self.observed.declared
+    def declared_in_all(self) -> int:
+        """All its patients rounded to ten, as a hospital of a real consortium declares them."""
+        return rounded(len(self.train) + len(self.test))
 
 
 @dataclass(frozen=True)

@@ -175,8 +175,8 @@ def evaluation_of(federation: Federation) -> Evaluation | None:
     if not study.metric_rounds:
         return None
     shares = study.m - study.c if study.privacy.mode == "secure-sum" else 1
-    held_out = {site.name: site.declared_held_out for site in federation.training_sites}
-    return Evaluation.of(study, metrics_plan(study, shares, declared), held_out)
+    patients = {site.name: site.declared_in_all for site in federation.training_sites}
+    return Evaluation.of(study, metrics_plan(study, shares, declared), patients)
 
 
 def readings(federation: Federation, state: State) -> tuple[RoundReadings, ...]:

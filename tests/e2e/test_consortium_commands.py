@@ -41,7 +41,11 @@ def test_from_invitation_to_an_approved_study(consortium: TypedConsortium) -> No
     assert '[columns."age"]\nsource = "Age"' in drafted.out
     for name in names:
         table, mapping = consortium.extract(name)
-        added = consortium.at(name, "data", "add", "small-binary", table, "--map", mapping)
+        adding = ("data", "add", "small-binary", table, "--map", mapping)
+        declined = Typed("client", *adding, "--site", consortium.site(name), typed="n\n")
+        assert declined.status == 1
+        assert name not in consortium.operate("study", "list")[0]["declared"]
+        added = consortium.at(name, *adding, "--yes")
         assert (added["usable"], added["declared"]) == (True, 60)
     shown = Typed("client", "study", "show", "small-binary", "--site", consortium.site("site 0"))
     plain = " ".join(shown.out.split())

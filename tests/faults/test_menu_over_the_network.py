@@ -33,9 +33,7 @@ def test_a_menu_goes_to_its_end_although_its_coordinator_is_killed_on_the_way(
         house.start_server()
         for name in house.names:
             house.start_node(name)
-        described = house.describe("run-1")
-        sites = {n: s.model_copy(update={"held_out": 10}) for n, s in described.sites.items()}
-        run = start_run(house.server_folder, described.model_copy(update={"sites": sites}))
+        run = start_run(house.server_folder, house.describe("run-1"))
         wait_for_event(run, "round", ROUNDS)
         (coordinator,) = house.processes["server"].children
         os.kill(coordinator, signal.SIGKILL)

@@ -28,7 +28,6 @@ from polyclinic_client.consortium.take_part import (
     propose,
     withdraw,
 )
-from polyclinic_client.node.sites import find_approved
 from polyclinic_client.planning import planned_releases
 from polyclinic_client.site_files import read_identity
 from polyclinic_client.site_folder import SiteFolder
@@ -51,8 +50,6 @@ from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.publish import participants, publish_study, published_studies
 from polyclinic_server.store.tables import Part, PublishedStudy
-from polyclinic_server.superlink.coordinate import evaluation_of
-from polyclinic_server.superlink.runs import RunDescription, RunSite
 from tests.conftest import NoNoise, small_study, small_table, study_data
 from tests.integration.loopback import Loopback
 
@@ -325,55 +322,6 @@ def test_a_declared_size_is_round_and_holds_the_patients(three: Loopback, tmp_pa
         refused = code_of(lambda: add_data(site, client, signed, tmp_path / "t.csv", None, 20))
         assert refused == Code.PRIVACY_PARAMETER
         assert add_data(site, client, signed, tmp_path / "t.csv", None)[1] == 90
-
-
-def test_metrics_are_read_with_the_number_of_patients_that_they_are_summed_over(
-    three: Loopback, tmp_path: Path
-) -> None:
-    """Rounded to ten; not a share of all patients: who is held out is chance, outcomes may miss."""
-    study = small_study(sites=3, id="with-metrics", evaluation={"private": {}})
-    three.publish(study)
-    known = {}
-    for index, name in enumerate(three.names):
-        frame = small_table(400, 1, seed=index)
-        frame["patient"] = name + frame["patient"]
-        frame.loc[: 40 * index, "response"] = None
-        frame.to_csv(tmp_path / "table.csv", index=False)
-        with three.at(name) as (site, client):
-            signed = find_study(client, study.id)
-            report, _ = add_data(site, client, signed, tmp_path / "table.csv", None)
-            report.require_usable()
-    for name in three.names:
-        three.approve(name, study.id)
-        with SiteFolder.open(three.path(name)) as site:
-            found = find_approved(StudyBook.open(site), study.hash())
-        assert found is not None
-        known[name] = float(found.held_out.mask.sum())
-    _, sites = participants(three.server, study.id)
-    description = RunDescription(
-        run="run",
-        study=study.model_dump_json(),
-        sites={
-            each.name: RunSite(
-                node_key=each.node_key,
-                declared=each.declared,
-                held_out=each.held_out,
-                identity=each.identity.hex(),
-            )
-            for each in sites
-        },
-        largest=400,
-        fewest=3,
-    )
-    evaluation = evaluation_of(description)
-    assert evaluation is not None
-    assert evaluation.held_out == {name: 10 * round(n / 10) for name, n in known.items()}
-    assert len(set(evaluation.held_out.values())) > 1
-
-
-def test_no_number_of_held_out_patients_leaves_where_no_metric_does(three: Loopback) -> None:
-    three.approve_all()
-    assert [each.held_out for each in participants(three.server, "small-binary")[1]] == [0, 0, 0]
 
 
 def test_nothing_is_approved_without_data(three: Loopback) -> None:

@@ -141,7 +141,7 @@ def test_the_choice_is_a_function_of_released_metrics_alone(order: list[int], ot
     evaluation = evaluation_of(made)
     assert evaluation is not None
     sites, length = tuple(made.declared), evaluation.layout.length
-    held_out = sum(site.declared_held_out for site in made.sites)
+    held_out = sum(size.value for size in evaluation.sizes.values())
     sums = [np.full(length, held_out * level) for level in (0.5, -0.5, 0.1)]  # errors, centred
     released = tuple(MetricSum(number, sums[number], sites) for number in order)
     vectors = tuple(np.full(2, other + number) for number in range(len(MENU)))

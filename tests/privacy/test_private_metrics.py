@@ -19,6 +19,7 @@ from polyclinic_common.evaluation.reading import RoundReadings
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.privacy.plan import METRICS
 from polyclinic_common.study import Study, parse_study
+from polyclinic_common.study.sections import Fraction
 from polyclinic_server.metric_sums import Evaluation, MetricSum, has_stalled
 from polyclinic_server.observers import Checkpoint
 from polyclinic_server.optimizer import State
@@ -37,6 +38,7 @@ from tests.conftest import NoNoise, small_study, small_table
 
 ROUNDS = 4
 SITES = 4
+SHARE = Fraction().fraction  # that is held out
 KINDS = {"continuous": ("mae", "rmse", "within_20"), "binary": ("accuracy", "brier")}
 
 
@@ -96,8 +98,8 @@ def test_every_metric_vector_that_left_stands_in_the_journal_with_its_price(
 def test_without_noise_the_reading_is_the_exact_metric(
     mode: str, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact_size = property(lambda site: int(site.held_out.mask.sum()))
-    monkeypatch.setattr(SiteData, "declared_held_out", exact_size)
+    exact_size = property(lambda site: site.held_out.mask.sum() / SHARE)
+    monkeypatch.setattr(SiteData, "declared_in_all", exact_size)
     made = federation(mode, outcome, metrics=KINDS[outcome], error_bound=100)
     trained = train(made, tmp_path)
     (everybody,) = trained.metrics[-1].groups
@@ -107,6 +109,37 @@ def test_without_noise_the_reading_is_the_exact_metric(
         assert reading is not None
         assert reading.value == pytest.approx(exact[metric], rel=1e-3)
         assert reading.low < reading.value < reading.high
+
+
+@pytest.mark.parametrize("mode", ["secure-sum", "local"])
+@pytest.mark.parametrize("outcome", KINDS)
+def test_where_a_column_holds_out_patients_are_counted_in_the_sum_itself(
+    mode: str, outcome: str, tmp_path: Path
+) -> None:
+    """Nothing public says how many: every table counts those with a known outcome."""
+    private = {"metrics": KINDS[outcome], "error_bound": 100, "by_site": True, "share": 0.9}
+    holdout = {"kind": "column", "column": "split", "test": "test"}
+    study = small_study(
+        outcome,
+        sites=SITES,
+        training={"rounds": ROUNDS},
+        evaluation={"private": private, "holdout": holdout},
+    )
+    frame = small_table(1200, sites=SITES).astype({"dose": object})
+    frame["split"] = ["test" if number % 7 < 3 else "train" for number in range(len(frame))]
+    frame.loc[::11, ["dose", "response"]] = None
+    made = build_federation(Setting(mode, 1.0, "descent").apply(study), frame, seed=0)
+    trained = train(made, tmp_path)
+    exact = scores_of(made, trained.weights)
+    known = {site.name: int(site.held_out.mask.sum()) for site in made.sites}
+    assert sum(known.values()) < sum(len(site.held_out) for site in made.sites)
+    for group in trained.metrics[-1].groups:
+        scores = exact.overall if group.kind == "overall" else exact.by_site[group.name]
+        assert group.patients == pytest.approx(known.get(group.name, sum(known.values())), rel=1e-3)
+        for metric in KINDS[outcome]:
+            reading = group.metrics[metric]
+            assert reading is not None
+            assert reading.value == pytest.approx(scores[metric], rel=5e-3)  # grid
 
 
 @pytest.mark.parametrize("mode", ["secure-sum", "local"])

@@ -14,7 +14,7 @@ from polyclinic_client.held_out import SummedMetrics
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation.layout import CLIP, Layout, make_layout
 from polyclinic_common.evaluation.observed import Observed, held_out_cohort
-from polyclinic_common.evaluation.reading import read_sum
+from polyclinic_common.evaluation.reading import Size, held_out_sizes, read_sum
 from polyclinic_common.evaluation.statistics import Judged, RiskHistogram, statistic_of
 from polyclinic_common.models.network import initial_weights
 from polyclinic_common.study import Study
@@ -116,11 +116,11 @@ def test_small_groups_are_judged_by_the_noisy_count_alone() -> None:
     noisy = truth_says_none.copy()
     noisy[entry["sex = male"].start] = 80 * entry["sex = male"].weight
     noisy[entry["sex = female"].start] = 49 * entry["sex = female"].weight
-    shown = {g.name: not g.suppressed for g in read_sum(layout, noisy, 0.1, {"site 0": 130}, 50)}
+    groups = read_sum(layout, noisy, 0.1, {"site 0": Size(130.0, 0.0)}, 50)
+    shown = {group.name: not group.suppressed for group in groups}
     assert shown["sex = male"]
     assert not shown["sex = female"]
-    hidden = [g for g in read_sum(layout, noisy, 0.1, {"site 0": 130}, 50) if g.suppressed]
-    assert all(not g.metrics and not g.calibration for g in hidden)
+    assert all(not g.metrics and not g.calibration for g in groups if g.suppressed)
 
 
 def test_a_group_that_the_noise_could_have_made_up_is_not_shown() -> None:
@@ -129,22 +129,64 @@ def test_a_group_that_the_noise_could_have_made_up_is_not_shown() -> None:
     total = np.zeros(layout.length)
     total[part.start] = 100 * part.weight
     for deviation, shown in ((30.0 * part.weight, True), (40.0 * part.weight, False)):
-        groups = read_sum(layout, total, deviation, {"site 0": 130}, 20)
+        groups = read_sum(layout, total, deviation, {"site 0": Size(130.0, 0.0)}, 20)
         male = next(group for group in groups if group.name == "sex = male")
         assert male.suppressed is not shown
 
 
+@pytest.mark.parametrize("way", ["fraction", "column"])
 @pytest.mark.parametrize("kind", ["continuous", "binary"])
-def test_intervals_hold_the_truth_as_often_as_they_say(kind: Any) -> None:
+def test_intervals_hold_the_truth_as_often_as_they_say(kind: Any, way: Any) -> None:
     """400 intervals of every metric, in a consortium: chance and lack decide who is summed over.
 
-    At 95 % coverage fewer than 351 hits have probability 4e-9 (binomial), 3e-8 over six metrics; at
-    80 % coverage the test fails with probability 0.99997.
+    At 95 % coverage fewer than 351 hits have probability 4e-9 (binomial), 5e-8 over twelve metrics;
+    at 80 % coverage the test fails with probability 0.99997.
     """
-    found = coverage(Design(kind, 3000, 13.0, hospitals=4), 400)
+    found = coverage(Design(kind, 3000, 13.0, hospitals=4, way=way), 400)
     overall = {metric: share for (group, metric), share in found.items() if group == "all"}
     assert set(overall) == set(study_of(kind).metrics)
     assert all(share >= 0.8775 for share in overall.values()), overall
+
+
+def test_intervals_count_that_chance_decides_how_many_are_held_out() -> None:
+    """With hardly any noise, and a mean near the end of its range, most of the error is that.
+
+    At 95 % coverage fewer than 175 of 200 hits have probability 2e-5 for one metric, so fewer than
+    165 are asked for (2e-9). Without the number's variance an interval of the accuracy holds the
+    truth about half the time, and one of the Brier score more rarely.
+    """
+    found = coverage(Design("binary", 2000, 1.0, hospitals=2), 200)
+    assert min(found["all", "accuracy"], found["all", "brier"]) >= 165 / 200
+
+
+def test_the_number_held_out_is_public_or_counted_with_noise() -> None:
+    declared = {"site 0": 400, "site 1": 80}
+    sizes = held_out_sizes(study("binary"), declared)
+    assert {site: size.value for site, size in sizes.items()} == {"site 0": 100.0, "site 1": 20.0}
+    assert sizes["site 1"].variance == pytest.approx(80 * 0.25 * 0.75 + 0.25**2 * 100 / 12)
+    assert held_out_sizes(study_of("binary", "column"), declared) == {}
+    for way in ("fraction", "column"):
+        layout = make_layout(study_of("binary", way))
+        counted = {table.kind for table in layout.tables if table.count is not None}
+        assert counted == ({"subgroup"} if way == "fraction" else {"overall", "subgroup"})
+
+
+@pytest.mark.parametrize("kind", ["binary", "survival"])
+def test_pairs_are_read_from_cells_alone(kind: Any) -> None:
+    """AUC, C-index, calibration and times need no number of patients."""
+    made = study(kind, subgroups=False, by_site=False)
+    layout = make_layout(made)
+    judged, _ = draw(kind, 4000, np.random.default_rng(3))
+    truth = np.column_stack([judged.value, judged.event])
+    total = layout.rows(judged, truth).sum(axis=0)
+    readings = [
+        read_sum(layout, total, 1.0, {"site 0": Size(patients, 50.0)}, 20)[0]
+        for patients in (1000.0, 4000.0)
+    ]
+    metric = {"binary": "auc", "survival": "c_index"}[kind]
+    assert readings[0].metrics[metric] == readings[1].metrics[metric] is not None
+    assert readings[0].calibration == readings[1].calibration
+    assert readings[0].times == readings[1].times
 
 
 def test_a_studys_metrics_are_released_at_the_rounds_it_names() -> None:

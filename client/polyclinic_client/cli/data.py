@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polyclinic_client.cli.options import SITE, SiteOption
 from polyclinic_common.cli.study import AsJson, Out
+
+if TYPE_CHECKING:
+    from polyclinic_common.consortium.statements import Declaration
+    from polyclinic_common.data.report import CheckReport
 
 app = typer.Typer(no_args_is_help=True, help="Add this hospital's data to a study.")
 
@@ -47,33 +51,60 @@ def add(
     ] = None,
     declare: Annotated[
         int | None,
-        typer.Option(help="Patients to declare to the others; rounded to ten if left out.", min=1),
+        typer.Option(
+            help="Patients to declare; the table's, rounded to ten, if left out. A size far from "
+            "the true one makes the study's metrics wrong.",
+            min=1,
+        ),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     site: SiteOption = SITE,
     as_json: AsJson = False,
 ) -> None:
     """Check a table against a study, freeze a copy of it, and declare its rounded size.
 
-    The table stays here. What leaves: this hospital's name in the study, the declared size, and, if
-    the study releases metrics, how many held-out patients have a known outcome, rounded to ten.
+    The table stays here. What leaves is shown first, and sent once you agree: this hospital's name
+    in the study and the declared size. With --json nothing is asked.
     """
     from polyclinic_client.consortium.client import ConsortiumClient
     from polyclinic_client.consortium.take_part import add_data, find_study
     from polyclinic_client.site_folder import SiteFolder
-    from polyclinic_client.studies import StudyBook
     from polyclinic_common.cli.data import print_report
     from polyclinic_common.cli.main import print_json
 
+    def agree(report: CheckReport, declaration: Declaration) -> None:
+        if not as_json:
+            print_report(report, source.name)
+        _show(declaration)
+        if not (yes or as_json):
+            typer.confirm("Send it to the consortium?", abort=True, err=True)
+
     with ConsortiumClient.open(site) as client, SiteFolder.open(site) as opened:
         signed = find_study(client, study)
-        report, declared = add_data(opened, client, signed, source, mapping, declare)
-        held_out = StudyBook.open(opened).declaration(signed.hash).held_out if declared else 0
+        report, declared = add_data(opened, client, signed, source, mapping, declare, agree)
     if as_json:
-        print_json(report.as_dict() | {"declared": declared, "held_out": held_out})
-    else:
+        print_json(report.as_dict() | {"declared": declared})
+    elif not report.usable:
         print_report(report, source.name)
     report.require_usable()
     if not as_json:
-        further = f", and {held_out} held out with a known outcome" if held_out else ""
-        typer.echo(f"Frozen. Declared to the others: {declared} patients{further}.")
+        typer.echo(f"Frozen. Declared to the others: {declared} patients.")
         typer.echo(f"Next: polyclinic client study show {study}")
+
+
+def _show(declaration: Declaration) -> None:
+    """Say on standard error what is about to leave: every field, and what others learn from it."""
+    from polyclinic_common.secure_sum.identity import fingerprint
+    from polyclinic_common.words import plain
+
+    for line in (
+        "This leaves the hospital, signed with its key; the operator and all hospitals read it:",
+        f"  study     {declaration.study_hash.hex()}",
+        f"  hospital  {declaration.name}, fingerprint {fingerprint(declaration.identity)}",
+        f"  patients  {declaration.declared}: the declared size. It bounds what the hospital may "
+        "send, and training and metrics divide by it.",
+        f"  held out  {declaration.held_out}: always. How many patients the study holds out, and "
+        "how many of them have a known outcome, stays here.",
+        "Nothing else leaves before the study is approved.",
+    ):
+        typer.echo(plain(line), err=True)

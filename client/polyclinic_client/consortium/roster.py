@@ -56,11 +56,15 @@ def check_roster(
     ConsortiumError
         C018 if a declaration is not signed by the hospital it names, is of another study, stands
         twice, or names another key than the one verified; C019 if one is missing.
+    PrivacyError
+        P001 if a hospital declares more patients than a sum holds.
     """
     found = [_read(study, each) for each in statements]
     names = [each.name for each in found]
     if len(set(names)) < len(names) or not set(names) <= set(study.roster.sites):
         raise refused_roster("it names a hospital twice, or one that the study does not name")
+    for each in found:
+        each.require_size()
     keys = {each.name: each.identity for each in found}
     known = dict(peers) | {own[0]: own[1]}
     for name, key in keys.items():

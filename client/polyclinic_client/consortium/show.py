@@ -111,12 +111,9 @@ def _leaves(study: Study) -> tuple[str, ...]:
         )
     else:
         vector = f"In each of {study.rounds} rounds: one noisy change of the model."
-    sizes = "its declared (rounded) number of patients"
-    if study.private_metrics:
-        sizes += ", that of held-out patients with a known outcome, rounded to ten"
     return (
         vector,
-        f"Once: this hospital's name, {sizes}, its approval.",
+        "Once: this hospital's name, its declared (rounded) number of patients, its approval.",
         "Its signed ledger heads, so that others notice if an old copy is put back.",
         "Nothing else: no patient's row, no count, no un-noised number, no text of an error.",
     )

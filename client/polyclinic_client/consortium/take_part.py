@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
 
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.roster import CheckedRoster, refused_roster, require_verified
@@ -24,12 +23,10 @@ from polyclinic_common.consortium.statements import (
     rounded,
 )
 from polyclinic_common.data.check import check_table
-from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.mapping import apply_mapping, load_mapping
 from polyclinic_common.data.report import CheckReport
 from polyclinic_common.data.table import read_table
 from polyclinic_common.errors import Code, ConsortiumError, PrivacyError
-from polyclinic_common.evaluation.observed import observe
 from polyclinic_common.privacy.plan import most_patients
 from polyclinic_common.study.manifest import Study
 
@@ -74,8 +71,15 @@ def add_data(
     source: Path,
     mapping: Path | None,
     declared: int | None = None,
+    agree: Callable[[CheckReport, Declaration], None] | None = None,
 ) -> tuple[CheckReport, int]:
     """Check a table against a study, freeze it, and declare its rounded size to the consortium.
+
+    Parameters
+    ----------
+    agree : callable or None
+        Shown what the check found and what is about to be signed and sent; if it raises, nothing is
+        kept or sent.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def add_data(
     DataError, ConsortiumError, StudyError
         As `read_table`, `apply_mapping`, `check_study`, `StudyBook.add`.
     PrivacyError
-        P001 if more patients are there than the declared size allows.
+        P001 if there are more patients than the declared size allows, or than a sum holds.
     """
     book, name = StudyBook.open(site), client.membership.name
     study = signed.read(client.membership.operator_key)
@@ -103,30 +107,26 @@ def add_data(
     if not report.usable:
         return report, 0
     declared = rounded(len(frame)) if declared is None else declared
-    if len(frame) > most_patients(declared):
-        raise PrivacyError(
-            Code.PRIVACY_PARAMETER,
-            "The table has more patients than the declared size allows.",
-            "Declare a size of at least half the patients, or leave it out.",
-        )
     declaration = Declaration(
         identity=site.identity.public,
         study_hash=signed.hash,
         run=ANY_RUN,
         name=name,
         declared=declared,
-        held_out=declared_held_out(study, frame),
-    ).signed(site.identity)
-    client.declare(declaration)
-    book.add(signed, frame, content, declaration)
+    )
+    declaration.require_size()
+    if len(frame) > most_patients(declared):
+        raise PrivacyError(
+            Code.PRIVACY_PARAMETER,
+            "The table has more patients than the declared size allows.",
+            "Declare a size of at least half the patients, or leave it out.",
+        )
+    if agree is not None:
+        agree(report, declaration)
+    statement = declaration.signed(site.identity)
+    client.declare(statement)
+    book.add(signed, frame, content, statement)
     return report, declared
-
-
-def declared_held_out(study: Study, frame: pd.DataFrame) -> int:
-    """Return how many held-out patients a hospital declares: none where no metric is released."""
-    if not study.private_metrics:
-        return 0
-    return observe(study, frame[held_out(study, frame)]).declared
 
 
 def propose(
@@ -139,7 +139,8 @@ def propose(
     ConsortiumError
         C014 to C021: what is wrong with study, roster, peers or data.
     PrivacyError
-        P002 if the account's delta is not below 1 / (declared patients).
+        P001 if a hospital declares more patients than a sum holds; P002 if the account's delta is
+        not below 1 / (declared patients).
     """
     book = StudyBook.open(site)
     study, own = book.study(study_hash), book.signed_declaration(study_hash)
@@ -147,6 +148,7 @@ def propose(
     book.table(study_hash)
     entries = client.roster(study_hash)
     if not any(entry.declaration == own for entry in entries):
+        _require_bare(book.declaration(study_hash))
         client.declare(own)
         entries = client.roster(study_hash)
     checked = book.check(study, tuple(entry.declaration for entry in entries))
@@ -159,6 +161,17 @@ def propose(
     approval = plan_approval(study, checked.declared, name, wanted)
     epsilon, fallback = caps_needed(approval, site.ledger.delta)
     return Proposal(study, checked, approval, epsilon, fallback)
+
+
+def _require_bare(declaration: Declaration) -> None:
+    """Refuse to send what an earlier version signed: a count of patients beside the size."""
+    if declaration.held_out != 0:
+        raise ConsortiumError(
+            Code.SNAPSHOT_ABSENT,
+            "What this hospital declared for the study with an earlier version holds a count of "
+            "patients; it is not sent again.",
+            "Add the data again: `polyclinic client data add`.",
+        )
 
 
 def _require_small_delta(delta: float, declared: int) -> None:

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import Field
 
+from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.packing import pack
 from polyclinic_common.pki import key_hash
 from polyclinic_common.secure_sum.identity import Identity, verify
@@ -18,10 +19,13 @@ from polyclinic_common.secure_sum.statements import Count, Digest, Statement
 
 ANY_RUN = ""
 ROUNDED_TO = 10  # patients
+MOST_DECLARED = 1 << 23  # patients: twice as many fit into a sum (`privacy.plan.most_patients`)
 
 
 class Declaration(Statement):
     """A hospital takes part in the making of a study's roster: its name and declared size.
+
+    Before approval nothing else leaves: no number here answers a question of the study.
 
     Attributes
     ----------
@@ -30,14 +34,43 @@ class Declaration(Statement):
     declared : int
         Declared patients: a round number that the hospital chooses to make public.
     held_out : int
-        Held-out patients with a known outcome, rounded to ten; 0 if the study releases no metrics.
+        0. Earlier versions signed a count of held-out patients here; it is read, and never used.
     """
 
     label: ClassVar[str] = "polyclinic declaration"
 
     name: str
     declared: Annotated[int, Field(ge=1)]
-    held_out: Count
+    held_out: Count = 0
+
+    def signed(self, identity: Identity) -> bytes:
+        """Return the declaration with its signature; one that tells more than a size is not signed.
+
+        Raises
+        ------
+        ValueError
+            If it counts held-out patients.
+        """
+        if self.held_out != 0:
+            raise ValueError("a declaration tells nothing of held-out patients")
+        return super().signed(identity)
+
+    def require_size(self) -> None:
+        """Refuse a size with which no sum could be planned, for anybody in the study.
+
+        Raises
+        ------
+        PrivacyError
+            P001, with the hospital's name.
+        """
+        if self.declared > MOST_DECLARED:
+            raise PrivacyError(
+                Code.PRIVACY_PARAMETER,
+                f"{self.name} declares {self.declared} patients; a sum is made for at most "
+                f"{MOST_DECLARED} of a hospital.",
+                "That hospital adds its data again with a smaller size: `polyclinic client data "
+                "add`, with --declare.",
+            )
 
 
 class StudyApproval(Statement):

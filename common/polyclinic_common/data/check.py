@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.genotype import diplotype_copies, snp_copies
+from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.report import CheckReport, ColumnCheck, UnitError, column_problems
 from polyclinic_common.data.table import as_number, as_text, column_or_missing, read_numbers
 from polyclinic_common.data.units import Conversion, conversions_to
@@ -23,6 +24,7 @@ from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_common.study.features import Diplotype, Snp
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
+from polyclinic_common.study.sections import SplitColumn
 
 MOST_WORDS = 5
 MOST_LETTERS = 20
@@ -253,3 +255,20 @@ def _notes(
                 yield f"{declared.name} is the same for every patient."
     if 0 < (~known).sum() < len(known):
         yield f"{int((~known).sum())} patients have no known outcome: they are not trained on."
+    yield from _held_out_notes(study, frame, known)
+
+
+def _held_out_notes(study: Study, frame: pd.DataFrame, known: NDArray[np.bool_]) -> Iterator[str]:
+    """Say what held-out patients without a known outcome do to metrics that are released."""
+    if not study.private_metrics or study.cohort.patient_id not in frame.columns:
+        return
+    test = held_out(study, frame)
+    unknown = int((test & ~known).sum())
+    if unknown:
+        effect = (
+            "they do not count in released metrics."
+            if isinstance(study.evaluation.holdout, SplitColumn)
+            else "released means (mean error, accuracy, ...) take the middle of the range for "
+            "them. Leave them out of the table to keep them out of the means."
+        )
+        yield f"{unknown} of {int(test.sum())} held-out patients have no known outcome: {effect}"

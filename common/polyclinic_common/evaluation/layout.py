@@ -2,6 +2,7 @@
 
 A patient's entries in all tables form one vector of norm at most 1: shares of the squared norm
 are dealt out among the tables that a patient can be in at once, and within each among metrics.
+Where no public number says how many patients a table holds, they are counted in it, with noise.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from polyclinic_common.evaluation.statistics import Count, Judged, Statistic, st
 from polyclinic_common.models.network import Vector
 from polyclinic_common.models.predict import predict
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.sections import Metric, PrivateEvaluation
+from polyclinic_common.study.sections import Fraction, Metric, PrivateEvaluation
 
 Floats = NDArray[np.float64]
 Kind = Literal["overall", "site", "subgroup"]
 CLIP = 1.0
 OVERALL_SHARE = 0.5  # where there are other tables
 MAIN_SHARE = 0.5  # of the metric that is named first, where there are others
-COUNT_SHARE = 0.25  # in a subgroup, whose size nobody declares
+COUNT_SHARE = 0.25  # of a table whose patients are counted, for their number
 OUTCOME, EVENT, MEMBERS = 0, 1, 2  # columns of a held-out cohort's truth
 
 
@@ -75,6 +76,11 @@ class Table:
     member: int | None
     parts: tuple[Part, ...]
 
+    @property
+    def count(self) -> Part | None:
+        """The number of its patients; None where a public number stands for it."""
+        return next((part for part in self.parts if part.metric == "count"), None)
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -106,12 +112,12 @@ def make_layout(study: Study) -> Layout:
     ValueError
         If the study releases no metrics.
     """
-    groups = _groups(study)
+    groups, unknown = _groups(study), not isinstance(study.evaluation.holdout, Fraction)
     ways = len({way for way, *_ in groups}) - 1
     start, tables = 0, list[Table]()
     for way, kind, name, member in groups:
         share = 1.0 if ways == 0 else OVERALL_SHARE if way == 0 else (1 - OVERALL_SHARE) / ways
-        parts = _parts(study, share, start, counted=kind == "subgroup")
+        parts = _parts(study, share, start, counted=unknown or kind == "subgroup")
         tables.append(Table(kind, name, member, parts))
         start += sum(part.statistic.size for part in parts)
     return Layout(tuple(tables))

@@ -1,12 +1,27 @@
 r"""From a noisy metric sum back to metrics with 95 % intervals; post-processing, free of charge.
 
 An interval is for the metric of the population that the held-out patients came from: it includes
-that they are a sample, and the noise. A mean is read as :math:`\hat f = S/\hat N` with variance
+that they are a sample, and the noise. Patients add c = 2u - 1 to the sum S, of which n are held
+out; their mean m is read as :math:`\hat m = S/\hat n` with variance
 
-.. math:: (\sigma^2 + \hat f^2 \mathrm{Var}\,\hat N)/\hat N^2 + \mathrm{Var}(f)/\hat N,
+.. math:: (\sigma^2 + \hat m^2 V)/\hat n^2 + \mathrm{Var}(c)/\hat n, \qquad
+          V = \mathrm{Var}(n - \hat n),
 
-first-order in the errors of the sum S and of the number of patients N (delta method; van der
-Vaart, Asymptotic Statistics (1998), theorem 3.1). A share of ordered pairs
+first-order in the errors of S and of the number of patients (delta method; van der Vaart,
+Asymptotic Statistics (1998), theorem 3.1). That number is never a hospital's own count:
+
+- counted in the sum itself (subgroups; all tables where a column holds out): :math:`\hat n` is n
+  plus noise, and V the variance of that noise;
+- a share :math:`\varphi` of D declared patients, held out by chance: :math:`\hat n = \varphi D`,
+  and n is binomial. With an independent B = 1 for who is held out, :math:`S = \sum B c` has
+  variance :math:`D(\varphi\,\mathrm E\,c^2 - \varphi^2 m^2)
+  = \varphi D\,\mathrm{Var}(c) + D\varphi(1 - \varphi)\,m^2`, so that
+  :math:`V = D\varphi(1 - \varphi) + \varphi^2\,100/12`, the second term for declared sizes that are
+  rounded to ten. Hospitals that are held out as a whole release no metrics.
+
+Who is held out without a known outcome adds zeros. In a counted table such a patient is not counted
+either; under a public number c = 0 stands for them, and the mean of u is read as if theirs were
+1/2. A share of ordered pairs
 :math:`n^T A n / n^T D n` of a histogram n does not change when n is scaled, so that its cells may
 be taken as Poisson: each has variance :math:`n_c + \sigma^2`.
 """
@@ -22,6 +37,8 @@ from scipy.special import expit
 
 from polyclinic_common.evaluation.layout import Floats, Kind, Layout, Table
 from polyclinic_common.evaluation.statistics import Mean, RiskHistogram
+from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.sections import Fraction
 
 Z = 1.959963984540054
 CLEAR, CLEAR_PAIRS = 3.0, 8.0  # standard deviations of a denominator above zero, at least
@@ -98,11 +115,35 @@ class Size:
     variance: float
 
 
+def held_out_sizes(study: Study, declared: Mapping[str, int]) -> dict[str, Size]:
+    """Return how many patients each hospital holds out, as far as public numbers tell.
+
+    Parameters
+    ----------
+    declared : mapping
+        All declared patients of every hospital, by name.
+
+    Returns
+    -------
+    dict of str to Size
+        By name; empty where a column holds patients out, for nothing public tells how many.
+    """
+    holdout = study.evaluation.holdout
+    if not isinstance(holdout, Fraction):
+        return {}
+    share = holdout.fraction
+    rounding = share**2 * DECLARED_VARIANCE
+    return {
+        site: Size(patients * share, patients * share * (1.0 - share) + rounding)
+        for site, patients in declared.items()
+    }
+
+
 def read_sum(
     layout: Layout,
     total: Floats,
     deviation: float,
-    declared: Mapping[str, int],
+    sizes: Mapping[str, Size],
     smallest: int,
 ) -> tuple[GroupReading, ...]:
     """Return what a noisy metric sum says of every group.
@@ -115,18 +156,19 @@ def read_sum(
         The noisy sum, in units of the clip.
     deviation : float
         Standard deviation of the noise on every entry, all hospitals' shares together.
-    declared : mapping
-        Held-out patients that the hospitals in the sum declared, by hospital: public.
+    sizes : mapping
+        Of :func:`held_out_sizes`, for the hospitals in the sum; tables that count their patients
+        do not look at them.
     smallest : int
         Groups with fewer patients, by the noisy count, are not shown.
     """
-    return tuple(_read(table, total, deviation, declared, smallest) for table in layout.tables)
+    return tuple(_read(table, total, deviation, sizes, smallest) for table in layout.tables)
 
 
 def _read(
-    table: Table, total: Floats, deviation: float, declared: Mapping[str, int], smallest: int
+    table: Table, total: Floats, deviation: float, sizes: Mapping[str, Size], smallest: int
 ) -> GroupReading:
-    size = _size(table, total, deviation, declared)
+    size = _size(table, total, deviation, sizes)
     spread = math.sqrt(size.variance)
     shown = size.value >= max(smallest, CLEAR * spread)
     if not shown:
@@ -157,14 +199,12 @@ def _read(
     )
 
 
-def _size(table: Table, total: Floats, deviation: float, declared: Mapping[str, int]) -> Size:
-    """Return the number of patients: declared where it is, counted with noise in subgroups."""
-    if table.kind == "overall":
-        return Size(sum(declared.values()), DECLARED_VARIANCE * len(declared))
-    if table.kind == "site":
-        return Size(declared.get(table.name, 0), DECLARED_VARIANCE)
-    count = next(part for part in table.parts if part.metric == "count")
-    return Size(float(total[count.start] / count.weight), (deviation / count.weight) ** 2)
+def _size(table: Table, total: Floats, deviation: float, sizes: Mapping[str, Size]) -> Size:
+    """Return the number of patients: counted with noise where the table does, else public."""
+    if (count := table.count) is not None:
+        return Size(float(total[count.start] / count.weight), (deviation / count.weight) ** 2)
+    known = [size for site, size in sizes.items() if table.kind == "overall" or site == table.name]
+    return Size(sum(size.value for size in known), sum(size.variance for size in known))
 
 
 def read_mean(mean: Mean, entries: Floats, noise: float, size: Size) -> Reading:

@@ -238,11 +238,6 @@ def _about_hospitals(study: Study) -> tuple[str, ...]:
             "Metrics are released by hospital: everybody learns, up to the noise, how well the "
             "model does at each one, and so how its patients differ."
         )
-    if study.private_metrics:
-        lines.append(
-            "Every hospital declares how many held-out patients with a known outcome it has, "
-            "rounded to ten."
-        )
     return tuple(lines)
 
 

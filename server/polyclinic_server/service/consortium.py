@@ -95,6 +95,7 @@ class Consortium(ConsortiumServicer):
         study = self._store.study(declaration.study_hash).read(self._folder.operator.public)
         if declaration.name != site.name or site.name not in study.roster.sites:
             raise bad_request("the study does not name this hospital")
+        declaration.require_size()
         self._store.declare(site.name, declaration, request.statement)
         return pb.Accepted()
 

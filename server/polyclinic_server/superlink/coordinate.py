@@ -120,8 +120,8 @@ def evaluation_of(description: RunDescription) -> Evaluation | None:
     if not study.metric_rounds:
         return None
     shares = study.m - study.c if study.privacy.mode == "secure-sum" else 1
-    held_out = {name: site.held_out for name, site in description.sites.items()}
-    return Evaluation.of(study, metrics_plan(study, shares, description.largest), held_out)
+    declared = {name: site.declared for name, site in description.sites.items()}
+    return Evaluation.of(study, metrics_plan(study, shares, description.largest), declared)
 
 
 def main() -> None:

@@ -39,15 +39,17 @@ class RunSite(Record):
     ----------
     node_key : str
         Public key of its certificate, PEM: what Flower knows its node by.
-    declared, held_out : int
-        Its declared patients, and those held out with a known outcome.
+    declared : int
+        Its declared patients.
+    held_out : int
+        0. Earlier versions kept a count of held-out patients here; nothing reads it.
     identity : str
         Its identity key, hexadecimal: what it signs with.
     """
 
     node_key: str
     declared: int = Field(gt=0)
-    held_out: int = Field(ge=0)
+    held_out: int = Field(default=0, ge=0)
     identity: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 

@@ -112,7 +112,7 @@ class TrialConsortium:
         for name, table in self._tables.items():
             extract = self._folder / f"{name}.csv"
             table.to_csv(extract, index=False)
-            self._client(name, "data", "add", self.study.id, extract)
+            self._client(name, "data", "add", self.study.id, extract, "--yes")
         for name in self._tables:
             self._client(name, "study", "approve", self.study.id, "--yes")
 
