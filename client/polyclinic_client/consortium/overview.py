@@ -40,11 +40,11 @@ class Overview:
     fingerprint: str
     certificate_days: int
     verified_peers: tuple[str, ...]
-    invented_by: tuple[str, ...]
     approved: tuple[str, ...]
     spent: float
     limit: float
     runs: tuple[str, ...]
+    invented_by: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """Return it for ``--json``."""

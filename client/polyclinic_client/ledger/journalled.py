@@ -76,16 +76,19 @@ def _add(draws: dict[bytes, Draw], left: Left, draw: Draw) -> None:
         draws[draw.head.digest] = same
 
 
-def unheld(ledger: LedgerFile, journal: Iterable[Noted]) -> list[Draw]:
-    """Return, in order, the draws that left and that the ledger neither holds nor counts as lost.
+def compared(ledger: LedgerFile, journal: Iterable[Noted]) -> tuple[list[Draw], list[Draw]]:
+    """Return the draws that left and whose charge the ledger counts, and those that it lacks.
 
-    Rows of earlier versions of the journal name no row of the ledger and are passed over.
+    Both in the order in which they left. Rows of earlier versions of the journal name no row of
+    the ledger and are passed over.
     """
+    held: list[Draw] = []
+    lacking: list[Draw] = []
     draws = [draw for found in draws_of(journal).values() for draw in found]
-    return sorted(
-        (draw for draw in draws if draw.head is not None and not _is_held(ledger, draw, draw.head)),
-        key=lambda draw: draw.time,
-    )
+    for draw in sorted(draws, key=lambda draw: draw.time):
+        if draw.head is not None:
+            (held if _is_held(ledger, draw, draw.head) else lacking).append(draw)
+    return held, lacking
 
 
 def check_journalled(ledger: LedgerFile, journal: Iterable[Noted]) -> None:
@@ -96,7 +99,7 @@ def check_journalled(ledger: LedgerFile, journal: Iterable[Noted]) -> None:
     LedgerError
         L006 if the ledger was put back from a copy that is older than the journal.
     """
-    missing = unheld(ledger, journal)
+    _, missing = compared(ledger, journal)
     if missing:
         raise LedgerError(
             Code.LEDGER_BEHIND,

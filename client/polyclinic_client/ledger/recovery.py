@@ -20,7 +20,7 @@ from polyclinic_client.ledger.entries import (
     read_entry,
 )
 from polyclinic_client.ledger.file import KIND
-from polyclinic_client.ledger.journalled import Draw, unheld
+from polyclinic_client.ledger.journalled import Draw, compared
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.state import LedgerState
 from polyclinic_client.ledger.witness import Head, Testimony, read_witness
@@ -87,7 +87,7 @@ def recover(
             reimported, gone = len(gone), []
         heads = [*claims] + ([testimony.head] if testimony else [])
         heads = [head for head in heads if ledger.believes(head)]
-        left = unheld(ledger, journal)
+        held, left = compared(ledger, journal)
         charged = 0
         unknown = [head.counter for head in heads if not ledger.knows(head)]
         unknown += [row.sequence for row in gone]
@@ -95,7 +95,7 @@ def recover(
         if unknown:
             if not charge_lost:
                 raise _rows_missing(max(unknown))
-            since = _shared(ledger, heads, gone, min(unknown))
+            since = _shared(ledger, [*heads, *_before(held, left)], gone, min(unknown))
             since = min(since, _written_before(ledger, left))
             charges = _held_at_most(ledger.state, since, gone, testimony, left)
             ledger.charge_lost(max(unknown), since, charges)
@@ -153,6 +153,12 @@ def _shared(ledger: Ledger, heads: list[Head], gone: list[Row], lowest: int) -> 
     confirmed = [head.counter for head in heads if ledger.knows(head)]
     confirmed += [own[row.previous] for row in gone if row.previous in own]
     return max((counter for counter in confirmed if counter < lowest), default=0)
+
+
+def _before(held: list[Draw], left: list[Draw]) -> list[Head]:
+    """Return the rows that charged what left before the first lost draw: surely shared."""
+    first = left[0].time if left else 0
+    return [draw.head for draw in held if draw.head is not None and draw.time < first]
 
 
 def _written_before(ledger: Ledger, left: list[Draw]) -> int:

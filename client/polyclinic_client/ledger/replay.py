@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from polyclinic_client.journal import Noted
-from polyclinic_client.ledger.journalled import Draw, draws_of, unheld
+from polyclinic_client.ledger.journalled import Draw, compared, draws_of
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
@@ -69,7 +69,7 @@ def replay(journal: Iterable[Noted], ledger: Ledger) -> Replay:
         budget.spent,
         budget.fallback,
     )
-    missing = unheld(ledger, noted)
+    _, missing = compared(ledger, noted)
     if missing:
         raise _short(f"{_about(missing[0], left)} was not charged. ", found)
     if found.spent > found.ledger_spent or found.fallback > found.ledger_fallback:
