@@ -56,11 +56,11 @@ COMMAND = Path(sys.executable).with_name("polyclinic")
 class Hospital:
     """A site of mode local in its folder; its ledger alone can be copied and put back."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, **approval: object):
         self.path = folder / "site"
         self.copies = folder / "copies"
         self.draws = Draws()
-        self.house = make_house(self.path)
+        self.house = make_house(self.path, **approval)
 
     @property
     def ledger_path(self) -> Path:
@@ -337,23 +337,20 @@ def test_what_left_under_an_approval_that_is_lost_as_well_is_charged(hospital: H
 
 
 def test_a_release_drawn_again_after_the_loss_was_declared_is_told_and_no_error(
-    hospital: Hospital,
+    tmp_path: Path,
 ) -> None:
+    hospital = Hospital(tmp_path, run=None)
     hospital.copy()
     hospital.answer(1)
     hospital.put_back()
-    hospital.recover(charge_lost=True)
-    hospital.house.ledger.approve(both_kinds(run=None, planned=(both_kinds().planned[1],)))
-    assert refusal_of_round(hospital) == "run closed"
-    found = replay(hospital.house.journal.events(), hospital.house.ledger)
-    assert found.releases == 1
-
-
-def refusal_of_round(hospital: Hospital) -> str:
-    """Say what happens to a round whose first draw was lost: its approval has ended for good."""
-    before = len(left(hospital.house))
+    charged = hospital.recover(charge_lost=True).charged
+    hospital.house.ledger.approve(both_kinds(run="run"))
     hospital.answer(1)
-    return "run closed" if len(left(hospital.house)) == before else "drawn again"
+    hospital.check()
+    found = replay(hospital.house.journal.events(), hospital.house.ledger)
+    assert found.drawn_again == (str(release(1, kind="update")),)
+    assert found.spent == epsilon(2)
+    assert found.ledger_spent == epsilon(charged + 1)
 
 
 def test_a_copy_that_was_written_to_is_charged_from_the_fork_on(hospital: Hospital) -> None:
