@@ -6,13 +6,17 @@ import json
 import shutil
 import subprocess
 import sys
-from collections import Counter
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from polyclinic_client.gate import Gate
 from polyclinic_client.journal import Failed, Journal, Left, Noted
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.ledger.journalled import UNMASKED, check_journalled
@@ -20,24 +24,15 @@ from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.recovery import Recovery, recover
 from polyclinic_client.ledger.replay import replay
 from polyclinic_client.node.sites import open_sites
+from polyclinic_client.site import Site
 from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.updates import Memory
+from polyclinic_client.updates import Memory, Updates
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.privacy.plan import VOTE
 from polyclinic_common.wire import CastVote, PrivateUpdate, TrainRequest, encode_request
-from tests.privacy.gate_kit import (
-    Draws,
-    FakeClock,
-    Gate,
-    House,
-    Site,
-    Updates,
-    both_kinds,
-    make_house,
-    sha,
-)
+from tests.privacy.gate_kit import Draws, FakeClock, House, both_kinds, make_house, sha
 from tests.privacy.ledger_kit import (
     DELTA,
     FALLBACK,
@@ -51,6 +46,7 @@ from tests.privacy.ledger_kit import (
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "replay.py"
 COMMAND = Path(sys.executable).with_name("polyclinic")
+MEMORY = Path("/dev/shm")  # noqa: S108
 
 
 class Hospital:
@@ -97,11 +93,12 @@ class Hospital:
     def check(self) -> None:
         check_journalled(self.house.ledger, self.house.journal.events())
 
-    def recover(self, **how: bool) -> Recovery:
+    def recover(self, *, charge_lost: bool = False) -> Recovery:
         self.house.folder.close()
         try:
             with Journal.open(self.path / "journal.sqlite", ME, read_only=True) as journal:
-                return recover(self.ledger_path, ME, journal=journal.events(), **how)
+                events = journal.events()
+                return recover(self.ledger_path, ME, journal=events, charge_lost=charge_lost)
         finally:
             self.open()
 
@@ -397,8 +394,7 @@ def test_a_second_copy_put_back_after_a_recovery_is_seen_as_well(hospital: Hospi
     assert refusal(hospital.check).code == Code.LEDGER_BEHIND
     hospital.recover(charge_lost=True)
     hospital.check()
-    left_charges = Counter(each.cost for each in left(hospital.house))
-    assert hospital.spent() >= spent_epsilon(left_charges, DELTA)  # type: ignore[arg-type]
+    assert hospital.spent() >= epsilon(3)
 
 
 def test_the_ledger_may_hold_more_than_left(hospital: Hospital) -> None:
@@ -408,3 +404,49 @@ def test_the_ledger_may_hold_more_than_left(hospital: Hospital) -> None:
     hospital.check()
     with Ledger.open(hospital.ledger_path, ME) as ledger:
         assert ledger.budget().spent == epsilon(1)
+
+
+STEPS = ("answer", "answer", "again", "copy", "put back", "approve", "withdraw")
+
+
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(st.sampled_from(STEPS), min_size=4, max_size=16))
+def test_whatever_is_put_back_nothing_that_left_goes_uncounted(steps: list[str]) -> None:
+    """Without peers and without a witness file: the journal alone finds it out at every start."""
+    with tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        hospital = Hospital(Path(folder))
+        hospital.copy()
+        number, run = 0, "run"
+        for step in steps:
+            with suppress(LedgerError):
+                match step:
+                    case "answer" | "again":
+                        number += step == "answer"
+                        hospital.answer(max(1, number), run)
+                    case "approve":
+                        run = f"run {len(hospital.house.events())}"
+                        hospital.house.ledger.approve(both_kinds(run=run))
+                    case "withdraw":
+                        hospital.house.ledger.withdraw(STUDY, run)
+                    case "copy":
+                        hospital.copy()
+            if step == "put back":
+                start_from_the_copy(hospital)
+            draws = {noted.sha256 for noted in left(hospital.house)}
+            assert hospital.spent() >= epsilon(len(draws)) - 1e-9
+        found = replay(hospital.house.journal.events(), hospital.house.ledger)
+        assert found.releases == len(draws)
+        hospital.house.folder.close()
+
+
+def start_from_the_copy(hospital: Hospital) -> None:
+    """Put the copy back; as the node does, refuse if anything that left is not charged in it."""
+    counted = {noted.row for noted in left(hospital.house)}
+    hospital.put_back()
+    ledger = hospital.house.ledger
+    if all(ledger.knows(row) for row in counted if row is not None):
+        hospital.check()
+        return
+    assert refusal(hospital.check).code == Code.LEDGER_BEHIND
+    hospital.recover(charge_lost=True)
+    hospital.check()

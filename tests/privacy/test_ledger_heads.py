@@ -110,7 +110,7 @@ def test_a_head_of_the_ledger_before_is_believed_however_far_it_is(tmp_path: Pat
 def test_a_new_ledger_does_not_begin_at_an_invented_number(tmp_path: Path) -> None:
     more = {"declared_reset": True, "approve": False}
     known = [Head(2**63 - 1, bytes(32)), Head(7, digest("old"))]
-    with make_ledger(tmp_path, known=known, **more) as ledger:  # type: ignore[arg-type]
+    with make_ledger(tmp_path, known=known, **more) as ledger:
         assert ledger.head().counter == 8
 
 
