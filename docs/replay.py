@@ -3,7 +3,8 @@
     polyclinic client journal show --json --site FOLDER > journal.json
     python replay.py journal.json 1e-5                    # the account's delta
 
-What leaves again counts once. Formulas: docs/privacy.md. It refuses accounts with sampled steps,
+What leaves again counts once. Two draws of one release, which leave where a ledger was put back,
+both count, and are an error. Formulas: docs/privacy.md. It refuses accounts with sampled steps,
 which need the Renyi filter: `polyclinic client ledger replay` adds those up.
 """
 
@@ -50,17 +51,32 @@ def epsilon_of(charges, delta):
     return low + SPARE if mu else 0.0
 
 
+def take_in(draws, row):
+    """Add a row to the draws of its release, each a list of prices: at leaving, then settled."""
+    if row["entry"] == "settled":
+        if draws:
+            list(draws.values())[-1].append(row["cost"])
+        return
+    older = row["sha256"] if row["kind"] == "private_update" else ""  # same draw, same bytes
+    which = row.get("ledger_digest") or older
+    if which not in draws:
+        draws[which] = draws.pop(older, [row["cost"]])
+
+
 def main(path, delta):
     """Print what left cost, settled at headline where closing statements came."""
-    left, settled = {}, {}
+    releases = {}
     for row in json.loads(Path(path).read_text("utf-8")):
         if row["entry"] in {"left", "settled"} and row["cost"]:
             name = row["run"], row["round_number"], row["sum"] or row["sequence"]
-            (left if row["entry"] == "left" else settled)[name] = row["cost"]
-    spent = left | {name: cost for name, cost in settled.items() if name in left}
-    found = {"spent": spent, "fallback": left}
-    epsilons = {name: epsilon_of(held.values(), delta) for name, held in found.items()}
-    sys.stdout.write(json.dumps({"releases": len(left)} | epsilons) + "\n")
+            take_in(releases.setdefault(name, {}), row)
+    draws = [draw for found in releases.values() for draw in found.values()]
+    prices = {"spent": [draw[-1] for draw in draws], "fallback": [draw[0] for draw in draws]}
+    epsilons = {price: epsilon_of(charges, delta) for price, charges in prices.items()}
+    sys.stdout.write(json.dumps({"releases": len(draws)} | epsilons) + "\n")
+    for (run, number, which), found in releases.items():
+        if len(found) > 1:
+            raise SystemExit(f"L009 {which} of round {number} of run {run}: {len(found)} draws")
 
 
 if __name__ == "__main__":

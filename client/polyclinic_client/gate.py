@@ -280,10 +280,11 @@ class Gate:
     def _entry(
         self, release: Release, records: RecordDict, asked: Asked, cost: Charge | None, tick: float
     ) -> Left:
-        content = b"".join(_contents(records))
+        content, which = b"".join(_contents(records)), _sum_in(release)
+        row = self._ledger.charged_at(ReleaseId(asked.run, asked.round_number, which))
         return Left(
             kind=release.label,
-            sum=_sum_in(release),
+            sum=which,
             size=len(content),
             sha256=hashlib.sha256(content).digest(),
             run=asked.run,
@@ -292,6 +293,8 @@ class Gate:
             cost=cost,
             free_because=FREE.get(type(release), ""),
             tick=round(tick * 1000),
+            ledger_row=0 if row is None else row.counter,
+            ledger_digest=None if row is None else row.digest,
         )
 
 

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from polyclinic_client.chained_log import ChainedLog, Row
 from polyclinic_client.ledger.entries import Digest, Entry, unreadable
+from polyclinic_client.ledger.witness import Head
 from polyclinic_client.sqlite_file import OpenFiles
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.secure_sum.identity import Identity
@@ -68,6 +69,9 @@ class Left(Entry):
         Why it costs nothing.
     tick : int
         When it left: the public tick, milliseconds since 1970.
+    ledger_row, ledger_digest : int, bytes or None
+        The ledger's row that charged it, and the salted hash of that row as a ledger head has it:
+        a second draw has another. Zero and None if it costs nothing, and in older journals.
     """
 
     entry: Literal["left"] = "left"
@@ -81,6 +85,13 @@ class Left(Entry):
     cost: Charge | None = None
     free_because: Text = ""
     tick: int
+    ledger_row: Annotated[int, Field(ge=0)] = 0
+    ledger_digest: Digest | None = None
+
+    @property
+    def row(self) -> Head | None:
+        """The ledger's row that charged it, None if it is not said."""
+        return None if self.ledger_digest is None else Head(self.ledger_row, self.ledger_digest)
 
 
 class Settled(Entry):

@@ -203,8 +203,10 @@ class Member:
 
     def _check_not_behind(self, claims: Mapping[bytes, tuple[int, bytes]]) -> None:
         """Refuse if verified peers have seen more of this ledger than is here."""
-        told = [claim for peer, claim in claims.items() if peer in self._terms.verified]
-        self._ledger.check_not_behind([claim for claim in told if claim[0]])
+        verified = self._terms.verified
+        self._ledger.hear(
+            {peer: claim for peer, claim in claims.items() if peer in verified and claim[0]}
+        )
 
     def _check_chain(
         self, release: ReleaseId, chain: Chain, agreed: Agreed, history: History

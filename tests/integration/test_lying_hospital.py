@@ -11,10 +11,16 @@ import pytest
 from flwr.app import RecordDict
 
 from polyclinic_client.app import Answers
-from polyclinic_client.site_files import read_identity
+from polyclinic_client.ledger.witness import Head, read_invented
+from polyclinic_client.site_files import LEDGER, read_identity
 from polyclinic_client.updates import Memory
 from polyclinic_common.secure_sum.identity import Identity
-from polyclinic_common.secure_sum.statements import KeyAnnouncement, KeyAnswer, read_signed
+from polyclinic_common.secure_sum.statements import (
+    MOST_ROWS,
+    KeyAnnouncement,
+    KeyAnswer,
+    read_signed,
+)
 from polyclinic_common.wire import AnnouncedKeys, AnsweredKeys, decode_reply, encode_reply
 from polyclinic_server.optimizer import State
 from polyclinic_simulations.federation import build_federation
@@ -60,6 +66,7 @@ LIES: dict[str, tuple[type, Lie]] = {
     "an expired key": (AnnouncedKeys, announced(expires=1)),
     "a key of low order": (AnnouncedKeys, announced(agreement_key=bytes(32))),
     "a key in another spelling": (AnnouncedKeys, announced(agreement_key=b"\xff" * 32)),
+    "a ledger longer than any": (AnnouncedKeys, announced(counter=MOST_ROWS + 1)),
     "no key of ML-KEM": (AnnouncedKeys, announced(kem_key=b"\xff" * 1184)),
     "a forged answer": (AnsweredKeys, lambda said, _: said[:-1] + bytes([said[-1] ^ 1])),
     "no statement": (AnsweredKeys, lambda _, __: os.urandom(64)),
@@ -124,3 +131,23 @@ def test_a_hospital_does_not_answer_with_anothers_statement(
     liar, *others = spent_with((AnnouncedKeys, lie), tmp_path, monkeypatch)
     assert liar == 0.0
     assert min(others) > 0.9
+
+
+@pytest.mark.parametrize("counter", [MOST_ROWS, 2**63 - 1])
+@pytest.mark.parametrize("kind", [AnnouncedKeys, AnsweredKeys])
+def test_a_hospital_that_invents_heads_of_the_others_ledgers_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counter: int, kind: type
+) -> None:
+    """It is heard, nobody believes it, and every other hospital notes who it was."""
+
+    def lie(statement: bytes, own: Identity) -> bytes:
+        others = sorted(identity(tmp_path, index).public for index in range(1, 4))
+        heads = tuple((other, counter, bytes(32)) for other in others)
+        change = announced(heads=heads) if kind is AnnouncedKeys else answered(receipts=heads)
+        return change(statement, own)
+
+    assert min(spent_with((kind, lie), tmp_path, monkeypatch)) > 0.9
+    liar = identity(tmp_path, 0).public
+    for index in range(1, 4):
+        noted = read_invented(tmp_path / f"{index + 1:03d}" / LEDGER)
+        assert noted == {liar: Head(counter, bytes(32))}

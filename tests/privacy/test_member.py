@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from polyclinic_client.integers import Moment, NoisyIntegers
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.ledger.state import ReleaseState
+from polyclinic_client.ledger.witness import Head, read_invented
 from polyclinic_client.member import KEYS_LIVE_S, Member
 from polyclinic_client.refusals import REASON_OF, RefusalError
 from polyclinic_client.site_folder import SiteFolder
@@ -31,6 +32,7 @@ from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.chain import Attempt, Chain, ReleaseId, broadcast_hash
 from polyclinic_common.secure_sum.masks import unmasked_sum
 from polyclinic_common.secure_sum.settlement import AnsweredSum
+from polyclinic_common.secure_sum.statements import KeyAnnouncement, read_signed
 from polyclinic_common.wire import (
     CloseRequest,
     Introduction,
@@ -283,6 +285,26 @@ def test_ledger_behind_what_a_verified_peer_has_seen_answers_nothing(
         server.exchange()
     assert caught.value.code == Code.LEDGER_BEHIND
     assert len(server.sites[A].folder.ledger.export_rows()) == rows  # what is written now forks it
+
+
+@pytest.mark.parametrize("counter", [2**63 - 1, 2**40])
+def test_a_ledger_head_that_never_was_stops_nobody_and_is_noted(
+    make: Callable[..., Server], counter: int
+) -> None:
+    """B and E say that they saw a row of A's ledger that no ledger has; A verified B alone."""
+    server = make({A: frozenset({B, D})})
+    announced = {key: server.sites[key].member.open().statement for key in ALL}
+    for number, key in ((1, B), (3, E)):
+        said = read_signed(KeyAnnouncement, announced[key])
+        lie = said.model_copy(update={"heads": ((A, counter, bytes(32)),)})
+        announced[key] = lie.signed(HOSPITALS[number])
+    shown = Introduction(HEX, RUN, tuple(announced.values()))
+    server.answers = tuple(server.sites[key].member.introduce(shown).statement for key in ALL)
+    assert server.ask(server.request(), [A])
+    site = server.sites[A]
+    assert read_invented(site.folder.ledger.path) == {B: Head(counter, bytes(32))}
+    site.folder.ledger.set_caps(2000.0)
+    assert site.folder.ledger.head().counter < 100
 
 
 def test_chain_outside_the_roster_or_without_answers_is_refused(server: Server) -> None:

@@ -17,6 +17,7 @@ from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum, Vote
+from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_server.optimizer import State
 from polyclinic_simulations.federation import build_federation
 from polyclinic_simulations.setting import Setting
@@ -71,7 +72,7 @@ def test_journal_and_script_give_the_ledgers_epsilon_where_sites_drop_out(tmp_pa
 
 def replayed(site: Path) -> Replay:
     with SiteFolder.open(site, read_only=True) as folder:
-        return replay(folder.journal.events(), folder.ledger.budget())
+        return replay(folder.journal.events(), folder.ledger)
 
 
 def journalled(site: Path) -> int:
@@ -126,7 +127,7 @@ def test_one_charge_a_run_round_and_sum_and_old_rows_count_on_their_own(site: Pa
         journal.write(left(1, sum="vote", cost=Vote(epsilon=0.5)), left(4, cost=None))
         found, lowered = charges_of(journal.events())
     assert Counter(found.values()) == {FALLBACK: 6, Vote(epsilon=0.5): 1}
-    assert lowered == {("run", 1, "gradient"): HEADLINE}
+    assert lowered == {(ReleaseId("run", 1, "gradient"), 0): HEADLINE}
     script, account = by_script(site, DELTA), Counter((found | lowered).values())
     assert script["spent"] == pytest.approx(spent_epsilon(account, DELTA), rel=1e-9)
 
@@ -142,5 +143,5 @@ def test_more_left_than_is_charged_is_an_error(site: Path) -> None:
     with SiteFolder.open(site) as folder:
         folder.journal.write(left(1))
         with pytest.raises(LedgerError) as caught:
-            replay(folder.journal.events(), folder.ledger.budget())
+            replay(folder.journal.events(), folder.ledger)
     assert caught.value.code == Code.LEDGER_SHORT

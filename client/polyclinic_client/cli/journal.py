@@ -97,8 +97,8 @@ def _print_events(found: list[Noted]) -> None:
     console.print(table)
     if any(getattr(noted.event, "code", "") == Code.LEDGER_BEHIND for noted in found):
         console.print(
-            f"{Code.LEDGER_BEHIND}: other hospitals have seen more of this ledger than it holds, "
-            "so it takes no part. Stop the node, then:\n"
+            f"{Code.LEDGER_BEHIND}: other hospitals, its witness or this journal have seen more of "
+            "the ledger than it holds, so it takes no part. Stop the node, then:\n"
             "polyclinic client ledger recover --from-consortium"
         )
 
@@ -130,7 +130,8 @@ def _details(noted: Noted) -> str:
             return f"by {who}, study {study.hex()[:12]}"
         case Left() as left:
             cost = left.cost.kind if left.cost is not None else f"free: {left.free_because}"
-            return f"{left.size} bytes, sha256 {left.sha256.hex()[:12]}, {cost}"
+            row = f", ledger row {left.ledger_row}" if left.ledger_row else ""
+            return f"{left.size} bytes, sha256 {left.sha256.hex()[:12]}, {cost}{row}"
         case Refused(reason=reason):
             return reason
     return ""

@@ -29,19 +29,32 @@ def root() -> None:
 
 @app.command(epilog="Example:  polyclinic client ledger verify --site /srv/polyclinic")
 def verify(site: SiteOption = SITE, witness: WitnessOption = None, as_json: AsJson = False) -> None:
-    """Check every row, signature and stored vector, and the witness."""
-    from polyclinic_client.ledger.ledger import Ledger
-    from polyclinic_client.site_files import LEDGER, read_identity
+    """Check every row, signature and stored vector, the witness and the journal."""
+    from polyclinic_client.ledger.journalled import check_journalled
+    from polyclinic_client.ledger.witness import read_invented
+    from polyclinic_client.site_folder import SiteFolder
     from polyclinic_common.cli.main import print_json
+    from polyclinic_common.secure_sum.identity import fingerprint
 
-    with Ledger.open(site / LEDGER, read_identity(site), witness, read_only=True) as ledger:
-        rows, watched = ledger.verify(), ledger.witness is not None
+    with SiteFolder.open(site, witness=witness, read_only=True) as folder:
+        rows, watched = folder.ledger.verify(), folder.ledger.witness is not None
+        check_journalled(folder.ledger, folder.journal.events())
+        invented = read_invented(folder.ledger.path)
     if as_json:
-        print_json({"valid": True, "rows": rows, "witness": watched})
+        names = sorted(fingerprint(peer) for peer in invented)
+        print_json({"valid": True, "rows": rows, "witness": watched, "invented_by": names})
         return
     typer.echo(f"The ledger is whole: {rows} rows, each signed by this hospital.")
+    typer.echo("It holds every charge that the journal names.")
     if not watched:
-        typer.echo("There is no witness: an old copy put back would be noticed by peers only.")
+        typer.echo(
+            "There is no witness: an old copy of the whole folder would be noticed by peers only."
+        )
+    for peer, head in invented.items():
+        typer.echo(
+            f"Ignored: the hospital {fingerprint(peer)} says that it saw row {head.counter}, "
+            "which this ledger never had. Ask it why."
+        )
 
 
 @app.command(epilog="Example:  polyclinic client ledger budget --site /srv/polyclinic")
@@ -70,7 +83,7 @@ def replay(site: SiteOption, witness: WitnessOption = None, as_json: AsJson = Fa
     from polyclinic_common.cli.main import print_json
 
     with SiteFolder.open(site, witness=witness, read_only=True) as folder:
-        found = recompute(folder.journal.events(), folder.ledger.budget())
+        found = recompute(folder.journal.events(), folder.ledger)
     if as_json:
         print_json(found.as_dict())
         return
@@ -140,12 +153,14 @@ def recover(
     """Bring a ledger that was put back from a copy up to date; this can only add to what is spent.
 
     Rows that others kept are read in again. Rows that are gone are charged only with
-    --charge-lost: every approved release that is not on record, at fallback.
+    --charge-lost: every approved release that is not on record, at fallback. What is missing,
+    peers, the witness and the journal tell.
     """
+    from polyclinic_client.journal import Journal
     from polyclinic_client.ledger.recovery import read_rows
     from polyclinic_client.ledger.recovery import recover as bring_up_to_date
     from polyclinic_client.ledger.witness import read_claims
-    from polyclinic_client.site_files import LEDGER, read_identity
+    from polyclinic_client.site_files import JOURNAL, LEDGER, read_identity
     from polyclinic_common.cli.main import print_json
 
     found = [] if rows is None else read_rows(rows)
@@ -154,15 +169,18 @@ def recover(
 
         with ConsortiumClient.open(site) as client:
             found += client.rows()
-    done = bring_up_to_date(
-        site / LEDGER,
-        read_identity(site),
-        witness=witness,
-        rows=found,
-        claims=read_claims(site / LEDGER),
-        charge_lost=charge_lost,
-        new_witness=new_witness,
-    )
+    identity = read_identity(site)
+    with Journal.open(site / JOURNAL, identity, read_only=True) as journal:
+        done = bring_up_to_date(
+            site / LEDGER,
+            identity,
+            witness=witness,
+            rows=found,
+            claims=read_claims(site / LEDGER),
+            journal=journal.events(),
+            charge_lost=charge_lost,
+            new_witness=new_witness,
+        )
     if as_json:
         print_json({"reimported": done.reimported, "charged": done.charged})
         return
@@ -222,7 +240,10 @@ def _print_budget(budget: Budget) -> None:
 def _print_replay(found: Replay) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
+
+    from polyclinic_common.words import plain
 
     table = Table("epsilon", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("journal", justify="right")
@@ -232,6 +253,8 @@ def _print_replay(found: Replay) -> None:
     console = Console(highlight=False)
     console.print(table)
     console.print(f"{found.releases} charged releases left; delta {found.delta:g}.")
+    for name in found.drawn_again:
+        console.print(f"Two draws left of the {escape(plain(name))}: both count.")
     if (found.spent, found.fallback) != (found.ledger_spent, found.ledger_fallback):
         console.print("The ledger holds more: releases that never left, or rows that were lost.")
 

@@ -19,10 +19,14 @@ def up(site: SiteOption = SITE) -> None:
     """
     from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
     from polyclinic_client.consortium.row_keeper import RowKeeper
+    from polyclinic_client.ledger.journalled import check_journalled
     from polyclinic_client.node.main import NodeSettings, run_node
+    from polyclinic_client.site_folder import SiteFolder
     from polyclinic_common import logs
 
     membership = Membership.read(site)
+    with SiteFolder.open(site, read_only=True) as folder:
+        check_journalled(folder.ledger, folder.journal.events())
     settings = NodeSettings(
         folder=site,
         address=f"{membership.host}:{membership.fleet_port}",

@@ -9,6 +9,7 @@ from pathlib import Path
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.membership import Membership, read_peers, site_certificate
 from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.ledger.witness import read_invented
 from polyclinic_client.node.status import read_status
 from polyclinic_client.site_files import LEDGER, read_identity
 from polyclinic_common import pki
@@ -27,6 +28,8 @@ class Overview:
         ``reached``, or why not.
     node : str
         How this hospital's node is.
+    invented_by : tuple of str
+        Peers that signed a head which this hospital's ledger can never have had; it is ignored.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Overview:
     spent: float
     limit: float
     runs: tuple[str, ...]
+    invented_by: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """Return it for ``--json``."""
@@ -55,6 +59,10 @@ class Overview:
             f"  fingerprint   {self.fingerprint}",
             f"  certificate   {self.certificate_days} days left",
             f"  peers         verified: {', '.join(self.verified_peers) or 'none yet'}",
+            *(
+                f"  warning       {name} names a ledger row that never was"
+                for name in self.invented_by
+            ),
             f"  approved      {', '.join(self.approved) or 'nothing'}",
             f"  epsilon       {self.spent:.3f} spent of {self.limit:g}",
             *(f"  run           {run}" for run in self.runs),
@@ -75,6 +83,8 @@ def overview(folder: Path) -> Overview:
     membership, identity = Membership.read(folder), read_identity(folder)
     with Ledger.open(folder / LEDGER, identity, read_only=True) as ledger:
         budget = ledger.budget()
+    peers = read_peers(folder)
+    invented = read_invented(folder / LEDGER)
     server, runs = "reached", []
     try:
         with ConsortiumClient.open(folder) as client:
@@ -94,7 +104,8 @@ def overview(folder: Path) -> Overview:
         node=_node(folder),
         fingerprint=fingerprint(identity.public),
         certificate_days=pki.days_left(site_certificate(folder), dt.datetime.now(dt.UTC)),
-        verified_peers=tuple(read_peers(folder)),
+        verified_peers=tuple(peers),
+        invented_by=tuple(name for name, key in peers.items() if key in invented),
         approved=tuple(sorted({line.study_hash[:12] for line in budget.lines if line.open})),
         spent=budget.spent,
         limit=budget.epsilon_cap,

@@ -24,15 +24,24 @@ from polyclinic_client.ledger.entries import (
     read_entry,
     shares_of,
 )
+from polyclinic_client.ledger.heads import HeadMaker
 from polyclinic_client.ledger.rules import check_caps
 from polyclinic_client.ledger.state import LedgerState, ReleaseState
-from polyclinic_client.ledger.witness import Head, read_witness, write_claim, write_witness
+from polyclinic_client.ledger.witness import (
+    Head,
+    read_invented,
+    read_witness,
+    write_claim,
+    write_invented,
+    write_witness,
+)
 from polyclinic_client.sqlite_file import OpenFiles, damaged
 from polyclinic_common.errors import Code, LedgerError
-from polyclinic_common.packing import pack
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Charge
+from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_common.secure_sum.statements import MOST_ROWS
 
 KIND = "ledger"
 _VECTORS = (
@@ -48,6 +57,7 @@ class LedgerFile(OpenFiles):
         self._log = log
         self._identity = identity
         self._witness = witness
+        self._heads = HeadMaker(identity, log.extras["salt"])
         self._lock = threading.RLock()
         self._state = LedgerState()
         with self._reading():
@@ -79,7 +89,8 @@ class LedgerFile(OpenFiles):
         witness : Path or None
             A file outside the ledger's volume; its path is kept in the ledger.
         known : sequence of (counter, salted head)
-            Heads that other hospitals have seen of an earlier ledger of this one.
+            Heads that other hospitals have seen of an earlier ledger of this one; one that it
+            cannot have had is ignored.
         declared_reset : bool
             Whether the hospital knowingly begins anew although there was a ledger before. Peers
             see it: the counter goes on from the highest known, the history does not.
@@ -91,7 +102,8 @@ class LedgerFile(OpenFiles):
         """
         check_caps(epsilon_cap, fallback_cap)
         spent_epsilon({}, delta)  # refuses a delta that is none
-        counters = [counter for counter, _ in known]
+        heads = HeadMaker(identity, b"")
+        counters = [head[0] for head in known if heads.believable(Head(*head), 0)]
         if witness is not None and witness.exists():
             counters.append(read_witness(witness, identity.public).counter if declared_reset else 0)
         if counters and not declared_reset:
@@ -208,7 +220,16 @@ class LedgerFile(OpenFiles):
         """Return the number of the last row and its salted hash: what announcements carry."""
         with self._reading():
             last = self._log.head
-            return Head(last.sequence, self._salted(last.sequence, last.hash))
+            return self._heads.head(last.sequence, last.hash)
+
+    def charged_at(self, release: ReleaseId) -> Head | None:
+        """Return the head with the row that charged a release: its vector is in the hash."""
+        with self._reading() as state:
+            held = state.releases.get(release)
+            found = None if held is None else self._log.hash_at(held.sequence)
+            if held is None or found is None:
+                return None
+            return self._heads.head(held.sequence, found)
 
     @property
     def heads_seen(self) -> Mapping[bytes, Head]:
@@ -217,16 +238,43 @@ class LedgerFile(OpenFiles):
             return {key: Head(seen.counter, seen.digest) for key, seen in state.heads.items()}
 
     def note_heads(self, heads: Mapping[bytes, tuple[int, bytes]]) -> None:
-        """Keep heads of other hospitals that are higher than those seen before."""
+        """Keep heads of other hospitals that are higher than those seen before.
+
+        One that no ledger can reach is not kept: later ones would seem lower for good.
+        """
         with self._writing():
             seen = self._state.heads
             higher = tuple(
                 SeenHead(identity=key, counter=counter, digest=digest)
                 for key, (counter, digest) in sorted(heads.items())
-                if key not in seen or counter > seen[key].counter
+                if counter <= MOST_ROWS and (key not in seen or counter > seen[key].counter)
             )
             if higher:
                 self._append(HeadsSeen(heads=higher))
+
+    def hear(self, told: Mapping[bytes, tuple[int, bytes]]) -> None:
+        """Refuse to go on if peers have seen more of this ledger than is here.
+
+        Who names a head that this ledger can never have had is noted for the hospital to see.
+
+        Parameters
+        ----------
+        told : mapping of identity key to (counter, salted head)
+            What verified peers signed that they saw of this ledger.
+
+        Raises
+        ------
+        LedgerError
+            As `check_not_behind`.
+        """
+        noted = read_invented(self.path)
+        kept = {peer: head for peer, head in noted.items() if peer not in told}
+        for peer, claim in told.items():
+            if not self.believes(Head(*claim)):
+                kept[peer] = Head(*claim)
+        if kept != noted:
+            write_invented(self.path, kept)
+        self.check_not_behind(list(told.values()))
 
     def check_not_behind(self, claims: Sequence[tuple[int, bytes]]) -> None:
         """Refuse to go on if others have seen more of this ledger than is here.
@@ -234,7 +282,7 @@ class LedgerFile(OpenFiles):
         Parameters
         ----------
         claims : sequence of (counter, salted head)
-            What others say they saw of this ledger.
+            What others say they saw of this ledger; one that it cannot have had is ignored.
 
         Raises
         ------
@@ -243,8 +291,9 @@ class LedgerFile(OpenFiles):
         """
         with self._reading():
             for counter, digest in claims:
-                if not self.knows(Head(counter, digest)):
-                    write_claim(self.path, Head(counter, digest))
+                claim = Head(counter, digest)
+                if self.believes(claim) and not self.knows(claim):
+                    write_claim(self.path, claim)
                     raise LedgerError(
                         Code.LEDGER_BEHIND,
                         f"This ledger is not the one that others have seen: row {counter} is not "
@@ -252,11 +301,21 @@ class LedgerFile(OpenFiles):
                         "If it was put back from a copy, run: polyclinic client ledger recover",
                     )
 
+    def believes(self, claim: Head) -> bool:
+        """Say whether this ledger can ever have had a head."""
+        return self._heads.believable(claim, self._log.head.sequence)
+
     def knows(self, claim: Head) -> bool:
         """Say whether a head is in this ledger's history, or in a part declared lost."""
+        return self.holds(claim) or self.forgives(claim)
+
+    def holds(self, claim: Head) -> bool:
+        """Say whether a head is in this ledger's history."""
         found = self._log.hash_at(claim.counter)
-        if found is not None and self._salted(claim.counter, found) == claim.digest:
-            return True
+        return found is not None and self._heads.is_of(claim, found)
+
+    def forgives(self, claim: Head) -> bool:
+        """Say whether a head is in a part declared lost: whatever that held is charged."""
         return any(after < claim.counter < until for after, until in self._state.forgiven)
 
     # Looking at it, and mending it
@@ -376,7 +435,3 @@ class LedgerFile(OpenFiles):
         if hashlib.sha256(content).digest() != held.reserved.vector:
             raise damaged(self.path, f"the vector of row {held.sequence} is not what was stored")
         return content
-
-    def _salted(self, sequence: int, digest: bytes) -> bytes:
-        content = pack(["polyclinic ledger head", self.salt, sequence, digest])
-        return hashlib.sha256(content).digest()

@@ -7,11 +7,12 @@ everything that was approved had been spent at fallback.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from polyclinic_client.chained_log import Row
+from polyclinic_client.journal import Noted
 from polyclinic_client.ledger.entries import (
     Approval,
     Approved,
@@ -19,6 +20,7 @@ from polyclinic_client.ledger.entries import (
     read_entry,
 )
 from polyclinic_client.ledger.file import KIND
+from polyclinic_client.ledger.journalled import Draw, compared
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.state import LedgerState
 from polyclinic_client.ledger.witness import Head, Testimony, read_witness
@@ -51,6 +53,7 @@ def recover(
     witness: Path | None = None,
     rows: Sequence[Row] = (),
     claims: Sequence[Head] = (),
+    journal: Iterable[Noted] = (),
     charge_lost: bool = False,
     new_witness: bool = False,
 ) -> Recovery:
@@ -61,7 +64,9 @@ def recover(
     rows : sequence of Row
         This hospital's own signed rows, kept by others or saved from a damaged disk.
     claims : sequence of Head
-        What others have seen of this ledger.
+        What others have seen of this ledger; what it cannot have had is ignored.
+    journal : iterable of Noted
+        This hospital's journal: what it says left and is not in the ledger is charged, once.
     charge_lost : bool
         Whether what cannot be brought back may be charged: for every approval that had not ended,
         all releases not on record, at fallback. These approvals end.
@@ -81,14 +86,18 @@ def recover(
             ledger.reimport(gone)
             reimported, gone = len(gone), []
         heads = [*claims] + ([testimony.head] if testimony else [])
+        heads = [head for head in heads if ledger.believes(head)]
+        held, left = compared(ledger, journal)
         charged = 0
         unknown = [head.counter for head in heads if not ledger.knows(head)]
         unknown += [row.sequence for row in gone]
+        unknown += [draw.head.counter for draw in left if draw.head is not None]
         if unknown:
             if not charge_lost:
                 raise _rows_missing(max(unknown))
-            since = _shared(ledger, heads, gone, min(unknown))
-            charges = _held_at_most(ledger.state, since, gone, testimony)
+            since = _shared(ledger, [*heads, *_before(held, left)], gone, min(unknown))
+            since = min(since, _written_before(ledger, left))
+            charges = _held_at_most(ledger.state, since, gone, testimony, left)
             ledger.charge_lost(max(unknown), since, charges)
             charged = charges.total()
         ledger.write_witness()
@@ -146,21 +155,53 @@ def _shared(ledger: Ledger, heads: list[Head], gone: list[Row], lowest: int) -> 
     return max((counter for counter in confirmed if counter < lowest), default=0)
 
 
+def _before(held: list[Draw], left: list[Draw]) -> list[Head]:
+    """Return the rows that charged what left before the first lost draw: surely shared."""
+    first = left[0].time if left else 0
+    return [draw.head for draw in held if draw.head is not None and draw.time < first]
+
+
+def _written_before(ledger: Ledger, left: list[Draw]) -> int:
+    """Return the last row from before anything lost had left: later ones are of another branch."""
+    rows = ledger.export_rows()
+    if left:
+        rows = [row for row in rows if row.time <= left[0].time]
+    return max((row.sequence for row in rows), default=0)
+
+
 def _held_at_most(
-    state: LedgerState, since: int, gone: list[Row], testimony: Testimony | None
+    state: LedgerState,
+    since: int,
+    gone: list[Row],
+    testimony: Testimony | None,
+    left: list[Draw],
 ) -> Counter[Charge]:
-    """Return all that rows lost after `since` can have held, at fallback."""
+    """Return all that rows lost after `since` can have held, at fallback.
+
+    What the journal says left is within what its approval is charged at; only what left under
+    an approval that was lost as well comes on top.
+    """
     approvals, charges = _foreign(gone)
-    charges += _open_since(state, since, approvals)
+    in_force = _in_force(state, since, approvals)
+    for approval, done in in_force:
+        charges += approval.all_at_fallback(done)
+    covered: Counter[Charge] = Counter()
+    beyond: Counter[Charge] = Counter()
+    for draw in left:
+        known = any(_covers(approval, draw) for approval, _ in in_force)
+        (covered if known else beyond)[draw.cost] += 1
+    charges = (charges | covered) + beyond
     if testimony is not None:
         most = Counter({share.charge: share.count for share in testimony.most})
         charges |= most - state.fallback_until(since)
     return charges
 
 
-def _open_since(state: LedgerState, since: int, others: list[Approval]) -> Counter[Charge]:
-    """Return, at fallback, all releases that approvals in force after `since` could still cost."""
-    charges: Counter[Charge] = Counter()
+def _in_force(
+    state: LedgerState, since: int, others: list[Approval]
+) -> list[tuple[Approval, Counter[str]]]:
+    """Return approvals in force after `since`, with what was reserved under them until then."""
+    found: list[tuple[Approval, Counter[str]]] = []
     for approved in state.approvals.values():
         if approved.ended is not None and approved.ended <= since:
             continue
@@ -169,13 +210,20 @@ def _open_since(state: LedgerState, since: int, others: list[Approval]) -> Count
             for held in state.releases.values()
             if held.approved is approved and held.sequence <= since
         )
-        charges += approved.approval.all_at_fallback(done)
+        found.append((approved.approval, done))
     known = {(each.approval.study_hash, each.approval.run) for each in state.approvals.values()}
     for approval in others:
         if (approval.study_hash, approval.run) not in known:
             known.add((approval.study_hash, approval.run))
-            charges += approval.all_at_fallback()
-    return charges
+            found.append((approval, Counter()))
+    return found
+
+
+def _covers(approval: Approval, draw: Draw) -> bool:
+    """Say whether a draw can have been reserved under an approval."""
+    item = approval.plan_of(draw.release.kind)
+    run = approval.run in (None, draw.release.run)
+    return run and item is not None and item.fallback == draw.cost
 
 
 def _foreign(gone: list[Row]) -> tuple[list[Approval], Counter[Charge]]:

@@ -27,6 +27,7 @@ from polyclinic_client.ledger.entries import (
 )
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.secure_sum.chain import Chain, ReleaseId
+from polyclinic_common.secure_sum.statements import MOST_ROWS
 
 ApprovalKey = tuple[bytes, str | None]
 
@@ -198,7 +199,9 @@ class LedgerState:
                     if key[1] == entry.run and approved.ended is None:
                         approved.ended = sequence
             case HeadsSeen():
-                self.heads |= {head.identity: head for head in entry.heads}
+                self.heads |= {
+                    head.identity: head for head in entry.heads if head.counter <= MOST_ROWS
+                }
             case Lost():
                 self._lose(entry, sequence)
 

@@ -7,6 +7,7 @@ cut off from it. A ledger behind its witness was put back from a copy.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,6 +117,29 @@ def read_claims(ledger: Path) -> list[Head]:
         case (int() as counter, bytes() as digest):
             return [Head(counter, digest)]
     return []
+
+
+def write_invented(ledger: Path, told: Mapping[bytes, Head]) -> None:
+    """Keep which peers, by identity key, signed heads that this ledger can never have had."""
+    write_atomically(_invented_file(ledger), pack([[peer, *told[peer]] for peer in sorted(told)]))
+
+
+def read_invented(ledger: Path) -> dict[bytes, Head]:
+    """Return what was kept by `write_invented`; what is damaged is as good as nothing."""
+    try:
+        parts = unpack(_invented_file(ledger).read_bytes())
+    except (OSError, MessageError):
+        return {}
+    found: dict[bytes, Head] = {}
+    for part in parts if isinstance(parts, tuple) else ():
+        match part:
+            case (bytes() as peer, int() as counter, bytes() as digest):
+                found[peer] = Head(counter, digest)
+    return found
+
+
+def _invented_file(ledger: Path) -> Path:
+    return ledger.with_name(f"{ledger.name}.invented")
 
 
 def _claim_file(ledger: Path) -> Path:

@@ -13,13 +13,15 @@ from flwr.app import RecordDict
 from polyclinic_client.approved import Approved, approved_with
 from polyclinic_client.assembly import make_gate, make_site
 from polyclinic_client.gate import Gate, SystemClock
+from polyclinic_client.journal import Failed
+from polyclinic_client.ledger.journalled import check_journalled
 from polyclinic_client.refusals import SilenceError
 from polyclinic_client.site import UNREADABLE, Site, note_failure
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.studies import StudyBook
 from polyclinic_client.training import OpacusGradients
 from polyclinic_client.updates import Memory
-from polyclinic_common.errors import MessageError
+from polyclinic_common.errors import LedgerError, MessageError
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.wire import (
     CloseRequest,
@@ -114,8 +116,21 @@ class SiteBook:
 
 
 def open_sites(path: Path) -> SiteBook:
-    """Open what the hospital in a folder has approved; called by name in the worker."""
+    """Open what the hospital in a folder has approved; called by name in the worker.
+
+    Raises
+    ------
+    LedgerError
+        As `SiteFolder.open`; L006 if the journal names what the ledger does not hold. It is
+        journalled, and this worker answers nothing.
+    """
     folder = SiteFolder.open(path)
+    try:
+        check_journalled(folder.ledger, folder.journal.events())
+    except LedgerError as error:
+        folder.journal.write(Failed(code=error.code.value))
+        folder.close()
+        raise
     return SiteBook(folder, partial(find_approved, StudyBook.open(folder)))
 
 
