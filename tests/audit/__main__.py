@@ -25,15 +25,19 @@ from tests.audit.mutations import MUTATIONS
 from tests.audit.plugin import NONE
 
 ROOT = Path(__file__).parents[2]
-REPLAYED = [  # (a): neighbouring cohorts, the ledger and the protocol, deterministically
+REPLAYED = [  # (a): noise, neighbouring cohorts, the ledger and the protocol; quick ones first
+    "test_sampling_is_poisson.py",
+    "test_rows_add_up.py",
     "test_noise_is_what_is_charged.py",
     "test_streams.py",
     "test_integer_path.py",
     "test_patient_gradients.py",
     "test_secure_sum.py",
     "test_ledger.py",
+    "test_every_coordinate_is_noisy.py",
     "test_gate.py",
     "test_neighbours.py",
+    "test_small_cohorts.py",
     "test_replay.py",
 ]
 AUDITED = ["test_audit_noise.py"]  # (b): the audit of the noise

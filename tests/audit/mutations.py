@@ -1,13 +1,13 @@
 """Defects of the kind that void a privacy guarantee, each put into the running product.
 
 The product has no switch for any of them: classes and functions are exchanged from here, before
-the tests import them.
+the tests import them. Defects in parts of the noise are in ``holes.py``, those in what a hospital
+does besides computing in ``conduct.py``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from typing import Any
@@ -21,20 +21,10 @@ from polyclinic_common.packing import pack
 from polyclinic_common.privacy import noise, plan, streams, sum_plan
 from polyclinic_common.secure_sum import masks
 from polyclinic_simulations import fast_gradients
+from tests.audit import conduct, holes
+from tests.audit.registry import MUTATIONS, mutation, put
 
-MUTATIONS: dict[str, Callable[[], None]] = {}
-
-
-def mutation(apply: Callable[[], None]) -> Callable[[], None]:
-    """Register a defect under its function's name, with blanks."""
-    MUTATIONS[apply.__name__.replace("_", " ")] = apply
-    return apply
-
-
-def put(owner: Any, name: str, value: Any) -> None:
-    """Exchange an attribute that is there."""
-    assert hasattr(owner, name), f"{owner} has no {name}: the mutation has no object"
-    setattr(owner, name, value)
+__all__ = ["MUTATIONS", "conduct", "holes"]
 
 
 @mutation
