@@ -27,6 +27,7 @@ from tests.audit.plugin import NONE
 ROOT = Path(__file__).parents[2]
 REPLAYED = [  # (a): noise, neighbouring cohorts, the ledger and the protocol; quick ones first
     "test_sampling_is_poisson.py",
+    "test_votes_are_random.py",
     "test_rows_add_up.py",
     "test_noise_is_what_is_charged.py",
     "test_streams.py",
@@ -40,8 +41,11 @@ REPLAYED = [  # (a): noise, neighbouring cohorts, the ledger and the protocol; q
     "test_small_cohorts.py",
     "test_replay.py",
 ]
-AUDITED = ["test_audit_noise.py"]  # (b): the audit of the noise
-LONGEST_S = 300
+AUDITED = [  # (b): the audit of the noise
+    "test_audit_noise.py::test_the_bound_is_near_the_claim_and_not_above_it",
+    "test_audit_noise.py::test_the_bound_of_every_kind_is_near_its_claim_and_not_above_it",
+]
+LONGEST_S = 1200  # far more than any takes: only what hangs is ended
 
 
 @dataclass(frozen=True)

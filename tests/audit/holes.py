@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,7 @@ def steps_share_their_noise() -> None:
     """The noise of sampled steps is drawn once and used in every step."""
     honest, drawn = noise.SystemNoise.gaussian, dict[tuple[int, float], Any]()
 
+    @wraps(honest)
     def again(source: Any, size: int, deviation: float) -> Any:
         if (size, deviation) not in drawn:
             drawn[size, deviation] = honest(source, size, deviation)

@@ -32,11 +32,12 @@ def noise_times_seven_tenths() -> None:
     """All noise is 0.7 of what is charged."""
     discrete, gaussian = noise.SystemNoise.discrete, noise.SystemNoise.gaussian
 
+    @wraps(discrete)
     def smaller(source: Any, size: int, variance: int, context: bytes) -> Any:
         return np.rint(0.7 * discrete(source, size, variance, context)).astype(np.int64)
 
     put(noise.SystemNoise, "discrete", smaller)
-    put(noise.SystemNoise, "gaussian", lambda *args: 0.7 * gaussian(*args))
+    put(noise.SystemNoise, "gaussian", wraps(gaussian)(lambda *args: 0.7 * gaussian(*args)))
 
 
 @mutation
@@ -95,6 +96,7 @@ def noise_reused() -> None:
     """A source draws once, and gives the same noise again."""
     discrete, drawn = noise.SystemNoise.discrete, dict[tuple[int, int], Any]()
 
+    @wraps(discrete)
     def again(source: Any, size: int, variance: int, context: bytes) -> Any:
         if (size, variance) not in drawn:
             drawn[size, variance] = discrete(source, size, variance, context)

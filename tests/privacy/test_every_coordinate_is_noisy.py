@@ -7,19 +7,18 @@ squares within two-sided bounds of chi-square; no correlation with another coord
 of the draw before; fair low bits of what is an integer sum; and no two draws alike.
 
 False alarm of all tests of this module together: 1e-6 at most. Each look (a kind of release in one
-study, or a vote) gets an equal share of that, and divides it among all its comparisons
-(:class:`tests.privacy.noise_kit.Look`): with 20 looks of up to 220 coordinates a coordinate's sum
+study) gets an equal share of that, and divides it among all its comparisons
+(:class:`tests.privacy.noise_kit.Look`): with 19 looks of up to 220 coordinates a coordinate's sum
 of squares is complained of below 0.70 or above 1.35 of what it should be.
 
 Power: one coordinate with noise times 0.7 (variance 0.49) is caught with probability above
 1 - 1e-9, one without noise for certain, all with noise times 0.95 above 1 - 1e-9 in the vectors of
-40 and more; `test_the_power_is_what_is_said` computes it.
+40 and more; `test_the_power_is_what_is_said` computes it. (Votes: ``test_votes_are_random.py``.)
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.special import expit
-from scipy.stats import binom, chi2
+from scipy.stats import chi2
 
-from polyclinic_client.integers import Moment
 from polyclinic_client.mechanisms import CHANGE_EXPONENT
-from polyclinic_common.privacy.charges import GaussianSum, SampledSteps, Vote
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.privacy.charges import GaussianSum, SampledSteps
 from polyclinic_common.study import Study
 from tests.conftest import small_study
 from tests.privacy.noise_kit import DRAWS, Look
@@ -89,10 +85,7 @@ STEPS = {
     "personal": "opacus",
     "personal samples": "fast",
 }
-VOTE: dict[str, Any] = {"acceptance": {"epsilon": 0.8}}
-VOTING = [(mode, truth) for mode in ("secure-sum", "local") for truth in (True, False, None)]
-LOOKS = len(SUMS) + len(STEPS) + 1
-LOOK = Look(FALSE_ALARM / LOOKS)
+LOOK = Look(FALSE_ALARM / (len(SUMS) + len(STEPS)))
 
 
 @pytest.fixture(autouse=True)
@@ -185,32 +178,6 @@ def test_there_are_steps_of_all_lengths(tmp_path: Path) -> None:
 
 def drawn(hospital: Hospital, kind: str, own: Any = None) -> NDArray[np.int64]:
     return np.stack([hospital.draw(kind, number, own) for number in range(1, DRAWS + 1)])
-
-
-@pytest.mark.parametrize(("mode", "truth"), VOTING)
-def test_a_vote_says_yes_as_often_as_its_price_allows(
-    mode: str, truth: bool | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Yes with p = e^eps / (1 + e^eps) where it is meant, 1 - p where no is, 1/2 to abstain.
-
-    Power: told with p + 0.1, or with 1/2 + 0.1 to abstain, it is seen with probability 1 - 1e-9.
-    """
-    study = small_study(privacy={"mode": mode, "epsilon": 8.0}, evaluation=VOTE)
-    hospital = Hospital(study, tmp_path / "site")
-    charge = hospital.planned["vote"].fallback
-    assert isinstance(charge, Vote)
-    voter, count = hospital.voter, 10_000
-    assert voter._opinion(hospital.weights) is None, "nobody is held out, and it does not abstain"
-    monkeypatch.setattr(voter, "_opinion", lambda _: truth)
-    moments = [Moment(ReleaseId("run", number, "vote"), b"") for number in range(count)]
-    said = Counter(int(voter._draw(hospital.weights, moment)[0]) for moment in moments)
-    assert set(said) == {0, 1}
-    told = float(expit(charge.epsilon))
-    yes = {True: told, False: 1.0 - told, None: 0.5}[truth]
-    rare = LOOK.error / len(VOTING) / 2
-    low, high = (float(binom.ppf(tail, count, yes)) for tail in (rare, 1.0 - rare))
-    assert low <= said[1] <= high
-    assert binom.cdf(high, count, yes + 0.1) < 1e-9
 
 
 # What would be seen
