@@ -36,7 +36,9 @@ class Patients:
     cohort : Cohort
         The encoded patients.
     block : int or None
-        Patients in a block, zero-padded with mask 0; None makes one block of exact size.
+        Patients in a block, zero-padded with mask 0; None makes one block of exact size. Of no
+        patients there is one block of padding, so that whatever is asked of an empty cohort runs
+        the same way as of any other.
     """
 
     def __init__(self, cohort: Cohort, block: int | None = BLOCK):
@@ -59,10 +61,11 @@ class Patients:
     def _cut(self, parts: list[Matrix]) -> list[Block]:
         size = len(parts[0])
         block = self._block or max(1, size)
-        x, y, mask = (_padded(part, -size % block) for part in parts)
+        count = max(1, -(-size // block))
+        x, y, mask = (_padded(part, count * block - size) for part in parts)
         return [
             (x[start : start + block], y[start : start + block], mask[start : start + block])
-            for start in range(0, size, block)
+            for start in range(0, count * block, block)
         ]
 
 

@@ -165,7 +165,7 @@ class Voter:
         )
         held = self._ledger.check(**wanted, length=1)
         moment = Moment(release, wanted["broadcast"])
-        drawn = self._draw(weights, moment) if held is None else held.vector
+        drawn = self.draw(weights, moment) if held is None else held.vector
         with self._ledger.one_commit():  # where another process has voted meanwhile, its vote stays
             stored = held or self._ledger.reserve(**wanted, vector=drawn)
             said = int(stored.vector[0])
@@ -173,7 +173,8 @@ class Voter:
             self._ledger.record_attempt(release, epoch=b"", chain=(), payload_hash=payload)
         return CastVote(request.study_hash, request.run_id, request.round_number, said)
 
-    def _draw(self, weights: Vector, moment: Moment) -> Integers:
+    def draw(self, weights: Vector, moment: Moment) -> Integers:
+        """Return what would be stored: the opinion, randomised; nothing is charged here."""
         truth = self._opinion(weights)
         told = np.array([-1 if truth is None else int(truth)], dtype=np.int64)
         said = randomised(truth, self._charge.epsilon, self._coin(moment.context(told)))

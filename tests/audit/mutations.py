@@ -1,13 +1,13 @@
 """Defects of the kind that void a privacy guarantee, each put into the running product.
 
 The product has no switch for any of them: classes and functions are exchanged from here, before
-the tests import them.
+the tests import them. Defects in parts of the noise are in ``holes.py``, those in what a hospital
+does besides computing in ``conduct.py``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from typing import Any
@@ -21,20 +21,10 @@ from polyclinic_common.packing import pack
 from polyclinic_common.privacy import noise, plan, streams, sum_plan
 from polyclinic_common.secure_sum import masks
 from polyclinic_simulations import fast_gradients
+from tests.audit import conduct, holes
+from tests.audit.registry import MUTATIONS, mutation, put
 
-MUTATIONS: dict[str, Callable[[], None]] = {}
-
-
-def mutation(apply: Callable[[], None]) -> Callable[[], None]:
-    """Register a defect under its function's name, with blanks."""
-    MUTATIONS[apply.__name__.replace("_", " ")] = apply
-    return apply
-
-
-def put(owner: Any, name: str, value: Any) -> None:
-    """Exchange an attribute that is there."""
-    assert hasattr(owner, name), f"{owner} has no {name}: the mutation has no object"
-    setattr(owner, name, value)
+__all__ = ["MUTATIONS", "conduct", "holes"]
 
 
 @mutation
@@ -42,11 +32,12 @@ def noise_times_seven_tenths() -> None:
     """All noise is 0.7 of what is charged."""
     discrete, gaussian = noise.SystemNoise.discrete, noise.SystemNoise.gaussian
 
+    @wraps(discrete)
     def smaller(source: Any, size: int, variance: int, context: bytes) -> Any:
         return np.rint(0.7 * discrete(source, size, variance, context)).astype(np.int64)
 
     put(noise.SystemNoise, "discrete", smaller)
-    put(noise.SystemNoise, "gaussian", lambda *args: 0.7 * gaussian(*args))
+    put(noise.SystemNoise, "gaussian", wraps(gaussian)(lambda *args: 0.7 * gaussian(*args)))
 
 
 @mutation
@@ -105,6 +96,7 @@ def noise_reused() -> None:
     """A source draws once, and gives the same noise again."""
     discrete, drawn = noise.SystemNoise.discrete, dict[tuple[int, int], Any]()
 
+    @wraps(discrete)
     def again(source: Any, size: int, variance: int, context: bytes) -> Any:
         if (size, variance) not in drawn:
             drawn[size, variance] = discrete(source, size, variance, context)

@@ -56,12 +56,25 @@ class Guesses:
         Both rates are bounded by Clopper and Pearson (1934), each with half of `error`: exact for
         independent observations, whatever the distribution of the scores.
         """
+        tpr, fpr = self.rates(error)
+        return max(0.0, float(ndtri(tpr) - ndtri(fpr)))
+
+    def epsilon_at_least(self, error: float) -> float:
+        """Return a bound that lies above a true pure epsilon with probability `error` at most.
+
+        Whatever the guess, TPR is at most e^epsilon FPR, and 1 - FPR at most e^epsilon (1 - TPR).
+        """
+        tpr, fpr = self.rates(error)
+        if not 0.0 < tpr < 1.0 or not 0.0 < fpr < 1.0:
+            return 0.0
+        return max(0.0, math.log(tpr / fpr), math.log((1.0 - fpr) / (1.0 - tpr)))
+
+    def rates(self, error: float) -> tuple[float, float]:
+        """Return a lower bound on the true and an upper bound on the false alarm rate."""
         hits, alarms = self.hits, self.alarms
-        tpr = beta.ppf(error / 2, hits, self.members - hits + 1) if hits else 0.0
-        fpr = beta.isf(error / 2, alarms + 1, self.strangers - alarms)
-        fpr = 1.0 if alarms == self.strangers else fpr
-        apart = float(ndtri(tpr) - ndtri(fpr))
-        return max(0.0, apart)
+        tpr = float(beta.ppf(error / 2, hits, self.members - hits + 1)) if hits else 0.0
+        fpr = float(beta.isf(error / 2, alarms + 1, self.strangers - alarms))
+        return tpr, 1.0 if alarms == self.strangers else fpr
 
 
 def error_of_one(bounds: int) -> float:

@@ -23,6 +23,14 @@ GradientsOption = Annotated[
     ),
 ]
 
+KindOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        click_type=click.Choice(["gradient", "statistics", "update", "metrics", "vote"]),
+        help="A kind of release; may be given again. Default: all that the study makes.",
+    ),
+]
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the command to the group of audits."""
@@ -33,6 +41,7 @@ def noise(
     study: StudyName,
     epsilon: EpsilonOption = None,
     gradients: GradientsOption = "opacus",
+    kind: KindOption = None,
     repetitions: Annotated[int, typer.Option(help="Audit so many times.", min=1)] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -52,7 +61,7 @@ def noise(
     manifest = find_study(study)
     if epsilon is not None:
         manifest = Setting(manifest.privacy.mode, epsilon, manifest.strategy).apply(manifest)
-    audits = [audit_noise(manifest, gradients) for _ in range(repetitions)]
+    audits = [audit_noise(manifest, gradients, kinds=kind or ()) for _ in range(repetitions)]
     if as_json:
         print_json([audit.as_dict() for audit in audits])
     else:
@@ -73,22 +82,25 @@ def _print_audits(audits: Sequence[NoiseAudit]) -> None:
     first, console = audits[0], Console(highlight=False)
     console.print(
         f"[bold]Noise of {first.study}[/], mode {first.mode}, {first.rounds} rounds, delta "
-        f"{first.delta:g}: {first.canaries} canaries of {first.copies} patients, {first.steps} "
-        f"steps, {first.gradients} gradients, {sum(audit.seconds for audit in audits):.1f} s"
+        f"{first.delta:g}, {first.gradients} gradients, "
+        f"{sum(audit.seconds for audit in audits):.1f} s"
     )
-    table = Table("epsilon", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name in ("claimed", "at least", "share", "guessed right", "noise"):
+    table = Table("release", "epsilon", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name in ("claimed", "at least", "share", "canaries", "guessed right", "noise"):
         table.add_column(name, justify="right")
     for audit in audits:
         for found in audit.findings:
             right = found.guesses.hits + found.guesses.strangers - found.guesses.alarms
+            fresh = "-" if found.correlation_chance is None else "fresh"
             table.add_row(
+                found.kind,
                 found.reader,
                 f"{found.claimed:.3f}",
                 f"{found.at_least:.3f}",
                 f"{found.at_least / found.claimed:.1%}",
+                f"{found.canaries} of {found.copies}",
                 f"{right / (found.guesses.members + found.guesses.strangers):.1%}",
-                "[red]refuted[/]" if found.refuted else "fresh",
+                "[red]refuted[/]" if found.refuted else fresh,
             )
     console.print(table)
     console.print("At least: at 95 %, all bounds of 100 such audits together; see docs/audit.md.")

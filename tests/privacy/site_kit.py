@@ -1,0 +1,122 @@
+"""A hospital as its node puts it together, with as few patients as a test likes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic_client.approved import Approved
+from polyclinic_client.assembly import make_gate, make_site
+from polyclinic_client.integers import Moment
+from polyclinic_client.ledger.entries import Planned
+from polyclinic_client.member import Member
+from polyclinic_client.planning import planned_with
+from polyclinic_client.site import Site
+from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.training import Gradients
+from polyclinic_client.updates import Updates
+from polyclinic_client.voting import Voter
+from polyclinic_common.data.encoding import Cohort, Encoding
+from polyclinic_common.evaluation.observed import held_out_cohort
+from polyclinic_common.models.network import Vector, initial_weights
+from polyclinic_common.privacy.noise import SystemNoise
+from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_common.study import Study
+from polyclinic_simulations.trainer import Trainer
+from tests.conftest import small_table
+from tests.privacy.gate_kit import FakeClock
+from tests.privacy.ledger_kit import DELTA, ME
+from tests.privacy.sum_kit import HOSPITALS, roster_of
+
+DECLARED = 10
+
+
+@dataclass
+class Hospital:
+    """One hospital of a study.
+
+    Attributes
+    ----------
+    patients : int
+        Patients that are trained on, and as many held out; 10 are declared, whatever is true.
+    """
+
+    study: Study
+    path: Path
+    patients: int = 0
+    gradients: str = "opacus"
+
+    @property
+    def name(self) -> str:
+        return self.study.roster.sites[0]
+
+    @property
+    def declared(self) -> dict[str, int]:
+        return dict.fromkeys(self.study.roster.sites, DECLARED)
+
+    @cached_property
+    def folder(self) -> SiteFolder:
+        return SiteFolder.create(self.path, delta=DELTA, epsilon_cap=100.0, identity=ME)
+
+    @cached_property
+    def computing(self) -> Gradients:
+        return Trainer(self.gradients).private(self.study, Encoding(self.study))
+
+    @cached_property
+    def planned(self) -> dict[str, Planned]:
+        """What the hospital approves, by kind."""
+        found = planned_with(self.study, self.declared, self.name, self.computing.path)
+        return {each.kind: each for each in found}
+
+    def cohorts(self) -> tuple[Cohort, Cohort]:
+        encoding = Encoding(self.study)
+        table = small_table(max(1, self.patients), sites=1)
+        rows = np.arange(self.patients)
+        train = encoding.encode(table, self.name).take(rows)
+        return train, held_out_cohort(encoding, table, self.name).take(rows)
+
+    @cached_property
+    def approved(self) -> Approved:
+        others = HOSPITALS[1 : len(self.study.roster.sites)]
+        roster = roster_of([ME, *others])
+        known = frozenset(roster.identities)
+        return Approved(self.study, roster, known, self.declared, self.name, self.cohorts)
+
+    @cached_property
+    def site(self) -> Site:
+        gate = make_gate(self.approved, self.folder, FakeClock())
+        noise = SystemNoise(self.folder.ledger.secret)
+        return make_site(self.approved, "run", self.folder, gate, self.computing, noise, 0)
+
+    @cached_property
+    def weights(self) -> Vector:
+        return initial_weights(self.study, self.approved.encoding, 0)
+
+    @property
+    def voter(self) -> Voter:
+        voter = self.site._voter
+        assert voter is not None
+        return voter
+
+    def length(self, kind: str) -> int:
+        """Return the entries that the site expects to store."""
+        answers = self.site._answers
+        if isinstance(answers, Member):
+            return answers._terms.plans[kind].length
+        assert isinstance(answers, Updates)
+        return answers._mechanisms[kind].length
+
+    def draw(self, kind: str, number: int, own: Vector | None = None) -> NDArray[np.int64]:
+        """Return what the site would store for round `number`."""
+        moment = Moment(ReleaseId("run", number, kind), broadcast_hash(self.weights))
+        answers: Any = self.site._answers
+        if isinstance(answers, Member):
+            return answers._sources[kind].draw(self.weights, moment)
+        started = self.weights if own is None else own
+        drawn: NDArray[np.int64] = answers._mechanisms[kind].draw(self.weights, started, moment)
+        return drawn
