@@ -351,9 +351,11 @@ def test_a_release_drawn_again_after_the_loss_was_declared_is_told_and_no_error(
 
 
 def test_a_copy_that_was_written_to_is_charged_from_the_fork_on(hospital: Hospital) -> None:
-    """The approval was withdrawn on the copy: on the lost branch it went on."""
+    """The approval was withdrawn on the copy: on the lost branch, which is longer, it went on."""
     hospital.answer(1)
     hospital.copy()
+    for cap in (98.0, 99.0):
+        hospital.house.ledger.set_caps(cap)
     for number in (2, 3, 4, 5):
         hospital.answer(number)
     hospital.put_back()

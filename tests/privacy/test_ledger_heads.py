@@ -189,6 +189,9 @@ def test_a_head_that_no_ledger_can_reach_is_not_kept(tmp_path: Path) -> None:
     ledger = make_ledger(tmp_path)
     ledger.note_heads({PEERS[0]: (2**63 - 1, bytes(32)), PEERS[1]: (3, digest("head"))})
     assert ledger.heads_seen == {PEERS[1]: Head(3, digest("head"))}
+    before = ledger.head()
+    ledger.note_heads({PEERS[0]: (MOST_ROWS + 1, bytes(32))})
+    assert ledger.head() == before, "else a row would be written whenever it is told"
     ledger.note_heads({PEERS[0]: (5, digest("later"))})
     assert ledger.heads_seen[PEERS[0]] == Head(5, digest("later"))
 

@@ -351,6 +351,9 @@ class LedgerFile(OpenFiles):
     def charge_lost(self, counter: int, since: int, charges: Mapping[Charge, int]) -> None:
         """Charge rows that are lost for good; every approval ends, open releases are dropped.
 
+        Rows go on above every number that was seen. With numbers used twice, a lost row of the
+        new branch could not be told from one of the old, and a second copy put back would pass.
+
         Parameters
         ----------
         counter : int
