@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from polyclinic_client import gate, gradients, integers
+from polyclinic_client import gate, integers
 from polyclinic_client.ledger import state
 from polyclinic_common.packing import pack
 from polyclinic_common.privacy import noise, plan, streams, sum_plan
 from polyclinic_common.secure_sum import masks
-from polyclinic_simulations import fast_gradients
+from polyclinic_simulations import fast_gradients, ghost_norms
 from tests.audit import conduct, holes
 from tests.audit.registry import MUTATIONS, mutation, put
 
@@ -44,17 +44,12 @@ def noise_times_seven_tenths() -> None:
 def no_clip() -> None:
     """Gradients are not clipped, on any path."""
     put(integers, "on_grid", lambda rows, _, grid: whole(rows, grid))
-    put(gradients.ClippedByHooks, "_clipped_sum", lambda _, parts: unclipped_sum(parts))
     put(fast_gradients.ClosedForm, "_factors", lambda *args: np.ones_like(args[3]))
 
 
 def whole(rows: Any, grid: float) -> Any:
     """Return rows in grid units; what is not finite counts as zero."""
     return np.rint(np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0) / grid).astype(np.int64)
-
-
-def unclipped_sum(parts: list[torch.Tensor]) -> Any:
-    return torch.cat([part.nan_to_num(0.0).sum(dim=0) for part in parts]).numpy()
 
 
 @mutation
@@ -88,7 +83,7 @@ def ghost_loss_of_shape_B_1() -> None:  # noqa: N802  (as the trap is written)
         losses = loss(network(x), y, mask)
         return losses if losses.dim() == 2 else losses[:, None]
 
-    put(gradients, "patient_losses", column)
+    put(ghost_norms, "patient_losses", column)
 
 
 @mutation
