@@ -20,6 +20,7 @@ def up(site: SiteOption = SITE) -> None:
     from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
     from polyclinic_client.consortium.row_keeper import RowKeeper
     from polyclinic_client.node.main import NodeSettings, run_node
+    from polyclinic_client.node.rest import Rest
     from polyclinic_common import logs
 
     membership = Membership.read(site)
@@ -37,7 +38,8 @@ def up(site: SiteOption = SITE) -> None:
         keeper.start()
 
     logs.start()
-    keeper = RowKeeper(site)
-    run_node(settings, ready)
+    rest = Rest()
+    keeper = RowKeeper(site, rest)
+    run_node(settings, ready, rest)
     keeper.look()
     log.info("stopped")
