@@ -44,17 +44,20 @@ class Cost(NamedTuple):
         return self.fixed + patients * (self.patient + numbers * self.number)
 
 
-# Measured with one core and one thread a library, then rounded up.
-# GRADIENT_COST is doubled: sums in one fixed order are slower than the library products measured.
-FIRST_COST = Cost(0.5, 1e-5, 1.5e-6)  # numbers: columns of the table and of the encoding
-GRADIENT_COST = Cost(0.02, 6e-6, 5e-8)  # numbers: weights; patients: rows that pass, in all steps
-STATISTICS_COST = Cost(0.02, 2e-6, 4e-8)  # numbers: entries of a patient's vector
-METRICS_COST = Cost(0.02, 2e-6, 4e-8)  # numbers: entries of a patient's vector, and weights
-VOTE_COST = Cost(0.02, 1e-5, 4e-8)  # numbers: weights; comparing is of order n log n, n below 2^24
+# Measured on one thread of an AMD EPYC of 2023, rounded up. Gradients, and what a patient passes
+# forward through (FORWARD_S), are doubled: sums in one fixed order are slower than library ones.
+FIRST_COST = Cost(0.3, 2e-6, 2.5e-7)  # numbers: columns of the table and of the encoding
+COLUMN_S = 5e-4  # of the first answer, for each of them
+GRADIENT_COST = Cost(0.03, 9e-6, 4e-8)  # numbers: weights; patients: rows that pass in all steps
+STATISTICS_COST = Cost(0.03, 2e-6, 5e-8)  # numbers: entries of a patient's vector
+METRICS_COST = Cost(0.03, 4e-6, 5e-8)  # numbers: entries of a patient's vector
+VOTE_COST = Cost(0.03, 1e-6, 0.0)
+RANK_S = 1.2e-5  # of a vote on survival, for every patient: of order n log n, held up to 2^20
+FORWARD_S = 1e-8  # for every patient and weight, once for metrics and twice for a vote
 STEP_S = 2e-3  # a sampled step, whoever is in it
-DRAW_S = 1e-8  # for every patient and sampled step
+DRAW_S = 1e-8  # for every patient and sampled step: who is in it
 ENTRY_S = 4e-6  # for every entry of what leaves: noise, storing, encoding
-MASK_S = 5e-8  # for every entry and other hospital
+MASK_S = 5e-9  # for every entry and other hospital
 
 
 @dataclass(frozen=True)
@@ -107,16 +110,18 @@ def pace_of(study: Study, declared: int, trained: int) -> Pace:
     encoding, most = Encoding(study), most_patients(declared)
     weights = weight_count(build_network(study, encoding))
     table = sum(len(each.columns) for each in declared_columns(study)) + encoding.width
-    training = _training(study, trained, most, weights)
-    work = {GRADIENT: training, UPDATE: training, VOTE: VOTE_COST.of(most, weights)}
+    training, forward = _training(study, trained, most, weights), most * weights * FORWARD_S
+    vote = VOTE_COST.of(most, 0) + 2.0 * forward
+    vote += most * RANK_S if study.outcome.kind == "survival" else 0.0
+    work = {GRADIENT: training, UPDATE: training, VOTE: vote}
     if study.training.start == "statistics":
         entries = encoding.width * (encoding.width + 1) // 2 + encoding.width
         work[STATISTICS] = STATISTICS_COST.of(most, entries) + _leaving(study, entries)
     if study.metric_rounds:
         entries = make_layout(study).length
-        work[METRICS] = METRICS_COST.of(most, entries + weights) + _leaving(study, entries)
+        work[METRICS] = METRICS_COST.of(most, entries) + forward + _leaving(study, entries)
     ticks = {kind: _on_ticks(seconds) for kind, seconds in work.items()}
-    return Pace(_on_ticks(FIRST_COST.of(most, table)), ticks)
+    return Pace(_on_ticks(FIRST_COST.of(most, table) + table * COLUMN_S), ticks)
 
 
 def _training(study: Study, trained: int, most: int, weights: int) -> float:

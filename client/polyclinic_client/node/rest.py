@@ -23,7 +23,7 @@ class Rest:
 
     @contextmanager
     def broken(self) -> Iterator[None]:
-        """Answer a message inside the block; where a person ends the node in it, there is no rest."""
+        """Answer a message inside the block; a node that is stopped in it rests no more."""
         with self._turn:
             self._since = math.inf
             try:

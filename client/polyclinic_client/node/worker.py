@@ -13,26 +13,13 @@ from collections.abc import Callable
 from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Protocol
 
-from flwr.app import RecordDict
-
-from polyclinic_client.due import Due
+from polyclinic_client.app import TellingAnswers
 from polyclinic_client.node.warm_worker import ANSWER, DUE, SILENCE
 from polyclinic_client.refusals import SilenceError
 from polyclinic_client.updates import Memory
 
 _PR_SET_PDEATHSIG = 1
-
-
-class Sites(Protocol):
-    """Answers messages, and tells first when the answer leaves."""
-
-    def answer(
-        self, content: RecordDict, memory: Memory, tell: Callable[[Due], object]
-    ) -> RecordDict:
-        """Return what leaves in answer to a message; updates `memory`."""
-        ...
 
 
 def main() -> None:
@@ -44,7 +31,7 @@ def main() -> None:
         _serve(node, _imported(opener)(Path(folder)))
 
 
-def _serve(node: Connection, sites: Sites) -> None:
+def _serve(node: Connection, sites: TellingAnswers) -> None:
     from polyclinic_client.node.fleet import from_bytes, to_bytes  # noqa: PLC0415  (half a second)
 
     memories: dict[bytes, Memory] = {}
@@ -64,9 +51,9 @@ def _serve(node: Connection, sites: Sites) -> None:
         node.send_bytes(answer)
 
 
-def _imported(name: str) -> Callable[[Path], Sites]:
+def _imported(name: str) -> Callable[[Path], TellingAnswers]:
     module, _, attribute = name.partition(":")
-    opener: Callable[[Path], Sites] = getattr(import_module(module), attribute)
+    opener: Callable[[Path], TellingAnswers] = getattr(import_module(module), attribute)
     return opener
 
 
