@@ -92,7 +92,7 @@ def test_topup_raises_the_limit_and_forgets_nothing(site: Path) -> None:
 
 def test_verify_says_whole_or_what_is_wrong(site: Path) -> None:
     assert answer("ledger", "verify", "--site", site) == {"valid": True, "rows": 4, "witness": True}
-    assert answer("journal", "verify", "--site", site) == {"valid": True, "rows": 5}
+    assert answer("journal", "verify", "--site", site) == {"valid": True, "rows": 6}
     assert "4 rows" in typed("ledger", "verify", "--site", site).stdout
     for name, what in (("ledger.sqlite", "ledger"), ("journal.sqlite", "journal")):
         content = (site / name).read_bytes()
