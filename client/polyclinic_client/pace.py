@@ -46,7 +46,7 @@ class Cost(NamedTuple):
 
 # Measured on one thread of an AMD EPYC of 2023, rounded up. Gradients, and what a patient passes
 # forward through (FORWARD_S), are doubled: sums in one fixed order are slower than library ones.
-FIRST_COST = Cost(0.3, 2e-6, 2.5e-7)  # numbers: columns of the table and of the encoding
+FIRST_COST = Cost(0.1, 2e-6, 2.5e-7)  # numbers: columns of the table and of the encoding
 COLUMN_S = 5e-4  # of the first answer, for each of them
 GRADIENT_COST = Cost(0.03, 9e-6, 4e-8)  # numbers: weights; patients: rows that pass in all steps
 STATISTICS_COST = Cost(0.03, 2e-6, 5e-8)  # numbers: entries of a patient's vector
