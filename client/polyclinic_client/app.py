@@ -12,6 +12,7 @@ from typing import Protocol
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from polyclinic_client.due import Due
 from polyclinic_client.updates import Memory
 
 _PERSONAL = "polyclinic.personal"
@@ -21,6 +22,16 @@ class Answers(Protocol):
     """Answers messages."""
 
     def answer(self, content: RecordDict, memory: Memory) -> RecordDict:
+        """Return what leaves in answer to a message; updates `memory`."""
+        ...
+
+
+class TellingAnswers(Protocol):
+    """Answers messages, and tells beforehand when the answer leaves."""
+
+    def answer(
+        self, content: RecordDict, memory: Memory, tell: Callable[[Due], object]
+    ) -> RecordDict:
         """Return what leaves in answer to a message; updates `memory`."""
         ...
 

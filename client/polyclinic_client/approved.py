@@ -31,6 +31,8 @@ class Approved:
         Declared patients of every hospital that count as trained on, by name.
     name : str
         This hospital.
+    size : int
+        Declared patients of this hospital, those held out included.
     read : callable
         Gives its patients, encoded: those trained on, and the others as metrics and the vote see
         them.
@@ -41,6 +43,7 @@ class Approved:
     verified: frozenset[bytes]
     declared: Mapping[str, int]
     name: str
+    size: int
     read: Callable[[], tuple[Cohort, Cohort]] = field(compare=False)
 
     @cached_property
@@ -87,4 +90,4 @@ def approved_with(
         return encoding.encode(rows[~test], name), held_out_cohort(encoding, rows[test], name)
 
     training = {site: declared_for_training(study, site, size) for site, size in declared.items()}
-    return Approved(study, roster, verified, training, name, read)
+    return Approved(study, roster, verified, training, name, declared[name], read)

@@ -6,9 +6,11 @@ What the two take from different places is given: gradients, noise, clock, seed 
 from __future__ import annotations
 
 from polyclinic_client.approved import Approved
-from polyclinic_client.gate import LEAST_TICK_S, Clock, Gate, tick_length
+from polyclinic_client.gate import Clock, Gate
 from polyclinic_client.held_out import metrics_source
+from polyclinic_client.ladder import Ladder
 from polyclinic_client.member import Member
+from polyclinic_client.pace import pace_of
 from polyclinic_client.site import Site
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.terms import Terms
@@ -21,16 +23,27 @@ from polyclinic_common.privacy.noise import NoiseSource
 from polyclinic_common.privacy.plan import METRICS, secure_sum_plans, vote_of
 
 
-def make_gate(approved: Approved | None, folder: SiteFolder, clock: Clock) -> Gate:
-    """Return the gate of a study, or the one with the shortest tick where there is none.
+def make_ladder(approved: Approved, reached: dict[bytes, int]) -> Ladder:
+    """Return the ladder of a study: from public numbers alone, no patient is read.
 
-    No patient is read: the tick follows from declared sizes.
+    Parameters
+    ----------
+    reached : dict
+        The step that every study has reached, by hash: of `steps_reached`, changed by climbing.
     """
-    tick = LEAST_TICK_S
-    if approved is not None:
-        passes = approved.declared[approved.name] * approved.study.training.epochs
-        tick = tick_length(passes, length_of(approved.study))
-    return Gate(folder.identity.public, folder.ledger, folder.journal, tick, clock)
+    study = approved.study
+    pace = pace_of(study, approved.size, approved.declared[approved.name])
+    return Ladder(bytes.fromhex(study.hash()), pace, reached)
+
+
+def steps_reached(folder: SiteFolder) -> dict[bytes, int]:
+    """Return the step that every study has reached, as the journal says; all of it is read."""
+    return {study: climb.step for study, climb in folder.journal.climbs().items()}
+
+
+def make_gate(ladder: Ladder, folder: SiteFolder, clock: Clock) -> Gate:
+    """Return the gate of a study, or, with an empty ladder, one for refusals."""
+    return Gate(folder.identity.public, folder.ledger, folder.journal, ladder, clock)
 
 
 def make_site(

@@ -8,19 +8,21 @@ let out is journalled first and leaves on a public tick. Everything else stops h
 from __future__ import annotations
 
 import hashlib
-import math
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Protocol
 
 import numpy as np
 from flwr.app import ConfigRecord, RecordDict
 from pydantic import ValidationError
 
+from polyclinic_client.due import OVER, Due, Step
 from polyclinic_client.journal import Asked, Event, Journal, Left, Refused, Settled
+from polyclinic_client.ladder import Ladder
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.witness import Head
-from polyclinic_common.errors import Code, GateError, MessageError
+from polyclinic_common.errors import Code, GateError, LedgerError, MessageError
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.privacy.plan import VOTE
 from polyclinic_common.secure_sum.chain import ReleaseId
@@ -41,12 +43,11 @@ from polyclinic_common.wire import (
     Receipt,
     Refusal,
     Release,
+    Request,
     encode_reply,
 )
 
 KEM_KEYS, KEM_CIPHERTEXT = (0, 1184), 1088  # bytes: ML-KEM-768 (FIPS 203, table 3), or none
-LEAST_TICK_S = 0.25
-SLOWEST_PER_NUMBER_S = 2e-8  # a hospital's gradients, per patient and weight, on a slow machine
 
 FREE = {
     AnnouncedKeys: "keys and ledger heads; no patient goes into them",
@@ -86,17 +87,6 @@ class SystemClock:
         time.sleep(max(0.0, moment - self.now()))
 
 
-def tick_length(declared: int, length: int) -> float:
-    """Return the public tick in seconds, from declared patients and the length of the vector.
-
-    A patient who passes several times in a round counts as often.
-
-    Computing time tells the size of the cohort and the noise that was drawn; a tick long enough
-    for a slow machine hides both.
-    """
-    return max(LEAST_TICK_S, math.ceil(4 * declared * length * SLOWEST_PER_NUMBER_S) / 4)
-
-
 class Gate:
     """Lets releases out of one hospital.
 
@@ -108,31 +98,44 @@ class Gate:
         Holds every charge and the hash of every payload.
     journal : Journal
         Where everything is written down.
-    tick_s : float
-        Length of the public tick.
+    ladder : Ladder
+        The moments at which answers leave.
     clock : Clock
         The time.
     """
 
     def __init__(
-        self, identity: bytes, ledger: Ledger, journal: Journal, tick_s: float, clock: Clock
+        self, identity: bytes, ledger: Ledger, journal: Journal, ladder: Ladder, clock: Clock
     ):
         self._identity = identity
         self._ledger = ledger
         self._journal = journal
-        self._tick_s = tick_s
+        self._ladder = ladder
         self._clock = clock
         self._settled: set[ReleaseId] = set()
 
-    def due(self) -> float:
-        """Return the tick on which the answer to a request that arrives now leaves.
+    def due(self, request: Request | None = None, *, first: bool = False) -> Due:
+        """Return when the answer to a request leaves that arrives now.
 
-        It is at least one tick length away: who sends a request just before a tick does not learn
-        whether the answer was ready in time.
+        To be asked before any patient is read.
+
+        Parameters
+        ----------
+        request : Request or None
+            The request; None where it cannot be read.
+        first : bool
+            Whether the frozen table is read and encoded for it.
+
+        Raises
+        ------
+        GateError
+            G002 if answers of this study outlasted the whole ladder before.
         """
-        return math.ceil(self._clock.now() / self._tick_s + 1) * self._tick_s
+        if self._ladder.is_over(request, first=first):
+            raise _late()
+        return self._ladder.due(self._clock.now(), request, first=first)
 
-    def let_out(self, release: Release, asked: Asked, due: float) -> RecordDict:
+    def let_out(self, release: Release, asked: Asked, due: Due) -> RecordDict:
         """Return the bytes of a permitted release, on the tick, after writing it down.
 
         Parameters
@@ -141,13 +144,14 @@ class Gate:
             What would leave.
         asked : Asked
             The request that it answers.
-        due : float
-            The tick on which it leaves, or the first one after it is written down.
+        due : Due
+            Of the request: when it leaves.
 
         Raises
         ------
         GateError
-            If it is not a permitted release; it is journalled, and nothing leaves.
+            If it is not a permitted release, or later than the whole ladder; it is journalled, and
+            nothing leaves.
         LedgerError
             If the journal cannot be written; nothing leaves.
         """
@@ -159,7 +163,7 @@ class Gate:
             self._journal.write(asked, refused)
             raise _stopped("it is not a release that may leave") from None
         records = encode_reply(release)
-        tick = max(due, self._next_tick())
+        tick = self._step(due).moment
         left = self._entry(release, records, asked, cost, tick)
         settled = self._newly_settled(asked.run)
         events: list[Event] = [asked, *settled.values(), left]
@@ -168,8 +172,32 @@ class Gate:
             events.insert(-1, Refused(reason=reason, what=asked.what, run=asked.run))
         self._journal.write(*events)
         self._settled.update(settled)
-        self._clock.wait_until(max(tick, self._next_tick()))
+        self._clock.wait_until(self._step(due).moment)  # a higher step if writing took too long
         return records
+
+    def stay_silent(self, due: Due) -> None:
+        """Wait as an answer would have: the next question does not tell when computing ended."""
+        moment = due.end
+        with suppress(LedgerError, GateError):
+            moment = self._step(due).moment
+        self._clock.wait_until(moment)
+
+    def _step(self, due: Due) -> Step:
+        """Return the step on which an answer leaves that is ready now; a climb is kept for good.
+
+        Raises
+        ------
+        GateError
+            G002 if all steps are past.
+        LedgerError
+            If a climb cannot be written down.
+        """
+        while (step := due.at(self._clock.now())).number > self._ladder.step and due.climbs:
+            self._ladder.climb(step.number)
+            self._journal.write(due.climbed(step))
+        if step.number == OVER:
+            raise _late()
+        return step
 
     def _newly_settled(self, run: str) -> dict[ReleaseId, Settled]:
         """Return the releases that the ledger has settled at headline since the last answer."""
@@ -184,9 +212,6 @@ class Gate:
                     cost=held.reserved.headline,
                 )
         return found
-
-    def _next_tick(self) -> float:
-        return math.ceil(self._clock.now() / self._tick_s) * self._tick_s
 
     def _check(self, release: Release, asked: Asked) -> Charge | None:
         """Return what a permitted release was charged; None if no patient goes into it."""
@@ -317,6 +342,15 @@ def _contents(records: RecordDict) -> list[bytes]:
         for value in record.values()
         if isinstance(value, bytes)
     ]
+
+
+def _late() -> GateError:
+    return GateError(
+        Code.GATE_LATE,
+        "An answer was not ready within the longest time that the study's size allows.",
+        "Nothing left, and answers of this study do not leave any more; use a faster machine, and "
+        "ask the operator for a new version of the study.",
+    )
 
 
 def _stopped(why: str) -> GateError:

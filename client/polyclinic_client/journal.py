@@ -158,10 +158,32 @@ class Bundle(Entry):
     flower_run: Annotated[int, Field(ge=0)]
 
 
-Event = Asked | Left | Settled | Refused | Failed | Bundle
+class Climbed(Entry):
+    """An answer was not ready when it was due: answers of its study take longer for good.
+
+    Whoever sent the request has seen that computing took longer, a comparison with the number of
+    patients.
+
+    Attributes
+    ----------
+    step : int
+        The step of the ladder that the study is on from here.
+    outlasted : int
+        How long computing took at least, milliseconds.
+    """
+
+    entry: Literal["climbed"] = "climbed"
+    study_hash: bytes
+    run: Text
+    step: Annotated[int, Field(ge=1)]
+    outlasted: Annotated[int, Field(ge=0)]
+
+
+Event = Asked | Left | Settled | Refused | Failed | Bundle | Climbed
 _ADAPTER: TypeAdapter[Began | Event] = TypeAdapter(
     Annotated[
-        Began | Asked | Left | Settled | Refused | Failed | Bundle, Field(discriminator="entry")
+        Began | Asked | Left | Settled | Refused | Failed | Bundle | Climbed,
+        Field(discriminator="entry"),
     ]
 )
 
@@ -235,6 +257,17 @@ class Journal(OpenFiles):
         """Yield what was noted, in order, after the row of that number."""
         for row in self._log.rows(after):
             yield _noted(row)
+
+    def climbs(self) -> dict[bytes, Climbed]:
+        """Return the highest climb of every study that has climbed, by hash."""
+        found: dict[bytes, Climbed] = {}
+        for noted in self.events():
+            event = noted.event
+            if isinstance(event, Climbed) and (
+                event.study_hash not in found or found[event.study_hash].step < event.step
+            ):
+                found[event.study_hash] = event
+        return found
 
     def verify(self) -> int:
         """Check every row and signature; return the number of rows."""

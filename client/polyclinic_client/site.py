@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from flwr.app import RecordDict
 
+from polyclinic_client.due import Due
 from polyclinic_client.gate import Gate
 from polyclinic_client.journal import Asked, Failed, Journal
 from polyclinic_client.member import Member
@@ -30,6 +33,25 @@ from polyclinic_common.wire import (
 
 SERVER = "server"
 UNREADABLE = Asked(who=SERVER, what="unreadable", study_hash=b"", run="")
+
+
+@dataclass
+class Turn:
+    """One message that is being answered.
+
+    Attributes
+    ----------
+    gate : Gate
+        Where the answer leaves.
+    due : Due
+        When it leaves.
+    asked : Asked
+        What the journal keeps of the message.
+    """
+
+    gate: Gate
+    due: Due
+    asked: Asked = UNREADABLE
 
 
 class Site:
@@ -69,9 +91,10 @@ class Site:
         self._voter = voter
         self._reason = reason
 
-    def due(self) -> float:
-        """Return the tick on which the answer to a request that arrives now leaves."""
-        return self._gate.due()
+    @property
+    def gate(self) -> Gate:
+        """Where its answers leave."""
+        return self._gate
 
     def answer(self, content: RecordDict, memory: Memory) -> RecordDict:
         """Return what leaves in answer to a message; updates `memory`.
@@ -81,20 +104,17 @@ class Site:
         SilenceError
             If nothing may leave; what failed is in the journal.
         """
-        return self.answer_at(self.due(), content, memory)
-
-    def answer_at(self, due: float, content: RecordDict, memory: Memory) -> RecordDict:
-        """Return what leaves at the tick `due`, fixed when the message arrived; see `answer`."""
-        asked = UNREADABLE
-        try:
+        with silenced(self._gate, self._journal) as turn:
             request = _read(content)
-            if request is None:
-                return self._gate.let_out(Refusal(Reason.NOT_APPROVED), asked, due)
-            asked = _asked(request)
-            return self._gate.let_out(self._release(request, memory), asked, due)
-        except Exception as error:  # noqa: BLE001  (Flower sends the text of what passes here)
-            note_failure(self._journal, asked, error)
-            raise SilenceError from None
+            turn.due = self._gate.due(request)
+            return self.answer_in(turn, request, memory)
+
+    def answer_in(self, turn: Turn, request: Request | None, memory: Memory) -> RecordDict:
+        """Return what leaves in answer to a request, when the turn's answer is due."""
+        if request is None:
+            return self._gate.let_out(Refusal(Reason.NOT_APPROVED), turn.asked, turn.due)
+        turn.asked = _asked(request)
+        return self._gate.let_out(self._release(request, memory), turn.asked, turn.due)
 
     def _release(self, request: Request, memory: Memory) -> Release:
         named = (request.study_hash, request.run_id)
@@ -127,10 +147,20 @@ class Site:
         return Refusal(Reason.OUT_OF_ORDER)
 
 
-def note_failure(journal: Journal, asked: Asked, error: Exception) -> None:
-    """Write down that a request is met with silence, and the kind of failure alone."""
-    with suppress(Exception):  # where nothing can be written down, nothing leaves either
-        journal.write(asked, Failed(code=_code(error), run=asked.run))
+@contextmanager
+def silenced(gate: Gate, journal: Journal) -> Iterator[Turn]:
+    """Turn whatever fails while a message is answered into silence, written down by its kind alone.
+
+    Silence lasts until an answer would have left. Flower sends the text of what passes here.
+    """
+    turn = Turn(gate, gate.due())
+    try:
+        yield turn
+    except Exception as error:  # noqa: BLE001  (whatever it is, its text and its time may tell)
+        with suppress(Exception):  # where nothing can be written down, nothing leaves either
+            journal.write(turn.asked, Failed(code=_code(error), run=turn.asked.run))
+        turn.gate.stay_silent(turn.due)
+        raise SilenceError from None
 
 
 def _read(content: RecordDict) -> Request | None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from polyclinic_client.journal import Asked, Failed, Left, Refused
+from polyclinic_client.journal import Asked, Climbed, Failed, Left, Refused
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.errors import Code, LedgerError
 from tests.privacy.ledger_kit import DELTA, FALLBACK, ME, STUDY, approval, attempt, digest, reserve
@@ -66,6 +66,7 @@ def site(tmp_path: Path) -> Path:
         )
         made.journal.write(Refused(reason="not-approved", what="sum", run="[bold]other[/]"))
         made.journal.write(Failed(code="F001"))
+        made.journal.write(Climbed(study_hash=STUDY, run="run", step=1, outlasted=500))
     return folder
 
 
@@ -96,7 +97,7 @@ def test_verify_says_whole_or_what_is_wrong(site: Path) -> None:
         "witness": True,
         "invented_by": [],
     }
-    assert answer("journal", "verify", "--site", site) == {"valid": True, "rows": 5}
+    assert answer("journal", "verify", "--site", site) == {"valid": True, "rows": 6}
     assert "4 rows" in typed("ledger", "verify", "--site", site).stdout
     for name, what in (("ledger.sqlite", "ledger"), ("journal.sqlite", "journal")):
         content = (site / name).read_bytes()
@@ -153,14 +154,24 @@ def test_a_lost_witness_is_begun_anew_on_demand_only(site: Path, tmp_path: Path)
 
 def test_the_journal_can_be_read(site: Path) -> None:
     events = answer("journal", "show", "--site", site)
-    assert [event["entry"] for event in events] == ["began", "asked", "left", "refused", "failed"]
+    assert [event["entry"] for event in events] == [
+        *("began", "asked", "left", "refused", "failed"),
+        "climbed",
+    ]
     assert events[2]["sha256"] == digest("payload").hex()
     assert events[2]["cost"]["kind"] == "gaussian-sum"
     shown = typed("journal", "show", "--site", site).stdout
-    for words in ("by the server", "32 bytes", "not-approved", "F001", "[bold]other[/]"):
+    for words in (
+        "by the server",
+        "32 bytes",
+        "not-approved",
+        "F001",
+        "[bold]other[/]",
+        "longer than 0.5 s",
+    ):
         assert words in shown
     assert len(answer("journal", "show", "--site", site, "--last", 2)) == 2
-    assert len(answer("journal", "show", "--site", site, "--run", "run")) == 2
+    assert len(answer("journal", "show", "--site", site, "--run", "run")) == 3
 
 
 def test_looking_writes_nothing(site: Path) -> None:

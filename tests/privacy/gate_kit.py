@@ -14,11 +14,14 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from polyclinic_client.app import make_client_app
+from polyclinic_client.due import Due
 from polyclinic_client.gate import Gate
 from polyclinic_client.integers import Moment
 from polyclinic_client.journal import Asked, Began, Event, Journal
+from polyclinic_client.ladder import Ladder
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.pace import Pace
 from polyclinic_client.site import Site
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.updates import Updates
@@ -35,12 +38,14 @@ from polyclinic_common.wire import (
     Reason,
     Refusal,
     Release,
+    TrainRequest,
 )
 from polyclinic_simulations.engines.inline import be_server
 from tests.privacy import ledger_kit as kit
 from tests.privacy.ledger_kit import CHAIN, FALLBACK, ME, PEERS, STUDY, digest, release
 
 TICK = 0.25
+PACE = Pace(first=1.0, work={"gradient": TICK, "update": TICK, "vote": TICK})
 ARRIVAL = 1_800_000_000.1
 SESSION = digest("session")
 STUDIES = (STUDY.hex(), bytes([1] * 32).hex())
@@ -75,6 +80,7 @@ class House:
     folder: SiteFolder
     clock: FakeClock
     gate: Gate
+    ladder: Ladder
 
     @property
     def ledger(self) -> Ledger:
@@ -89,7 +95,12 @@ class House:
 
     def let_out(self, leaving: Any, asked: Asked | None = None) -> RecordDict:
         question = asked_for(leaving) if asked is None else asked
-        return self.gate.let_out(leaving, question, self.gate.due())
+        return self.gate.let_out(leaving, question, self.due())
+
+    def due(self) -> Due:
+        """Return when an answer for which patients are read leaves, asked for now."""
+        request = TrainRequest(STUDY.hex(), "run", 1, "update", UPDATE)
+        return self.gate.due(request)
 
 
 def planned(kind: str) -> Planned:
@@ -105,8 +116,9 @@ def make_house(path: Path, **changes: Any) -> House:
     """Make a hospital that has approved six gradients and six updates."""
     folder = SiteFolder.create(path, delta=kit.DELTA, epsilon_cap=100.0, identity=ME)
     folder.ledger.approve(both_kinds(**changes))
-    clock = FakeClock()
-    return House(folder, clock, Gate(ME.public, folder.ledger, folder.journal, TICK, clock))
+    clock, ladder = FakeClock(), Ladder(STUDY, PACE)
+    gate = Gate(ME.public, folder.ledger, folder.journal, ladder, clock)
+    return House(folder, clock, gate, ladder)
 
 
 def sha(vector: NDArray[Any]) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import time
 import traceback
 import warnings
@@ -19,8 +18,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polyclinic_client.gate import FREE, LEAST_TICK_S, Gate, SystemClock, tick_length
-from polyclinic_client.journal import Asked, Event, Journal, Left, Refused
+from polyclinic_client.due import FACTOR, OVER, Due
+from polyclinic_client.gate import FREE, Gate, SystemClock
+from polyclinic_client.journal import Asked, Climbed, Event, Journal, Left, Refused
+from polyclinic_client.ladder import Ladder
 from polyclinic_client.site_files import JOURNAL
 from polyclinic_common.errors import Code, GateError, LedgerError
 from polyclinic_common.secure_sum.identity import Identity
@@ -489,36 +490,135 @@ class SlowJournal(Journal):
         self._journal.write(*events)
 
 
-def leaves_at(house: House, arrival: float, computing: float, writing: float = 0.0) -> float:
-    """Return when an answer leaves that took so long to compute and to write down."""
-    clock = house.clock
+@dataclasses.dataclass
+class Way:
+    """How an answer went: when it was due, when it left, and what was written down of climbs."""
+
+    due: Due
+    left: float
+    climbs: list[Climbed]
+
+
+def way(
+    house: House, arrival: float, computing: float, writing: float = 0.0, *, patients: bool = True
+) -> Way:
+    """Let an answer out that takes so long to compute and to write down, on a ladder of its own."""
+    clock, before = house.clock, house.journal._log.head.sequence
     journal = SlowJournal(house.journal, clock, writing)
-    gate = Gate(ME.public, house.ledger, journal, TICK, clock)
+    gate = Gate(ME.public, house.ledger, journal, Ladder(STUDY, kit.PACE), clock)
     clock.time = arrival
-    due = gate.due()
+    request = TrainRequest(STUDY.hex(), "run", 1, "update", UPDATE) if patients else None
+    due = gate.due(request)
     clock.time += computing
     gate.let_out(Refusal(Reason.EXPIRED), asked(), due)
-    return clock.waits[-1]
+    events = house.events(before)
+    return Way(due, clock.waits[-1], [each for each in events if isinstance(each, Climbed)])
+
+
+MOMENT = st.floats(1.7e9, 2e9)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(arrival=st.floats(1.7e9, 2e9), computing=st.floats(0.0, 3.0), writing=st.floats(0.0, 0.6))
+@given(
+    arrival=MOMENT,
+    computing=st.floats(0.0, 30.0),
+    writing=st.floats(0.0, 0.6),
+    patients=st.booleans(),
+)
 def test_a_release_leaves_exactly_on_a_public_tick(
-    shared: House, arrival: float, computing: float, writing: float
+    shared: House, arrival: float, computing: float, writing: float, *, patients: bool
 ) -> None:
     """Also where writing it down takes so long that the tick has passed meanwhile."""
-    left = leaves_at(shared, arrival, computing, writing)
+    left = way(shared, arrival, computing, writing, patients=patients).left
     assert left / TICK == round(left / TICK)
     assert left == shared.clock.time, "it left when the tick had passed"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(arrival=st.floats(1.7e9, 2e9), computing=st.floats(0.0, 0.99 * TICK))
+@given(arrival=MOMENT, computing=st.floats(0.0, 0.99 * TICK), patients=st.booleans())
 def test_who_asks_just_before_a_tick_learns_nothing_of_computing_time(
+    shared: House, arrival: float, computing: float, *, patients: bool
+) -> None:
+    """An answer that takes less than its time leaves at a moment fixed by the question's alone."""
+    late = way(shared, arrival, computing, patients=patients)
+    assert late.left == way(shared, arrival, 0.0, patients=patients).left
+    assert late.left - arrival >= TICK
+    assert not late.climbs
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(arrival=MOMENT, computing=st.floats(0.0, 200.0), writing=st.floats(0.0, 0.3))
+def test_what_is_late_leaves_on_a_step_fixed_at_arrival_and_the_climb_is_written_down(
+    shared: House, arrival: float, computing: float, writing: float
+) -> None:
+    """So the server learns between which two steps computing ended, once, and nothing finer."""
+    found = way(shared, arrival, computing, writing)
+    moments = [step.moment for step in found.due.steps]
+    assert found.left in moments
+    assert [step.seconds for step in found.due.steps] == [TICK * FACTOR**k for k in range(OVER)]
+    if found.left > moments[0]:
+        climb, missed = found.climbs[-1], found.due.steps[moments.index(found.left) - 1]
+        assert (climb.study_hash, climb.step) == (STUDY, moments.index(found.left))
+        assert climb.outlasted == round(missed.seconds * 1000)
+        assert missed.moment < arrival + computing + (len(found.climbs) + 1) * writing
+    else:
+        assert not found.climbs
+
+
+def test_a_step_once_climbed_is_kept_for_every_later_answer_of_the_study(house: House) -> None:
+    for computing, step in ((0.0, 0), (0.6, 1), (0.0, 1), (0.3, 1), (5.0, 3), (0.0, 3)):
+        house.clock.time = ARRIVAL
+        due = house.due()
+        house.clock.time += computing
+        house.gate.let_out(Refusal(Reason.EXPIRED), asked(), due)
+        lowest = Ladder(STUDY, kit.PACE).due(
+            ARRIVAL, TrainRequest(STUDY.hex(), "run", 1, "update", UPDATE), first=False
+        )
+        assert house.clock.waits[-1] == lowest.steps[step].moment
+    climbs = [each.step for each in house.events() if isinstance(each, Climbed)]
+    assert climbs == [1, 3]
+
+
+def test_an_answer_without_patients_climbs_no_step(house: House) -> None:
+    """That it is late tells nothing about them."""
+    late = way(house, ARRIVAL, 100.0, patients=False)
+    assert late.left == np.ceil((ARRIVAL + 100.0) / TICK) * TICK
+    assert not late.climbs
+    assert house.ladder.step == 0
+
+
+def test_what_outlasts_the_ladder_does_not_leave_and_the_study_is_answered_no_more(
+    house: House,
+) -> None:
+    house.clock.time = ARRIVAL
+    due = house.due()
+    house.clock.time = due.steps[-1].moment + 0.001
+    with pytest.raises(GateError) as error:
+        house.gate.let_out(Refusal(Reason.EXPIRED), asked(), due)
+    assert error.value.code == Code.GATE_LATE
+    house.gate.stay_silent(due)
+    assert house.clock.time == due.end
+    assert not [each for each in house.events() if isinstance(each, Left)]
+    assert [each.step for each in house.events() if isinstance(each, Climbed)] == [OVER]
+    with pytest.raises(GateError):
+        house.due()
+    house.gate.let_out(Refusal(Reason.EXPIRED), asked(), house.gate.due())
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(arrival=MOMENT, computing=st.floats(0.0, 100.0))
+def test_silence_ends_when_an_answer_would_have_left(
     shared: House, arrival: float, computing: float
 ) -> None:
-    """An answer that takes less than a tick leaves at a moment fixed by the question's alone."""
-    assert leaves_at(shared, arrival, computing) == leaves_at(shared, arrival, 0.0)
+    """What a node asks for next would tell when computing failed."""
+    shared.ladder.reached.clear()
+    shared.clock.time = arrival
+    due = shared.due()
+    shared.clock.time += computing
+    shared.gate.stay_silent(due)
+    silence, step = shared.clock.time, shared.ladder.step
+    assert silence == way(shared, arrival, computing).left
+    assert due.steps[step].moment == silence
 
 
 def test_the_journal_names_the_tick(house: House) -> None:
@@ -538,15 +638,6 @@ def test_the_machines_clock_waits_until_the_moment_and_not_for_one_that_is_past(
     began = time.monotonic()
     clock.wait_until(clock.now() - 100)
     assert time.monotonic() - began < 1
-
-
-@given(declared=st.integers(1, 10**6), length=st.integers(1, 10**6))
-def test_the_tick_is_made_of_declared_sizes_only(declared: int, length: int) -> None:
-    assert list(inspect.signature(tick_length).parameters) == ["declared", "length"]
-    tick = tick_length(declared, length)
-    assert tick >= LEAST_TICK_S == 0.25
-    assert tick % 0.25 == 0
-    assert tick <= tick_length(declared + 10, length + 10)
 
 
 # Written down first
@@ -583,7 +674,7 @@ def test_with_a_full_disk_nothing_leaves(house: House, name: str) -> None:
 def test_with_a_journal_that_cannot_be_written_nothing_leaves(house: House, tmp_path: Path) -> None:
     with Journal.open(tmp_path / "site" / JOURNAL, ME, read_only=True) as journal:
         clock = FakeClock()
-        gate = Gate(ME.public, house.ledger, journal, TICK, clock)
+        gate = Gate(ME.public, house.ledger, journal, house.ladder, clock)
         for leaving in good_releases(house).values():
             with pytest.raises(LedgerError):
                 gate.let_out(leaving, asked_for(leaving), gate.due())

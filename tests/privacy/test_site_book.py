@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from polyclinic_client.approved import Approved, approved_with
+from polyclinic_client.due import Due
 from polyclinic_client.gate import Gate
 from polyclinic_client.journal import Failed
 from polyclinic_client.node import sites
@@ -30,6 +31,7 @@ from polyclinic_common.wire import (
 )
 from tests.conftest import small_table
 from tests.faults.consortium_kit import Consortium
+from tests.privacy.gate_kit import FakeClock
 
 RUNS = ("run-1", "run-2", "run-3")
 
@@ -38,7 +40,7 @@ class Worker:
     """One hospital's site book, over its real folder; what it does is written down in order."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
-        house = Consortium(folder, sites=3, runs=RUNS)
+        house, clock = Consortium(folder, sites=3, runs=RUNS), FakeClock()
         self.study, self.order = house.study.hash(), list[str]()
         self.folder = SiteFolder.open(house.site_folder("site 0"))
         table = small_table(120, sites=3)
@@ -64,12 +66,13 @@ class Worker:
 
         due = Gate.due
 
-        def noted(gate: Gate) -> float:
-            self.order.append("due")
-            return due(gate)
+        def noted(gate: Gate, request: Request | None = None, *, first: bool = False) -> Due:
+            if request is not None:
+                self.order.append("due")
+            return due(gate, request, first=first)
 
         monkeypatch.setattr(Gate, "due", noted)
-        self.book = SiteBook(self.folder, find)
+        self.book, self.clock = SiteBook(self.folder, find, clock), clock
 
     def ask(self, request: Request) -> Release:
         return decode_reply(self.book.answer(encode_request(request), Memory()))

@@ -166,5 +166,6 @@ def test_a_run_s_note_cannot_forge_another_line() -> None:
         spent=0.0,
         limit=1.0,
         runs=(HOSTILE,),
+        ticks=(),
     ).lines()
     assert not set("".join(shown)) & set("\x1b\u202e\n")

@@ -104,11 +104,13 @@ def _print_events(found: list[Noted]) -> None:
 
 
 def _what(noted: Noted) -> str:
-    from polyclinic_client.journal import Asked, Bundle, Failed, Left, Refused, Settled
+    from polyclinic_client.journal import Asked, Bundle, Climbed, Failed, Left, Refused, Settled
 
     match noted.event:
         case Bundle():
             return "app bundle, not fetched"
+        case Climbed(step=step):
+            return f"step {step} of the ladder"
         case Asked(what=what) | Refused(what=what) | Settled(sum=what):
             return what
         case Left(kind=kind):
@@ -119,9 +121,16 @@ def _what(noted: Noted) -> str:
 
 
 def _details(noted: Noted) -> str:
-    from polyclinic_client.journal import Asked, Bundle, Left, Refused, Settled
+    from polyclinic_client.due import OVER
+    from polyclinic_client.journal import Asked, Bundle, Climbed, Left, Refused, Settled
 
     match noted.event:
+        case Climbed(study_hash=study, step=step, outlasted=outlasted):
+            then = "is answered no more" if step >= OVER else "takes longer to answer from here on"
+            return (
+                f"the server may see that computing took longer than {outlasted / 1000:g} s (a "
+                f"comparison with the cohort's size); study {study.hex()[:12]} {then}"
+            )
         case Bundle(sha256=digest, flower_run=number):
             return f"sha256 {digest.hex()[:12]}, Flower's run {number}"
         case Settled():

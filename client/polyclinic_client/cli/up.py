@@ -21,6 +21,7 @@ def up(site: SiteOption = SITE) -> None:
     from polyclinic_client.consortium.row_keeper import RowKeeper
     from polyclinic_client.ledger.journalled import check_journalled
     from polyclinic_client.node.main import NodeSettings, run_node
+    from polyclinic_client.node.rest import Rest
     from polyclinic_client.site_folder import SiteFolder
     from polyclinic_common import logs
 
@@ -41,7 +42,8 @@ def up(site: SiteOption = SITE) -> None:
         keeper.start()
 
     logs.start()
-    keeper = RowKeeper(site)
-    run_node(settings, ready)
+    rest = Rest()
+    keeper = RowKeeper(site, rest)
+    run_node(settings, ready, rest)
     keeper.look()
     log.info("stopped")

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.membership import Membership, read_peers, site_certificate
+from polyclinic_client.due import OVER
+from polyclinic_client.journal import Journal
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.witness import read_invented
 from polyclinic_client.node.status import read_status
-from polyclinic_client.site_files import LEDGER, read_identity
+from polyclinic_client.site_files import JOURNAL, LEDGER, read_identity
 from polyclinic_common import pki
 from polyclinic_common.errors import ConsortiumError
-from polyclinic_common.secure_sum.identity import fingerprint
+from polyclinic_common.secure_sum.identity import Identity, fingerprint
 from polyclinic_common.words import plain
 
 
@@ -28,6 +30,8 @@ class Overview:
         ``reached``, or why not.
     node : str
         How this hospital's node is.
+    ticks : tuple of str
+        What the times of answers may have told, in words.
     invented_by : tuple of str
         Peers that signed a head which this hospital's ledger can never have had; it is ignored.
     """
@@ -44,6 +48,7 @@ class Overview:
     spent: float
     limit: float
     runs: tuple[str, ...]
+    ticks: tuple[str, ...]
     invented_by: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
@@ -66,6 +71,7 @@ class Overview:
             f"  approved      {', '.join(self.approved) or 'nothing'}",
             f"  epsilon       {self.spent:.3f} spent of {self.limit:g}",
             *(f"  run           {run}" for run in self.runs),
+            *(f"  tick          {tick}" for tick in self.ticks),
         ]
         return [plain(line) for line in lines]
 
@@ -110,6 +116,19 @@ def overview(folder: Path) -> Overview:
         spent=budget.spent,
         limit=budget.epsilon_cap,
         runs=tuple(runs),
+        ticks=_ticks(folder, identity),
+    )
+
+
+def _ticks(folder: Path, identity: Identity) -> tuple[str, ...]:
+    """Say of every study what the times of its answers may have told."""
+    with Journal.open(folder / JOURNAL, identity, read_only=True) as journal:
+        climbs = journal.climbs()
+    return tuple(
+        f"step {climb.step} of the ladder for study {study.hex()[:12]}: the server may have learnt "
+        f"that computing took longer than {climb.outlasted / 1000:g} s (a comparison with the "
+        "cohort's size)" + ("; the study is answered no more" if climb.step >= OVER else "")
+        for study, climb in sorted(climbs.items())
     )
 
 

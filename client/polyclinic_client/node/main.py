@@ -16,6 +16,7 @@ from polyclinic_client.journal import Journal
 from polyclinic_client.node.fleet import Fleet
 from polyclinic_client.node.health import health
 from polyclinic_client.node.node import Node
+from polyclinic_client.node.rest import Rest
 from polyclinic_client.node.status import StatusFile, only_node
 from polyclinic_client.node.warm_worker import WarmWorker
 from polyclinic_client.site_files import JOURNAL, read_identity
@@ -41,7 +42,8 @@ class NodeSettings:
     opener : str
         ``module:function`` that opens the hospital's sites, given its folder, in the worker.
     idle_s, longest_s : float
-        Seconds after which an idle worker is stopped, and one that gives no answer is ended.
+        Seconds after which an idle worker is stopped, and after which one is ended that has not
+        said when its answer leaves.
     """
 
     folder: Path
@@ -54,13 +56,17 @@ class NodeSettings:
     longest_s: float = LONGEST_S
 
 
-def run_node(settings: NodeSettings, ready: Callable[[], None] = lambda: None) -> None:
+def run_node(
+    settings: NodeSettings, ready: Callable[[], None] = lambda: None, rest: Rest | None = None
+) -> None:
     """Run the node until SIGTERM or SIGINT.
 
     Parameters
     ----------
     ready : callable
         Told once that this node, and no other, runs in its folder.
+    rest : Rest or None
+        Told when messages are answered.
 
     Raises
     ------
@@ -75,7 +81,8 @@ def run_node(settings: NodeSettings, ready: Callable[[], None] = lambda: None) -
     folder = settings.folder
     with only_node(folder), Journal.open(folder / JOURNAL, identity) as journal:
         status = StatusFile(folder, os.getpid())
-        node = Node(Fleet(settings.address, context, key), worker, journal, status)
+        fleet = Fleet(settings.address, context, key)
+        node = Node(fleet, worker, journal, status, rest or Rest())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _interrupt(node))
         try:

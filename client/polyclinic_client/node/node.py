@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from polyclinic_client.journal import Bundle, Event, Failed, Journal
 from polyclinic_client.node.fleet import BEAT_S, Fleet, Received, UnreachableError
+from polyclinic_client.node.rest import Rest
 from polyclinic_client.node.status import StatusFile
-from polyclinic_client.node.warm_worker import WarmWorker
-from polyclinic_common.errors import LedgerError, NodeError
+from polyclinic_client.node.warm_worker import LostWorkerError, WarmWorker
+from polyclinic_common.errors import LedgerError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 HELD_S = 1.0  # a server that takes longer to say "nothing" is holding the request
@@ -36,12 +37,15 @@ class Node:
         Where failures and named bundles are written down.
     status : StatusFile
         Where it says how it is.
+    rest : Rest
+        Knows whether a message is being answered.
     """
 
     fleet: Fleet
     worker: WarmWorker
     journal: Journal
     status: StatusFile
+    rest: Rest = field(default_factory=Rest)
     stopping: threading.Event = field(default_factory=threading.Event)
     runs: set[int] = field(default_factory=set)
 
@@ -76,7 +80,8 @@ class Node:
         self.worker.rest()
         self.status.update(worker=self.worker.pid)
         if received is not None:
-            self._handle(received)
+            with self.rest.broken():
+                self._handle(received)
         elif time.monotonic() - asked < HELD_S:
             self.stopping.wait(idle_s)
             return min(2 * idle_s, LONGEST_PAUSE_S)
@@ -91,16 +96,16 @@ class Node:
             self.runs.add(received.run)
         try:
             answer = self.worker.ask(received.run, received.content)
-        except NodeError as error:
+        except LostWorkerError as error:
             log.error("%s", error)
-            self._write(Failed(code=error.code.value))
+            self._write(Failed(code=error.code.value), *filter(None, [error.climbed]))
             return
         if answer is not None:
             self.fleet.reply(received, answer)
 
-    def _write(self, event: Event) -> None:
+    def _write(self, *events: Event) -> None:
         try:
-            self.journal.write(event)
+            self.journal.write(*events)
         except LedgerError as error:
             log.error("%s", error)
 

@@ -11,15 +11,16 @@ from pathlib import Path
 from flwr.app import RecordDict
 
 from polyclinic_client.approved import Approved, approved_with
-from polyclinic_client.assembly import make_gate, make_site
-from polyclinic_client.gate import Gate, SystemClock
+from polyclinic_client.assembly import make_gate, make_ladder, make_site, steps_reached
+from polyclinic_client.due import Due
+from polyclinic_client.gate import Clock, Gate, SystemClock
 from polyclinic_client.journal import Failed
+from polyclinic_client.ladder import Ladder
 from polyclinic_client.ledger.journalled import check_journalled
-from polyclinic_client.refusals import SilenceError
-from polyclinic_client.site import UNREADABLE, Site, note_failure
+from polyclinic_client.site import Site, Turn, silenced
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.studies import StudyBook
-from polyclinic_client.training import OpacusGradients
+from polyclinic_client.training import Gradients, OpacusGradients
 from polyclinic_client.updates import Memory
 from polyclinic_common.errors import LedgerError, MessageError
 from polyclinic_common.privacy.noise import SystemNoise
@@ -47,33 +48,54 @@ class SiteBook:
         Identity, ledger and journal.
     find : callable
         Gives the approved study with a hash, or None.
+    clock : Clock
+        The time.
     """
 
     folder: SiteFolder
     find: Callable[[str], Approved | None]
+    clock: Clock = field(default_factory=SystemClock)
     _studies: dict[str, Approved] = field(default_factory=dict)
     _sites: OrderedDict[tuple[str, str], Site] = field(default_factory=OrderedDict)
 
-    def answer(self, content: RecordDict, memory: Memory) -> RecordDict:
+    def __post_init__(self) -> None:
+        self._reached = steps_reached(self.folder)
+        self._refusals = make_gate(Ladder(), self.folder, self.clock)
+
+    def answer(
+        self, content: RecordDict, memory: Memory, tell: Callable[[Due], object] = lambda _: None
+    ) -> RecordDict:
         """Return what leaves in answer to a message.
+
+        Parameters
+        ----------
+        tell : callable
+            Told when the answer leaves, before any patient is read.
 
         Raises
         ------
         SilenceError
             If nothing may leave.
         """
-        try:
-            site, due = self._site(_read(content))
-        except Exception as error:  # noqa: BLE001  (as in `Site`: what passes here ends the worker)
-            note_failure(self.folder.journal, UNREADABLE, error)
-            raise SilenceError from None
-        return site.answer_at(due, content, memory)
+        with silenced(self._refusals, self.folder.journal) as turn:
+            request = _read(content)
+            site = self._site(request, turn, tell)
+            return site.answer_in(turn, request, memory)
 
-    def _site(self, request: Request | None) -> tuple[Site, float]:
-        """Return who answers a request, and when the answer leaves.
+    def _site(self, request: Request | None, turn: Turn, tell: Callable[[Due], object]) -> Site:
+        """Return who answers a request; the turn is told when the answer leaves.
 
-        The tick is fixed before the table is read: how long that takes tells how long the table is.
+        That is fixed before the table is read: how long reading takes tells how long the table is.
         """
+        found = self._kept(request)
+        if not isinstance(found, Site):
+            return self._first(*found, turn, tell)
+        turn.gate, turn.due = found.gate, found.gate.due(request)
+        tell(turn.due)
+        return found
+
+    def _kept(self, request: Request | None) -> Site | tuple[Approved, Request]:
+        """Return the site that answers a request, or the study that one has to be made for."""
         if request is None:
             return self._refusing("", "", Reason.NOT_APPROVED)
         wanted = request.study_hash, request.run_id
@@ -84,24 +106,31 @@ class SiteBook:
         if isinstance(request, SettleRequest) and not self.folder.ledger.releases_of(wanted[1]):
             return self._refusing(*wanted, Reason.OUT_OF_ORDER)
         if entry is None or wanted in self._sites:
-            return self._sites[wanted], self._sites[wanted].due()
-        gate = make_gate(entry, self.folder, SystemClock())
-        due = gate.due()
-        self._sites[wanted] = self._make(entry, wanted[1], gate)
+            return self._sites[wanted]
+        return entry, request
+
+    def _first(
+        self, entry: Approved, request: Request, turn: Turn, tell: Callable[[Due], object]
+    ) -> Site:
+        """Return the site of a run, made for its first message."""
+        gradients = OpacusGradients(entry.study, entry.encoding)
+        gradients.clipped()  # what it imports takes seconds, whoever the patients are
+        turn.gate = make_gate(make_ladder(entry, self._reached), self.folder, self.clock)
+        turn.due = turn.gate.due(request, first=True)
+        tell(turn.due)
+        site = self._make(entry, request.run_id, turn.gate, gradients)
+        self._sites[entry.study.hash(), request.run_id] = site
         while len(self._sites) > MOST_RUNS:
             self._sites.popitem(last=False)
-        return self._sites[wanted], due
+        return site
 
-    def _make(self, entry: Approved, run: str, gate: Gate) -> Site:
-        """Return the site of a run."""
-        gradients = OpacusGradients(entry.study, entry.encoding)
+    def _make(self, entry: Approved, run: str, gate: Gate, gradients: Gradients) -> Site:
+        """Return the site of a run; here the table is read."""
         noise = SystemNoise(self.folder.ledger.secret)
         return make_site(entry, run, self.folder, gate, gradients, noise, START)
 
-    def _refusing(self, study_hash: str, run: str, reason: Reason) -> tuple[Site, float]:
-        gate = make_gate(None, self.folder, SystemClock())
-        site = Site(study_hash, run, None, gate, self.folder.journal, reason=reason)
-        return site, site.due()
+    def _refusing(self, study_hash: str, run: str, reason: Reason) -> Site:
+        return Site(study_hash, run, None, self._refusals, self.folder.journal, reason=reason)
 
     def _approved(self, study_hash: str, run: str) -> Approved | None:
         """Return a study if it is approved now, for this run, with its table read at most once."""

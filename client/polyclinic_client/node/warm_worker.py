@@ -9,10 +9,24 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from polyclinic_client.due import Due
+from polyclinic_client.journal import Climbed
 from polyclinic_common.errors import Code, NodeError
 
-SILENCE = b""  # an answer never is: it has a header at least
+DUE, ANSWER, SILENCE = b"d", b"a", b"s"  # how what a worker says begins
 LONGEST_ANSWER = 256 * 1024 * 1024
+
+
+class LostWorkerError(NodeError):
+    """The worker gave no answer.
+
+    Attributes
+    ----------
+    climbed : Climbed or None
+        What is to be written down where that took longer than an answer may.
+    """
+
+    climbed: Climbed | None = None
 
 
 class WarmWorker:
@@ -27,7 +41,8 @@ class WarmWorker:
     idle_s : float
         Seconds without a question after which the process is stopped.
     longest_s : float
-        Seconds that an answer may take; then the process is taken for hung and is ended.
+        Seconds within which a worker says when its answer leaves; one that does not, or whose
+        answer is not there when nothing may leave any more, is taken for hung and is ended.
     """
 
     def __init__(self, opener: str, folder: Path, idle_s: float, longest_s: float):
@@ -48,27 +63,31 @@ class WarmWorker:
 
         Raises
         ------
-        NodeError
-            N002 if the worker died, hung or could not be started. The next question starts another.
+        LostWorkerError
+            N002 if the worker died, hung or could not be started, at a moment at which an answer
+            could have left. The next question starts another.
         """
+        due: Due | None = None
         try:
             link = self._link or self._start()
             link.send_bytes(str(run).encode())
             link.send_bytes(content)
-            if not link.poll(self._longest_s):
-                raise TimeoutError
-            answer = link.recv_bytes(LONGEST_ANSWER)
+            while (said := self._next(link, due))[:1] == DUE:
+                due = Due.from_bytes(said[1:])
         except (OSError, EOFError) as error:
             self.stop()
-            what = "hung" if isinstance(error, TimeoutError) else "ended"
-            raise NodeError(
-                Code.NODE_WORKER,
-                f"The worker {what} before it gave an answer; nothing was sent.",
-                "It is started again with the next message; check memory if this repeats.",
-            ) from None
+            lost = _lost(hung=isinstance(error, TimeoutError))
+            lost.climbed = _outwaited(due)
+            raise lost from None
         finally:
             self._asked = time.monotonic()
-        return None if answer == SILENCE else answer
+        return said[1:] if said[:1] == ANSWER else None
+
+    def _next(self, link: Connection, due: Due | None) -> bytes:
+        """Return the next thing that the worker says."""
+        if not link.poll(self._longest_s if due is None else max(0.0, due.end - time.time())):
+            raise TimeoutError
+        return link.recv_bytes(LONGEST_ANSWER)
 
     def rest(self) -> None:
         """Stop the process if it was idle for long."""
@@ -95,3 +114,20 @@ class WarmWorker:
                 stderr=subprocess.DEVNULL,
             )
         return self._link
+
+
+def _lost(*, hung: bool) -> LostWorkerError:
+    return LostWorkerError(
+        Code.NODE_WORKER,
+        f"The worker {'hung' if hung else 'ended'} before it gave an answer; nothing was sent.",
+        "It is started again with the next message; check memory if this repeats.",
+    )
+
+
+def _outwaited(due: Due | None) -> Climbed | None:
+    """Wait until an answer could have left: when the worker died tells how far it had come."""
+    if due is None:
+        return None
+    step = due.at(time.time())
+    time.sleep(max(0.0, step.moment - time.time()))
+    return due.climbed(step) if step.number > due.steps[0].number else None

@@ -14,8 +14,8 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from polyclinic_client.app import Answers
-from polyclinic_client.node.warm_worker import SILENCE
+from polyclinic_client.app import TellingAnswers
+from polyclinic_client.node.warm_worker import ANSWER, DUE, SILENCE
 from polyclinic_client.refusals import SilenceError
 from polyclinic_client.updates import Memory
 
@@ -31,7 +31,7 @@ def main() -> None:
         _serve(node, _imported(opener)(Path(folder)))
 
 
-def _serve(node: Connection, sites: Answers) -> None:
+def _serve(node: Connection, sites: TellingAnswers) -> None:
     from polyclinic_client.node.fleet import from_bytes, to_bytes  # noqa: PLC0415  (half a second)
 
     memories: dict[bytes, Memory] = {}
@@ -42,15 +42,18 @@ def _serve(node: Connection, sites: Answers) -> None:
             return
         memory = memories.setdefault(run, Memory())
         try:
-            answer = to_bytes(sites.answer(from_bytes(content), memory))
+            told = sites.answer(
+                from_bytes(content), memory, lambda due: node.send_bytes(DUE + due.to_bytes())
+            )
+            answer = ANSWER + to_bytes(told)
         except SilenceError:
             answer = SILENCE
         node.send_bytes(answer)
 
 
-def _imported(name: str) -> Callable[[Path], Answers]:
+def _imported(name: str) -> Callable[[Path], TellingAnswers]:
     module, _, attribute = name.partition(":")
-    opener: Callable[[Path], Answers] = getattr(import_module(module), attribute)
+    opener: Callable[[Path], TellingAnswers] = getattr(import_module(module), attribute)
     return opener
 
 

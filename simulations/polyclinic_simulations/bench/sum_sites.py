@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from polyclinic_client.gate import LEAST_TICK_S, Gate
+from polyclinic_client.gate import Gate
 from polyclinic_client.integers import NoisyIntegers
+from polyclinic_client.ladder import Ladder
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.member import Member
 from polyclinic_client.patients import Patients
@@ -185,7 +186,7 @@ def _site(
     source = NoisyIntegers(sums, patients, noise, plan.variance)
     member = Member(terms, folder.identity, folder.ledger, {GRADIENT: source}, time.time)
     clock = HurriedClock()
-    gate = Gate(folder.identity.public, folder.ledger, folder.journal, LEAST_TICK_S, clock)
+    gate = Gate(folder.identity.public, folder.ledger, folder.journal, Ladder(), clock)
     watch.hang_on(GRADIENTS, sums, "integer_sum")
     watch.hang_on(NOISE, noise, "discrete")
     watch.hang_on(KEYS, member, "_agree")
