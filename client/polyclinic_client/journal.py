@@ -147,10 +147,25 @@ class Bundle(Entry):
     flower_run: Annotated[int, Field(ge=0)]
 
 
-Event = Asked | Left | Settled | Refused | Failed | Bundle
+class PeerReset(Entry):
+    """Another hospital declared in a run that its ledger was begun anew.
+
+    Attributes
+    ----------
+    identity : bytes
+        Its identity key.
+    """
+
+    entry: Literal["peer-reset"] = "peer-reset"
+    identity: Digest
+    run: Text = ""
+
+
+Event = Asked | Left | Settled | Refused | Failed | Bundle | PeerReset
 _ADAPTER: TypeAdapter[Began | Event] = TypeAdapter(
     Annotated[
-        Began | Asked | Left | Settled | Refused | Failed | Bundle, Field(discriminator="entry")
+        Began | Asked | Left | Settled | Refused | Failed | Bundle | PeerReset,
+        Field(discriminator="entry"),
     ]
 )
 
@@ -224,6 +239,11 @@ class Journal(OpenFiles):
         """Yield what was noted, in order, after the row of that number."""
         for row in self._log.rows(after):
             yield _noted(row)
+
+    def peer_resets(self) -> frozenset[bytes]:
+        """Return the hospitals that have declared, in any run, that their ledger was begun anew."""
+        found = (noted.event for noted in self.events())
+        return frozenset(each.identity for each in found if isinstance(each, PeerReset))
 
     def verify(self) -> int:
         """Check every row and signature; return the number of rows."""

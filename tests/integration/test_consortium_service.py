@@ -62,6 +62,11 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     made.stop()
 
 
+def enrol(path: Path, invitation: Invitation) -> None:
+    """Join in a folder whose machine has no other account."""
+    join(path, invitation, accounts=path.with_name(f"{path.name}-accounts.sqlite"), **ACCOUNT)
+
+
 def code_of(call: Callable[..., object], *arguments: Any, **more: Any) -> Code:
     with pytest.raises(PolyclinicError) as caught:
         call(*arguments, **more)
@@ -110,21 +115,21 @@ def test_keys_stay_at_the_hospital(joined: Loopback) -> None:
 
 def test_an_invitation_is_good_once(empty: Loopback, tmp_path: Path) -> None:
     invitation = empty.invite("site 0")
-    join(tmp_path / "one", invitation, **ACCOUNT)
-    assert code_of(lambda: join(tmp_path / "two", invitation, **ACCOUNT)) == Code.INVITATION_USED
+    enrol(tmp_path / "one", invitation)
+    assert code_of(lambda: enrol(tmp_path / "two", invitation)) == Code.INVITATION_USED
     assert not (tmp_path / "two" / TLS).exists()
-    assert code_of(lambda: join(tmp_path / "one", invitation, **ACCOUNT)) == Code.NOT_JOINED
+    assert code_of(lambda: enrol(tmp_path / "one", invitation)) == Code.NOT_JOINED
 
 
 def test_a_hospital_whose_answer_was_lost_gets_the_same_certificate(
     empty: Loopback, tmp_path: Path
 ) -> None:
     invitation, path = empty.invite("site 0"), tmp_path / "site"
-    join(path, invitation, **ACCOUNT)
+    enrol(path, invitation)
     before = pki.read_certificate(path / TLS)
     for name in ("consortium.json", TLS):
         (path / name).unlink()
-    join(path, invitation, **ACCOUNT)
+    enrol(path, invitation)
     assert pki.read_certificate(path / TLS) == before
 
 
@@ -145,7 +150,7 @@ def test_expired_superseded_and_unknown_invitations_are_refused(
         hour = 3601
         later.setattr("polyclinic_server.store.sites.now", lambda: int(time.time()) + hour)
         assert code_of(join, tmp_path / "b", second, **ACCOUNT) == Code.INVITATION_EXPIRED
-    join(tmp_path / "b", second, **ACCOUNT)  # the refusals spent nothing
+    enrol(tmp_path / "b", second)  # the refusals spent nothing
 
 
 def test_who_is_invited_for_another_name_or_key_is_refused(empty: Loopback) -> None:
@@ -184,9 +189,9 @@ def test_an_invitation_altered_on_its_way_leads_nowhere(empty: Loopback, tmp_pat
         invitation, authority=ssl.PEM_cert_to_DER_cert(pki.pem(forged).decode())
     )
     assert altered_authority.fingerprint != invitation.fingerprint
-    refused = code_of(lambda: join(tmp_path / "site", altered_authority, **ACCOUNT))
+    refused = code_of(lambda: enrol(tmp_path / "site", altered_authority))
     assert refused == Code.NOT_REACHED
-    join(tmp_path / "site", invitation, **ACCOUNT)
+    enrol(tmp_path / "site", invitation)
 
 
 def test_guessing_is_slowed_down(empty: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,11 +224,11 @@ def test_without_the_authoritys_key_nobody_joins_and_everybody_works(
     empty.join("site 0")
     invitation, key = empty.invite("site 1"), empty.server.path / "authority.key"
     key.rename(tmp_path / "kept-elsewhere")
-    assert code_of(lambda: join(tmp_path / "s", invitation, **ACCOUNT)) == Code.AUTHORITY_AWAY
+    assert code_of(lambda: enrol(tmp_path / "s", invitation)) == Code.AUTHORITY_AWAY
     with empty.client("site 0") as client:
         assert client.status().name == "site 0"
     (tmp_path / "kept-elsewhere").rename(key)
-    join(tmp_path / "s", invitation, **ACCOUNT)
+    enrol(tmp_path / "s", invitation)
 
 
 # Mutual TLS
@@ -604,7 +609,7 @@ def test_a_proxy_is_honoured(
     monkeypatch.setenv("https_proxy", proxy.url)
     for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy", "grpc_proxy"):
         monkeypatch.delenv(name, raising=False)
-    join(tmp_path / "site", empty.invite("site 0"), **ACCOUNT)
+    enrol(tmp_path / "site", empty.invite("site 0"))
     with ConsortiumClient.open(tmp_path / "site") as client:
         assert client.status().name == "site 0"
     ports = empty.server.settings.ports

@@ -99,7 +99,12 @@ class Hospital:
     def start(self) -> None:
         sources = {GRADIENT: cast(NoisyIntegers, self.draws)}
         self.member = Member(
-            self.terms, self.identity, self.folder.ledger, sources, lambda: self.now
+            self.terms,
+            self.identity,
+            self.folder.ledger,
+            sources,
+            lambda: self.now,
+            self.folder.journal,
         )
 
     def held(self, round_number: int) -> ReleaseState | None:
@@ -340,7 +345,9 @@ def test_another_study_of_the_same_run_settles_and_closes_nothing(server: Server
     server.ask(request)
     stricter = b"s" * 32
     terms = replace(site.terms, study_hash=stricter, m=4)
-    other = Member(terms, site.identity, site.folder.ledger, {}, lambda: site.now)
+    other = Member(
+        terms, site.identity, site.folder.ledger, {}, lambda: site.now, site.folder.journal
+    )
     held = AnsweredSum(
         stricter, held_release(server, A, 1), (ALL,), broadcast_hash(request.weights)
     )

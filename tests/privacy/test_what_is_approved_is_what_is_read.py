@@ -166,5 +166,7 @@ def test_a_run_s_note_cannot_forge_another_line() -> None:
         spent=0.0,
         limit=1.0,
         runs=(HOSTILE,),
+        account=HOSTILE,
+        begun_anew=(HOSTILE,),
     ).lines()
     assert not set("".join(shown)) & set("\x1b\u202e\n")

@@ -104,9 +104,12 @@ def _print_events(found: list[Noted]) -> None:
 
 
 def _what(noted: Noted) -> str:
-    from polyclinic_client.journal import Asked, Bundle, Failed, Left, Refused, Settled
+    from polyclinic_client.journal import Asked, Bundle, Failed, Left, PeerReset, Refused, Settled
+    from polyclinic_common.secure_sum.identity import fingerprint
 
     match noted.event:
+        case PeerReset(identity=peer):
+            return f"{fingerprint(peer)} declares that its ledger was begun anew"
         case Bundle():
             return "app bundle, not fetched"
         case Asked(what=what) | Refused(what=what) | Settled(sum=what):

@@ -6,8 +6,10 @@ import datetime as dt
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from polyclinic_client.accounts.account import account_line
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.membership import Membership, read_peers, site_certificate
+from polyclinic_client.consortium.peers import peer_resets
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.node.status import read_status
 from polyclinic_client.site_files import LEDGER, read_identity
@@ -27,6 +29,11 @@ class Overview:
         ``reached``, or why not.
     node : str
         How this hospital's node is.
+    account : str
+        Whether this account is the only one of its registry.
+    begun_anew : tuple of str
+        Hospitals that declared in a run that their ledger was begun anew: by name where this
+        hospital verified them, else by fingerprint.
     """
 
     name: str
@@ -41,6 +48,8 @@ class Overview:
     spent: float
     limit: float
     runs: tuple[str, ...]
+    account: str
+    begun_anew: tuple[str, ...]
 
     def as_dict(self) -> dict[str, object]:
         """Return it for ``--json``."""
@@ -55,6 +64,8 @@ class Overview:
             f"  fingerprint   {self.fingerprint}",
             f"  certificate   {self.certificate_days} days left",
             f"  peers         verified: {', '.join(self.verified_peers) or 'none yet'}",
+            *(f"  begun anew    the ledger of {peer}, as it declares" for peer in self.begun_anew),
+            f"  account       {self.account}",
             f"  approved      {', '.join(self.approved) or 'nothing'}",
             f"  epsilon       {self.spent:.3f} spent of {self.limit:g}",
             *(f"  run           {run}" for run in self.runs),
@@ -75,6 +86,8 @@ def overview(folder: Path) -> Overview:
     membership, identity = Membership.read(folder), read_identity(folder)
     with Ledger.open(folder / LEDGER, identity, read_only=True) as ledger:
         budget = ledger.budget()
+    pinned = read_peers(folder)
+    names = {key: name for name, key in pinned.items()}
     server, runs = "reached", []
     try:
         with ConsortiumClient.open(folder) as client:
@@ -94,11 +107,13 @@ def overview(folder: Path) -> Overview:
         node=_node(folder),
         fingerprint=fingerprint(identity.public),
         certificate_days=pki.days_left(site_certificate(folder), dt.datetime.now(dt.UTC)),
-        verified_peers=tuple(read_peers(folder)),
+        verified_peers=tuple(pinned),
         approved=tuple(sorted({line.study_hash[:12] for line in budget.lines if line.open})),
         spent=budget.spent,
         limit=budget.epsilon_cap,
         runs=tuple(runs),
+        account=account_line(folder, identity.public),
+        begun_anew=tuple(sorted(names.get(key, fingerprint(key)) for key in peer_resets(folder))),
     )
 
 

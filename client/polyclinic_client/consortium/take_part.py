@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from polyclinic_client.accounts.account import note_spending, require_account
+from polyclinic_client.accounts.tables import admit_table
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.roster import CheckedRoster, refused_roster, require_verified
 from polyclinic_client.ledger.budget import caps_needed
@@ -87,7 +89,7 @@ def add_data(
     Raises
     ------
     DataError, ConsortiumError, StudyError
-        As `read_table`, `apply_mapping`, `check_study`, `StudyBook.add`.
+        As `read_table`, `apply_mapping`, `check_study`, `admit_table`, `StudyBook.add`.
     PrivacyError
         P001 if more patients are there than the declared size allows.
     """
@@ -109,6 +111,7 @@ def add_data(
             "The table has more patients than the declared size allows.",
             "Declare a size of at least half the patients, or leave it out.",
         )
+    admit_table(site, signed.hash, frame[study.cohort.patient_id])
     declaration = Declaration(
         identity=site.identity.public,
         study_hash=signed.hash,
@@ -168,7 +171,8 @@ def _require_small_delta(delta: float, declared: int) -> None:
             Code.PRIVACY_DELTA,
             f"Delta {delta:g} of this hospital's account is not below 1 / {declared}, its declared "
             "patients.",
-            "An account keeps its delta; join anew with a smaller --delta, as 1e-6.",
+            "An account keeps its delta; move its folder away and join anew with --declare-reset "
+            "and a smaller --delta, as 1e-6: what was spent stays counted.",
         )
 
 
@@ -181,9 +185,13 @@ def approve(site: SiteFolder, client: ConsortiumClient, proposal: Proposal) -> N
     ------
     LedgerError
         L004 if the account could not carry it to its end.
+    ConsortiumError
+        As `account_of`.
     """
     book, study_hash = StudyBook.open(site), proposal.approval.study_hash
+    require_account(site)
     site.ledger.approve(proposal.approval)
+    note_spending(site)  # before the node finds the approval and can spend under it
     budget = site.ledger.budget()
     statement = StudyApproval(
         identity=site.identity.public,
