@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlalchemy import update
 
+from polyclinic_client.accounts.account import Beginning
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.join import join
 from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
@@ -145,11 +146,11 @@ def test_expired_superseded_and_unknown_invitations_are_refused(
         (wrong, Code.INVITATION_UNKNOWN),
         (other, Code.INVITATION_UNKNOWN),
     ):
-        assert code_of(join, tmp_path / "a", invitation, **ACCOUNT) == code
+        assert code_of(enrol, tmp_path / "a", invitation) == code
     with monkeypatch.context() as later:
         hour = 3601
         later.setattr("polyclinic_server.store.sites.now", lambda: int(time.time()) + hour)
-        assert code_of(join, tmp_path / "b", second, **ACCOUNT) == Code.INVITATION_EXPIRED
+        assert code_of(enrol, tmp_path / "b", second) == Code.INVITATION_EXPIRED
     enrol(tmp_path / "b", second)  # the refusals spent nothing
 
 
@@ -281,7 +282,7 @@ def test_a_revoked_hospital_is_shut_out_of_every_method_at_once(empty: Loopback)
     with pytest.raises(ConsortiumError):
         empty.join("site 1")  # is in already
     shutil.rmtree(empty.path("site 0"))
-    empty.join("site 0")
+    empty.join("site 0", how=Beginning(declared_reset=True))
     with empty.client("site 0") as client:
         assert client.status().name == "site 0"
 
@@ -401,7 +402,7 @@ def test_a_key_that_changed_is_shown(empty: Loopback) -> None:
     empty.verify("site 0", "site 1")
     empty.handle.store.revoke("site 1")
     shutil.rmtree(empty.path("site 1"))
-    empty.join("site 1")
+    empty.join("site 1", how=Beginning(declared_reset=True))
     with empty.client("site 0") as client:
         known = {peer.name: peer.verified for peer in list_peers(empty.path("site 0"), client)}
     assert known["site 1"] == "CHANGED"

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
@@ -169,8 +169,7 @@ class Registry(OpenFiles):
 
     def tables(self) -> Iterator[tuple[bytes, bytes, bytes]]:
         """Give identity of the account, study hash and hashes of patients of every table."""
-        for identity, study, patients in self._execute("SELECT * FROM tables"):
-            yield identity, study, patients
+        yield from self._execute("SELECT identity, study, patients FROM tables")
 
     def put_table(self, identity: bytes, study_hash: bytes, patients: bytes) -> None:
         """Write the hashes of a table's patients, in the place of what stands there of it."""
@@ -195,7 +194,7 @@ class Registry(OpenFiles):
         found = self._execute("SELECT value FROM meta WHERE name = ?", (name,))
         return bytes(found[0][0]) if found else b""
 
-    def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[bytes, ...]]:
+    def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         with _coded(self.path), coded(self.path):
             return self._connection.execute(statement, values).fetchall()
 
