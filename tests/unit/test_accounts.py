@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pwd
 import shutil
 import stat
 import threading
@@ -249,6 +250,8 @@ def test_a_registry_that_is_gone_or_damaged_stops_and_is_not_made_again_by_the_w
         assert code_of(note_spending, site) == Code.ACCOUNTS_DAMAGED
         accounts.write_bytes(b"")
         assert code_of(note_spending, site) == Code.ACCOUNTS_DAMAGED
+        accounts.write_bytes(kept.replace(b"polyclinic accounts 1", b"polyclinic accounts 2"))
+        assert code_of(note_spending, site) == Code.ACCOUNTS_DAMAGED
         accounts.write_bytes(kept)
         note_spending(site)
         (spent / "account.json").unlink()
@@ -278,7 +281,10 @@ def test_an_error_inside_undoes_everything(spent: Path, accounts: Path) -> None:
 def test_where_the_registry_lies_follows_from_the_user_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    nobody = pwd.getpwnam("nobody")
+    monkeypatch.setattr("os.getuid", lambda: nobody.pw_uid)
     before = default_registry()
+    assert before.is_relative_to(nobody.pw_dir)
     for name in ("HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(name, "/elsewhere")
     assert default_registry() == before
