@@ -49,9 +49,9 @@ def test_a_second_account_is_refused_allowed_by_rule_found_out_and_merged(
     study = consortium.study_file()
     consortium.operate("study", "publish", study)
     table, mapping = consortium.extract("site 0")
-    words = ("data", "add", "small-binary", table, "--map", mapping)
-    consortium.at("site 0", *words)
-    code, remedy = consortium.refused_at("site 1", *words)
+    adding = ("data", "add", "small-binary", table, "--map", mapping)
+    consortium.at("site 0", *adding)
+    code, remedy = consortium.refused_at("site 1", *adding)
     assert (code, "accounts merge" in remedy) == ("A003", True)
     listed = consortium.at("site 0", "accounts", "list")
     assert [each["state"] for each in listed] == ["overlaps", "overlaps"]
@@ -62,8 +62,8 @@ def test_a_second_account_is_refused_allowed_by_rule_found_out_and_merged(
     assert asked.status == 1
     (folded,) = consortium.at("site 0", "accounts", "merge", "--yes")
     assert folded["folder"] == str(consortium.site("site 1"))
-    assert consortium.refused_at("site 1", *words)[0] == "A006"
-    consortium.at("site 0", *words)
+    assert consortium.refused_at("site 1", *adding)[0] == "A006"
+    consortium.at("site 0", *adding)
     states = [each["state"] for each in consortium.at("site 1", "accounts", "list")]
     assert states == ["stands", "ended"]
 

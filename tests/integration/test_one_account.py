@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from polyclinic_client.accounts.account import ONLY, PLACE, Beginning
@@ -23,8 +24,11 @@ from polyclinic_client.consortium.take_part import add_data, find_study
 from polyclinic_client.journal import PeerReset
 from polyclinic_client.node.sites import find_approved
 from polyclinic_client.site_files import read_identity
+from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.studies import StudyBook
 from polyclinic_common.errors import Code, PolyclinicError
+from polyclinic_common.privacy.charges import Charge
+from polyclinic_common.secure_sum.chain import ReleaseId
 from tests.conftest import small_study, small_table
 from tests.e2e.typed_consortium import MAPPING, as_extract
 from tests.integration.loopback import Loopback
@@ -80,6 +84,24 @@ def most(made: Loopback, name: str) -> Counter[Any]:
     with made.at(name) as (site, _):
         site.ledger.head()
         return site.ledger.state.most()
+
+
+def reserve(site: SiteFolder, study_hash: bytes, number: int) -> Charge:
+    """Let a release be charged and stored as a node does; return its price at fallback."""
+    (approved,) = site.ledger.state.approvals.values()
+    (planned,) = approved.approval.planned
+    site.ledger.reserve(
+        ReleaseId("run", number, planned.kind),
+        study_hash,
+        headline=planned.headline,
+        fallback=planned.fallback,
+        broadcast=bytes(32),
+        transcript=b"",
+        clip=0.25,
+        grid_exponent=-20,
+        vector=np.zeros(4, dtype=np.int64),
+    )
+    return planned.fallback
 
 
 # Overlap
@@ -170,17 +192,16 @@ def test_merging_ends_the_other_account_and_charges_all_it_can_have_spent(twice:
     study_hash = bytes.fromhex(small_study(sites=3).hash())
     before = most(twice, FIRST)
     with twice.at(SECOND) as (site, _):
-        (approval,) = [each.approval for each in site.ledger.state.approvals.values()]
-        spent = approval.planned[0].fallback
-        site.ledger.charge_lost(site.ledger.head().counter, 1, Counter({spent: 3}))
+        spent = reserve(site, study_hash, 1)
     with twice.at(FIRST) as (site, _):
         (folded,) = merge(site)
-        assert site.ledger.state.lost == {spent: 3}
+        assert site.ledger.state.lost == {spent: 1}
         assert site.ledger.approval(study_hash) is None
     assert folded.folder == str(twice.path(SECOND))
-    assert most(twice, FIRST) == Counter({spent: 3})
+    assert most(twice, FIRST) == Counter({spent: 1})
     assert before.total() == 6
     with twice.at(SECOND) as (site, _):
+        assert code_of(reserve, site, study_hash, 2) == Code.LEDGER_NOT_APPROVED
         assert site.ledger.approval(study_hash) is None
         assert find_approved(StudyBook.open(site), study_hash.hex()) is None
     twice.publish(small_study(sites=3, id="next-study"))

@@ -32,7 +32,7 @@ from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
 from tests.privacy.ledger_kit import FALLBACK, approval, reserve
 
-RULE = {
+RULE: dict[str, Any] = {
     "why": "The two clinics have never shared a ward, and number their patients apart.",
     "by": "year of admission",
     "here": ["2020", "2021"],
