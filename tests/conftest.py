@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from polyclinic_client.accounts.registry import default_registry
 from polyclinic_common.models.network import Vector
 from polyclinic_common.study import Study, parse_study
 
@@ -47,6 +48,15 @@ class NoNoise:
     def discrete(self, size: int, variance: int, context: bytes) -> NDArray[np.int64]:
         """Return zeros."""
         return np.zeros(size, dtype=np.int64)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def real_registry() -> Iterator[None]:
+    """See that no test entered an account into the registry of whoever runs the tests."""
+    place = default_registry()
+    before = place.read_bytes() if place.exists() else None
+    yield
+    assert (place.read_bytes() if place.exists() else None) == before
 
 
 @pytest.fixture

@@ -99,7 +99,14 @@ def _member(
         plans=plans,
         metric_rounds=study.metric_rounds,
     )
-    return Member(terms, folder.identity, folder.ledger, sources, lambda: folder.ledger.now() / 1e3)
+    return Member(
+        terms,
+        folder.identity,
+        folder.ledger,
+        sources,
+        lambda: folder.ledger.now() / 1e3,
+        folder.journal,
+    )
 
 
 def _updates(

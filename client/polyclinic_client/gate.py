@@ -278,6 +278,7 @@ class Gate:
                 own = Head(said.counter, said.head)
                 true = self._ledger.knows(own) and self._has_seen(said.heads)
                 true = true and len(said.kem_key) in KEM_KEYS
+                true = true and said.declared_reset == self._ledger.declared_reset
             case KeyAnswer():
                 sizes = {len(ciphertext) for _, ciphertext in said.ciphertexts}
                 true = self._has_seen(said.receipts) and sizes <= {KEM_CIPHERTEXT}

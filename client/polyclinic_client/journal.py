@@ -179,10 +179,24 @@ class Climbed(Entry):
     outlasted: Annotated[int, Field(ge=0)]
 
 
-Event = Asked | Left | Settled | Refused | Failed | Bundle | Climbed
+class PeerReset(Entry):
+    """Another hospital declared in a run that its ledger was begun anew.
+
+    Attributes
+    ----------
+    identity : bytes
+        Its identity key.
+    """
+
+    entry: Literal["peer-reset"] = "peer-reset"
+    identity: Digest
+    run: Text = ""
+
+
+Event = Asked | Left | Settled | Refused | Failed | Bundle | Climbed | PeerReset
 _ADAPTER: TypeAdapter[Began | Event] = TypeAdapter(
     Annotated[
-        Began | Asked | Left | Settled | Refused | Failed | Bundle | Climbed,
+        Began | Asked | Left | Settled | Refused | Failed | Bundle | Climbed | PeerReset,
         Field(discriminator="entry"),
     ]
 )
@@ -268,6 +282,11 @@ class Journal(OpenFiles):
             ):
                 found[event.study_hash] = event
         return found
+
+    def peer_resets(self) -> frozenset[bytes]:
+        """Return the hospitals that have declared, in any run, that their ledger was begun anew."""
+        found = (noted.event for noted in self.events())
+        return frozenset(each.identity for each in found if isinstance(each, PeerReset))
 
     def verify(self) -> int:
         """Check every row and signature; return the number of rows."""

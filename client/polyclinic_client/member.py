@@ -14,6 +14,7 @@ import numpy as np
 
 from polyclinic_client.history import History
 from polyclinic_client.integers import Moment, NoisyIntegers
+from polyclinic_client.journal import Journal, PeerReset
 from polyclinic_client.ledger.ledger import Ledger, Stored
 from polyclinic_client.ledger.wanted import Wanted
 from polyclinic_client.refusals import RefusalError
@@ -64,6 +65,8 @@ class Member:
         What draws the noisy integers of every kind of sum.
     now : callable
         Unix time in seconds; never runs backwards.
+    journal : Journal
+        Where it is written down that a peer declared a reset.
     """
 
     def __init__(
@@ -73,12 +76,15 @@ class Member:
         ledger: Ledger,
         sources: Mapping[str, NoisyIntegers],
         now: Callable[[], float],
+        journal: Journal,
     ):
         self._terms = terms
         self._identity = identity
         self._ledger = ledger
         self._sources = sources
         self._now = now
+        self._journal = journal
+        self._resets: set[bytes] = set()
         self._exchange: KeyExchange | None = None
         self._agreed: Agreed | None = None
 
@@ -109,7 +115,8 @@ class Member:
             self._exchange = KeyExchange(self._identity, terms.study_hash, terms.run, terms.roster)
         expires = int(self._now()) + KEYS_LIVE_S
         head, seen = self._ledger.head(), self._ledger.heads_seen
-        return AnnouncedKeys(self._exchange.announcement(expires, head, seen))
+        reset = self._ledger.declared_reset
+        return AnnouncedKeys(self._exchange.announcement(expires, head, seen, declared_reset=reset))
 
     def introduce(self, request: Introduction) -> AnsweredKeys:
         """Check all announcements and answer them."""
@@ -121,6 +128,7 @@ class Member:
         self._agreed = None
         self._check_not_behind(exchange.claims())  # or what is written now would make it a fork
         self._ledger.note_heads(exchange.heads())
+        self._note_resets(exchange.resets())
         return AnsweredKeys(answer)
 
     def sum(self, request: SumRequest) -> MaskedVector:
@@ -178,6 +186,12 @@ class Member:
                 self._ledger.record_closing(release, chain)
             for release, proof in settling:
                 self._ledger.settle(release, "headline", proof)
+
+    def _note_resets(self, peers: Sequence[bytes]) -> None:
+        """Write down, once a run, which peers began their ledgers anew: people decide on it."""
+        for peer in set(peers) - self._resets:
+            self._journal.write(PeerReset(identity=peer, run=self._terms.run))
+        self._resets |= set(peers)
 
     def _require_exchange(self) -> KeyExchange:
         if self._exchange is None:

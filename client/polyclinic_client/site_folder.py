@@ -42,12 +42,13 @@ class SiteFolder(OpenFiles):
         fallback_cap: float | None = None,
         witness: Path | None = None,
         identity: Identity | None = None,
+        declared_reset: bool = False,
     ) -> SiteFolder:
         """Make the folder of a new site.
 
         Parameters
         ----------
-        delta, epsilon_cap, fallback_cap, witness
+        delta, epsilon_cap, fallback_cap, witness, declared_reset
             As `Ledger.create`.
         identity : Identity or None
             The hospital's key; None makes one.
@@ -68,6 +69,7 @@ class SiteFolder(OpenFiles):
             epsilon_cap=epsilon_cap,
             fallback_cap=fallback_cap,
             witness=witness,
+            declared_reset=declared_reset,
         )
         return SiteFolder(path, identity, ledger, Journal.create(path / JOURNAL, identity))
 

@@ -58,6 +58,13 @@ class Code(StrEnum):
     LEDGER_EXISTS = "L007"
     LEDGER_NOT_APPROVED = "L008"
     LEDGER_SHORT = "L009"
+    ACCOUNT_EXISTS = "A001"
+    ACCOUNT_LOST = "A002"
+    ACCOUNTS_OVERLAP = "A003"
+    ACCOUNTS_ABSENT = "A004"
+    ACCOUNTS_DAMAGED = "A005"
+    ACCOUNT_ENDED = "A006"
+    ACCOUNT_RULE = "A007"
     GATE_REFUSED = "G001"
     GATE_LATE = "G002"
     PROTOCOL_REFUSED = "K001"
@@ -103,6 +110,7 @@ EXIT_STATUS = {
     "R": 15,
     "X": 16,
     "L": 17,
+    "A": 23,
     "G": 18,
     "K": 19,
     "C": 22,

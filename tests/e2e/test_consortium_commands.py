@@ -92,7 +92,8 @@ def test_joining_asks_for_the_fingerprint_and_stops_where_it_differs(
     invitation = tmp_path / "invitation.txt"
     made = consortium.operate("site", "invite", "site 3", "--out", invitation)
     assert made["fingerprint"] == consortium.made["fingerprint"]
-    words = ("client", "join", invitation, "--site", tmp_path / "site")
+    own = ("--site", tmp_path / "site", "--accounts", tmp_path / "accounts.sqlite")
+    words = ("client", "join", invitation, *own)
     asked = Typed(*words, typed="n\n")
     assert asked.status == 22
     assert made["fingerprint"] in asked.err
@@ -103,7 +104,8 @@ def test_joining_asks_for_the_fingerprint_and_stops_where_it_differs(
     assert "site 3 has joined Test consortium" in joined.out
     budget = answer("client", "ledger", "budget", "--site", tmp_path / "site")
     assert budget["epsilon_cap"] == 1.5
-    again = refusal("client", "join", invitation, "--yes", "--site", tmp_path / "other")
+    elsewhere = ("--site", tmp_path / "other", "--accounts", tmp_path / "others.sqlite")
+    again = refusal("client", "join", invitation, "--yes", *elsewhere)
     assert again[0] == "C007"
     consortium.operate("site", "revoke", "site 3")
     code, remedy = refusal("client", "peers", "list", "--site", tmp_path / "site")
@@ -158,6 +160,9 @@ def test_a_server_that_is_down_is_said_to_be(consortium: TypedConsortium) -> Non
         ("client", "join"),
         ("client", "status"),
         ("client", "preflight"),
+        ("client", "accounts", "list"),
+        ("client", "accounts", "merge"),
+        ("client", "accounts", "restore"),
         ("client", "peers", "verify"),
         ("client", "data", "add"),
         ("client", "data", "map"),

@@ -192,8 +192,13 @@ class TypedConsortium:
         return str(self.operate("site", "invite", name, *more)["invitation"])
 
     def join(self, name: str, *more: object) -> Any:
-        invitation = self.invite(name)
-        return answer("client", "join", invitation, "--yes", "--site", self.site(name), *more)
+        invitation, site = self.invite(name), self.site(name)
+        own = ("--site", site, "--accounts", self.accounts(name))
+        return answer("client", "join", invitation, "--yes", *own, *more)
+
+    def accounts(self, name: str) -> Path:
+        """Return the registry of a hospital's own machine."""
+        return self.folder / "accounts" / f"{self.site(name).name}.sqlite"
 
     def at(self, name: str, *words: object) -> Any:
         return answer("client", *words, "--site", self.site(name))

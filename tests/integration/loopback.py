@@ -52,9 +52,14 @@ class Loopback:
         return invite_site(self.server, name, hours)
 
     def join(self, name: str, **more: Any) -> Path:
-        account = {"delta": 1e-5, "epsilon_cap": 3.0} | more
+        account: dict[str, Any] = {"delta": 1e-5, "epsilon_cap": 3.0} | more
+        account.setdefault("accounts", self.accounts(name))
         join(self.path(name), self.invite(name), **account)
         return self.path(name)
+
+    def accounts(self, name: str) -> Path:
+        """Return the registry of a hospital's own machine."""
+        return self.folder / "accounts" / f"{self.path(name).name}.sqlite"
 
     def join_all(self) -> None:
         for name in self.names:

@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlalchemy import update
 
+from polyclinic_client.accounts.account import Beginning
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.join import join
 from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
@@ -60,6 +61,11 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loopback]:
     made.join_all()
     yield made
     made.stop()
+
+
+def enrol(path: Path, invitation: Invitation) -> None:
+    """Join in a folder whose machine has no other account."""
+    join(path, invitation, accounts=path.with_name(f"{path.name}-accounts.sqlite"), **ACCOUNT)
 
 
 def code_of(call: Callable[..., object], *arguments: Any, **more: Any) -> Code:
@@ -110,21 +116,21 @@ def test_keys_stay_at_the_hospital(joined: Loopback) -> None:
 
 def test_an_invitation_is_good_once(empty: Loopback, tmp_path: Path) -> None:
     invitation = empty.invite("site 0")
-    join(tmp_path / "one", invitation, **ACCOUNT)
-    assert code_of(lambda: join(tmp_path / "two", invitation, **ACCOUNT)) == Code.INVITATION_USED
+    enrol(tmp_path / "one", invitation)
+    assert code_of(lambda: enrol(tmp_path / "two", invitation)) == Code.INVITATION_USED
     assert not (tmp_path / "two" / TLS).exists()
-    assert code_of(lambda: join(tmp_path / "one", invitation, **ACCOUNT)) == Code.NOT_JOINED
+    assert code_of(lambda: enrol(tmp_path / "one", invitation)) == Code.NOT_JOINED
 
 
 def test_a_hospital_whose_answer_was_lost_gets_the_same_certificate(
     empty: Loopback, tmp_path: Path
 ) -> None:
     invitation, path = empty.invite("site 0"), tmp_path / "site"
-    join(path, invitation, **ACCOUNT)
+    enrol(path, invitation)
     before = pki.read_certificate(path / TLS)
     for name in ("consortium.json", TLS):
         (path / name).unlink()
-    join(path, invitation, **ACCOUNT)
+    enrol(path, invitation)
     assert pki.read_certificate(path / TLS) == before
 
 
@@ -140,12 +146,12 @@ def test_expired_superseded_and_unknown_invitations_are_refused(
         (wrong, Code.INVITATION_UNKNOWN),
         (other, Code.INVITATION_UNKNOWN),
     ):
-        assert code_of(join, tmp_path / "a", invitation, **ACCOUNT) == code
+        assert code_of(enrol, tmp_path / "a", invitation) == code
     with monkeypatch.context() as later:
         hour = 3601
         later.setattr("polyclinic_server.store.sites.now", lambda: int(time.time()) + hour)
-        assert code_of(join, tmp_path / "b", second, **ACCOUNT) == Code.INVITATION_EXPIRED
-    join(tmp_path / "b", second, **ACCOUNT)  # the refusals spent nothing
+        assert code_of(enrol, tmp_path / "b", second) == Code.INVITATION_EXPIRED
+    enrol(tmp_path / "b", second)  # the refusals spent nothing
 
 
 def test_who_is_invited_for_another_name_or_key_is_refused(empty: Loopback) -> None:
@@ -184,9 +190,9 @@ def test_an_invitation_altered_on_its_way_leads_nowhere(empty: Loopback, tmp_pat
         invitation, authority=ssl.PEM_cert_to_DER_cert(pki.pem(forged).decode())
     )
     assert altered_authority.fingerprint != invitation.fingerprint
-    refused = code_of(lambda: join(tmp_path / "site", altered_authority, **ACCOUNT))
+    refused = code_of(lambda: enrol(tmp_path / "site", altered_authority))
     assert refused == Code.NOT_REACHED
-    join(tmp_path / "site", invitation, **ACCOUNT)
+    enrol(tmp_path / "site", invitation)
 
 
 def test_guessing_is_slowed_down(empty: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,11 +225,11 @@ def test_without_the_authoritys_key_nobody_joins_and_everybody_works(
     empty.join("site 0")
     invitation, key = empty.invite("site 1"), empty.server.path / "authority.key"
     key.rename(tmp_path / "kept-elsewhere")
-    assert code_of(lambda: join(tmp_path / "s", invitation, **ACCOUNT)) == Code.AUTHORITY_AWAY
+    assert code_of(lambda: enrol(tmp_path / "s", invitation)) == Code.AUTHORITY_AWAY
     with empty.client("site 0") as client:
         assert client.status().name == "site 0"
     (tmp_path / "kept-elsewhere").rename(key)
-    join(tmp_path / "s", invitation, **ACCOUNT)
+    enrol(tmp_path / "s", invitation)
 
 
 # Mutual TLS
@@ -276,7 +282,7 @@ def test_a_revoked_hospital_is_shut_out_of_every_method_at_once(empty: Loopback)
     with pytest.raises(ConsortiumError):
         empty.join("site 1")  # is in already
     shutil.rmtree(empty.path("site 0"))
-    empty.join("site 0")
+    empty.join("site 0", how=Beginning(declared_reset=True))
     with empty.client("site 0") as client:
         assert client.status().name == "site 0"
 
@@ -396,7 +402,7 @@ def test_a_key_that_changed_is_shown(empty: Loopback) -> None:
     empty.verify("site 0", "site 1")
     empty.handle.store.revoke("site 1")
     shutil.rmtree(empty.path("site 1"))
-    empty.join("site 1")
+    empty.join("site 1", how=Beginning(declared_reset=True))
     with empty.client("site 0") as client:
         known = {peer.name: peer.verified for peer in list_peers(empty.path("site 0"), client)}
     assert known["site 1"] == "CHANGED"
@@ -604,7 +610,7 @@ def test_a_proxy_is_honoured(
     monkeypatch.setenv("https_proxy", proxy.url)
     for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy", "grpc_proxy"):
         monkeypatch.delenv(name, raising=False)
-    join(tmp_path / "site", empty.invite("site 0"), **ACCOUNT)
+    enrol(tmp_path / "site", empty.invite("site 0"))
     with ConsortiumClient.open(tmp_path / "site") as client:
         assert client.status().name == "site 0"
     ports = empty.server.settings.ports

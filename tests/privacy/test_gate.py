@@ -350,6 +350,7 @@ def test_an_announcement_tells_nothing_but_this_ledgers_head(house: House) -> No
         {"heads": ((PEERS[0], 1, TOLD.encode()),)},
         {"kem_key": TOLD.encode()},
         {"run": TOLD},
+        {"declared_reset": 1},
     ]
     for changes in hostile:
         assert_stopped(house, AnnouncedKeys(said.model_copy(update=changes).signed(ME)))

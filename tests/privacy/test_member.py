@@ -19,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from polyclinic_client.integers import Moment, NoisyIntegers
+from polyclinic_client.journal import PeerReset
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.ledger.state import ReleaseState
 from polyclinic_client.ledger.witness import Head, read_invented
@@ -101,7 +102,12 @@ class Hospital:
     def start(self) -> None:
         sources = {GRADIENT: cast(NoisyIntegers, self.draws)}
         self.member = Member(
-            self.terms, self.identity, self.folder.ledger, sources, lambda: self.now
+            self.terms,
+            self.identity,
+            self.folder.ledger,
+            sources,
+            lambda: self.now,
+            self.folder.journal,
         )
 
     def held(self, round_number: int) -> ReleaseState | None:
@@ -228,6 +234,26 @@ def test_honest_run_sums_and_settles_every_round_at_headline(server: Server) -> 
         each.member.settle(SettleRequest(HEX, RUN, last))
         assert [each.settled(number) for number in (1, 2, 3)] == ["headline"] * 3
         assert each.draws.made == 3
+
+
+def test_a_ledger_begun_anew_is_written_down_by_every_peer_once_a_run(
+    server: Server,
+) -> None:
+    site = server.sites[D]
+    site.folder.close()
+    shutil.rmtree(site.folder.path)
+    site.folder = SiteFolder.create(
+        site.folder.path, delta=1e-5, epsilon_cap=9.0, identity=site.identity, declared_reset=True
+    )
+    site.start()
+    announced = tuple(each.member.open().statement for each in server.sites.values())
+    for key in (A, B, E):
+        for _ in range(2):
+            server.sites[key].member.introduce(Introduction(HEX, RUN, announced))
+        journal = server.sites[key].folder.journal
+        found = [each.event for each in journal.events() if isinstance(each.event, PeerReset)]
+        assert found == [PeerReset(identity=D, run=RUN)]
+        assert journal.peer_resets() == {D}
 
 
 def test_set_below_m_is_refused_before_anything_is_drawn(server: Server) -> None:
@@ -362,7 +388,9 @@ def test_another_study_of_the_same_run_settles_and_closes_nothing(server: Server
     server.ask(request)
     stricter = b"s" * 32
     terms = replace(site.terms, study_hash=stricter, m=4)
-    other = Member(terms, site.identity, site.folder.ledger, {}, lambda: site.now)
+    other = Member(
+        terms, site.identity, site.folder.ledger, {}, lambda: site.now, site.folder.journal
+    )
     held = AnsweredSum(
         stricter, held_release(server, A, 1), (ALL,), broadcast_hash(request.weights)
     )

@@ -94,12 +94,16 @@ STORES = {
     "cli/ledger.py",  # a person's own export of the ledger's rows
     "cli/model.py",  # a person's own copy of a released model
     "studies.py",  # the frozen tables
+    *("accounts/registry.py", "accounts/account.py"),  # this hospital's accounts, and where
     *("consortium/join.py", "consortium/membership.py", "consortium/keep_rows.py"),
     *("node/status.py", "node/health.py"),  # whether a node runs
     "node/worker.py",  # /proc/self/oom_score_adj
     "preflight.py",  # connects to the server, and writes no file
 }
-OURS = {"Ledger", "Journal", "SiteFolder", "ChainedLog", "ConsortiumClient", "StudyBook"}
+OURS = {
+    *("Ledger", "Journal", "SiteFolder", "ChainedLog", "ConsortiumClient", "StudyBook"),
+    "Registry",
+}
 FLOWER = {
     "app.py": {"Array", "ArrayRecord", "Context", "Message", "RecordDict", "ClientApp"},
     "gate.py": {"ConfigRecord", "RecordDict"},
@@ -127,6 +131,7 @@ PIPE = "node/worker.py"  # computes, and has nothing but a pipe to the node
 COMPUTING = {
     *("gradients", "held_out", "integers", "mechanisms", "member", "patients", "statistics"),
     *("studies", "training", "updates", "voting", "approved", "assembly", "node.sites", "pace"),
+    "accounts.patients",
 }
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from polyclinic_common.errors import Code, MessageError
-from polyclinic_common.packing import pack, unpack
+from polyclinic_common.packing import Value, pack, unpack
 from polyclinic_common.secure_sum.chain import (
     Chain,
     ReleaseId,
@@ -696,6 +696,26 @@ def test_claims_are_what_peers_have_seen_of_this_ledger() -> None:
     ]
     claims = own.agree(answers).claims
     assert claims == {HOSPITALS[1].public: (12, b"l" * 32), HOSPITALS[2].public: (0, b"")}
+
+
+def test_peers_see_which_ledgers_were_begun_anew() -> None:
+    roster = roster_of(HOSPITALS[:3])
+    own, anew, old = (KeyExchange(each, STUDY, RUN, roster) for each in HOSPITALS[:3])
+    shown = [each.announcement(EXPIRES, (7, b"h" * 32), NOBODY) for each in (own, old)]
+    shown.append(anew.announcement(EXPIRES, (7, b"h" * 32), NOBODY, declared_reset=True))
+    own.answer(shown, NOW, NOBODY)
+    assert own.resets() == [HOSPITALS[1].public]
+
+
+@pytest.mark.parametrize("last", [(), (2,), (-1,), (b"",)])
+def test_an_announcement_that_does_not_say_whether_its_ledger_was_begun_anew_is_refused(
+    last: tuple[Value, ...],
+) -> None:
+    """As one of protocol 4 does not: silence about it is no statement."""
+    said = unpack(parts(parties(1)[0].announced)[0])
+    assert isinstance(said, tuple)
+    body = pack([*said[:-1], *last])
+    refused(partial(read_signed, KeyAnnouncement, pack([body, HOSPITALS[0].sign(body)])))
 
 
 @pytest.mark.parametrize("head", [b"", b"h" * 31, b"h" * 33, b"h" * 1_000_000])

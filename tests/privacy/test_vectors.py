@@ -129,7 +129,8 @@ def test_announcement(name: str) -> None:
     site = SITES[name]
     head = (site["counter"], bytes.fromhex(site["head"]))
     seen = heads(known(name, "announcement"), 11)
-    made = exchange(name).announcement(KNOWN["expires"], head, seen)
+    reset = bool(site["declared_reset"])
+    made = exchange(name).announcement(KNOWN["expires"], head, seen, declared_reset=reset)
     assert made.hex() == site["announcement"]
 
 

@@ -167,5 +167,7 @@ def test_a_run_s_note_cannot_forge_another_line() -> None:
         limit=1.0,
         runs=(HOSTILE,),
         ticks=(),
+        account=HOSTILE,
+        begun_anew=(HOSTILE,),
     ).lines()
     assert not set("".join(shown)) & set("\x1b\u202e\n")

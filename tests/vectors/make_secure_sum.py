@@ -66,6 +66,7 @@ class Site:
         self.identity = self.identity_key.public_key().public_bytes_raw()
         self.agreement_public = self.agreement.public_key().public_bytes_raw()
         self.kem_public = self.kem.public_key().public_bytes_raw()
+        self.reset = int(number == 1)  # one of the three began its ledger anew
         self.counter, self.head = 10 + number, sha(b"head %d" % number)
         self.vector = VECTORS[number]
 
@@ -133,6 +134,7 @@ def make(kept: dict[str, str]) -> dict[str, Any]:
                 "epoch": site.epoch.hex(),
                 "counter": site.counter,
                 "head": site.head.hex(),
+                "declared_reset": site.reset,
                 "announcement": signed[site.name].hex(),
                 "answer": answers[site.name].hex(),
                 "vector": site.vector,
@@ -173,6 +175,7 @@ def announcement(site: Site, roster_hash: bytes) -> bytes:
     seen = [[bytes([9]) * 32, 4, sha(b"seen")]]
     fields = [site.identity, STUDY, RUN, site.epoch, EXPIRES, roster_hash]
     fields += [site.agreement_public, site.kem_public, site.counter, site.head, seen]
+    fields += [site.reset]
     return pack(["polyclinic key announcement", *fields])
 
 

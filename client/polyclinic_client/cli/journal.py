@@ -104,43 +104,57 @@ def _print_events(found: list[Noted]) -> None:
 
 
 def _what(noted: Noted) -> str:
-    from polyclinic_client.journal import Asked, Bundle, Climbed, Failed, Left, Refused, Settled
+    from polyclinic_client.journal import (
+        Asked,
+        Bundle,
+        Climbed,
+        Failed,
+        Left,
+        PeerReset,
+        Refused,
+        Settled,
+    )
+    from polyclinic_common.secure_sum.identity import fingerprint
 
+    found = ""
     match noted.event:
+        case PeerReset(identity=peer):
+            found = f"{fingerprint(peer)} declares that its ledger was begun anew"
         case Bundle():
-            return "app bundle, not fetched"
+            found = "app bundle, not fetched"
         case Climbed(step=step):
-            return f"step {step} of the ladder"
+            found = f"step {step} of the ladder"
         case Asked(what=what) | Refused(what=what) | Settled(sum=what):
-            return what
+            found = what
         case Left(kind=kind):
-            return kind
+            found = kind
         case Failed(code=code):
-            return code
-    return ""
+            found = code
+    return found
 
 
 def _details(noted: Noted) -> str:
     from polyclinic_client.due import OVER
     from polyclinic_client.journal import Asked, Bundle, Climbed, Left, Refused, Settled
 
+    found = ""
     match noted.event:
         case Climbed(study_hash=study, step=step, outlasted=outlasted):
             then = "is answered no more" if step >= OVER else "takes longer to answer from here on"
-            return (
+            found = (
                 f"the server may see that computing took longer than {outlasted / 1000:g} s (a "
                 f"comparison with the cohort's size); study {study.hex()[:12]} {then}"
             )
         case Bundle(sha256=digest, flower_run=number):
-            return f"sha256 {digest.hex()[:12]}, Flower's run {number}"
+            found = f"sha256 {digest.hex()[:12]}, Flower's run {number}"
         case Settled():
-            return "at headline: enough closing statements came"
+            found = "at headline: enough closing statements came"
         case Asked(who=who, study_hash=study):
-            return f"by {who}, study {study.hex()[:12]}"
+            found = f"by {who}, study {study.hex()[:12]}"
         case Left() as left:
             cost = left.cost.kind if left.cost is not None else f"free: {left.free_because}"
             row = f", ledger row {left.ledger_row}" if left.ledger_row else ""
-            return f"{left.size} bytes, sha256 {left.sha256.hex()[:12]}, {cost}{row}"
+            found = f"{left.size} bytes, sha256 {left.sha256.hex()[:12]}, {cost}{row}"
         case Refused(reason=reason):
-            return reason
-    return ""
+            found = reason
+    return found

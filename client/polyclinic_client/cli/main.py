@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from polyclinic_client.cli import (
+    accounts,
     data,
     journal,
     ledger,
@@ -30,6 +31,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")
 app.add_typer(ledger.app, name="ledger")
 app.add_typer(journal.app, name="journal")
+app.add_typer(accounts.app, name="accounts")
 
 
 @app.callback()

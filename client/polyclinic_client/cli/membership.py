@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from polyclinic_client.cli.accounts import AccountsOption, RuleOption, confirmed_rule
 from polyclinic_client.cli.options import SITE, SiteOption, WitnessOption
 from polyclinic_common.cli.study import AsJson
 
@@ -38,12 +39,23 @@ def join(
         bool, typer.Option("--yes", help="Do not ask: the fingerprint was compared before.")
     ] = False,
     witness: WitnessOption = None,
+    accounts: AccountsOption = None,
+    declare_reset: Annotated[
+        bool,
+        typer.Option(
+            "--declare-reset",
+            help="Begin anew after an account whose folder is lost for good; the others see it.",
+        ),
+    ] = False,
+    second_account: RuleOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Join a consortium: keys are made here and never leave, the server certifies them.
 
     Shows the fingerprint of the consortium's authority, to be compared by telephone.
     """
+    from polyclinic_client.accounts.account import Beginning
+    from polyclinic_client.accounts.registry import default_registry
     from polyclinic_client.consortium.join import join as join_consortium
     from polyclinic_client.site_files import read_identity
     from polyclinic_common.cli.main import print_json
@@ -55,9 +67,13 @@ def join(
     if not yes:
         _compare(invited.site, invited.fingerprint)
         epsilon_cap = _ask_cap() if epsilon_cap is None else epsilon_cap
+        if declare_reset:
+            _ask_reset()
     member = join_consortium(
         site,
         invited,
+        accounts=accounts or default_registry(),
+        how=Beginning(declare_reset, confirmed_rule(second_account)),
         delta=delta,
         epsilon_cap=EPSILON_CAP if epsilon_cap is None else epsilon_cap,
         fallback_cap=fallback_cap,
@@ -113,6 +129,16 @@ def _ask_cap() -> float:
         err=True,
     )
     return float(typer.prompt("Limit", default=EPSILON_CAP, type=float, err=True))
+
+
+def _ask_reset() -> None:
+    typer.echo(
+        "\nA ledger that is begun anew forgets its history. What the lost account can have spent "
+        "stays counted,\nas far as this machine knows it, and every other hospital sees the reset "
+        "in every run.",
+        err=True,
+    )
+    typer.confirm("Is the old folder lost for good?", abort=True, err=True)
 
 
 def status(site: SiteOption = SITE, as_json: AsJson = False) -> None:

@@ -38,9 +38,11 @@ def list_peers(site: SiteOption = SITE, as_json: AsJson = False) -> None:
         print_json([asdict(peer) for peer in found])
         return
     table = Table("hospital", "state", "fingerprint", "known", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("ledger")
     for peer in found:
         name, state = escape(plain(peer.name)), escape(plain(peer.state))
-        table.add_row(name, state, peer.fingerprint, peer.verified)
+        ledger = "declared that it was begun anew" if peer.declared_reset else ""
+        table.add_row(name, state, peer.fingerprint, peer.verified, ledger)
     console = Console(highlight=False)
     console.print(table)
     console.print("Telephone the others and let them read out theirs, then: peers verify")

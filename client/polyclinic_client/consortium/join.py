@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import grpc
 from cryptography import x509
 
+from polyclinic_client.accounts.account import ONLY, Beginning, begin_account, note_joined
 from polyclinic_client.consortium.membership import (
     AUTHORITY,
     MEMBERSHIP,
@@ -32,10 +34,12 @@ def join(
     path: Path,
     invitation: Invitation,
     *,
+    accounts: Path,
     delta: float,
     epsilon_cap: float,
     fallback_cap: float | None = None,
     witness: Path | None = None,
+    how: Beginning = ONLY,
 ) -> Membership:
     """Make a site's keys, ledger and journal, and have its TLS key certified.
 
@@ -45,13 +49,18 @@ def join(
     ----------
     path : Path
         The site's folder.
+    accounts : Path
+        The registry of this hospital's accounts; made where there is none.
     delta, epsilon_cap, fallback_cap, witness
         Of the new ledger, as `Ledger.create`.
+    how : Beginning
+        Of an account that is not this hospital's first.
 
     Raises
     ------
     ConsortiumError
-        C025 if this site has joined already; what the server refuses; C011 if it is not reached.
+        C025 if this site has joined already; as `begin_account`; what the server refuses; C011 if
+        it is not reached.
     LedgerError
         As `SiteFolder.create`.
     """
@@ -59,16 +68,20 @@ def join(
         raise ConsortiumError(
             Code.NOT_JOINED,
             f"The site in {path} has joined a consortium already.",
-            "Use it, or name another folder with --site.",
+            "Use it: one account counts for all studies. To be certified anew by the same "
+            f"consortium, move {MEMBERSHIP} away and join again: keys and ledger stay.",
         )
-    if not (path / IDENTITY).exists():
-        SiteFolder.create(
-            path,
-            delta=delta,
-            epsilon_cap=epsilon_cap,
-            fallback_cap=fallback_cap,
-            witness=witness,
-        ).close()
+    made = partial(
+        SiteFolder.create,
+        path,
+        delta=delta,
+        epsilon_cap=epsilon_cap,
+        fallback_cap=fallback_cap,
+        witness=witness,
+        declared_reset=how.declared_reset,
+    )
+    there = (path / IDENTITY).exists()
+    begin_account(accounts, path, partial(SiteFolder.open, path) if there else made, how)
     if not (path / TLS_KEY).exists():
         pki.write_private(path / TLS_KEY, pki.key_pem(pki.generate_key()))
     key = pki.read_key(path / TLS_KEY)
@@ -83,6 +96,7 @@ def join(
         fleet_port=reply.fleet_port,
         operator_key=reply.operator_key,
     )
+    note_joined(path, membership.name, membership.consortium)
     membership.write(path)
     return membership
 

@@ -6,8 +6,10 @@ import datetime as dt
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from polyclinic_client.accounts.account import account_line
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.membership import Membership, read_peers, site_certificate
+from polyclinic_client.consortium.peers import peer_resets
 from polyclinic_client.due import OVER
 from polyclinic_client.journal import Journal
 from polyclinic_client.ledger.ledger import Ledger
@@ -30,6 +32,11 @@ class Overview:
         ``reached``, or why not.
     node : str
         How this hospital's node is.
+    account : str
+        Whether this account is the only one of its registry.
+    begun_anew : tuple of str
+        Hospitals that declared in a run that their ledger was begun anew: by name where this
+        hospital verified them, else by fingerprint.
     ticks : tuple of str
         What the times of answers may have told, in words.
     invented_by : tuple of str
@@ -48,6 +55,8 @@ class Overview:
     spent: float
     limit: float
     runs: tuple[str, ...]
+    account: str
+    begun_anew: tuple[str, ...]
     ticks: tuple[str, ...]
     invented_by: tuple[str, ...] = ()
 
@@ -68,6 +77,8 @@ class Overview:
                 f"  warning       {name} names a ledger row that never was"
                 for name in self.invented_by
             ),
+            *(f"  begun anew    the ledger of {peer}, as it declares" for peer in self.begun_anew),
+            f"  account       {self.account}",
             f"  approved      {', '.join(self.approved) or 'nothing'}",
             f"  epsilon       {self.spent:.3f} spent of {self.limit:g}",
             *(f"  run           {run}" for run in self.runs),
@@ -89,7 +100,8 @@ def overview(folder: Path) -> Overview:
     membership, identity = Membership.read(folder), read_identity(folder)
     with Ledger.open(folder / LEDGER, identity, read_only=True) as ledger:
         budget = ledger.budget()
-    peers = read_peers(folder)
+    pinned = read_peers(folder)
+    names = {key: name for name, key in pinned.items()}
     invented = read_invented(folder / LEDGER)
     server, runs = "reached", []
     try:
@@ -110,12 +122,14 @@ def overview(folder: Path) -> Overview:
         node=_node(folder),
         fingerprint=fingerprint(identity.public),
         certificate_days=pki.days_left(site_certificate(folder), dt.datetime.now(dt.UTC)),
-        verified_peers=tuple(peers),
-        invented_by=tuple(name for name, key in peers.items() if key in invented),
+        verified_peers=tuple(pinned),
+        invented_by=tuple(name for name, key in pinned.items() if key in invented),
         approved=tuple(sorted({line.study_hash[:12] for line in budget.lines if line.open})),
         spent=budget.spent,
         limit=budget.epsilon_cap,
         runs=tuple(runs),
+        account=account_line(folder, identity.public),
+        begun_anew=tuple(sorted(names.get(key, fingerprint(key)) for key in peer_resets(folder))),
         ticks=_ticks(folder, identity),
     )
 

@@ -8,6 +8,8 @@ from typing import Literal
 
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.membership import read_peers, write_peers
+from polyclinic_client.journal import Journal
+from polyclinic_client.site_files import JOURNAL, read_identity
 from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.pki import same_fingerprint
 from polyclinic_common.secure_sum.identity import fingerprint
@@ -23,17 +25,20 @@ class KnownPeer:
     ----------
     verified : str
         ``CHANGED`` if the server names another key than the one that was verified.
+    declared_reset : bool
+        Whether it declared in a run that its ledger was begun anew.
     """
 
     name: str
     state: str
     fingerprint: str
     verified: Verified
+    declared_reset: bool
 
 
 def list_peers(folder: Path, client: ConsortiumClient) -> list[KnownPeer]:
     """Return all hospitals, this one included."""
-    pinned, own = read_peers(folder), client.membership.name
+    pinned, own, anew = read_peers(folder), client.membership.name, peer_resets(folder)
     return [
         KnownPeer(
             peer.name,
@@ -42,9 +47,16 @@ def list_peers(folder: Path, client: ConsortiumClient) -> list[KnownPeer]:
             "this hospital"
             if peer.name == own
             else _verified(pinned.get(peer.name), peer.identity),
+            peer.identity in anew,
         )
         for peer in client.peers()
     ]
+
+
+def peer_resets(folder: Path) -> frozenset[bytes]:
+    """Return the hospitals that have declared to this one that their ledger was begun anew."""
+    with Journal.open(folder / JOURNAL, read_identity(folder), read_only=True) as journal:
+        return journal.peer_resets()
 
 
 def verify_peer(folder: Path, client: ConsortiumClient, name: str, read_out: str) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyclinic_client.accounts.account import note_spending, require_account
+from polyclinic_client.accounts.tables import admit_table
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.roster import CheckedRoster, refused_roster, require_verified
 from polyclinic_client.ledger.budget import caps_needed
@@ -91,7 +93,7 @@ def add_data(
     Raises
     ------
     DataError, ConsortiumError, StudyError
-        As `read_table`, `apply_mapping`, `check_study`, `StudyBook.add`.
+        As `read_table`, `apply_mapping`, `check_study`, `admit_table`, `StudyBook.add`.
     PrivacyError
         P001 if there are more patients than the declared size allows, or than a sum holds.
     """
@@ -123,6 +125,7 @@ def add_data(
         )
     if agree is not None:
         agree(report, declaration)
+    admit_table(site, signed.hash, frame[study.cohort.patient_id])
     statement = declaration.signed(site.identity)
     client.declare(statement)
     book.add(signed, frame, content, statement)
@@ -181,7 +184,8 @@ def _require_small_delta(delta: float, declared: int) -> None:
             Code.PRIVACY_DELTA,
             f"Delta {delta:g} of this hospital's account is not below 1 / {declared}, its declared "
             "patients.",
-            "An account keeps its delta; join anew with a smaller --delta, as 1e-6.",
+            "An account keeps its delta; move its folder away and join anew with --declare-reset "
+            "and a smaller --delta, as 1e-6: what was spent stays counted.",
         )
 
 
@@ -194,9 +198,13 @@ def approve(site: SiteFolder, client: ConsortiumClient, proposal: Proposal) -> N
     ------
     LedgerError
         L004 if the account could not carry it to its end.
+    ConsortiumError
+        As `account_of`.
     """
     book, study_hash = StudyBook.open(site), proposal.approval.study_hash
+    require_account(site)
     site.ledger.approve(proposal.approval)
+    note_spending(site)  # before the node finds the approval and can spend under it
     budget = site.ledger.budget()
     statement = StudyApproval(
         identity=site.identity.public,

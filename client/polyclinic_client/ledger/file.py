@@ -206,6 +206,11 @@ class LedgerFile(OpenFiles):
         """Delta of the account."""
         return self._state.delta
 
+    @property
+    def declared_reset(self) -> bool:
+        """Whether this hospital had a ledger before this one, and said so when it began it."""
+        return self._state.opened is not None and self._state.opened.declared_reset
+
     def now(self) -> int:
         """Return the time in milliseconds, never before the last row's."""
         return self._log.now()

@@ -76,7 +76,9 @@ class KeyExchange:
         self._sent: dict[bytes, tuple[bytes, bytes]] = {}  # peer: encapsulated secret, ciphertext
         self._session = b""
 
-    def announcement(self, expires: int, head: tuple[int, bytes], seen: Heads) -> bytes:
+    def announcement(
+        self, expires: int, head: tuple[int, bytes], seen: Heads, *, declared_reset: bool = False
+    ) -> bytes:
         """Return this site's signed announcement.
 
         Parameters
@@ -87,6 +89,8 @@ class KeyExchange:
             Counter and salted head of this site's ledger.
         seen : mapping
             Highest heads seen of others.
+        declared_reset : bool
+            Whether this site's ledger was begun anew.
         """
         statement = KeyAnnouncement(
             identity=self._identity.public,
@@ -100,6 +104,7 @@ class KeyExchange:
             counter=head[0],
             head=head[1],
             heads=tuple((peer, *seen[peer]) for peer in sorted(seen)),
+            declared_reset=int(declared_reset),
         )
         return statement.signed(self._identity)
 
@@ -173,6 +178,10 @@ class KeyExchange:
             peer: (self._announced[peer].counter, self._announced[peer].head)
             for peer in self._peers()
         }
+
+    def resets(self) -> list[bytes]:
+        """Return the peers that announced a ledger begun anew."""
+        return [peer for peer in self._peers() if self._announced[peer].declared_reset]
 
     def _peers(self) -> list[bytes]:
         return [peer for peer in sorted(self._announced) if peer != self._identity.public]

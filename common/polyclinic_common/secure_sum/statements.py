@@ -64,6 +64,8 @@ class KeyAnnouncement(Statement):
         Rows in this site's ledger, and the salted hash of the last.
     heads : tuple of (identity, counter, head)
         The highest that this site has seen of others.
+    declared_reset : int
+        1 if its ledger was begun anew after an earlier one, as the hospital declares; else 0.
     """
 
     label: ClassVar[str] = "polyclinic key announcement"
@@ -76,6 +78,7 @@ class KeyAnnouncement(Statement):
     counter: Rows
     head: Digest
     heads: tuple[Head, ...]
+    declared_reset: Annotated[int, Field(ge=0, le=1)]
 
 
 class KeyAnswer(Statement):

@@ -26,7 +26,7 @@ from polyclinic_common.wire.messages import (
     SumRecord,
 )
 
-PROTOCOL = 4
+PROTOCOL = 5
 _RECORD = "polyclinic"
 _PROTOCOL, _BODY, _VECTOR = "protocol", "body", "vector"
 _VECTOR_FIELDS = ("weights", "vector")

@@ -184,7 +184,8 @@ def _site(
     sums = RoundedProducts(ClosedForm(network, "logistic", plan.clip), plan.grid)
     noise = SystemNoise(folder.ledger.secret)
     source = NoisyIntegers(sums, patients, noise, plan.variance)
-    member = Member(terms, folder.identity, folder.ledger, {GRADIENT: source}, time.time)
+    source_of = {GRADIENT: source}
+    member = Member(terms, folder.identity, folder.ledger, source_of, time.time, folder.journal)
     clock = HurriedClock()
     gate = Gate(folder.identity.public, folder.ledger, folder.journal, Ladder(), clock)
     watch.hang_on(GRADIENTS, sums, "integer_sum")

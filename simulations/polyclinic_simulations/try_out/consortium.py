@@ -97,7 +97,9 @@ class TrialConsortium:
     def _join(self) -> None:
         for name in self._tables:
             invitation = self._operate("site", "invite", name)["invitation"]
-            self._client(name, "join", invitation, "--yes")
+            # They play hospitals of their own: each has a machine's registry of accounts.
+            accounts = self._folder / "accounts" / f"{name}.sqlite"
+            self._client(name, "join", invitation, "--yes", "--accounts", accounts)
         prints = {name: self._client(name, "status")["fingerprint"] for name in self._tables}
         for name in self._tables:
             for peer in self._tables:

@@ -1,0 +1,1 @@
+"""One hospital, one account: which accounts a machine has, and whose patients they hold."""

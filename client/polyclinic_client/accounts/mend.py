@@ -1,0 +1,105 @@
+"""Folding accounts into one for good, and entering a site into a registry that does not know it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from polyclinic_client.accounts.account import (
+    Beginning,
+    account_of,
+    charge,
+    entry_of,
+    exists,
+    in_this_folder,
+    keep_place,
+    most_of,
+    require_stands,
+)
+from polyclinic_client.accounts.patients import keyed_hashes
+from polyclinic_client.accounts.registry import Account, Registry
+from polyclinic_client.accounts.tables import enter_patients
+from polyclinic_client.consortium.membership import Membership
+from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.site_files import LEDGER, read_identity
+from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.studies import STUDIES, TABLE, StudyBook
+from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.privacy.charges import Charge
+
+
+def merge(site: SiteFolder) -> tuple[Account, ...]:
+    """Fold all other accounts of the registry into this one, for good; return those folded.
+
+    Their approvals end, so that nothing more is released from them, and all that they can have
+    spent is charged here as lost, at fallback. Cut off in the middle and called again, it can
+    charge them twice, and never less than once.
+
+    Raises
+    ------
+    ConsortiumError
+        A001 if there is no other, and as `account_of`.
+    LedgerError
+        If another's ledger cannot be closed; nothing is charged then.
+    """
+    with account_of(site) as (registry, account):
+        others = [
+            each
+            for each in registry.accounts().values()
+            if each.stands and each.identity != account.identity
+        ]
+        if not others:
+            raise ConsortiumError(
+                Code.ACCOUNT_EXISTS,
+                "This is the only account that the registry knows.",
+                "There is nothing to merge.",
+            )
+        charge(site.ledger, sum((_closed(each) for each in others), Counter[Charge]()))
+        registry.put(*(each.ended(account.identity) for each in others))
+        alone = {"overlapping": False, "rule": None}
+        registry.put(account.model_copy(update=alone).noted(most_of(site.ledger)))
+    return tuple(others)
+
+
+def restore(site: SiteFolder, accounts: Path, how: Beginning) -> None:
+    """Enter a site's account, and the patients of its frozen tables, into a registry.
+
+    Nothing is compared: that is done when the next table is added.
+
+    Raises
+    ------
+    ConsortiumError
+        A001 if another account stands there and no rule keeps them apart, A006 if this one was
+        ended, A004 and A005 as `Registry.open`, C020 and C021 as `StudyBook.table`.
+    """
+    with Registry.open(accounts, create=True) as registry, registry.writing():
+        held = registry.accounts()
+        account = held.get(site.identity.public)
+        if account is None:
+            others = [each for each in held.values() if each.stands]
+            if others and how.rule is None:
+                raise exists(others[0])
+            account = entry_of(site, how.rule)
+        require_stands(account)
+        member, book = Membership.read(site.path), StudyBook.open(site)
+        known = {"name": member.name, "consortium": member.consortium}
+        account = in_this_folder(account, site.path).model_copy(update=known)
+        registry.put(account.noted(most_of(site.ledger)))
+        for file in sorted((site.path / STUDIES).glob(f"*/{TABLE}")):
+            study_hash = bytes.fromhex(file.parent.name)
+            numbers = book.table(study_hash)[book.study(study_hash).cohort.patient_id]
+            hashes = keyed_hashes(registry.key, numbers)
+            enter_patients(registry, site, study_hash, hashes)
+    keep_place(site.path, accounts)
+
+
+def _closed(account: Account) -> Counter[Charge]:
+    """End all approvals of an account and return the most that it can have spent."""
+    folder = Path(account.folder)
+    if account.is_lost():
+        return account.spent
+    with Ledger.open(folder / LEDGER, read_identity(folder)) as ledger:
+        ledger.head()
+        for study_hash, run in list(ledger.state.approvals):
+            ledger.withdraw(study_hash, run)
+        return most_of(ledger)
