@@ -189,7 +189,9 @@ def _words(event: Event) -> str:
             waiting = [f"{site} ({why})" for site, why in sorted(event.waiting_for.items())]
             return f"waiting for {', '.join(waiting)}" if waiting else "all have answered"
         case "round":
-            return f"round {event.round}: {len(event.sites)} hospitals in {event.seconds:.1f} s"
+            refused = "".join(f"; {site}: {why}" for site, why in sorted(event.refused.items()))
+            answered = f"{len(event.sites)} hospitals in {event.seconds:.1f} s"
+            return f"round {event.round}: {answered}{refused}"
         case "finished":
             return "finished"
     return f"{event.what}: {event.text}"
