@@ -27,6 +27,9 @@ class Overview:
         ``reached``, or why not.
     node : str
         How this hospital's node is.
+    spent, promised, limit : float
+        Its account in epsilons: what was charged; that with what open approvals may still cost;
+        what it may come to.
     """
 
     name: str
@@ -39,6 +42,7 @@ class Overview:
     verified_peers: tuple[str, ...]
     approved: tuple[str, ...]
     spent: float
+    promised: float
     limit: float
     runs: tuple[str, ...]
 
@@ -56,7 +60,8 @@ class Overview:
             f"  certificate   {self.certificate_days} days left",
             f"  peers         verified: {', '.join(self.verified_peers) or 'none yet'}",
             f"  approved      {', '.join(self.approved) or 'nothing'}",
-            f"  epsilon       {self.spent:.3f} spent of {self.limit:g}",
+            f"  epsilon       {self.spent:.3f} spent, {self.promised:.3f} with all that is "
+            f"promised, of {self.limit:g}",
             *(f"  run           {run}" for run in self.runs),
         ]
         return [plain(line) for line in lines]
@@ -97,6 +102,7 @@ def overview(folder: Path) -> Overview:
         verified_peers=tuple(read_peers(folder)),
         approved=tuple(sorted({line.study_hash[:12] for line in budget.lines if line.open})),
         spent=budget.spent,
+        promised=budget.promised,
         limit=budget.epsilon_cap,
         runs=tuple(runs),
     )
