@@ -60,8 +60,9 @@ class PrivacySpent(Record):
     `epsilon` is what was spent, in the largest account of the hospitals: less where training
     stopped early, more where rounds were lost to exclusion. `sums` is null but in mode secure-sum,
     where `epsilon` is the headline: it holds if at most c participants collude.
-    `epsilon_two_hospitals` is that of a patient in the cohorts of two of them. `epsilon_prv`, for information, is the
-    tighter figure of a numerical accountant where sampling was used and it gave one.
+    `epsilon_two_hospitals` is that of a patient in the cohorts of two of them. `epsilon_prv`, for
+    information, is the tighter figure of a numerical accountant where sampling was used and it
+    gave one.
     """
 
     epsilon: float | None

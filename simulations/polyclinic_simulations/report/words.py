@@ -163,9 +163,9 @@ def epsilon_words(spent: PrivacySpent) -> str:
         "ε bounds what anybody can learn about one patient because that patient took part. "
         f"{promised}Spent was ε = {spent.epsilon:.3g}: with that, whoever sees everything that is "
         "released can raise or lower the odds that a given patient was among the data by a factor "
-        f"of at most {odds(spent.epsilon)}: a suspicion of 50 % becomes {suspicion(spent.epsilon)} at "
-        f"most. δ = {decimal(spent.delta)} is, roughly, the chance that this bound fails: 1 in "
-        f"{1 / spent.delta:,.0f}."
+        f"of at most {odds(spent.epsilon)}: a suspicion of 50 % becomes "
+        f"{suspicion(spent.epsilon)} at most. δ = {decimal(spent.delta)} is, roughly, the chance "
+        f"that this bound fails: 1 in {1 / spent.delta:,.0f}."
     )
 
 
@@ -199,7 +199,8 @@ def sum_words(spent: PrivacySpent) -> str:
     return (
         f"The headline, ε = {spent.epsilon:.3g} spent, holds if at most c = {sums.c} of "
         f"{sums.hospitals} hospitals collude with the server; a round needs m = {sums.m}. If all "
-        f"others collude, or the cryptography fails, the fallback holds: ε = {sums.epsilon_fallback:.3g} spent. "
+        f"others collude, or the cryptography fails, the fallback holds: "
+        f"ε = {sums.epsilon_fallback:.3g} spent. "
         f"{sums.verified} hospitals know each other's keys. With all present the noise is "
         f"{sums.noise_excess:.2f} times that of a trusted server.{lost}"
     )
