@@ -29,10 +29,12 @@ def serve(folder: ServerFolder, ready: Callable[[Addresses], None]) -> None:
     Raises
     ------
     ConsortiumError
-        C003 if a key or certificate is not there, C027 if a port is taken.
+        C003 if a key or certificate is not there, C027 if a port is taken, C029 if others may
+        read or change what the folder holds.
     ServerError
         V002 if the system lets it open too few files.
     """
+    folder.require_private()
     raise_limit()
     handle = serve_consortium(folder)
     try:

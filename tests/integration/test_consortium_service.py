@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlalchemy import update
 
+from polyclinic_client.consortium import keep_rows
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.join import join
 from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
@@ -35,7 +36,7 @@ from polyclinic_common.consortium.transport import LARGEST_JOINING, LARGEST_MESS
 from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
 from polyclinic_common.secure_sum.identity import Identity, fingerprint
 from polyclinic_server.config import ServerFolder
-from polyclinic_server.service import rate
+from polyclinic_server.service import consortium, rate
 from polyclinic_server.service.guard import may_connect
 from polyclinic_server.service.serve import serve_consortium
 from polyclinic_server.store.tables import KeptRow
@@ -545,6 +546,40 @@ def test_long_rows_of_a_large_consortium_are_kept_too(empty: Loopback) -> None:
         rows = [long._replace(sequence=number) for number in range(1, 61)]
         client.keep_rows(rows)
         assert client.rows() == rows
+
+
+@pytest.mark.parametrize("limit", [{"MOST_BYTES": 3000}, {"MOST_ROWS": 3}])
+def test_rows_are_kept_up_to_a_quota_and_the_refusal_leaves_the_hospital_unharmed(
+    empty: Loopback,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    limit: dict[str, int],
+) -> None:
+    for name, value in limit.items():
+        monkeypatch.setattr(consortium, name, value)
+    empty.join_all()
+    with empty.at("site 0") as (site, client):
+        client.keep_rows(site.ledger.export_rows())
+        for cap in range(4, 30):
+            site.ledger.set_caps(float(cap))
+    path = empty.path("site 0")
+    assert keep_rows.main(path) == keep_rows.main(path) == 0
+    assert caplog.text.count("keeps no more rows of this hospital's ledger") == 1
+    with empty.at("site 0") as (site, client):
+        assert code_of(lambda: client.keep_rows(site.ledger.export_rows())) == Code.ROWS_FULL
+        kept = client.rows()
+        assert site.ledger.export_rows()[: len(kept)] == kept
+        client.keep_rows(kept)  # what is there already costs nothing
+        site.ledger.set_caps(99.0)
+        assert client.status().name == "site 0"
+    assert keep_rows.main(empty.path("site 1")) == 0
+    with empty.client("site 1") as other:
+        assert other.rows()  # the quota is each hospital's own
+    monkeypatch.setattr(consortium, "MOST_BYTES", 1 << 28)
+    monkeypatch.setattr(consortium, "MOST_ROWS", 100_000)
+    assert keep_rows.main(path) == 0
+    with empty.at("site 0") as (site, client):
+        assert client.rows() == site.ledger.export_rows()
 
 
 def test_a_row_that_the_server_altered_is_refused(empty: Loopback) -> None:
