@@ -18,12 +18,10 @@ from polyclinic_client.sampling import Sampler
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.privacy.noise import NoiseSource
-from polyclinic_common.privacy.plan import NoisePlan
+from polyclinic_common.privacy.plan import CHANGE_EXPONENT, NoisePlan
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.study.manifest import Study
-
-CHANGE_EXPONENT = -20
 
 
 class Mechanism(Protocol):

@@ -18,9 +18,11 @@ from cryptography import x509
 
 from polyclinic_client.consortium.client import ConsortiumClient, Status
 from polyclinic_client.consortium.membership import Membership, site_certificate, tls_context
+from polyclinic_client.site_files import SECRETS
 from polyclinic_client.sqlite_file import require_local
 from polyclinic_common import pki
 from polyclinic_common.errors import ConsortiumError, LedgerError
+from polyclinic_common.modes import exposed, mending
 
 CLOCK_S = 3.0
 DISK_BYTES = 1 << 30
@@ -53,7 +55,7 @@ class Check:
 
 
 def preflight(folder: Path) -> list[Check]:
-    """Look at network, clock, disk, memory, certificate and version.
+    """Look at network, clock, disk, memory, certificate, version and who may read the folder.
 
     Raises
     ------
@@ -67,7 +69,7 @@ def preflight(folder: Path) -> list[Check]:
         for port, use in ((membership.port, "consortium"), (membership.fleet_port, "runs"))
     ]
     checks += _service(folder)
-    return [*checks, _certificate(folder), _disk(folder), _memory()]
+    return [*checks, _certificate(folder), _folder(folder), _disk(folder), _memory()]
 
 
 def proxy_of(host: str) -> tuple[str, int] | None:
@@ -198,6 +200,15 @@ def _certificate(folder: Path) -> Check:
     ok = days >= LEAST_DAYS
     remedy = "" if ok else "Ask the operator for a new invitation before it ends."
     return Check("certificate", ok, f"{days} days left", remedy)
+
+
+def _folder(folder: Path) -> Check:
+    loose = exposed(folder, SECRETS)
+    if not loose:
+        return Check("folder", True, "its owner alone may read it")
+    names = ", ".join(str(path) for path in loose)
+    what = f"others may read or change {names}; the node does not start"
+    return Check("folder", False, what, f"See who had access; then run: {mending(loose)}")
 
 
 def _disk(folder: Path) -> Check:

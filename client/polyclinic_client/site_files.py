@@ -10,6 +10,15 @@ from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.secure_sum.identity import Identity
 
 IDENTITY, LEDGER, JOURNAL = "identity.key", "ledger.sqlite", "journal.sqlite"
+SECRETS = (
+    IDENTITY,
+    "tls.key",
+    f"{LEDGER}*",
+    f"{JOURNAL}*",
+    "peers.json",
+    "studies",
+    "studies/**/*",
+)
 _PRIVATE_BYTES = 32
 
 

@@ -9,6 +9,7 @@ from polyclinic_client.journal import Journal
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.site_files import IDENTITY, JOURNAL, LEDGER, read_identity, write_identity
 from polyclinic_client.sqlite_file import OpenFiles, coded
+from polyclinic_common.modes import make_private
 from polyclinic_common.secure_sum.identity import Identity
 
 
@@ -57,9 +58,11 @@ class SiteFolder(OpenFiles):
         ------
         LedgerError
             L007 if there is a site in that folder, L003 if the disk refuses.
+        ConsortiumError
+            C029 if the folder belongs to another user.
         """
         with coded(path):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(path)
         identity = identity or Identity.generate()
         write_identity(path / IDENTITY, identity)
         ledger = Ledger.create(

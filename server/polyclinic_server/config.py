@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import tomllib
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from pydantic import Field, ValidationError
 
 from polyclinic_common import pki
 from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.modes import make_private, require_private
 from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.study.base import Part
 from polyclinic_server.store.store import Store
@@ -93,10 +95,11 @@ class ServerFolder:
         Raises
         ------
         ConsortiumError
-            C001 if there is anything in that folder, C003 if it cannot be written to.
+            C001 if there is anything in that folder, C003 if it cannot be written to, C029 if it
+            belongs to another user.
         """
         try:
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private(path)
             if any(path.iterdir()):
                 raise ConsortiumError(
                     Code.SERVER_EXISTS,
@@ -141,6 +144,17 @@ class ServerFolder:
                 f"The settings in {file} are not valid: {where}.",
                 "Mend the file and start again.",
             ) from None
+
+    def require_private(self) -> None:
+        """Refuse to serve from a folder that others may look into.
+
+        Raises
+        ------
+        ConsortiumError
+            C029 with the command that mends it.
+        """
+        away = glob.escape(self.settings.authority_key)  # may lie in another folder
+        require_private(self.path, (SERVER_KEY, OPERATOR_KEY, away))
 
     @cached_property
     def authority_certificate(self) -> pki.Certificate:

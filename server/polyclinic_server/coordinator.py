@@ -30,8 +30,11 @@ from polyclinic_server.menu import Menu
 from polyclinic_server.metric_sums import Evaluation, MetricSum
 from polyclinic_server.observers import Observer, Round
 from polyclinic_server.optimizer import State
-from polyclinic_server.secure_sum import Carried, SecureSums, too_few
+from polyclinic_server.reach import Reaches
+from polyclinic_server.secure_sum import Carried, SecureSums, too_few_for, why
 from polyclinic_server.warm_start import solve_statistics
+
+IMPLAUSIBLE = "sent what no hospital can have computed"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class RunPlan:
         Settings to train and choose from; None trains one.
     identities : mapping
         Identity key of every site, by name; empty in the modes without secure sums.
+    reaches : mapping
+        What every site can have computed, by kind and name; what is not named is not checked.
     """
 
     study_hash: str
@@ -82,6 +87,7 @@ class RunPlan:
     acceptance: Acceptance | None = None
     menu: Menu | None = None
     identities: Mapping[str, bytes] = field(default_factory=dict)
+    reaches: Reaches = field(default_factory=dict)
 
     def stops(self, state: State) -> bool:
         """Say whether training ends before the last round."""
@@ -196,8 +202,12 @@ class SumRounds:
             self.plan.keep(replace(state, carried=carried.to_bytes()))
 
         plan = self.plan.sum_plans[kind]
-        total, sites = self.sums.sum(number, weights, kind, plan.length, keep)
-        return np.asarray(total * plan.grid, dtype=np.float64), sites
+        whole, sites = self.sums.sum(number, weights, kind, plan.length, keep)
+        total = np.asarray(whole * plan.grid, dtype=np.float64)
+        reaches = self.plan.reaches.get(kind)
+        if reaches and not (np.abs(total) <= sum(reaches[site].largest for site in sites)).all():
+            raise _spoiled(number, kind, sites)
+        return total, sites
 
     def _after(self, state: State) -> State:
         return replace(state, carried=self.sums.carried.to_bytes())
@@ -212,18 +222,25 @@ class UpdateRounds:
     """Modes local and none: every site's own update, combined.
 
     Who did not answer a round gets the next request too, but nobody waits for it.
+
+    Attributes
+    ----------
+    refused : dict
+        Sites of this round that sent no answer that can stand, and why.
     """
 
     plan: RunPlan
     ask: Ask
     away: set[str] = field(default_factory=set)
+    refused: dict[str, str] = field(default_factory=dict)
 
     def advance(self, state: State) -> Round:
         """Carry out the next round."""
         number = state.round_number + 1
+        self.refused = {}
         updates = self._released(number, UPDATE, state.weights, state.weights.size)
         state = self.measured(self.plan.combiner.step(state, updates))
-        return Round(number, updates, state, tuple(updates))
+        return Round(number, updates, state, tuple(updates), self.refused)
 
     def measured(self, state: State) -> State:
         """Return the state with the metrics that are due after its round."""
@@ -240,7 +257,9 @@ class UpdateRounds:
     ) -> Mapping[str, Vector]:
         """Return what every answering site releases of this kind."""
         request = TrainRequest(self.plan.study_hash, self.plan.run_id, number, kind, weights)
-        return accept(self.plan, request, self._ask_all(request), length)
+        accepted, refused = accept(self.plan, request, self._ask_all(request), length)
+        self.refused |= refused
+        return accepted
 
     def _ask_all(self, request: TrainRequest) -> dict[str, Release]:
         away = sorted(self.away)
@@ -258,8 +277,10 @@ class UpdateRounds:
 
 def accept(
     plan: RunPlan, request: TrainRequest, replies: Mapping[str, Release], length: int
-) -> dict[str, Vector]:
-    """Return the vectors of shape (length,) that answer exactly `request`, by site.
+) -> tuple[dict[str, Vector], dict[str, str]]:
+    """Return the vectors of shape (length,) that answer exactly `request`, and why others do not.
+
+    A vector that its site cannot have computed is no answer either: it would end the run of all.
 
     Raises
     ------
@@ -267,18 +288,40 @@ def accept(
         If fewer than `plan.fewest` sites answered; it names the silent and refusing sites.
     """
     updates: dict[str, Vector] = {}
+    refused: dict[str, str] = {}
     for site, reply in replies.items():
-        if (
+        if not (
             isinstance(reply, PrivateUpdate)
             and (reply.study_hash, reply.run_id) == (plan.study_hash, plan.run_id)
             and (reply.round_number, reply.kind) == (request.round_number, request.kind)
             and reply.vector.shape == (length,)
         ):
+            refused[site] = why(reply)
+        elif not _is_within(plan, request, site, reply.vector):
+            refused[site] = IMPLAUSIBLE
+        else:
             updates[site] = reply.vector
     if len(updates) < plan.fewest:
+        missing = [site for site in plan.node_of if site not in updates]
+        reasons = [f"{site}: {refused.get(site, why(None))}" for site in missing]
         what = f"Round {request.round_number}"
-        raise too_few(what, plan.fewest, updates, replies, plan.node_of)
-    return updates
+        raise too_few_for(what, plan.fewest, len(updates), reasons)
+    return updates, refused
+
+
+def _is_within(plan: RunPlan, request: TrainRequest, site: str, vector: Vector) -> bool:
+    """Say whether a site can have computed this; where no reach is known, whatever it is."""
+    reach = plan.reaches.get(request.kind, {}).get(site)
+    return reach is None or reach.holds(vector, request.weights)
+
+
+def _spoiled(number: int, kind: str, sites: Sequence[str]) -> RunError:
+    return RunError(
+        Code.RUN_SPOILED,
+        f"The sum of round {number} ({kind}) over {', '.join(sites)} is none that these hospitals "
+        "can have computed; whose part is wrong cannot be told, since only the sum is seen.",
+        "Ask them to check their nodes, then go on with `polyclinic server run resume`.",
+    )
 
 
 def make_server_app(

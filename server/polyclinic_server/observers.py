@@ -31,12 +31,15 @@ class Round:
         The state after it.
     sites : tuple of str
         The sites whose releases are in it.
+    refused : mapping
+        Sites whose answers are not, and why.
     """
 
     number: int
     updates: Mapping[str, Vector]
     state: State
     sites: tuple[str, ...] = ()
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 class Observer(Protocol):

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from polyclinic_common.models.network import Vector
 from polyclinic_common.privacy.plan import noise_plan
-from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.privacy.sum_plan import Path, SumPlan
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.combiner import make_combiner
 from polyclinic_server.coordinator import RunPlan
 from polyclinic_server.menu import Choose, Menu
 from polyclinic_server.metric_sums import Evaluation
 from polyclinic_server.optimizer import noise_ridge
+from polyclinic_server.reach import Reaches, reaches_of_sums, reaches_of_updates
 
 
 def make_plan(
@@ -27,6 +28,7 @@ def make_plan(
     timeout_s: float,
     evaluation: Evaluation | None = None,
     choose: Choose | None = None,
+    reaches: Reaches | None = None,
 ) -> RunPlan:
     """Return the coordinator's plan of a run.
 
@@ -48,6 +50,8 @@ def make_plan(
         When metrics are asked for; None asks for none.
     choose : callable or None
         Chooses from the menu; None chooses by the released metrics.
+    reaches : mapping or None
+        What hospitals can have computed, by kind and name; None checks nothing.
     """
     ridge = suggested_ridge(study, epsilon, declared)
     return RunPlan(
@@ -62,6 +66,7 @@ def make_plan(
         evaluation=evaluation,
         menu=make_menu(study, start, evaluation, choose),
         acceptance=study.evaluation.acceptance if epsilon is not None else None,
+        reaches=reaches or {},
     )
 
 
@@ -88,6 +93,19 @@ def make_menu(
 def by_released(evaluation: Evaluation) -> Choose:
     """Return what chooses by the metrics that were released, and by nothing else."""
     return lambda state: evaluation.choose(state.released)
+
+
+def reaches_of(
+    study: Study,
+    sums: Mapping[str, SumPlan],
+    sizes: Mapping[str, int],
+    trained: Mapping[str, int],
+    path: Path,
+) -> Reaches:
+    """Return what the hospitals of a private run can have computed; see `reaches_of_updates`."""
+    if sums:
+        return reaches_of_sums(sums, sizes)
+    return reaches_of_updates(study, sizes, trained, path)
 
 
 def suggested_ridge(study: Study, epsilon: float | None, declared: Mapping[str, int]) -> float:

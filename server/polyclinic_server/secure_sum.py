@@ -298,15 +298,21 @@ def too_few(
 ) -> RunError:
     """Return the error that names silent and refusing hospitals."""
     have = set(answered)
-    reasons = [f"{site}: {_why(replies.get(site))}" for site in sites if site not in have]
+    reasons = [f"{site}: {why(replies.get(site))}" for site in sites if site not in have]
+    return too_few_for(what, fewest, len(have), reasons)
+
+
+def too_few_for(what: str, fewest: int, have: int, reasons: Iterable[str]) -> RunError:
+    """Return the error for so many answers, with a reason for each that is missing."""
     return RunError(
         Code.RUN_TOO_FEW_SITES,
-        f"{what} has {len(have)} answers, {fewest} are needed ({'; '.join(reasons)}).",
+        f"{what} has {have} answers, {fewest} are needed ({'; '.join(reasons)}).",
         "Ask the sites named; a silent site may be offline.",
     )
 
 
-def _why(reply: Release | None) -> str:
+def why(reply: Release | None) -> str:
+    """Say why a reply, or none, is no answer."""
     if reply is None:
         return "silent"
     return reply.reason.value if isinstance(reply, Refusal) else "wrong answer"

@@ -13,6 +13,7 @@ from pathlib import Path
 from polyclinic_common.consortium.signed import sign_model
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
+from polyclinic_server.descriptors import raise_limit
 from polyclinic_server.service.serve import serve_consortium
 from polyclinic_server.store.store import Store
 from polyclinic_server.superlink.runs import CUT_OFF, RUNS, Event, RunFolder
@@ -28,8 +29,13 @@ def serve(folder: ServerFolder, ready: Callable[[Addresses], None]) -> None:
     Raises
     ------
     ConsortiumError
-        C003 if a key or certificate is not there, C027 if a port is taken.
+        C003 if a key or certificate is not there, C027 if a port is taken, C029 if others may
+        read or change what the folder holds.
+    ServerError
+        V002 if the system lets it open too few files.
     """
+    folder.require_private()
+    raise_limit()
     handle = serve_consortium(folder)
     try:
         settings = Settings(

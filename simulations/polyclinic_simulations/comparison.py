@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from polyclinic_common.study import Study
-from polyclinic_simulations.results import Baselines, Cell, Result, Scores, SettingKey
+from polyclinic_simulations.results import (
+    Baselines,
+    Cell,
+    PrivacySpent,
+    Result,
+    Scores,
+    SettingKey,
+)
 from polyclinic_simulations.setting import alone_strategy
 
 TOGETHER = "together"
@@ -46,6 +53,11 @@ class Line:
     def name(self) -> str:
         """Name without the setting."""
         return NAMES.get(self.key) or f"Published: {self.formula}"
+
+    @property
+    def spent(self) -> PrivacySpent:
+        """What the dearest of its runs cost; they differ where training stops early."""
+        return max((cell.privacy for cell in self.cells), key=lambda spent: spent.epsilon or 0.0)
 
     @property
     def sites(self) -> int | None:

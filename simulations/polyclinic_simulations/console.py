@@ -17,6 +17,7 @@ from polyclinic_simulations.measures import measure_of
 from polyclinic_simulations.private_view import (
     MenuRow,
     PrivateRow,
+    budget_words,
     menu_rows,
     menu_words,
     private_rows,
@@ -73,7 +74,9 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
     if comparison is None:
         return
     synthetic = ", synthetic data" if study.synthetic else ""
-    table = Table(title=f"{study.id}{synthetic}: exact test scores, mean ± standard error")
+    table = Table(
+        title=f"{study.id}{synthetic}: exact test scores, mean ± standard error; ε promised"
+    )
     metrics = [measure_of(study, metric) for metric in METRICS if metric in study.metrics]
     main = measure_of(study, result.main_metric)
     table.add_column("model")
@@ -114,13 +117,13 @@ def _print_menu(console: Console, study: Study, lines: Sequence[Line]) -> None:
 
 
 def _print_promise(console: Console, line: Line) -> None:
-    """Print how the hospitals voted, and what every patient is promised."""
+    """Print how the hospitals voted, what every patient was promised, and what was spent."""
     if words := verdict_words(line):
         console.print(f"{line.label}: {words}", soft_wrap=True)
-    spent = line.cells[0].privacy
+    spent = line.spent
     console.print(
-        f"{line.label}: every patient is promised ε = {spent.epsilon:.3f}, "
-        f"δ = {spent.delta:g}; unit: {spent.unit}; adjacency: {spent.adjacency}; "
+        f"{line.label}: {budget_words(line)}, δ = {spent.delta:g}; "
+        f"unit: {spent.unit}; adjacency: {spent.adjacency}; "
         f"accountant: {spent.accountant}{_prv(spent.epsilon_prv)}.{_sums(spent.sums)}",
         soft_wrap=True,
     )
@@ -158,6 +161,7 @@ def _sums(sums: SumSpent | None) -> str:
     if sums is None:
         return ""
     return (
-        f" Headline if at most {sums.c} of {sums.hospitals} hospitals collude; fallback "
-        f"ε = {sums.epsilon_fallback:.3f}; {sums.verified} hospitals know each other's keys."
+        f" Headline if at most {sums.c} of {sums.hospitals} hospitals collude; at fallback "
+        f"ε = {sums.epsilon_fallback:.3f} was spent; {sums.verified} hospitals know each other's "
+        "keys."
     )

@@ -29,6 +29,8 @@ from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.plan import most_patients, secure_sum_plans
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.identity import Roster
+from polyclinic_server.planning import reaches_of
+from polyclinic_server.reach import Reaches
 from polyclinic_simulations.federation import Federation, SiteData
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.trainer import Trainer
@@ -129,6 +131,14 @@ class Hospitals:
         """Grid and noise of every kind of secure sum; empty in mode local."""
         declared = self.federation.declared.values()
         return secure_sum_plans(self.federation.study, self._gradients.path, declared)
+
+    @property
+    def reaches(self) -> Reaches:
+        """What every hospital can have computed."""
+        federation = self.federation
+        sizes = {site.name: site.declared + site.declared_held_out for site in self._sites}
+        path = self._gradients.path
+        return reaches_of(federation.study, self.sum_plans, sizes, federation.declared, path)
 
     @cached_property
     def identities(self) -> dict[str, bytes]:

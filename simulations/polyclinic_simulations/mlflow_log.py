@@ -70,4 +70,8 @@ def _metrics(cell: Cell) -> dict[str, float]:
     found = {f"test_{key}": value for key, value in cell.test.overall.items()}
     pooled = cell.baselines.pooled_converged.overall
     found |= {f"pooled_converged_{key}": value for key, value in pooled.items()}
+    found |= {
+        "epsilon_promised": cell.privacy.epsilon_promised,
+        "epsilon_spent": cell.privacy.epsilon,
+    }
     return {key: value for key, value in found.items() if value is not None}

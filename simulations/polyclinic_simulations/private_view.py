@@ -172,3 +172,18 @@ def _exact(measure: Measure, pairs: Sequence[Pair]) -> str:
     if len(pairs) == 1 or not apart:
         return text
     return f"{text}; {measure.apart([fmean(apart)])} apart over {len(apart)} seeds"
+
+
+def budget_words(line: Line) -> str:
+    """Tell apart what a setting promised every patient, and what its dearest run spent."""
+    spent, rounds = line.spent, [cell.timing.rounds for cell in line.cells]
+    if spent.epsilon is None:
+        return ""
+    promised = "" if spent.epsilon_promised is None else _promised(spent.epsilon_promised)
+    dearest = " at most" if len(rounds) > 1 and len(set(rounds)) > 1 else ""
+    told = f" (in runs of {min(rounds)} to {max(rounds)} rounds)" if dearest else ""
+    return f"{promised}spent was{dearest} ε = {spent.epsilon:.3f}{told}"
+
+
+def _promised(epsilon: float) -> str:
+    return f"every patient was promised ε = {epsilon:.3f} at most, "

@@ -54,15 +54,19 @@ class SumSpent(Record):
 
 
 class PrivacySpent(Record):
-    """What the run cost every patient; `epsilon` is null without privacy.
+    """What the run promised every patient and what it spent; both are null without privacy.
 
-    `epsilon` is the largest account of the hospitals. `sums` is null but in mode secure-sum, where
-    `epsilon` is the headline: it holds if at most c participants collude. `epsilon_two_hospitals`
-    is that of a patient in the cohorts of two of them. `epsilon_prv`, for information, is the
-    tighter figure of a numerical accountant where sampling was used and it gave one.
+    `epsilon_promised` is what the study promises at most; null in results of earlier versions.
+    `epsilon` is what was spent, in the largest account of the hospitals: less where training
+    stopped early, more where rounds were lost to exclusion. `sums` is null but in mode secure-sum,
+    where `epsilon` is the headline: it holds if at most c participants collude.
+    `epsilon_two_hospitals` is that of a patient in the cohorts of two of them. `epsilon_prv`, for
+    information, is the tighter figure of a numerical accountant where sampling was used and it
+    gave one.
     """
 
     epsilon: float | None
+    epsilon_promised: float | None = None
     epsilon_two_hospitals: float | None = None
     epsilon_prv: float | None = None
     delta: float | None
@@ -162,6 +166,7 @@ class Tried(Record):
 class SettingRecord(Record):
     """What a run did: fields of `Setting`, the seed, and how it was computed.
 
+    `epsilon` is what was promised; `privacy` says what was spent.
     `study_hash` is the hash that the run's sites checked: of the study with this setting's mode,
     budget, strategy and hospitals.
     """
@@ -267,6 +272,7 @@ class Result(Record):
         rows = []
         for cell in self.cells:
             key = {name: getattr(cell, name) for name in SettingRecord.model_fields}
+            key["epsilon_spent"] = cell.privacy.epsilon
             groups = {("overall", "all"): cell.test.overall}
             groups |= {("site", name): scores for name, scores in cell.test.by_site.items()}
             groups |= {("subgroup", n): scores for n, scores in cell.test.by_subgroup.items()}

@@ -31,6 +31,7 @@ def spent(
     accountants = {plan.accountant for plan in plans}
     return PrivacySpent(
         epsilon=max(budget.spent for budget in budgets.values()),
+        epsilon_promised=study.privacy.epsilon,
         epsilon_two_hospitals=max(budget.two_hospitals for budget in budgets.values()),
         epsilon_prv=_prv(plans, study.privacy.delta) if training_share(study) == 1.0 else None,
         delta=study.privacy.delta,

@@ -23,6 +23,7 @@ from polyclinic_server.metric_sums import Evaluation
 from polyclinic_server.observers import Checkpoint, Observer
 from polyclinic_server.optimizer import State
 from polyclinic_server.planning import make_plan
+from polyclinic_server.reach import Reaches
 from polyclinic_simulations.engines import ENGINES
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.hospitals import Hospitals
@@ -78,6 +79,7 @@ class PlainSites:
     trainer: Trainer
     made: dict[int, Answers] = field(default_factory=dict)
     identities: Mapping[str, bytes] = field(default_factory=dict)
+    reaches: Reaches = field(default_factory=dict)
 
     def site(self, index: int) -> Answers:
         """Return the site number `index`."""
@@ -205,7 +207,9 @@ def _run(
     def plan_of(grid: Grid) -> tuple[RunPlan, State]:
         nodes = dict(zip(names, chosen.nodes_in_order(grid), strict=True))
         plan = run_plan(federation, setting, run_id, nodes, chosen.timeout_s, sums)
-        return replace(plan, keep=keeper(observers), identities=sites.identities), start
+        identities, reaches = sites.identities, sites.reaches
+        keep = keeper(observers)
+        return replace(plan, keep=keep, identities=identities, reaches=reaches), start
 
     client_app = make_client_app(Outages(sites, setting.drop, federation.seed))
     began = time.perf_counter()

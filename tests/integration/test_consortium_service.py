@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlalchemy import update
 
 from polyclinic_client.accounts.account import Beginning
+from polyclinic_client.consortium import keep_rows
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.join import join
 from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
@@ -36,7 +37,7 @@ from polyclinic_common.consortium.transport import LARGEST_JOINING, LARGEST_MESS
 from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
 from polyclinic_common.secure_sum.identity import Identity, fingerprint
 from polyclinic_server.config import ServerFolder
-from polyclinic_server.service import rate
+from polyclinic_server.service import consortium, rate
 from polyclinic_server.service.guard import may_connect
 from polyclinic_server.service.serve import serve_consortium
 from polyclinic_server.store.tables import KeptRow
@@ -195,28 +196,89 @@ def test_an_invitation_altered_on_its_way_leads_nowhere(empty: Loopback, tmp_pat
     enrol(tmp_path / "site", invitation)
 
 
-def test_guessing_is_slowed_down(empty: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    invitation = empty.invite("site 0")
-    statuses = []
-    with enrolment(invitation) as channel:
-        for _ in range(13):
-            with pytest.raises(grpc.RpcError) as caught:
-                EnrolmentStub(channel).Join(pb.JoinRequest(secret=b"guess"), timeout=UNARY_S)
-            statuses.append(caught.value.code())
-    assert statuses[:10] == [grpc.StatusCode.PERMISSION_DENIED] * 10
-    assert statuses[10:] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
+def guess(channel: grpc.Channel, invitation: bytes = b"") -> grpc.StatusCode:
+    """Try to join with a wrong secret and return what came of it."""
+    request = pb.JoinRequest(invitation=invitation, secret=b"guess")
+    with pytest.raises(grpc.RpcError) as caught:
+        EnrolmentStub(channel).Join(request, timeout=UNARY_S)
+    status: grpc.StatusCode = caught.value.code()
+    return status
+
+
+def test_guessing_is_slowed_down(empty: Loopback) -> None:
+    with enrolment(empty.invite("site 0")) as channel:
+        statuses = [guess(channel) for _ in range(10)]
+        statuses += [guess(channel, b"other") for _ in range(13)]
+    assert statuses[:20] == [grpc.StatusCode.PERMISSION_DENIED] * 20
+    assert statuses[20:] == [grpc.StatusCode.RESOURCE_EXHAUSTED] * 3
+
+
+def test_one_invitation_is_guessed_at_a_few_times_only_from_wherever(
+    empty: Loopback, tmp_path: Path
+) -> None:
+    guessed, other = empty.invite("site 0"), empty.invite("site 1")
+    with enrolment(guessed) as channel:
+        statuses = [guess(channel, guessed.id) for _ in range(11)]
+    assert statuses[9:] == [
+        grpc.StatusCode.PERMISSION_DENIED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+    ]
+    assert code_of(lambda: join(tmp_path / "0", guessed, **ACCOUNT)) == Code.TOO_MANY_TRIES
+    join(tmp_path / "1", other, **ACCOUNT)
+
+
+def test_thirty_hospitals_behind_one_address_join_within_a_minute(empty: Loopback) -> None:
+    """Joins that succeed use up no tries, so they leave all of them to who mistypes."""
+    for number in range(30):
+        join(empty.folder / f"h{number}", empty.invite(f"h{number}"), **ACCOUNT)
+    assert len([site for site in empty.handle.store.sites() if site.state == "joined"]) == 30
+    with enrolment(empty.invite("site 0")) as channel:
+        assert guess(channel) == grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_the_window_of_tries_moves_on() -> None:
     clock = [0.0]
-    limit = rate.RateLimit(each=2, together=3, seconds=60, clock=lambda: clock[0])
+    limit = rate.RateLimit(caller=2, network=3, guesses=2, clock=lambda: clock[0])
     limit.count("ipv4:192.0.2.1:1")
     limit.count("ipv4:192.0.2.1:2")
     assert code_of(lambda: limit.count("ipv4:192.0.2.1:3")) == Code.TOO_MANY_TRIES
-    limit.count("ipv6:%5B2001:db8::1%5D:4")
+    limit.count("ipv4:192.0.2.7:4")
     assert code_of(lambda: limit.count("ipv4:192.0.2.9:5")) == Code.TOO_MANY_TRIES
+    limit.count("ipv4:192.0.3.9:5")
+    for _ in range(2):
+        limit.guessed(b"i")
+    assert code_of(lambda: limit.check_guesses(b"i")) == Code.TOO_MANY_TRIES
     clock[0] = 61.0
     limit.count("ipv4:192.0.2.1:6")
+    limit.check_guesses(b"i")
+
+
+def test_one_machine_is_one_caller_however_it_writes_its_address() -> None:
+    limit = rate.RateLimit(caller=2)
+    limit.count("ipv6:%5B2001:db8::1%5D:1")
+    limit.count("ipv6:%5B2001:db8::ffff:0:0:2%5D:2")
+    assert code_of(lambda: limit.count("ipv6:%5B2001:db8::3%5D:3")) == Code.TOO_MANY_TRIES
+    limit.count("ipv6:%5B2001:db8:0:1::1%5D:4")
+    limit.count("ipv6:%5B::ffff:192.0.2.1%5D:5")
+    limit.count("ipv4:192.0.2.1:6")
+    assert code_of(lambda: limit.count("ipv4:192.0.2.1:7")) == Code.TOO_MANY_TRIES
+
+
+def test_no_network_uses_up_the_tries_of_another() -> None:
+    limit = rate.RateLimit()
+    with contextlib.suppress(ConsortiumError):
+        for number in range(10_000):
+            limit.count(f"ipv4:10.0.0.{number % 256}:1")
+    limit.count("ipv4:192.0.2.1:1")
+
+
+def test_what_is_remembered_of_tries_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rate, "MOST_REMEMBERED", 50)
+    limit = rate.RateLimit(caller=2)
+    for number in range(200):
+        limit.count(f"ipv4:10.0.{number}.1:1")
+        limit.guessed(bytes([number]))
+    assert len(limit._tries) == len(limit._guesses) == 50
 
 
 def test_without_the_authoritys_key_nobody_joins_and_everybody_works(
@@ -490,6 +552,40 @@ def test_long_rows_of_a_large_consortium_are_kept_too(empty: Loopback) -> None:
         rows = [long._replace(sequence=number) for number in range(1, 61)]
         client.keep_rows(rows)
         assert client.rows() == rows
+
+
+@pytest.mark.parametrize("limit", [{"MOST_BYTES": 3000}, {"MOST_ROWS": 3}])
+def test_rows_are_kept_up_to_a_quota_and_the_refusal_leaves_the_hospital_unharmed(
+    empty: Loopback,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    limit: dict[str, int],
+) -> None:
+    for name, value in limit.items():
+        monkeypatch.setattr(consortium, name, value)
+    empty.join_all()
+    with empty.at("site 0") as (site, client):
+        client.keep_rows(site.ledger.export_rows())
+        for cap in range(4, 30):
+            site.ledger.set_caps(float(cap))
+    path = empty.path("site 0")
+    assert keep_rows.main(path) == keep_rows.main(path) == 0
+    assert caplog.text.count("keeps no more rows of this hospital's ledger") == 1
+    with empty.at("site 0") as (site, client):
+        assert code_of(lambda: client.keep_rows(site.ledger.export_rows())) == Code.ROWS_FULL
+        kept = client.rows()
+        assert site.ledger.export_rows()[: len(kept)] == kept
+        client.keep_rows(kept)  # what is there already costs nothing
+        site.ledger.set_caps(99.0)
+        assert client.status().name == "site 0"
+    assert keep_rows.main(empty.path("site 1")) == 0
+    with empty.client("site 1") as other:
+        assert other.rows()  # the quota is each hospital's own
+    monkeypatch.setattr(consortium, "MOST_BYTES", 1 << 28)
+    monkeypatch.setattr(consortium, "MOST_ROWS", 100_000)
+    assert keep_rows.main(path) == 0
+    with empty.at("site 0") as (site, client):
+        assert client.rows() == site.ledger.export_rows()
 
 
 def test_a_row_that_the_server_altered_is_refused(empty: Loopback) -> None:

@@ -15,6 +15,7 @@ from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.describe import describe, outcome_in_words, treatment_in_words
 from polyclinic_common.study.sections import LOWER_IS_BETTER
+from polyclinic_simulations.console import print_result
 from polyclinic_simulations.report import render_report, write_report
 from polyclinic_simulations.results import (
     METRICS,
@@ -327,7 +328,9 @@ def test_privacy_is_plotted_against_utility_when_several_epsilon_ran(
 def test_the_conclusion_says_the_numbers_of_the_table() -> None:
     study = make_study("survival")
     page = Page(render_report(study, make_result(study)))
-    conclusion = re.search(r"with ε = 1, the model ranks .*? C-index of (\S+ ± \S+)", page.text)
+    conclusion = re.search(
+        r"with ε = 1 promised, the model ranks .*? C-index of (\S+ ± \S+)", page.text
+    )
     assert conclusion is not None
     row = next(row for row in page.rows if row[:3] == ["Trained together", "local", "1"])
     assert row[3] == conclusion.group(1)
@@ -379,6 +382,55 @@ def test_without_privacy_nothing_is_promised(kind: str) -> None:
     assert "add or remove one patient" not in text
 
 
+def stopped_early(result: Result) -> Result:
+    """Return the result as if training had stopped early, in one of the runs less so."""
+    cells = []
+    for cell in result.cells:
+        spent, rounds = (0.31, 12) if cell.seed == 0 else (0.42, 20)
+        change = {"epsilon": spent, "epsilon_promised": cell.epsilon}
+        privacy = cell.privacy.model_copy(update=change if cell.epsilon is not None else {})
+        timing = cell.timing.model_copy(update={"rounds": rounds})
+        cells.append(cell.model_copy(update={"privacy": privacy, "timing": timing}))
+    return result.model_copy(update={"cells": cells})
+
+
+def test_after_early_stopping_the_promised_epsilon_is_told_from_the_spent_one() -> None:
+    study = make_study("binary")
+    page = Page(render_report(study, stopped_early(make_result(study, [1.0], seeds=2))))
+    assert "Promised was ε = 1 at most. Spent was ε = 0.42: with that, whoever" in page.text
+    assert "by a factor of at most 1.52" in page.text  # of what was spent
+    header = next(row for row in page.rows if "ε spent" in row)
+    assert header[:3] == ["Mode", "ε promised", "ε spent"]
+    row = next(row for row in page.rows if row[0] == "local" and len(row) == len(header))
+    assert row[1:3] == ["1", "0.42"]
+    assert "with ε = 1 promised, the model" in page.text
+    for bare in re.findall(r"(\w+(?: was)?) ε = 0\.\d+", page.text):
+        assert "pent" in bare
+
+
+def test_the_console_tells_the_promised_epsilon_from_the_spent_one(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    study = make_study("binary")
+    print_result(study, stopped_early(make_result(study, [1.0], seeds=2)), tmp_path)
+    shown = " ".join(capsys.readouterr().out.split())
+    words = "every patient was promised ε = 1.000 at most, spent was at most ε = 0.420"
+    assert f"{words} (in runs of 12 to 20 rounds)" in shown
+    print_result(study, stopped_early(make_result(study, [1.0], seeds=1)), tmp_path)
+    words = "every patient was promised ε = 1.000 at most, spent was ε = 0.310, δ"
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
+def test_results_of_an_earlier_version_are_still_read_and_say_what_was_spent() -> None:
+    study = make_study("binary")
+    result = make_result(study)
+    old = result.model_dump(mode="json")
+    for cell in old["cells"]:
+        cell["privacy"].pop("epsilon_promised", None)
+    text = Page(render_report(study, Result.model_validate(old))).text
+    assert "took part. Spent was ε = 1" in text
+
+
 def sampled(result: Result) -> Result:
     """Return the result as a sampled run would have given it."""
     cells = []
@@ -402,10 +454,12 @@ def test_a_sampled_run_shows_prv_for_information_and_what_two_hospitals_cost() -
     assert "twice the parameter μ" in full.text
     page = Page(render_report(study, sampled(make_result(study))))
     header = next(row for row in page.rows if "ε by PRV, for information only" in row)
-    row = next(row for row in page.rows if row[:2] == ["local", "1"] and len(row) == len(header))
+    row = next(
+        row for row in page.rows if row[:3] == ["local", "–", "1"] and len(row) == len(header)
+    )
     assert row[-2:] == ["1.69", "0.871"]
     assert "ε = 1 becomes 1.69 (twice the highest Rényi curve" in page.text
-    assert "What is promised and enforced is ε = 1." in page.text
+    assert "What was spent, as the hospitals' ledgers count and enforce it, is ε = 1." in page.text
     none = next(row for row in page.rows if row[0] == "none" and len(row) == len(header))
     assert none[-2] == "no bound"
     assert none[-1].startswith("–")  # the parser adds what follows the table

@@ -14,14 +14,13 @@ from flwr.app import ArrayRecord
 from flwr.serverapp.strategy import FedAdagrad, FedAdam, FedAvg, FedYogi
 
 from polyclinic_client.integers import Moment
-from polyclinic_client.mechanisms import CHANGE_EXPONENT
 from polyclinic_client.updates import Memory
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import StudyError
 from polyclinic_common.models.network import Vector, initial_weights
 from polyclinic_common.models.predict import predict
 from polyclinic_common.privacy import rdp
-from polyclinic_common.privacy.plan import noise_plan
+from polyclinic_common.privacy.plan import CHANGE_EXPONENT, noise_plan
 from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_common.wire import PrivateUpdate, TrainRequest, decode_reply, encode_request
 from polyclinic_server.combiner import Descent, FlowerStrategy, make_combiner, make_strategy

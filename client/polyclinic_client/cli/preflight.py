@@ -9,7 +9,7 @@ from polyclinic_common.cli.study import AsJson
 
 
 def preflight(site: SiteOption = SITE, as_json: AsJson = False) -> None:
-    """Check network, proxy, TLS interception, clock, disk, memory, certificate and version.
+    """Check network, proxy, TLS interception, clock, disk, memory, certificate, version, modes.
 
     Exit status 0 if this machine can take part; every failure comes with what to do.
     """

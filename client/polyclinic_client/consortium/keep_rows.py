@@ -6,16 +6,18 @@ new rows are kept. They leave sealed.
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.site_files import LEDGER, read_identity
-from polyclinic_common.errors import PolyclinicError
+from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.files import write_atomically
 
-KEPT = "rows-kept"
+KEPT, FULL = "rows-kept", "rows-full"
+log = logging.getLogger(__name__)
 
 
 def keep_rows(site: Path) -> int:
@@ -24,7 +26,7 @@ def keep_rows(site: Path) -> int:
     Raises
     ------
     ConsortiumError
-        C011 if the server cannot be reached.
+        C011 if the server cannot be reached, C030 if it keeps no more.
     LedgerError
         If the ledger cannot be read.
     """
@@ -36,11 +38,27 @@ def keep_rows(site: Path) -> int:
         with ConsortiumClient.open(site) as client:
             client.keep_rows(rows)
         write_atomically(mark, str(rows[-1].sequence).encode())
+    (site / FULL).unlink(missing_ok=True)
     return len(rows)
 
 
-if __name__ == "__main__":
+def warn_once(site: Path, error: PolyclinicError) -> None:
+    """Say that the consortium keeps no more rows, unless that was said; the node works on."""
+    if not (site / FULL).exists():
+        log.warning("[%s] %s %s", error.code, error.what, error.remedy)
+        write_atomically(site / FULL, b"")
+
+
+def main(site: Path) -> int:
+    """Keep the rows of a site; return the exit status, 0 too where no more are taken."""
     try:
-        keep_rows(Path(sys.argv[1]))
+        keep_rows(site)
     except PolyclinicError as error:
-        sys.exit(error.exit_status)
+        if error.code != Code.ROWS_FULL:
+            return error.exit_status
+        warn_once(site, error)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

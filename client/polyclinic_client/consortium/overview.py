@@ -32,6 +32,9 @@ class Overview:
         ``reached``, or why not.
     node : str
         How this hospital's node is.
+    spent, promised, limit : float
+        Its account in epsilons: what was charged; that with what open approvals may still cost;
+        what it may come to.
     account : str
         Whether this account is the only one of its registry.
     begun_anew : tuple of str
@@ -53,6 +56,7 @@ class Overview:
     verified_peers: tuple[str, ...]
     approved: tuple[str, ...]
     spent: float
+    promised: float
     limit: float
     runs: tuple[str, ...]
     account: str
@@ -80,7 +84,8 @@ class Overview:
             *(f"  begun anew    the ledger of {peer}, as it declares" for peer in self.begun_anew),
             f"  account       {self.account}",
             f"  approved      {', '.join(self.approved) or 'nothing'}",
-            f"  epsilon       {self.spent:.3f} spent of {self.limit:g}",
+            f"  epsilon       {self.spent:.3f} spent, {self.promised:.3f} with all that is "
+            f"promised, of {self.limit:g}",
             *(f"  run           {run}" for run in self.runs),
             *(f"  tick          {tick}" for tick in self.ticks),
         ]
@@ -126,6 +131,7 @@ def overview(folder: Path) -> Overview:
         invented_by=tuple(name for name, key in pinned.items() if key in invented),
         approved=tuple(sorted({line.study_hash[:12] for line in budget.lines if line.open})),
         spent=budget.spent,
+        promised=budget.promised,
         limit=budget.epsilon_cap,
         runs=tuple(runs),
         account=account_line(folder, identity.public),

@@ -19,9 +19,10 @@ from polyclinic_client.node.node import Node
 from polyclinic_client.node.rest import Rest
 from polyclinic_client.node.status import StatusFile, only_node
 from polyclinic_client.node.warm_worker import WarmWorker
-from polyclinic_client.site_files import JOURNAL, read_identity
+from polyclinic_client.site_files import JOURNAL, SECRETS, read_identity
 from polyclinic_common import pki
 from polyclinic_common.errors import Code, NodeError
+from polyclinic_common.modes import require_private
 
 IDLE_S = 300.0
 LONGEST_S = 900.0
@@ -74,7 +75,10 @@ def run_node(
         N001 if the certificate cannot be used, or there is a node in this folder already.
     LedgerError
         If the journal cannot be used.
+    ConsortiumError
+        C029 if others may read or change what the folder holds.
     """
+    require_private(settings.folder, SECRETS)
     context, key = _credentials(settings)
     worker = WarmWorker(settings.opener, settings.folder, settings.idle_s, settings.longest_s)
     identity = read_identity(settings.folder)

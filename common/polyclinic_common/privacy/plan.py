@@ -20,6 +20,7 @@ METRICS, VOTE = "metrics", "vote"
 STATISTICS_SHARE = 0.1
 STATISTICS_CLIP = math.sqrt(2.0)
 ROUNDING = 1e-3
+CHANGE_EXPONENT = -20  # changes of a model are released in units of 2^-20
 NODE_PATH: Path = "rows"  # how a node makes its integer sums, which decides the charge
 
 

@@ -82,13 +82,14 @@ def show(run: RunArgument, folder: FolderOption = FOLDER, as_json: AsJson = Fals
         events = [event.model_dump(mode="json") for event in found.events()]
         print_json(
             {"run": found.name, "state": _state(found), "events": events}
+            | {"epsilon_promised": found.description().parsed_study.privacy.epsilon}
             | quality.model_dump(mode="json")
         )
         return
     for event in found.events():
         moment = dt.datetime.fromtimestamp(event.at).astimezone()
         typer.echo(f"{moment:%Y-%m-%d %H:%M:%S}  {_words(event)}")
-    for line in quality.lines():
+    for line in [*quality.lines(), _promise(found)]:
         typer.echo(line)
     if _state(found) == CUT_OFF:
         typer.echo("It was cut off: its server or coordinator has ended. Go on with `run resume`.")
@@ -133,6 +134,18 @@ def _summary(run: RunFolder) -> dict[str, Any]:
     return dict(zip(_summary_columns(), values, strict=True))
 
 
+def _promise(run: RunFolder) -> str:
+    """Say what the study promised, and where it stands what was spent."""
+    study, last = run.description().parsed_study, run.events()[-1:]
+    less = ""
+    if last and last[0].what == "finished" and last[0].round < study.rounds:
+        less = f", less: training stopped early, after round {last[0].round} of {study.rounds}"
+    return (
+        f"promised: epsilon {study.privacy.epsilon:g} at most, delta {study.privacy.delta:g}; "
+        f"spent: what each hospital's ledger says (`polyclinic client ledger budget`){less}"
+    )
+
+
 def _state(run: RunFolder) -> str:
     status = run.status()
     return "running" if status == "going" else status
@@ -160,7 +173,7 @@ def _watch(run: RunFolder, skip: int, detach: bool, as_json: bool) -> None:
     if as_json:
         print_json({"run": run.name, "rounds": last.round, "model": str(run.model)})
     else:
-        for line in Quality.read(run.path).lines():
+        for line in [*Quality.read(run.path).lines(), _promise(run)]:
             typer.echo(line)
         typer.echo(f"Finished. The model is offered to the hospitals: {run.model}")
 
@@ -189,7 +202,9 @@ def _words(event: Event) -> str:
             waiting = [f"{site} ({why})" for site, why in sorted(event.waiting_for.items())]
             return f"waiting for {', '.join(waiting)}" if waiting else "all have answered"
         case "round":
-            return f"round {event.round}: {len(event.sites)} hospitals in {event.seconds:.1f} s"
+            refused = "".join(f"; {site}: {why}" for site, why in sorted(event.refused.items()))
+            answered = f"{len(event.sites)} hospitals in {event.seconds:.1f} s"
+            return f"round {event.round}: {answered}{refused}"
         case "finished":
             return "finished"
     return f"{event.what}: {event.text}"

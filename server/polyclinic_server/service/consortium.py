@@ -35,7 +35,7 @@ from polyclinic_server.store.tables import Run
 
 MOST_WATCHERS, MOST_OF_A_SITE = 16, 2
 WATCH_EVERY_S = 0.5
-MOST_ROWS = 100_000  # kept for one hospital
+MOST_ROWS, MOST_BYTES = 100_000, 1 << 28  # kept for one hospital
 ROWS_AT_ONCE, ROWS_SENT = 500, 12  # with the largest rows, within a message
 LARGEST_ROW = 1 << 18  # bytes
 OVER = {"stopped", "finished", "failed"}
@@ -154,9 +154,7 @@ class Consortium(ConsortiumServicer):
         rows = [(row.sequence, row.content) for row in request.rows]
         if len(rows) > ROWS_AT_ONCE or any(len(content) > LARGEST_ROW for _, content in rows):
             raise bad_request("too many rows at once, or too large a row")
-        if self._store.count_rows(site.name) + len(rows) > MOST_ROWS:
-            raise bad_request(f"more than {MOST_ROWS} rows of one hospital are not kept")
-        self._store.keep_rows(site.name, rows)
+        self._store.keep_rows(site.name, rows, MOST_ROWS, MOST_BYTES)
         return pb.Accepted()
 
     def FetchRows(

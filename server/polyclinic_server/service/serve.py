@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ from polyclinic_common.consortium.transport import LARGEST_JOINING, LARGEST_MESS
 from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.pki import Certificate
 from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
+from polyclinic_server.descriptors import connections
 from polyclinic_server.service.consortium import MOST_WATCHERS, Consortium
 from polyclinic_server.service.enrolment import Enrolment
 from polyclinic_server.service.guard import Check, Guard, caller, may_connect
@@ -27,6 +28,20 @@ from polyclinic_server.store.store import Store
 
 WORKERS = 16
 GRACE_S = 2.0
+HANDSHAKE_MS = 5_000
+# How long a connection lasts, and how many calls it makes at a time. A stranger who has no
+# certificate to show is to make one call and go: what hangs is cut off, with its calls.
+STRANGERS_STAY = [
+    ("grpc.max_concurrent_streams", 2),
+    ("grpc.max_connection_idle_ms", 5_000),
+    ("grpc.max_connection_age_ms", 30_000),
+    ("grpc.max_connection_age_grace_ms", 5_000),
+]
+HOSPITALS_STAY = [
+    ("grpc.max_concurrent_streams", WORKERS + MOST_WATCHERS),
+    ("grpc.max_connection_idle_ms", 600_000),
+    ("grpc.max_connection_age_ms", 3_600_000),
+]
 
 
 @dataclass(frozen=True)
@@ -66,11 +81,21 @@ def serve_consortium(folder: ServerFolder) -> ConsortiumHandle:
         C003 if a key or certificate is not there, C027 if a port is taken.
     """
     store, settings = folder.open_store(), folder.settings
-    tries = RateLimit()
-    enrolment = _server(lambda context: tries.count(context.peer()), LARGEST_JOINING, WORKERS)
-    add_EnrolmentServicer_to_server(Enrolment(folder, store), enrolment)
+    tries, most = RateLimit(), connections()
+    enrolment = _server(
+        lambda context: tries.count(context.peer()),
+        LARGEST_JOINING,
+        WORKERS,
+        most.enrolment,
+        STRANGERS_STAY,
+    )
+    add_EnrolmentServicer_to_server(Enrolment(folder, store, tries), enrolment)
     consortium = _server(
-        lambda context: caller(store, context), LARGEST_MESSAGE, WORKERS + MOST_WATCHERS
+        lambda context: caller(store, context),
+        LARGEST_MESSAGE,
+        WORKERS + MOST_WATCHERS,
+        most.service,
+        HOSPITALS_STAY,
     )
     add_ConsortiumServicer_to_server(Consortium(folder, store), consortium)
     _add_health_and_reflection(enrolment, "Enrolment")
@@ -83,17 +108,20 @@ def serve_consortium(folder: ServerFolder) -> ConsortiumHandle:
     return ConsortiumHandle(store, (enrolment, consortium))
 
 
-def _server(check: Check, largest: int, workers: int) -> grpc.Server:
+def _server(
+    check: Check, largest: int, workers: int, most: int, stay: Sequence[tuple[str, int]]
+) -> grpc.Server:
+    """Return a server that takes at most so many connections, unfinished ones among them."""
     return grpc.server(
         ThreadPoolExecutor(workers),
         interceptors=[Guard(check)],
         options=[
             *limits(largest),
+            *stay,
             ("grpc.so_reuseport", 0),
-            ("grpc.max_concurrent_streams", workers),
+            ("grpc.max_allowed_incoming_connections", most),
+            ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
             ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
-            ("grpc.max_connection_age_ms", 3_600_000),
-            ("grpc.max_connection_idle_ms", 600_000),
         ],
         maximum_concurrent_rpcs=2 * workers,
     )

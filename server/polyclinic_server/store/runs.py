@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import func, select
 
-from polyclinic_common.errors import Code, RunError
+from polyclinic_common.errors import Code, ConsortiumError, RunError
 from polyclinic_server.store.database import Database, now
 from polyclinic_server.store.tables import KeptRow, ReleasedModel, Run, RunState
 
@@ -94,12 +94,28 @@ class Runs(Database):
                 raise _no_run(f"The run {run} has released no model.")
             return found
 
-    def keep_rows(self, site: str, rows: Sequence[tuple[int, bytes]]) -> None:
-        """Keep rows of a hospital's ledger for its recovery; what is kept is never replaced."""
+    def keep_rows(
+        self, site: str, rows: Sequence[tuple[int, bytes]], most_rows: int, most_bytes: int
+    ) -> None:
+        """Keep rows of a hospital's ledger for its recovery; what is kept is never replaced.
+
+        Raises
+        ------
+        ConsortiumError
+            C030 if that would be more than so many rows or bytes of this hospital; none is kept.
+        """
         with self._session() as session:
-            for sequence, content in rows:
-                if session.get(KeptRow, (site, sequence)) is None:
-                    session.add(KeptRow(site=site, sequence=sequence, content=content))
+            new = [
+                KeptRow(site=site, sequence=sequence, content=content)
+                for sequence, content in dict(rows).items()
+                if session.get(KeptRow, (site, sequence)) is None
+            ]
+            query = select(func.count(), func.coalesce(func.sum(func.length(KeptRow.content)), 0))
+            count, size = session.execute(query.where(KeptRow.site == site)).one()
+            size += sum(len(row.content) for row in new)
+            if new and (count + len(new) > most_rows or size > most_bytes):
+                raise _full()
+            session.add_all(new)
 
     def rows(self, site: str, after: int, most: int) -> Sequence[KeptRow]:
         """Return at most `most` kept rows of a hospital with a number above `after`, in order."""
@@ -112,17 +128,19 @@ class Runs(Database):
             )
             return session.scalars(query).all()
 
-    def count_rows(self, site: str) -> int:
-        """Return how many rows of a hospital are kept."""
-        with self._session() as session:
-            counted = select(func.count()).select_from(KeptRow).filter_by(site=site)
-            return session.scalar(counted) or 0
-
 
 def _run(found: Run | None, run: str) -> Run:
     if found is None:
         raise _no_run(f"There is no run {run!r}.")
     return found
+
+
+def _full() -> ConsortiumError:
+    return ConsortiumError(
+        Code.ROWS_FULL,
+        "The consortium keeps no more rows of this hospital's ledger; nothing else changes.",
+        "Keep copies of the site's folder yourself, and tell the operator.",
+    )
 
 
 def _no_run(what: str) -> RunError:

@@ -26,7 +26,7 @@ from polyclinic_server.coordinator import RunPlan, run_rounds
 from polyclinic_server.metric_sums import Evaluation
 from polyclinic_server.observers import Checkpoint, Round
 from polyclinic_server.optimizer import State
-from polyclinic_server.planning import make_plan
+from polyclinic_server.planning import make_plan, reaches_of
 from polyclinic_server.superlink.quality import Quality
 from polyclinic_server.superlink.runs import Event, RunDescription, RunFolder
 
@@ -59,6 +59,7 @@ class Chronicle:
                 round=finished.number,
                 rounds=self.rounds,
                 sites=finished.sites,
+                refused=dict(finished.refused),
                 seconds=round(now - self.began, 3),
             )
         )
@@ -98,17 +99,20 @@ def plan_of(description: RunDescription, nodes: Mapping[str, int]) -> tuple[RunP
         for name, site in description.sites.items()
     }
     start = initial_weights(study, Encoding(study), description.seed)
+    sums = secure_sum_plans(study, NODE_PATH, [description.largest])
+    sizes = {name: site.declared for name, site in description.sites.items()}
     plan = make_plan(
         study,
         description.run,
         nodes,
         declared,
         start,
-        secure_sum_plans(study, NODE_PATH, [description.largest]),
+        sums,
         study.privacy.epsilon,
         description.fewest,
         description.patience_s,
         evaluation_of(description),
+        reaches=reaches_of(study, sums, sizes, declared, NODE_PATH),
     )
     identities = {name: bytes.fromhex(site.identity) for name, site in description.sites.items()}
     return replace(plan, identities=identities), State.start(start)

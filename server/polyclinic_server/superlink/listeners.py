@@ -18,13 +18,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from polyclinic_common import pki
 from polyclinic_common.errors import Code, ServerError
+from polyclinic_server.descriptors import connections
+from polyclinic_server.superlink.door import Door
 
 HEAD_S = 10.0
 LARGEST_HEAD = 16 * 1024
 KEEP_ALIVE_S = 60
-MOST_CONNECTIONS = 500
 MOST_OF_A_SITE = 8  # connections with one certificate: a node uses two or three
 GRACE_S = 3
+BACKLOG = 1024  # waiting to be accepted: these take no descriptor
+LOCAL_BACKLOG = 16  # uvicorn accepts so many at a time, before it counts them
 
 
 def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
@@ -52,14 +55,14 @@ class HospitalProtocol(H11Protocol):
     _shown = b""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Read the certificate; hang up where its owner has too many connections already."""
+        """Read the certificate; hang up where its owner, or everybody, has too many connections."""
         super().connection_made(transport)
         self._shown = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
         certificate = x509.load_der_x509_certificate(self._shown)
         self.app_state = self.app_state | {"certificate": certificate}
         self._wait_for_head()
         same = [c for c in self.connections if getattr(c, "_shown", b"") == self._shown]
-        if len(same) > MOST_OF_A_SITE:
+        if len(same) > MOST_OF_A_SITE or _are_too_many(self):
             transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -85,6 +88,21 @@ class HospitalProtocol(H11Protocol):
             self._patience = None
 
 
+class LocalProtocol(H11Protocol):
+    """HTTP/1.1 for this machine, whose users are not to take the hospitals' descriptors."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Hang up where there are too many connections already."""
+        super().connection_made(transport)
+        if _are_too_many(self):
+            transport.abort()
+
+
+def _are_too_many(protocol: H11Protocol) -> bool:
+    most = protocol.config.limit_concurrency
+    return most is not None and len(protocol.connections) >= most  # there uvicorn serves nobody
+
+
 class Listener(uvicorn.Server):
     """A uvicorn server that leaves signals to whoever runs it."""
 
@@ -94,25 +112,69 @@ class Listener(uvicorn.Server):
         yield
 
 
-def public_listener(app: ASGIApp, context: ssl.SSLContext) -> Listener:
-    """Return the listener for hospitals."""
-    return _listener(
+class PublicListener(Listener):
+    """Accepts by itself: uvicorn neither counts unfinished handshakes nor ends them in time.
+
+    Parameters
+    ----------
+    config : uvicorn.Config
+        As uvicorn's.
+    unfinished : int
+        Most handshakes at a time.
+    """
+
+    def __init__(self, config: uvicorn.Config, unfinished: int):
+        super().__init__(config)
+        self._unfinished = unfinished
+        self._doors: list[Door] = []
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept."""
+        self.servers = []
+        context = self.config.ssl
+        assert context is not None  # noqa: S101  (`public_listener` gives one)
+        self._doors = [Door(each, context, self._meet, self._unfinished) for each in sockets or ()]
+        for door in self._doors:
+            door.open()
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more; then as uvicorn does it."""
+        for door in self._doors:
+            await door.close()
+        await super().shutdown(sockets)
+
+    def _meet(self) -> HospitalProtocol:
+        return HospitalProtocol(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+
+def public_listener(app: ASGIApp, context: ssl.SSLContext) -> PublicListener:
+    """Return the listener for hospitals, within its part of the descriptors."""
+    most = connections()
+    config = _config(
         app,
-        http=HospitalProtocol,
         lifespan="off",
         ssl_context_factory=lambda _config, _default: context,
         h11_max_incomplete_event_size=LARGEST_HEAD,
-        limit_concurrency=MOST_CONNECTIONS,
+        limit_concurrency=most.nodes,
     )
+    return PublicListener(config, most.unfinished)
 
 
 def loopback_listener(app: ASGIApp) -> Listener:
     """Return the listener for this machine; it owns the life of the application."""
-    return _listener(app, lifespan="on")
+    most = connections().local - LOCAL_BACKLOG
+    return Listener(
+        _config(
+            app, lifespan="on", http=LocalProtocol, backlog=LOCAL_BACKLOG, limit_concurrency=most
+        )
+    )
 
 
-def _listener(app: ASGIApp, **settings: Any) -> Listener:
-    config = uvicorn.Config(
+def _config(app: ASGIApp, **settings: Any) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         ws="none",
         loop="asyncio",
@@ -125,7 +187,6 @@ def _listener(app: ASGIApp, **settings: Any) -> Listener:
         timeout_graceful_shutdown=GRACE_S,
         **settings,
     )
-    return Listener(config)
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -138,7 +199,7 @@ def bound(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listening = socket.create_server((host, port), family=family)
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise ServerError(
             Code.SERVER_START,

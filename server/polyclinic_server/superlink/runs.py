@@ -120,6 +120,8 @@ class Event(Record):
         What the round took.
     waiting_for : dict
         Hospitals that are waited for, and why.
+    refused : dict
+        Hospitals whose answers of this round do not stand, and why.
     code, text : str
         Why the run stopped or failed.
     """
@@ -131,6 +133,7 @@ class Event(Record):
     sites: tuple[str, ...] = ()
     seconds: float = 0.0
     waiting_for: dict[str, str] = Field(default_factory=dict)
+    refused: dict[str, str] = Field(default_factory=dict)
     code: str = ""
     text: str = ""
 

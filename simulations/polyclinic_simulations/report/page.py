@@ -139,7 +139,7 @@ def _findings(
     head, main = comparison.headline, measure_of(study, result.main_metric)
     promise = next((line for line in comparison.private if line is head), None)
     promise = promise or next(iter(comparison.private), head)
-    spent = promise.cells[0].privacy
+    spent = promise.spent
     used = [line.name.partition(":")[0] for line in comparison.baselines]
     return Findings(
         conclusion=words.conclusion(comparison, main, len(result.sites)),

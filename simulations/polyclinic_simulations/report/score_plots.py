@@ -77,7 +77,7 @@ def privacy_utility_plot(comparison: Comparison, measure: Measure) -> Plot:
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("ε, privacy budget of one patient (stronger privacy to the left)")
+    axes.set_xlabel("ε promised to every patient (stronger privacy to the left)")
     axes.set_ylabel(measure.axis)
     legend_above(axes)
     values = "; ".join(
@@ -87,7 +87,8 @@ def privacy_utility_plot(comparison: Comparison, measure: Measure) -> Plot:
     return finish(
         figure,
         "privacy",
-        f"{measure.heading} against ε on a logarithmic axis. Trained together: {values}.",
+        f"{measure.heading} against the promised ε on a logarithmic axis. Trained together: "
+        f"{values}.",
         "What privacy costs: the further left, the better each patient is protected. The labelled "
         "lines do not depend on ε; whiskers and bands are one standard error over the runs.",
     )

@@ -89,29 +89,37 @@ def sites_table(sites: Sequence[SiteSummary]) -> Table:
 
 
 def privacy_table(comparison: Comparison) -> Table:
-    """List what every setting promises a patient."""
-    informed = any(line.cells[0].privacy.epsilon_prv is not None for line in comparison.settings)
-    summed = any(line.cells[0].privacy.sums is not None for line in comparison.settings)
+    """List what every setting promised a patient, and what it spent."""
+    informed = any(line.spent.epsilon_prv is not None for line in comparison.settings)
+    summed = any(line.spent.sums is not None for line in comparison.settings)
     rows = []
     for line in comparison.settings:
-        spent = line.cells[0].privacy
+        spent, promised = line.spent, line.spent.epsilon_promised
         prv = UNKNOWN if spent.epsilon_prv is None else f"{spent.epsilon_prv:.3g}"
-        promise = (*[UNKNOWN] * 2, "no bound", "no bound", "no bound")
+        bounds = (*[UNKNOWN] * 3, "no bound", "no bound", "no bound")
         if spent.epsilon is not None and spent.delta is not None:
-            promise = (f"{spent.epsilon:.3g}", decimal(spent.delta), f"× {odds(spent.epsilon)}",
-                       suspicion(spent.epsilon), two_hospitals(spent) or UNKNOWN)  # fmt: skip
+            bounds = (UNKNOWN if promised is None else f"{promised:.3g}", f"{spent.epsilon:.3g}",
+                      decimal(spent.delta), f"× {odds(spent.epsilon)}",
+                      suspicion(spent.epsilon), two_hospitals(spent) or UNKNOWN)  # fmt: skip
         look = "headline" if line is comparison.headline else ""
         fallback = UNKNOWN if spent.sums is None else f"{spent.sums.epsilon_fallback:.3g}"
         extra = (*([fallback] if summed else []), *([prv] if informed else []))
-        cells = (line.mode or UNKNOWN, *promise, *extra)
+        cells = (line.mode or UNKNOWN, *bounds, *extra)
         rows.append(Row(cells, look))
     return Table(
-        "The promise of each setting that was run.",
+        "What each setting that was run promised at most, and what its dearest run spent: less "
+        "where training stopped early. The bounds are those of what was spent.",
         (
             *_words("Mode"),
-            *_numbers("ε", "δ", "Odds change by at most", "50 % suspicion becomes at most"),
-            *_numbers("ε if in two hospitals' cohorts"),
-            *_numbers(*(["fallback ε, if all others collude"] if summed else [])),
+            *_numbers(
+                "ε promised",
+                "ε spent",
+                "δ",
+                "Odds change by at most",
+                "50 % suspicion becomes at most",
+            ),
+            *_numbers("ε spent, if in two hospitals' cohorts"),
+            *_numbers(*(["ε spent at fallback, if all others collude"] if summed else [])),
             *_numbers(*(["ε by PRV, for information only"] if informed else [])),
         ),
         tuple(rows),
@@ -133,7 +141,7 @@ def overall_table(comparison: Comparison, measures: Sequence[Measure]) -> Table:
     return Table(
         "Above the line the models trained across the hospitals, below it what they are compared "
         "with, on the same test patients. Mean ± standard error over the runs.",
-        (*_words("Model", "Mode"), *_numbers("ε", *headings, *headings)),
+        (*_words("Model", "Mode"), *_numbers("ε promised", *headings, *headings)),
         tuple(rows),
         (("", 3), ("All test patients", len(measures)), ("Mean of hospitals", len(measures))),
     )

@@ -33,7 +33,7 @@ def conclusion(comparison: Comparison, measure: Measure, sites: int) -> str:
     """Say what was found: the headline and its alternatives."""
     head = comparison.headline
     sites = head.cells[0].sites or sites
-    how = "without privacy" if head.epsilon is None else f"with ε = {head.epsilon:g}"
+    how = "without privacy" if head.epsilon is None else f"with ε = {head.epsilon:g} promised"
     says = measure.says.format(measure.phrase(head.overall(measure.key)))
     hospitals = "one hospital" if sites == 1 else f"{sites} hospitals"
     found = [f"Trained across {hospitals} {how}, the model {says}."]
@@ -99,8 +99,8 @@ def _along_epsilon(comparison: Comparison, measure: Measure) -> str:
         return ""
     first, last = private[0], private[-1]
     return (
-        f"From ε = {first.epsilon:g} to ε = {last.epsilon:g} the {measure.name} goes from "
-        f"{measure.phrase(first.overall(measure.key))} to "
+        f"From a promised ε = {first.epsilon:g} to ε = {last.epsilon:g} the {measure.name} goes "
+        f"from {measure.phrase(first.overall(measure.key))} to "
         f"{measure.phrase(last.overall(measure.key))}."
     )
 
@@ -153,16 +153,19 @@ def holdout_words(study: Study) -> str:
 
 
 def epsilon_words(spent: PrivacySpent) -> str:
-    """Say in two sentences what epsilon and delta promise."""
+    """Say what epsilon and delta promised, what was spent, and what that bounds."""
     if spent.epsilon is None or spent.delta is None:
         return ""
+    promised = ""
+    if spent.epsilon_promised is not None:
+        promised = f"Promised was ε = {spent.epsilon_promised:.3g} at most. "
     return (
         "ε bounds what anybody can learn about one patient because that patient took part. "
-        f"With ε = {spent.epsilon:.3g}, whoever sees everything that is released can raise or "
-        "lower the odds that a given patient was among the data by a factor of at most "
-        f"{odds(spent.epsilon)}: a suspicion of 50 % becomes {suspicion(spent.epsilon)} at "
-        f"most. δ = {decimal(spent.delta)} is, roughly, the chance that this bound fails: 1 in "
-        f"{1 / spent.delta:,.0f}."
+        f"{promised}Spent was ε = {spent.epsilon:.3g}: with that, whoever sees everything that is "
+        "released can raise or lower the odds that a given patient was among the data by a factor "
+        f"of at most {odds(spent.epsilon)}: a suspicion of 50 % becomes "
+        f"{suspicion(spent.epsilon)} at most. δ = {decimal(spent.delta)} is, roughly, the chance "
+        f"that this bound fails: 1 in {1 / spent.delta:,.0f}."
     )
 
 
@@ -194,9 +197,10 @@ def sum_words(spent: PrivacySpent) -> str:
             "sent its share; they are counted at fallback."
         )
     return (
-        f"Headline ε = {spent.epsilon:.3g} holds if at most c = {sums.c} of {sums.hospitals} "
-        f"hospitals collude with the server; a round needs m = {sums.m}. If all others collude, or "
-        f"the cryptography fails, the fallback ε = {sums.epsilon_fallback:.3g} holds. "
+        f"The headline, ε = {spent.epsilon:.3g} spent, holds if at most c = {sums.c} of "
+        f"{sums.hospitals} hospitals collude with the server; a round needs m = {sums.m}. If all "
+        f"others collude, or the cryptography fails, the fallback holds: "
+        f"ε = {sums.epsilon_fallback:.3g} spent. "
         f"{sums.verified} hospitals know each other's keys. With all present the noise is "
         f"{sums.noise_excess:.2f} times that of a trusted server.{lost}"
     )
@@ -216,7 +220,7 @@ def two_hospitals_words(spent: PrivacySpent) -> str:
     how = "twice the highest Rényi curve of a hospital, as the curves of both add up"
     if spent.accountant == gdp.ACCOUNTANT:
         how = "twice the parameter μ of Gaussian DP, which would cover also rows in one common sum"
-    return f"ε = {spent.epsilon:.3g} becomes {two_hospitals(spent)} ({how})"
+    return f"the spent ε = {spent.epsilon:.3g} becomes {two_hospitals(spent)} ({how})"
 
 
 def prv_words(spent: PrivacySpent) -> str:
@@ -224,9 +228,16 @@ def prv_words(spent: PrivacySpent) -> str:
     if spent.epsilon is None or spent.epsilon_prv is None:
         return ""
     return (
-        f"ε = {spent.epsilon_prv:.3g} by privacy loss random variables (PRV), which holds for a "
-        f"plan fixed in advance. What is promised and enforced is ε = {spent.epsilon:.3g}."
+        f"ε = {spent.epsilon_prv:.3g} by privacy loss random variables (PRV), which holds for the "
+        "plan as it was fixed in advance, all its rounds. What was spent, as the hospitals' "
+        f"ledgers count and enforce it, is ε = {spent.epsilon:.3g}{_of_promised(spent)}."
     )
+
+
+def _of_promised(spent: PrivacySpent) -> str:
+    if spent.epsilon_promised is None:
+        return ""
+    return f" of ε = {spent.epsilon_promised:.3g} promised"
 
 
 def formula_words(comparison: Comparison) -> list[str]:
