@@ -136,7 +136,7 @@ class Hospitals:
     def reaches(self) -> Reaches:
         """What every hospital can have computed."""
         federation = self.federation
-        sizes = {site.name: site.declared + site.declared_held_out for site in self._sites}
+        sizes = {site.name: site.declared_in_all for site in self._sites}
         path = self._gradients.path
         return reaches_of(federation.study, self.sum_plans, sizes, federation.declared, path)
 
@@ -189,7 +189,7 @@ class Hospitals:
             frozenset(self.roster.identities),
             federation.declared,
             site.name,
-            site.declared + site.declared_held_out,
+            site.declared_in_all,
             lambda: (site.train, site.held_out),
         )
         ladder = make_ladder(approved, steps_reached(folder))

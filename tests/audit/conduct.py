@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from polyclinic_client import gate, sampling, voting
+from polyclinic_client import due, gate, sampling, voting
 from polyclinic_client.ledger import rules
 from polyclinic_common.privacy import votes
-from polyclinic_common.secure_sum import settlement
+from polyclinic_common.secure_sum import chain, settlement
 from tests.audit.registry import mutation, put
 
 
@@ -77,15 +77,14 @@ def an_attempt_answered_after_closing() -> None:
 @mutation
 def settled_with_one_statement_too_few() -> None:
     """A sum costs its headline with one closing statement less than the rule asks for."""
-    honest = settlement.statements_needed
+    honest = chain.statements_needed
     put(settlement, "statements_needed", lambda *rule: honest(*rule) - 1)
 
 
 @mutation
 def answers_leave_when_they_are_ready() -> None:
     """An answer leaves as soon as it is computed: its time tells the cohort's size."""
-    put(gate.Gate, "due", lambda guard: guard._clock.now())
-    put(gate.Gate, "_next_tick", lambda guard: guard._clock.now())
+    put(due.Due, "at", lambda waited, now: waited.steps[0]._replace(moment=now))
 
 
 @mutation

@@ -223,14 +223,14 @@ def test_one_invitation_is_guessed_at_a_few_times_only_from_wherever(
         grpc.StatusCode.PERMISSION_DENIED,
         grpc.StatusCode.RESOURCE_EXHAUSTED,
     ]
-    assert code_of(lambda: join(tmp_path / "0", guessed, **ACCOUNT)) == Code.TOO_MANY_TRIES
-    join(tmp_path / "1", other, **ACCOUNT)
+    assert code_of(lambda: enrol(tmp_path / "0", guessed)) == Code.TOO_MANY_TRIES
+    enrol(tmp_path / "1", other)
 
 
 def test_thirty_hospitals_behind_one_address_join_within_a_minute(empty: Loopback) -> None:
     """Joins that succeed use up no tries, so they leave all of them to who mistypes."""
     for number in range(30):
-        join(empty.folder / f"h{number}", empty.invite(f"h{number}"), **ACCOUNT)
+        enrol(empty.folder / f"h{number}", empty.invite(f"h{number}"))
     assert len([site for site in empty.handle.store.sites() if site.state == "joined"]) == 30
     with enrolment(empty.invite("site 0")) as channel:
         assert guess(channel) == grpc.StatusCode.PERMISSION_DENIED

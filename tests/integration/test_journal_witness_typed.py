@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from polyclinic_client.gate import Gate
+from polyclinic_client.ladder import Ladder
 from polyclinic_client.ledger.witness import Head, write_invented
 from polyclinic_client.node.sites import open_sites
 from polyclinic_client.site_folder import SiteFolder
@@ -38,8 +39,9 @@ def let_out(site: SiteFolder, number: int) -> None:
     name, vector = release(number, kind="update"), np.full(4, float(number))
     site.ledger.reserve(name, STUDY, vector=draw(number), **request(number, **price))
     site.ledger.record_attempt(name, epoch=b"", chain=(), payload_hash=sha(vector))
-    gate = Gate(site.identity.public, site.ledger, site.journal, 0.25, FakeClock())
-    gate.let_out(PrivateUpdate(STUDY.hex(), "run", number, "update", vector), asked(number), 1.0)
+    gate = Gate(site.identity.public, site.ledger, site.journal, Ladder(), FakeClock())
+    update = PrivateUpdate(STUDY.hex(), "run", number, "update", vector)
+    gate.let_out(update, asked(number), gate.due(None))
 
 
 def test_nothing_starts_until_the_rows_are_back(house: Loopback, tmp_path: Path) -> None:

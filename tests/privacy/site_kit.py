@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic_client.approved import Approved
-from polyclinic_client.assembly import make_gate, make_site
+from polyclinic_client.assembly import make_gate, make_ladder, make_site, steps_reached
 from polyclinic_client.integers import Moment
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.member import Member
@@ -85,11 +85,12 @@ class Hospital:
         others = HOSPITALS[1 : len(self.study.roster.sites)]
         roster = roster_of([ME, *others])
         known = frozenset(roster.identities)
-        return Approved(self.study, roster, known, self.declared, self.name, self.cohorts)
+        return Approved(self.study, roster, known, self.declared, self.name, DECLARED, self.cohorts)
 
     @cached_property
     def site(self) -> Site:
-        gate = make_gate(self.approved, self.folder, FakeClock())
+        ladder = make_ladder(self.approved, steps_reached(self.folder))
+        gate = make_gate(ladder, self.folder, FakeClock())
         noise = SystemNoise(self.folder.ledger.secret)
         return make_site(self.approved, "run", self.folder, gate, self.computing, noise, 0)
 

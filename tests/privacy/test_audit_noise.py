@@ -248,7 +248,8 @@ def test_too_little_noise_is_refuted_in_every_kind(
     gaussian = SystemNoise.gaussian
 
     def less(source: SystemNoise, size: int, variance: int, context: bytes) -> NDArray[np.int64]:
-        return np.rint(part**0.5 * honest(source, size, variance, context)).astype(np.int64)
+        smaller = np.rint(part**0.5 * honest(source, size, variance, context))
+        return np.asarray(smaller, dtype=np.int64)
 
     monkeypatch.setattr(SystemNoise, "discrete", less)
     monkeypatch.setattr(
@@ -261,10 +262,12 @@ def test_too_little_noise_is_refuted_in_every_kind(
 
 def test_a_vote_that_tells_too_much_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Told at twice the epsilon charged: a bound below 1 / 2 of the truth is below 1e-9."""
-    from polyclinic_client import voting
+    from polyclinic_common.privacy.votes import randomised
 
-    said = voting.randomised
-    monkeypatch.setattr(voting, "randomised", lambda truth, e, word: said(truth, 2.0 * e, word))
+    monkeypatch.setattr(
+        "polyclinic_client.voting.randomised",
+        lambda truth, epsilon, word: randomised(truth, 2.0 * epsilon, word),
+    )
     assert audit_noise(WHOLE["binary"], "fast", kinds=("vote",)).refuted
 
 

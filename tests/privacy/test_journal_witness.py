@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from polyclinic_client.gate import Gate
 from polyclinic_client.journal import Failed, Journal, Left, Noted
+from polyclinic_client.ladder import Ladder
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.ledger.journalled import UNMASKED, check_journalled
 from polyclinic_client.ledger.ledger import Ledger
@@ -87,8 +88,9 @@ class Hospital:
 
     def open(self) -> None:
         folder = SiteFolder.open(self.path)
-        gate = Gate(ME.public, folder.ledger, folder.journal, 0.25, FakeClock())
-        self.house = House(folder, FakeClock(), gate)
+        ladder = Ladder()
+        gate = Gate(ME.public, folder.ledger, folder.journal, ladder, FakeClock())
+        self.house = House(folder, FakeClock(), gate, ladder)
 
     def check(self) -> None:
         check_journalled(self.house.ledger, self.house.journal.events())
