@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from polyclinic_client.journal import Left
@@ -17,7 +18,7 @@ from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.errors import RunError
 from polyclinic_common.evaluation.reading import RoundReadings
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.privacy.plan import METRICS
+from polyclinic_common.privacy.plan import METRICS, metrics_plan
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.sections import Fraction
 from polyclinic_server.metric_sums import Evaluation, MetricSum, has_stalled
@@ -170,6 +171,23 @@ def main_value(said: RoundReadings) -> float:
     reading = said.groups[0].metrics["mae"]
     assert reading is not None
     return reading.value
+
+
+def test_decisions_look_at_the_first_metric_where_patients_are_counted_too() -> None:
+    holdout = {"kind": "column", "column": "split", "test": "test"}
+    private = {"metrics": ["accuracy"], "every": 1, "patience": 1}
+    study = small_study("binary", evaluation={"private": private, "holdout": holdout})
+    made = Evaluation.of(study, metrics_plan(study, 2, 1000), {})
+    count, accuracy = made.layout.tables[0].parts
+
+    def released(number: int, level: float) -> MetricSum:
+        total = np.zeros(made.layout.length)
+        total[count.entries], total[accuracy.entries] = 1000 * count.weight, 1000 * level
+        return MetricSum(number, total, study.roster.sites)
+
+    sums = [released(number, level) for number, level in enumerate((0.1, 0.3, 0.2))]
+    assert made.choose(sums) == 1
+    assert (made.stops(sums[:2]), made.stops(sums)) == (False, True)
 
 
 def test_the_decision_to_stop_sees_released_sums_alone() -> None:
