@@ -23,7 +23,7 @@ class RowLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
         """Return what the layer gives for rows of shape (B, in): shape (B, out)."""
-        found: Tensor = _WeightedSums.apply(input, self.weight, self.bias)
+        found: Tensor = _WeightedSums.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
         return found
 
 
@@ -32,7 +32,7 @@ class RowTanh(nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return numbers of the same shape."""
-        found: Tensor = _Tanh.apply(values)
+        found: Tensor = _Tanh.apply(values)  # type: ignore[no-untyped-call]
         return found
 
 
@@ -44,7 +44,7 @@ class RowNetwork(ResponseNetwork):
 
     def spread(self, score: Tensor, outputs: int) -> Tensor:
         """Return the score, shape (B, 1), for every output: shape (B, K)."""
-        found: Tensor = _Spread.apply(score, outputs)
+        found: Tensor = _Spread.apply(score, outputs)  # type: ignore[no-untyped-call]
         return found
 
 
@@ -91,13 +91,13 @@ class _Spread(torch.autograd.Function):
         return torch.from_numpy(row_sums(_numbers(slope))[:, None]), None
 
 
-@register_grad_sampler(RowLinear)
+@register_grad_sampler(RowLinear)  # type: ignore[untyped-decorator]
 def _patient_gradients(
     layer: RowLinear, activations: list[Tensor], slope: Tensor
-) -> dict[nn.Parameter, Tensor]:
+) -> dict[Tensor, Tensor]:
     """Return every patient's gradient of weight (B, out, in) and bias (B, out): plain products."""
     at_output, read = _numbers(slope), _numbers(activations[0])
-    found: dict[nn.Parameter, Tensor] = {
+    found: dict[Tensor, Tensor] = {
         layer.weight: torch.from_numpy(at_output[:, :, None] * read[:, None, :])
     }
     if layer.bias is not None:

@@ -55,14 +55,11 @@ def oddities(samples: Samples, rate: float) -> list[str]:
     n, patients = samples.shape
     one = samples.astype(np.int64)
     before, after = one[0::2], one[1::2]
+    twice = np.array(rate**2)
     counts: dict[str, tuple[NDArray[np.int64], int, NDArray[np.float64]]] = {
         "a patient": (one.sum(axis=0), n, np.full(patients, rate)),
-        "two patients together": (
-            (one.T @ one)[np.triu_indices(patients, 1)],
-            n,
-            np.array(rate**2),
-        ),
-        "one sample and the next": (before.T @ after, n // 2, np.array(rate**2)),
+        "two patients together": ((one.T @ one)[np.triu_indices(patients, 1)], n, twice),
+        "one sample and the next": (before.T @ after, n // 2, twice),
         "how many": (
             np.bincount(one.sum(axis=1), minlength=patients + 1),
             n,
@@ -73,8 +70,8 @@ def oddities(samples: Samples, rate: float) -> list[str]:
     return [
         what
         for what, (count, of, chance) in counts.items()
-        if (binom.cdf(count, of, chance) < rare).any()
-        or (binom.sf(count - 1, of, chance) < rare).any()
+        if np.any(binom.cdf(count, of, chance) < rare)
+        or np.any(binom.sf(count - 1, of, chance) < rare)
     ]
 
 

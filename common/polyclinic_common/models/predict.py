@@ -40,8 +40,8 @@ def from_logits(study: Study, scores: NDArray[np.float64]) -> Prediction:
     """Turn logits of shape (n, K) into predictions in the units of the study."""
     outcome = study.outcome
     if isinstance(outcome, Survival):
-        survival = np.cumprod(expit(-scores), axis=1)  # one product after the other
-        return Prediction(row_sums(scores) / scores.shape[1], survival)
+        risk = row_sums(scores) / scores.shape[1]
+        return Prediction(risk, np.multiply.accumulate(expit(-scores), axis=1))  # in this order
     if isinstance(outcome, Continuous):
         return Prediction(inverse_transform(outcome, scores[:, 0]))
     return Prediction(expit(scores[:, 0]))
