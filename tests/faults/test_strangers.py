@@ -118,13 +118,14 @@ def certified(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return what server and hospital of a consortium speak."""
     authority = pki.Authority.create("c")
     (tmp_path / "a.pem").write_bytes(pki.pem(authority.certificate))
-    for name, sign in (
-        ("s", lambda key: authority.certify_server(key, [LOOPBACK])),
-        ("h", lambda key: authority.certify_site(key, "h")),
-    ):
-        key = pki.generate_key()
+    server_key, site_key = pki.generate_key(), pki.generate_key()
+    made = {
+        "s": (server_key, authority.certify_server(server_key.public_key(), [LOOPBACK])),
+        "h": (site_key, authority.certify_site(site_key.public_key(), "h")),
+    }
+    for name, (key, certificate) in made.items():
         pki.write_private(tmp_path / f"{name}.key", pki.key_pem(key))
-        (tmp_path / f"{name}.pem").write_bytes(pki.pem(sign(key.public_key())))
+        (tmp_path / f"{name}.pem").write_bytes(pki.pem(certificate))
     files = {name: (tmp_path / f"{name}.pem", tmp_path / f"{name}.key") for name in "sh"}
     own = tmp_path / "a.pem"
     return pki.server_context(*files["s"], own), pki.client_context(*files["h"], own)

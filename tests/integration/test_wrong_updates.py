@@ -67,8 +67,11 @@ class Liar:
 
     def answer(self, content: RecordDict, memory: Memory) -> RecordDict:
         said = decode_reply(self.real.answer(content, memory))
-        altered = isinstance(said, PrivateUpdate | MaskedVector) and said.kind == self.kind
-        if altered and said.round_number >= self.first:
+        if (
+            isinstance(said, PrivateUpdate | MaskedVector)
+            and said.kind == self.kind
+            and said.round_number >= self.first
+        ):
             said = replace(said, vector=self.lie(said.vector))
         return encode_reply(said)
 
@@ -202,7 +205,7 @@ def test_an_impossible_sum_ends_the_run_and_says_that_nobody_can_tell_whose_it_i
     """A masked vector is noise to the server; only a sum can be seen to be wrong."""
 
     def shift(vector: Vector) -> Vector:
-        return vector + np.uint64(1 << 62)  # type: ignore[return-value]
+        return vector + np.uint64(1 << 62)
 
     more: dict[str, Any] = {"evaluation": {"private": {"metrics": ["accuracy"], "every": 2}}}
     if kind == STATISTICS:

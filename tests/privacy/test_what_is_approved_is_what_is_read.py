@@ -164,6 +164,7 @@ def test_a_run_s_note_cannot_forge_another_line() -> None:
         verified_peers=(),
         approved=(),
         spent=0.0,
+        promised=0.0,
         limit=1.0,
         runs=(HOSTILE,),
     ).lines()
