@@ -118,13 +118,13 @@ def certified(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return what server and hospital of a consortium speak."""
     authority = pki.Authority.create("c")
     (tmp_path / "a.pem").write_bytes(pki.pem(authority.certificate))
-    keys = {name: pki.generate_key() for name in "sh"}
-    certificates = {
-        "s": authority.certify_server(keys["s"].public_key(), [LOOPBACK]),
-        "h": authority.certify_site(keys["h"].public_key(), "h"),
+    server_key, site_key = pki.generate_key(), pki.generate_key()
+    made = {
+        "s": (server_key, authority.certify_server(server_key.public_key(), [LOOPBACK])),
+        "h": (site_key, authority.certify_site(site_key.public_key(), "h")),
     }
-    for name, certificate in certificates.items():
-        pki.write_private(tmp_path / f"{name}.key", pki.key_pem(keys[name]))
+    for name, (key, certificate) in made.items():
+        pki.write_private(tmp_path / f"{name}.key", pki.key_pem(key))
         (tmp_path / f"{name}.pem").write_bytes(pki.pem(certificate))
     files = {name: (tmp_path / f"{name}.pem", tmp_path / f"{name}.key") for name in "sh"}
     own = tmp_path / "a.pem"
