@@ -109,7 +109,7 @@ class ByPlace:
         return rows
 
 
-@mutation("test_rows_add_up.py")
+@mutation("test_rows_add_up.py", audited=False)
 def a_gradient_depends_on_its_place() -> None:
     """A patient's gradient is another one in an odd row of a block."""
     honest = integers.SummedRows.integer_sum

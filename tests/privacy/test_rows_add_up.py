@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -82,9 +83,9 @@ def ready(study: Study) -> tuple[Encoding, Vector]:
 
 
 CASES: dict[str, Callable[[int], Case]] = {
-    **{f"gradient, {name}": lambda n, s=study: gradients(s, n) for name, study in STUDIES.items()},
-    **{f"metrics, {name}": lambda n, s=study: metrics(s, n) for name, study in STUDIES.items()},
-    "statistics": lambda n: statistics(STUDIES["continuous"], n),
+    **{f"gradient, {name}": partial(gradients, study) for name, study in STUDIES.items()},
+    **{f"metrics, {name}": partial(metrics, study) for name, study in STUDIES.items()},
+    "statistics": partial(statistics, STUDIES["continuous"]),
 }
 
 

@@ -175,8 +175,8 @@ class AuditedSteps:
     def kept(self) -> Vector:
         """How much of every step of a round is left at its end: the pull takes from early ones."""
         steps = self.mechanism.steps
-        kept: Vector = (1.0 - steps.learning_rate * steps.pull) ** np.arange(steps.count)
-        return kept
+        left = 1.0 - steps.learning_rate * steps.pull
+        return np.asarray(left ** np.arange(steps.count), dtype=np.float64)
 
     @property
     def signal(self) -> float:
