@@ -11,7 +11,7 @@ from polyclinic_common.secure_sum import chain, settlement
 from tests.audit.registry import mutation, put
 
 
-@mutation
+@mutation("test_sampling_is_poisson.py", audited=False)
 def sampling_rate_doubled() -> None:
     """Patients are taken twice as often as charged."""
     honest = sampling.SystemSampler.rows
@@ -22,7 +22,7 @@ def sampling_rate_doubled() -> None:
     put(sampling.SystemSampler, "rows", rows)
 
 
-@mutation
+@mutation("test_sampling_is_poisson.py", audited=False)
 def one_sample_for_all_steps() -> None:
     """The first sample is used in every step."""
     honest, drawn = sampling.SystemSampler.rows, dict[tuple[Any, ...], Any]()
@@ -42,21 +42,21 @@ def exchange_votes(said: Any) -> None:
     put(voting, "randomised", said)
 
 
-@mutation
+@mutation("test_votes_are_random.py")
 def the_truth_told_too_often() -> None:
     """A vote is randomised at twice the epsilon that it is charged."""
     honest = votes.randomised
     exchange_votes(lambda truth, epsilon, word: honest(truth, 2.0 * epsilon, word))
 
 
-@mutation
+@mutation("test_votes_are_random.py", audited=False)
 def an_abstention_tells() -> None:
     """Who abstains says no as often as somebody who means it."""
     honest = votes.randomised
     exchange_votes(lambda truth, epsilon, word: honest(bool(truth), epsilon, word))
 
 
-@mutation
+@mutation("test_ledger.py", audited=False)
 def an_attempt_answered_after_closing() -> None:
     """A site that signed that it answers no further attempt answers one."""
     honest = rules.check_attempt
@@ -74,20 +74,20 @@ def an_attempt_answered_after_closing() -> None:
     put(rules, "check_attempt", check)
 
 
-@mutation
+@mutation("test_secure_sum.py", audited=False)
 def settled_with_one_statement_too_few() -> None:
     """A sum costs its headline with one closing statement less than the rule asks for."""
     honest = chain.statements_needed
     put(settlement, "statements_needed", lambda *rule: honest(*rule) - 1)
 
 
-@mutation
+@mutation("test_gate.py", audited=False)
 def answers_leave_when_they_are_ready() -> None:
     """An answer leaves as soon as it is computed: its time tells the cohort's size."""
     put(due.Due, "at", lambda waited, now: waited.steps[0]._replace(moment=now))
 
 
-@mutation
+@mutation("test_gate.py", audited=False)
 def answers_leave_at_once() -> None:
     """The gate works out the tick, writes it down, and does not wait for it."""
     honest = gate.Gate.__init__

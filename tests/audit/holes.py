@@ -49,31 +49,31 @@ def without(place: Any) -> Callable[[Any], Any]:
     return spoil
 
 
-@mutation
+@mutation("test_every_coordinate_is_noisy.py")
 def no_noise_on_the_last_coordinate() -> None:
     """Every sum has noise on all coordinates but the last."""
     spoil_sums(lambda _: True, without(-1))
 
 
-@mutation
+@mutation("test_every_coordinate_is_noisy.py")
 def no_noise_on_the_first_metric() -> None:
     """The first coordinate of metrics has no noise."""
     spoil_sums(lambda source: isinstance(source.sums, SummedMetrics), without(0))
 
 
-@mutation
+@mutation("test_every_coordinate_is_noisy.py")
 def no_noise_on_statistics() -> None:
     """Sufficient statistics have no noise at all."""
     spoil_sums(lambda source: isinstance(source.sums, SummedStatistics), without(slice(None)))
 
 
-@mutation
+@mutation("test_every_coordinate_is_noisy.py")
 def no_noise_on_an_empty_cohort() -> None:
     """Nobody needs no protection: which tells that nobody is there."""
     spoil_sums(lambda source: len(source.patients) == 0, without(slice(None)))
 
 
-@mutation
+@mutation("test_every_coordinate_is_noisy.py")
 def coordinates_share_their_noise() -> None:
     """The second half of the coordinates has the noise of the first."""
 
@@ -83,7 +83,7 @@ def coordinates_share_their_noise() -> None:
     spoil_sums(lambda _: True, folded)
 
 
-@mutation
+@mutation("test_every_coordinate_is_noisy.py")
 def steps_share_their_noise() -> None:
     """The noise of sampled steps is drawn once and used in every step."""
     honest, drawn = noise.SystemNoise.gaussian, dict[tuple[int, float], Any]()
@@ -109,7 +109,7 @@ class ByPlace:
         return rows
 
 
-@mutation
+@mutation("test_rows_add_up.py", audited=False)
 def a_gradient_depends_on_its_place() -> None:
     """A patient's gradient is another one in an odd row of a block."""
     honest = integers.SummedRows.integer_sum
@@ -120,7 +120,7 @@ def a_gradient_depends_on_its_place() -> None:
     put(integers.SummedRows, "integer_sum", summed)
 
 
-@mutation
+@mutation("test_small_cohorts.py", audited=False)
 def an_empty_cohort_raises() -> None:
     """Nobody makes no block of padding, and what adds up blocks may fail."""
     honest = patients.Patients.blocks

@@ -27,7 +27,7 @@ from tests.audit.registry import MUTATIONS, mutation, put
 __all__ = ["MUTATIONS", "conduct", "holes"]
 
 
-@mutation
+@mutation("test_every_coordinate_is_noisy.py")
 def noise_times_seven_tenths() -> None:
     """All noise is 0.7 of what is charged."""
     discrete, gaussian = noise.SystemNoise.discrete, noise.SystemNoise.gaussian
@@ -40,7 +40,7 @@ def noise_times_seven_tenths() -> None:
     put(noise.SystemNoise, "gaussian", wraps(gaussian)(lambda *args: 0.7 * gaussian(*args)))
 
 
-@mutation
+@mutation("test_integer_path.py")
 def no_clip() -> None:
     """Gradients are not clipped, on any path."""
     put(integers, "on_grid", lambda rows, _, grid: whole(rows, grid))
@@ -52,7 +52,7 @@ def whole(rows: Any, grid: float) -> Any:
     return np.rint(np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0) / grid).astype(np.int64)
 
 
-@mutation
+@mutation("test_integer_path.py")
 def clip_after_the_sum() -> None:
     """The sum over patients is clipped, instead of every patient."""
     summed = fast_gradients.ClosedForm.gradient_sum
@@ -74,7 +74,7 @@ def clipped(total: Any, clip: float) -> Any:
     return total * (clip / max(clip, float(np.linalg.norm(total))))
 
 
-@mutation
+@mutation("test_patient_gradients.py")
 def ghost_loss_of_shape_B_1() -> None:  # noqa: N802  (as the trap is written)
     """Losses come as a column, which voids Opacus' ghost clipping, and nobody looks."""
 
@@ -86,7 +86,7 @@ def ghost_loss_of_shape_B_1() -> None:  # noqa: N802  (as the trap is written)
     put(ghost_norms, "patient_losses", column)
 
 
-@mutation
+@mutation("test_every_coordinate_is_noisy.py")
 def noise_reused() -> None:
     """A source draws once, and gives the same noise again."""
     discrete, drawn = noise.SystemNoise.discrete, dict[tuple[int, int], Any]()
@@ -100,7 +100,7 @@ def noise_reused() -> None:
     put(noise.SystemNoise, "discrete", again)
 
 
-@mutation
+@mutation("test_streams.py")
 def noise_seeded() -> None:
     """Noise comes from NumPy's global generator, which anybody can seed."""
 
@@ -113,7 +113,7 @@ def noise_seeded() -> None:
     put(noise, "system_stream", stream)
 
 
-@mutation
+@mutation("test_noise_is_what_is_charged.py")
 def wrong_divisor_of_the_budget() -> None:
     """The budget is shared out among half the rounds."""
     honest = sum_plan.plan_sum
@@ -127,7 +127,7 @@ def wrong_divisor_of_the_budget() -> None:
     put(sum_plan, "plan_sum", planned)
 
 
-@mutation
+@mutation("test_neighbours.py")
 def wrong_h() -> None:
     """One share more than honest hospitals give counts in the headline."""
     honest = sum_plan.plan_sum
@@ -148,7 +148,7 @@ def wrong_h() -> None:
     put(plan, "plan_sum", planned)
 
 
-@mutation
+@mutation("test_neighbours.py", audited=False)
 def one_charge_skipped() -> None:
     """The second release of a run is stored and never counted."""
     honest = state.LedgerState._reserve
@@ -162,7 +162,7 @@ def one_charge_skipped() -> None:
     put(state.LedgerState, "_reserve", skipping)
 
 
-@mutation
+@mutation("test_gate.py", audited=False)
 def metric_released_uncharged() -> None:
     """The gate does not ask the ledger for metrics."""
     honest = gate.Gate._check_vector
@@ -175,7 +175,7 @@ def metric_released_uncharged() -> None:
     put(gate.Gate, "_check_vector", lenient)
 
 
-@mutation
+@mutation("test_secure_sum.py", audited=False)
 def keystream_reused() -> None:
     """The view names neither round nor kind: two sums of a run share their masks' keys."""
 
@@ -186,7 +186,7 @@ def keystream_reused() -> None:
     put(masks.View, "digest", digest)
 
 
-@mutation
+@mutation("test_ledger.py", audited=False)
 def fallback_not_charged() -> None:
     """A release counts its headline from the beginning, settled or not."""
     honest = state.LedgerState._reserve

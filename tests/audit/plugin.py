@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     name = config.getoption("--mutation")
     if name != NONE:
-        MUTATIONS[name]()
+        MUTATIONS[name].apply()
     path = config.getoption("--caught")
     if path:
         config.pluginmanager.register(Failures(Path(path)))

@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-MUTATIONS: dict[str, Callable[[], None]] = {}
+
+@dataclass(frozen=True)
+class Mutation:
+    """A defect.
+
+    Attributes
+    ----------
+    apply : callable
+        Puts it into the product.
+    first : str
+        The test module that should see it, which is run before the others.
+    audited : bool
+        Whether it is in the way of the audit of the noise at all.
+    """
+
+    apply: Callable[[], None]
+    first: str
+    audited: bool
 
 
-def mutation(apply: Callable[[], None]) -> Callable[[], None]:
+MUTATIONS: dict[str, Mutation] = {}
+
+
+def mutation(first: str, *, audited: bool = True) -> Callable[[Callable[[], None]], None]:
     """Register a defect under its function's name, with blanks."""
-    MUTATIONS[apply.__name__.replace("_", " ")] = apply
-    return apply
+
+    def register(apply: Callable[[], None]) -> None:
+        MUTATIONS[apply.__name__.replace("_", " ")] = Mutation(apply, first, audited)
+
+    return register
 
 
 def put(owner: Any, name: str, value: Any) -> None:

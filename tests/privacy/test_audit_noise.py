@@ -248,8 +248,8 @@ def test_too_little_noise_is_refuted_in_every_kind(
     gaussian = SystemNoise.gaussian
 
     def less(source: SystemNoise, size: int, variance: int, context: bytes) -> NDArray[np.int64]:
-        smaller = np.rint(part**0.5 * honest(source, size, variance, context))
-        return np.asarray(smaller, dtype=np.int64)
+        noise = np.rint(part**0.5 * honest(source, size, variance, context))
+        return np.asarray(noise, dtype=np.int64)
 
     monkeypatch.setattr(SystemNoise, "discrete", less)
     monkeypatch.setattr(
@@ -262,12 +262,10 @@ def test_too_little_noise_is_refuted_in_every_kind(
 
 def test_a_vote_that_tells_too_much_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Told at twice the epsilon charged: a bound below 1 / 2 of the truth is below 1e-9."""
-    from polyclinic_common.privacy.votes import randomised
+    from polyclinic_client import voting
+    from polyclinic_common.privacy.votes import randomised as said
 
-    monkeypatch.setattr(
-        "polyclinic_client.voting.randomised",
-        lambda truth, epsilon, word: randomised(truth, 2.0 * epsilon, word),
-    )
+    monkeypatch.setattr(voting, "randomised", lambda truth, e, word: said(truth, 2.0 * e, word))
     assert audit_noise(WHOLE["binary"], "fast", kinds=("vote",)).refuted
 
 
@@ -329,7 +327,7 @@ def test_noise_that_comes_again_is_seen_and_fresh_noise_is_not() -> None:
 
 
 def test_the_command_prints_the_bound_beside_the_claim_and_fails_if_it_is_above(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from polyclinic_common.cli.main import main
 
@@ -338,6 +336,9 @@ def test_the_command_prints_the_bound_beside_the_claim_and_fails_if_it_is_above(
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     for word in ("headline", "fallback", "4.000", "fresh", "95 %"):
         assert word in done.stdout
+    with pytest.raises(SystemExit):
+        main(["audit", "noise", "gbsg2", "--kind", "vote"])
+    assert "releases no vote" in capsys.readouterr().err
     honest_audit = audit_noise(STUDIES["binary"], "fast")
     monkeypatch.setattr(NoiseAudit, "refuted", True)
     monkeypatch.setattr(noise, "audit_noise", lambda *_, **__: honest_audit)

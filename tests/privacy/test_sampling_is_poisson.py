@@ -55,23 +55,20 @@ def oddities(samples: Samples, rate: float) -> list[str]:
     n, patients = samples.shape
     one = samples.astype(np.int64)
     before, after = one[0::2], one[1::2]
-    twice = np.array(rate**2)
-    counts: dict[str, tuple[NDArray[np.int64], int, NDArray[np.float64]]] = {
-        "a patient": (one.sum(axis=0), n, np.full(patients, rate)),
-        "two patients together": ((one.T @ one)[np.triu_indices(patients, 1)], n, twice),
-        "one sample and the next": (before.T @ after, n // 2, twice),
-        "how many": (
-            np.bincount(one.sum(axis=1), minlength=patients + 1),
-            n,
-            binom.pmf(np.arange(patients + 1), patients, rate),
-        ),
-    }
-    rare = FALSE_ALARM / (2 * sum(count.size for count, _, _ in counts.values()))
+    sizes = np.bincount(one.sum(axis=1), minlength=patients + 1)
+    pairs, next_ones = (one.T @ one)[np.triu_indices(patients, 1)], (before.T @ after).ravel()
+    laws = [
+        ("a patient", one.sum(axis=0), n, np.full(patients, rate)),
+        ("two patients together", pairs, n, np.full(pairs.size, rate**2)),
+        ("one sample and the next", next_ones, n // 2, np.full(next_ones.size, rate**2)),
+        ("how many", sizes, n, binom.pmf(np.arange(patients + 1), patients, rate)),
+    ]
+    rare = FALSE_ALARM / (2 * sum(count.size for _, count, _, _ in laws))
     return [
         what
-        for what, (count, of, chance) in counts.items()
-        if np.any(binom.cdf(count, of, chance) < rare)
-        or np.any(binom.sf(count - 1, of, chance) < rare)
+        for what, count, of, chance in laws
+        if (binom.cdf(count, of, chance) < rare).any()
+        or (binom.sf(count - 1, of, chance) < rare).any()
     ]
 
 
