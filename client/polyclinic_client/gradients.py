@@ -18,7 +18,7 @@ from opacus.grad_sample import GradSampleModule
 from torch import Tensor, nn
 
 from polyclinic_client.patients import Block
-from polyclinic_common.models.network import Matrix, Vector
+from polyclinic_common.models.network import Matrix, Vector, without_specks
 from polyclinic_common.models.slopes import loss_slope
 from polyclinic_common.models.torch_network import ResponseNetwork
 
@@ -50,7 +50,7 @@ class OpacusRows:
 
         What overflows is infinite or NaN, in its own row, and nobody is warned.
         """
-        self._network.set_weights(weights)
+        self._network.set_weights(without_specks(weights))
         x, y, mask = block
         with np.errstate(over="ignore", invalid="ignore"):
             logits = self._module(torch.from_numpy(x))

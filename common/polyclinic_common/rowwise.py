@@ -23,6 +23,7 @@ Function = Callable[[Floats], Floats]
 
 ROWS_AT_ONCE, PRODUCTS_AT_ONCE = 1 << 20, 1 << 16  # numbers held at a time; no result depends on it
 LARGEST_POWER, SMALLEST_POWER = 709.0, -745.0
+LARGEST_LOGIT = 40.0  # beyond, a probability is within 2^-57 of 0 or 1
 _LN2_HIGH, _LN2_LOW = float.fromhex("0x1.62e42feep-1"), float.fromhex("0x1.a39ef35793c76p-33")
 _LOG2_E = float.fromhex("0x1.71547652b82fep0")
 _EXP = tuple(
@@ -98,8 +99,8 @@ def exp(values: Floats) -> Floats:
 
 
 def expit(values: Floats) -> Floats:
-    """Return the logistic function, ``1 / (1 + exp(-values))``."""
-    found = exp(-values)
+    """Return the logistic function, ``1 / (1 + exp(-values))``, of values clamped to [-40, 40]."""
+    found = exp(np.clip(-values, -LARGEST_LOGIT, LARGEST_LOGIT))
     found += 1.0
     return np.divide(1.0, found, out=found)
 

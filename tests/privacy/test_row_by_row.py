@@ -253,6 +253,24 @@ def test_what_a_model_says_of_a_patient_depends_on_the_patient_alone(kind: str) 
         assert said(table.iloc[rows]) == b"".join(alone[row] for row in rows)
 
 
+@pytest.mark.parametrize("hidden", [(), (5, 3)])
+@pytest.mark.parametrize("kind", list(OUTCOMES))
+def test_no_weights_make_subnormal_numbers_which_some_processors_take_long_for(
+    kind: str, hidden: tuple[int, ...]
+) -> None:
+    """Weights down to the smallest number there is, and logits where an exponential vanishes."""
+    study, rng = study_of(kind, (2, 2), hidden), np.random.default_rng(0)
+    encoding = Encoding(study)
+    network = build_network(study, encoding)
+    rows, cohort = OpacusRows(RowNetwork(network), study.loss), encoding.encode(people(study), "a")
+    for lowest in (-323.0, -160.0, -20.0, 0.0):
+        size = 10.0 ** rng.uniform(lowest, 3.0, weight_count(network))
+        weights = size * rng.choice([-1.0, 1.0], size.size)
+        (block,) = Patients(cohort).blocks()
+        found = np.abs(rows.patient_gradients(weights, block))
+        assert not ((found > 0.0) & (found < np.finfo(float).tiny)).any()
+
+
 def test_a_panel_is_projected_row_by_row() -> None:
     columns = [f"g{number}" for number in range(301)]
     panel = {
