@@ -30,11 +30,6 @@ class Observed:
     value: Floats
     event: Floats
 
-    @property
-    def declared(self) -> int:
-        """Patients with a known outcome, rounded to ten: what all others learn of their number."""
-        return 10 * round(int(np.isfinite(self.value).sum()) / 10)
-
     def take(self, rows: Rows) -> Observed:
         """Return the patients that `rows` selects."""
         return Observed(self.value[rows], self.event[rows])
