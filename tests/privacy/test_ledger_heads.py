@@ -216,6 +216,7 @@ def test_a_statement_with_a_number_that_no_ledger_can_reach_is_none() -> None:
         "counter": MOST_ROWS,
         "head": bytes(32),
         "heads": ((PEERS[0], 2**63 - 1, bytes(32)),),
+        "declared_reset": 0,
     }
     said = KeyAnnouncement.model_validate(fields)
     assert read_signed(KeyAnnouncement, said.signed(ME)) == said

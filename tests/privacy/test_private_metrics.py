@@ -99,7 +99,7 @@ def test_every_metric_vector_that_left_stands_in_the_journal_with_its_price(
 def test_without_noise_the_reading_is_the_exact_metric(
     mode: str, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact_size = property(lambda site: site.held_out.mask.sum() / SHARE)
+    exact_size = property(lambda site: round(site.held_out.mask.sum() / SHARE))
     monkeypatch.setattr(SiteData, "declared_in_all", exact_size)
     made = federation(mode, outcome, metrics=KINDS[outcome], error_bound=100)
     trained = train(made, tmp_path)
