@@ -75,7 +75,7 @@ def make_site(
         answers = _member(approved, run, folder, gradients, noise)
     else:
         answers = _updates(approved, folder, gradients, noise)
-    voter = _voter(approved, folder, start, formulas)
+    voter = make_voter(approved, folder, start, formulas)
     return Site(study.hash(), run, answers, gate, folder.journal, voter)
 
 
@@ -131,8 +131,8 @@ def _updates(
     )
 
 
-def _voter(
-    approved: Approved, folder: SiteFolder, start: int, formulas: tuple[Floats, ...]
+def make_voter(
+    approved: Approved, folder: SiteFolder, start: int, formulas: tuple[Floats, ...] = ()
 ) -> Voter | None:
     """Return what votes, against the study's public base rate; None where there is no vote."""
     study, charge = approved.study, vote_of(approved.study)

@@ -9,19 +9,23 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from polyclinic_client.approved import Approved
+from polyclinic_client.assembly import make_voter
 from polyclinic_client.integers import Moment
 from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.voting import FEWEST_PATIENTS, BetterHere, Voter, system_coin
+from polyclinic_client.voting import FEWEST_PATIENTS, BetterHere, Voter
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.layout import EVENT, MEMBERS, OUTCOME
 from polyclinic_common.models.network import Vector, initial_weights
 from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.privacy.plan import VOTE, vote_of
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import Guesses
 from polyclinic_simulations.audit.findings import FALLBACK, Finding
 
+START = 0  # public seed of the model that is compared with
 VOTES = 5000  # with the canary, and as many without
 RARE = 1e-6  # error of the bound at most: here one rate alone decides, and two need not both err
 MOST = 400  # patients among whom a vote is hoped to turn
@@ -49,7 +53,7 @@ class AuditedVote:
     @cached_property
     def incumbent(self) -> Vector:
         """The model that a candidate is compared with."""
-        return initial_weights(self.study, self.encoding, 0)
+        return initial_weights(self.study, self.encoding, START)
 
     @cached_property
     def candidate(self) -> Vector:
@@ -99,15 +103,21 @@ class AuditedVote:
         return BetterHere(self.encoding, everybody.take(np.arange(size)), self.incumbent)
 
     def _voter(self, opinion: BetterHere, folder: SiteFolder) -> Voter:
-        return Voter(
-            bytes.fromhex(self.study.hash()),
-            self.candidate.size,
-            self.study.rounds,
-            charge=self.charge,
-            opinion=opinion,
-            ledger=folder.ledger,
-            coin=system_coin(folder.ledger.secret),
+        """Return the voter of a hospital with an opinion's patients, made as a node makes it."""
+        own, held_out, name = folder.identity.public, opinion.held_out, self.study.roster.sites[0]
+        declared = {name: len(held_out)}
+        approved = Approved(
+            self.study,
+            Roster.of({name: own}),
+            frozenset({own}),
+            declared,
+            name,
+            lambda: (held_out, held_out),
         )
+        voter = make_voter(approved, folder, START)
+        if voter is None:
+            raise ValueError("the study asks for no vote")
+        return voter
 
 
 def made_up_patients(encoding: Encoding, count: int) -> Cohort:
