@@ -16,8 +16,7 @@ SECRETS = (
     f"{LEDGER}*",
     f"{JOURNAL}*",
     "peers.json",
-    "studies",
-    "studies/**/*",
+    "studies/**/*",  # the folder around them holds nothing but their hashes
 )
 _PRIVATE_BYTES = 32
 

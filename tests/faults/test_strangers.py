@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import resource
 import socket
 import ssl
@@ -211,6 +212,24 @@ def test_finished_connections_do_not_count_as_strangers(house: House) -> None:
                 assert tls.recv(64).startswith(b"HTTP/1.1 200")
 
 
+@contextmanager
+def all_files_taken() -> Iterator[None]:
+    """Let this process open no file more, until it closes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        for each in taken:
+            os.close(each)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_a_listener_without_files_goes_on_as_soon_as_there_are_some(
     certified: tuple[ssl.SSLContext, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,18 +237,12 @@ def test_a_listener_without_files_goes_on_as_soon_as_there_are_some(
     monkeypatch.setattr(door, "HANDSHAKE_S", LONG_S)
     with listening(certified) as house, strangers(house.port, 20) as silent:
         assert house.greets()
-        plain = socket.socket()
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        with plain:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (plain.fileno() + 1, hard))
-            try:
-                plain.settimeout(LONG_S)
-                plain.connect((LOOPBACK, house.port))
-                with house.context.wrap_socket(plain, server_hostname=LOOPBACK) as tls:
-                    tls.sendall(HELLO)
-                    assert tls.recv(64).startswith(b"HTTP/1.1 200")
-            finally:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        with socket.socket() as plain, all_files_taken():
+            plain.settimeout(LONG_S)
+            plain.connect((LOOPBACK, house.port))
+            with house.context.wrap_socket(plain, server_hostname=LOOPBACK) as tls:
+                tls.sendall(HELLO)
+                assert tls.recv(64).startswith(b"HTTP/1.1 200")
         assert hung_up_on(silent) >= 1
 
 

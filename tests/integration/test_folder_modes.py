@@ -20,7 +20,15 @@ from polyclinic_common.modes import exposed, make_private, require_private
 from polyclinic_server.config import Ports, ServerFolder, Settings
 from polyclinic_server.serve import serve
 
-LOOSE = [IDENTITY, "tls.key", LEDGER, JOURNAL, "peers.json", "studies", "studies/ab/rows.parquet"]
+LOOSE = [
+    IDENTITY,
+    "tls.key",
+    LEDGER,
+    JOURNAL,
+    "peers.json",
+    "studies/ab",
+    "studies/ab/rows.parquet",
+]
 
 
 def mode_of(path: Path) -> int:
@@ -37,8 +45,8 @@ def site(tmp_path: Path) -> Path:
     for name in LOOSE:
         file = path / name
         if not file.exists():
-            file.parent.mkdir(mode=0o700, exist_ok=True)
-            file.mkdir(mode=0o700) if name == "studies" else file.touch(0o600)
+            file.parent.mkdir(exist_ok=True)
+            file.mkdir(mode=0o700) if name == "studies/ab" else file.touch(0o600)
     return path
 
 
