@@ -144,8 +144,13 @@ class Kept:
     def __init__(self, folder: Path, clock: Elsewhen, monkeypatch: pytest.MonkeyPatch):
         self.ledger, self.clock, self.rest = folder / LEDGER, clock, Rest()
         self.keeper, self.sent = RowKeeper(folder, self.rest), list[float]()
-        monkeypatch.setattr(self.keeper, "_keep", lambda: self.sent.append(clock.now) or True)
+        monkeypatch.setattr(self.keeper, "_keep", self.send)
         self.write(1.0)
+
+    def send(self) -> bool:
+        """Stand for sending rows."""
+        self.sent.append(self.clock.now)
+        return True
 
     def write(self, moment: float) -> None:
         """Write a row at a moment of the disk's own."""

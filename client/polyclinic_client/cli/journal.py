@@ -10,7 +10,7 @@ from polyclinic_client.cli.options import SITE, SiteOption
 from polyclinic_common.cli.study import AsJson
 
 if TYPE_CHECKING:
-    from polyclinic_client.journal import Noted
+    from polyclinic_client.journal import Climbed, Noted
 
 app = typer.Typer(no_args_is_help=True, help="The journal: who asked what, and what left.")
 
@@ -121,16 +121,11 @@ def _what(noted: Noted) -> str:
 
 
 def _details(noted: Noted) -> str:
-    from polyclinic_client.due import OVER
-    from polyclinic_client.journal import Asked, Bundle, Climbed, Left, Refused, Settled
+    from polyclinic_client.journal import Asked, Bundle, Climbed, Left, Settled
 
     match noted.event:
-        case Climbed(study_hash=study, step=step, outlasted=outlasted):
-            then = "is answered no more" if step >= OVER else "takes longer to answer from here on"
-            return (
-                f"the server may see that computing took longer than {outlasted / 1000:g} s (a "
-                f"comparison with the cohort's size); study {study.hex()[:12]} {then}"
-            )
+        case Climbed() as climbed:
+            return _climbed(climbed)
         case Bundle(sha256=digest, flower_run=number):
             return f"sha256 {digest.hex()[:12]}, Flower's run {number}"
         case Settled():
@@ -140,6 +135,15 @@ def _details(noted: Noted) -> str:
         case Left() as left:
             cost = left.cost.kind if left.cost is not None else f"free: {left.free_because}"
             return f"{left.size} bytes, sha256 {left.sha256.hex()[:12]}, {cost}"
-        case Refused(reason=reason):
-            return reason
-    return ""
+    return str(getattr(noted.event, "reason", ""))
+
+
+def _climbed(climbed: Climbed) -> str:
+    from polyclinic_client.due import OVER
+
+    over = climbed.step >= OVER
+    return (
+        f"the server may see that computing took longer than {climbed.outlasted / 1000:g} s (a "
+        f"comparison with the cohort's size); study {climbed.study_hash.hex()[:12]} "
+        + ("is answered no more" if over else "takes longer to answer from here on")
+    )
