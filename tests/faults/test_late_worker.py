@@ -144,10 +144,11 @@ class Kept:
     def __init__(self, folder: Path, clock: Elsewhen, monkeypatch: pytest.MonkeyPatch):
         self.ledger, self.clock, self.rest = folder / LEDGER, clock, Rest()
         self.keeper, self.sent = RowKeeper(folder, self.rest), list[float]()
-        monkeypatch.setattr(self.keeper, "_keep", self._send)
+        monkeypatch.setattr(self.keeper, "_keep", self.send)
         self.write(1.0)
 
-    def _send(self) -> bool:
+    def send(self) -> bool:
+        """Stand for sending rows."""
         self.sent.append(self.clock.now)
         return True
 

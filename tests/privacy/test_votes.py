@@ -276,6 +276,8 @@ class Touched(np.ndarray):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **more: Any) -> Any:
         plain = [np.asarray(each) if isinstance(each, Touched) else each for each in inputs]
+        if "out" in more:
+            more["out"] = tuple(np.asarray(each) for each in more["out"])
         found = np.asarray(getattr(ufunc, method)(*plain, **more))
         Touched.count += found.size
         return found.view(Touched)

@@ -10,7 +10,7 @@ from polyclinic_client.cli.options import SITE, SiteOption
 from polyclinic_common.cli.study import AsJson
 
 if TYPE_CHECKING:
-    from polyclinic_client.journal import Noted
+    from polyclinic_client.journal import Climbed, Noted
 
 app = typer.Typer(no_args_is_help=True, help="The journal: who asked what, and what left.")
 
@@ -134,17 +134,12 @@ def _what(noted: Noted) -> str:
 
 
 def _details(noted: Noted) -> str:
-    from polyclinic_client.due import OVER
     from polyclinic_client.journal import Asked, Bundle, Climbed, Left, Refused, Settled
 
     found = ""
     match noted.event:
-        case Climbed(study_hash=study, step=step, outlasted=outlasted):
-            then = "is answered no more" if step >= OVER else "takes longer to answer from here on"
-            found = (
-                f"the server may see that computing took longer than {outlasted / 1000:g} s (a "
-                f"comparison with the cohort's size); study {study.hex()[:12]} {then}"
-            )
+        case Climbed() as climbed:
+            found = _climbed(climbed)
         case Bundle(sha256=digest, flower_run=number):
             found = f"sha256 {digest.hex()[:12]}, Flower's run {number}"
         case Settled():
@@ -158,3 +153,14 @@ def _details(noted: Noted) -> str:
         case Refused(reason=reason):
             found = reason
     return found
+
+
+def _climbed(climbed: Climbed) -> str:
+    from polyclinic_client.due import OVER
+
+    over = climbed.step >= OVER
+    return (
+        f"the server may see that computing took longer than {climbed.outlasted / 1000:g} s (a "
+        f"comparison with the cohort's size); study {climbed.study_hash.hex()[:12]} "
+        + ("is answered no more" if over else "takes longer to answer from here on")
+    )
