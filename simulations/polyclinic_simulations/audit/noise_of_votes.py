@@ -112,6 +112,7 @@ class AuditedVote:
             frozenset({own}),
             declared,
             name,
+            len(held_out),
             lambda: (held_out, held_out),
         )
         voter = make_voter(approved, folder, START)
