@@ -12,8 +12,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import binom
 
 _WORDS = 2**64
 _SLACK = 2.0**-50  # relative, towards less truth: larger than the error of expit in float64
@@ -50,9 +50,16 @@ def is_accepted(yes: int, votes: int, epsilon: float, quorum: float) -> bool:
 def chance_of_acceptance(in_favour: int, votes: int, epsilon: float, quorum: float) -> float:
     """Return how likely a quorum is found if so many of the voters are in favour, none abstains."""
     truth, against = float(expit(epsilon)), votes - in_favour
-    law = np.convolve(
-        binom.pmf(np.arange(in_favour + 1), in_favour, truth),
-        binom.pmf(np.arange(against + 1), against, 1.0 - truth),
-    )
+    law = np.convolve(_binomial(in_favour, truth), _binomial(against, 1.0 - truth))
     decided = [is_accepted(yes, votes, epsilon, quorum) for yes in range(votes + 1)]
     return float(law @ np.asarray(decided, dtype=np.float64))
+
+
+def _binomial(trials: int, chance: float) -> NDArray[np.float64]:
+    """Return the binomial law, shape (trials + 1,); scipy.stats would take a second to import."""
+    return np.array(
+        [
+            math.comb(trials, hits) * chance**hits * (1.0 - chance) ** (trials - hits)
+            for hits in range(trials + 1)
+        ]
+    )
