@@ -5,6 +5,8 @@ What the two take from different places is given: gradients, noise, clock, seed 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from polyclinic_client.approved import Approved
 from polyclinic_client.gate import Clock, Gate
 from polyclinic_client.held_out import metrics_source
@@ -72,15 +74,20 @@ def make_site(
     study = approved.study
     answers: Member | Updates
     if study.privacy.mode == "secure-sum":
-        answers = _member(approved, run, folder, gradients, noise)
+        answers = _member(approved, run, folder, gate, gradients, noise)
     else:
-        answers = _updates(approved, folder, gradients, noise)
-    voter = make_voter(approved, folder, start, formulas)
+        answers = _updates(approved, folder, gate, gradients, noise)
+    voter = make_voter(approved, folder, start, formulas, gate.begin)
     return Site(study.hash(), run, answers, gate, folder.journal, voter)
 
 
 def _member(
-    approved: Approved, run: str, folder: SiteFolder, gradients: Gradients, noise: NoiseSource
+    approved: Approved,
+    run: str,
+    folder: SiteFolder,
+    gate: Gate,
+    gradients: Gradients,
+    noise: NoiseSource,
 ) -> Member:
     study = approved.study
     plans = secure_sum_plans(study, gradients.path, approved.declared.values())
@@ -106,11 +113,12 @@ def _member(
         sources,
         lambda: folder.ledger.now() / 1e3,
         folder.journal,
+        gate.begin,
     )
 
 
 def _updates(
-    approved: Approved, folder: SiteFolder, gradients: Gradients, noise: NoiseSource
+    approved: Approved, folder: SiteFolder, gate: Gate, gradients: Gradients, noise: NoiseSource
 ) -> Updates:
     study = approved.study
     return Updates(
@@ -128,11 +136,16 @@ def _updates(
             noise,
         ),
         metric_rounds=study.metric_rounds,
+        begin=gate.begin,
     )
 
 
 def make_voter(
-    approved: Approved, folder: SiteFolder, start: int, formulas: tuple[Floats, ...] = ()
+    approved: Approved,
+    folder: SiteFolder,
+    start: int,
+    formulas: tuple[Floats, ...] = (),
+    begin: Callable[[], None] = lambda: None,
 ) -> Voter | None:
     """Return what votes, against the study's public base rate; None where there is no vote."""
     study, charge = approved.study, vote_of(approved.study)
@@ -147,4 +160,5 @@ def make_voter(
         opinion=BetterHere(approved.encoding, approved.held_out, incumbent, formulas),
         ledger=folder.ledger,
         coin=system_coin(folder.ledger.secret),
+        begin=begin,
     )

@@ -17,7 +17,7 @@ import numpy as np
 from flwr.app import ConfigRecord, RecordDict
 from pydantic import ValidationError
 
-from polyclinic_client.due import OVER, Due, Step
+from polyclinic_client.due import OVER, Due, Step, on_tick
 from polyclinic_client.journal import Asked, Event, Journal, Left, Refused, Settled
 from polyclinic_client.ladder import Ladder
 from polyclinic_client.ledger.ledger import Ledger
@@ -87,6 +87,14 @@ class SystemClock:
         time.sleep(max(0.0, moment - self.now()))
 
 
+class Begins(Protocol):
+    """A message that is being answered."""
+
+    def begin(self) -> None:
+        """Count from the next tick what the answer is given."""
+        ...
+
+
 class Gate:
     """Lets releases out of one hospital.
 
@@ -113,6 +121,16 @@ class Gate:
         self._ladder = ladder
         self._clock = clock
         self._settled: set[ReleaseId] = set()
+        self.turn: Begins | None = None
+
+    def begin(self) -> None:
+        """Say that patients are read from here on for the message that is being answered."""
+        if self.turn is not None:
+            self.turn.begin()
+
+    def wait_for_tick(self) -> None:
+        """Return on the next public tick."""
+        self._clock.wait_until(on_tick(self._clock.now()))
 
     def due(self, request: Request | None = None, *, first: bool = False) -> Due:
         """Return when the answer to a request leaves that arrives now.

@@ -48,6 +48,7 @@ from polyclinic_common.wire import (
 )
 
 KEYS_LIVE_S = 7 * 24 * 3600
+MOST_BYTES = 1 << 18  # of a closing statement: any chain of attempts of fifty hospitals fits
 
 
 class Member:
@@ -67,6 +68,8 @@ class Member:
         Unix time in seconds; never runs backwards.
     journal : Journal
         Where it is written down that a peer declared a reset.
+    begin : callable
+        Called before patients are read, once all is done that follows from the message alone.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Member:
         sources: Mapping[str, NoisyIntegers],
         now: Callable[[], float],
         journal: Journal,
+        begin: Callable[[], None] = lambda: None,
     ):
         self._terms = terms
         self._identity = identity
@@ -84,6 +88,7 @@ class Member:
         self._sources = sources
         self._now = now
         self._journal = journal
+        self._begin = begin
         self._resets: set[bytes] = set()
         self._exchange: KeyExchange | None = None
         self._agreed: Agreed | None = None
@@ -139,6 +144,7 @@ class Member:
         self._check_chain(release, request.chain, agreed, history)
         transcript = history.accept(release, request.previous)
         self._check_weights(request.weights)
+        self._check_closings(request.closings)
         stored = self._stored(release, transcript, request, history)
         vector = self._mask(stored, request.chain, agreed)
         payload = hashlib.sha256(vector.tobytes()).digest()
@@ -158,6 +164,7 @@ class Member:
 
     def close(self, request: CloseRequest) -> ClosedSum:
         """Return the closing statement of the last sum."""
+        self._check_closings(request.closings)
         history = self._history()
         self._write(history, history.closing(request.previous), request.closings)
         statement = history.statement(request.previous)
@@ -167,10 +174,19 @@ class Member:
 
     def settle(self, request: SettleRequest) -> Receipt:
         """Settle what can be settled, erase what was stored, and forget the keys."""
+        self._check_closings(request.closings)
         self._write(self._history(), [], request.closings)
         self._ledger.close_run(request.run_id)
         self._exchange = self._agreed = None
         return Receipt(request.run_id)
+
+    def _check_closings(self, closings: Sequence[bytes]) -> None:
+        """Refuse more statements than hospitals can have signed: reading them takes time."""
+        if (
+            len(closings) > len(self._terms.roster)
+            or max(map(len, closings), default=0) > MOST_BYTES
+        ):
+            raise RefusalError(Reason.OUT_OF_ORDER)
 
     def _write(
         self,
@@ -273,6 +289,7 @@ class Member:
             self._write(history, closing, request.closings)
             return stored
         moment = Moment(release, wanted["broadcast"])
+        self._begin()
         vector = self._sources[release.kind].draw(request.weights, moment)
         with self._ledger.one_commit():
             self._ledger.note_heads(history.heads(request.closings))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -47,11 +47,43 @@ class Turn:
         When it leaves.
     asked : Asked
         What the journal keeps of the message.
+    request : Request or None
+        The message, once it is read.
+    tell : callable
+        Told whenever it is settled when the answer leaves.
+    begun : bool
+        Whether patients have been read for it.
     """
 
     gate: Gate
     due: Due
     asked: Asked = UNREADABLE
+    request: Request | None = None
+    tell: Callable[[Due], object] = lambda _: None
+    begun: bool = False
+
+    def take(self, gate: Gate, request: Request | None) -> None:
+        """Have a message answered at a gate."""
+        gate.turn, self.gate, self.request = self, gate, request
+        self._settle(gate.due(request))
+
+    def begin(self, *, first: bool = False) -> None:
+        """Wait for the next tick and count from there what the answer is given.
+
+        To be called when all is done that follows from the message alone, and patients are read
+        from here on. So what an answer is given is one length for every step of the ladder: neither
+        the moment of arrival nor work that the message brings can shift it against the time that
+        computing takes, which would be a ruler. Only the first call of a turn counts.
+        """
+        if self.begun:
+            return
+        self.begun = True
+        self.gate.wait_for_tick()
+        self._settle(self.gate.due(self.request, first=first))
+
+    def _settle(self, due: Due) -> None:
+        self.due = due
+        self.tell(due)
 
 
 class Site:
@@ -105,9 +137,8 @@ class Site:
             If nothing may leave; what failed is in the journal.
         """
         with silenced(self._gate, self._journal) as turn:
-            request = _read(content)
-            turn.due = self._gate.due(request)
-            return self.answer_in(turn, request, memory)
+            turn.take(self._gate, _read(content))
+            return self.answer_in(turn, turn.request, memory)
 
     def answer_in(self, turn: Turn, request: Request | None, memory: Memory) -> RecordDict:
         """Return what leaves in answer to a request, when the turn's answer is due."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +50,8 @@ class Updates:
         What draws a release, by kind.
     metric_rounds : collection of int
         Rounds after which metrics may be asked for.
+    begin : callable
+        Called before patients are read, once all is done that follows from the message alone.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Updates:
         ledger: Ledger,
         mechanisms: Mapping[str, Mechanism],
         metric_rounds: Collection[int] = (),
+        begin: Callable[[], None] = lambda: None,
     ):
         self._study_hash = study_hash
         self._length = length
@@ -70,6 +73,7 @@ class Updates:
         self._ledger = ledger
         self._mechanisms = mechanisms
         self._metric_rounds = metric_rounds
+        self._begin = begin
 
     def update(self, request: TrainRequest, memory: Memory) -> PrivateUpdate:
         """Return this site's release: drawn once, stored, and the same again when asked again."""
@@ -122,4 +126,5 @@ class Updates:
     def _draw(self, wanted: Wanted, weights: Vector, memory: Memory) -> Integers:
         own = weights if memory.personal is None else memory.personal
         moment = Moment(wanted["release"], wanted["broadcast"])
+        self._begin()
         return self._mechanisms[wanted["release"].kind].draw(weights, own, moment)

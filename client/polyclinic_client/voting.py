@@ -149,6 +149,8 @@ class Voter:
         This hospital's ledger.
     coin : callable
         Gives a random word.
+    begin : callable
+        Called before patients are read, once all is done that follows from the message alone.
     """
 
     def __init__(
@@ -161,6 +163,7 @@ class Voter:
         opinion: Opinion,
         ledger: Ledger,
         coin: Coin,
+        begin: Callable[[], None] = lambda: None,
     ):
         self._study_hash = study_hash
         self._length = length
@@ -169,6 +172,7 @@ class Voter:
         self._opinion = opinion
         self._ledger = ledger
         self._coin = coin
+        self._begin = begin
 
     def vote(self, request: VoteRequest) -> CastVote:
         """Return this hospital's vote on the model of a request."""
@@ -199,6 +203,7 @@ class Voter:
 
     def draw(self, weights: Vector, moment: Moment) -> Integers:
         """Return what would be stored: the opinion, randomised; nothing is charged here."""
+        self._begin()
         truth = self._opinion(weights)
         told = np.array([-1 if truth is None else int(truth)], dtype=np.int64)
         said = randomised(truth, self._charge.epsilon, self._coin(moment.context(told)))

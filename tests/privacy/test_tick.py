@@ -24,6 +24,7 @@ from polyclinic_client.held_out import SummedMetrics
 from polyclinic_client.integers import SummedRows
 from polyclinic_client.journal import Climbed, Failed, Left
 from polyclinic_client.ledger.entries import Approval
+from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.node.sites import SiteBook
 from polyclinic_client.pace import SLOWER, Cost, pace_of
 from polyclinic_client.planning import planned_releases
@@ -126,7 +127,15 @@ class Hospital:
     def ask(self, request: Request) -> Release:
         """Have a request answered that comes at a fixed moment after the last answer's tick."""
         self.clock.time = np.ceil(self.clock.time) + 0.1
-        return decode_reply(self.book.answer(encoded(request), Memory(), self.dues.append))
+        return self.ask_now(request)
+
+    def ask_now(self, request: Request) -> Release:
+        """Have a request answered, and note when the answer was due in the end."""
+        told: list[Due] = []
+        try:
+            return decode_reply(self.book.answer(encoded(request), Memory(), told.append))
+        finally:
+            self.dues += told[-1:]
 
     def questions(self) -> list[Request]:
         """Return one request of every kind for which patients are read, the first twice."""
@@ -170,6 +179,37 @@ def test_equal_declarations_leave_on_equal_ticks_whatever_the_true_size(
             assert not hospital.events(Failed)
     assert len(found[0]) == 5
     assert found == [found[0]] * len(SIZES)
+
+
+@pytest.mark.parametrize("brought", [0.0, 0.013, 0.24, 1.5])
+@pytest.mark.parametrize("phase", [0.0, 0.001, 0.1, 0.249])
+def test_what_computing_is_given_depends_neither_on_arrival_nor_on_what_a_message_brings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phase: float, brought: float
+) -> None:
+    """Else a server could shift it against the time that computing takes, and so measure that."""
+    hospital = Hospital(tmp_path, make_study("continuous"), 100, FakeClock())
+    clock, check, summed = hospital.clock, Ledger.check, SummedRows.integer_sum
+    begun: list[float] = []
+
+    def busy(ledger: Ledger, *args: Any, **names: Any) -> Any:
+        clock.time += brought
+        return check(ledger, *args, **names)
+
+    def noted(sums: SummedRows, *args: Any) -> Any:
+        begun.append(clock.time)
+        return summed(sums, *args)
+
+    hospital.ask(hospital.questions()[0])  # the table is read
+    monkeypatch.setattr(Ledger, "check", busy)
+    monkeypatch.setattr(SummedRows, "integer_sum", noted)
+    clock.time = np.ceil(clock.time) + phase
+    hospital.ask_now(hospital.questions()[2])
+    (step, *_), (start,) = hospital.dues[-1].steps, begun
+    assert (
+        step.moment - start
+        == step.seconds
+        == pace_of(make_study("continuous"), DECLARED, 37_500).work[UPDATE]
+    )
 
 
 def test_on_a_machine_that_is_too_slow_a_study_climbs_once_and_for_good(tmp_path: Path) -> None:

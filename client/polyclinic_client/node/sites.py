@@ -78,20 +78,19 @@ class SiteBook:
             If nothing may leave.
         """
         with silenced(self._refusals, self.folder.journal) as turn:
-            request = _read(content)
-            site = self._site(request, turn, tell)
+            turn.tell, request = tell, _read(content)
+            site = self._site(request, turn)
             return site.answer_in(turn, request, memory)
 
-    def _site(self, request: Request | None, turn: Turn, tell: Callable[[Due], object]) -> Site:
+    def _site(self, request: Request | None, turn: Turn) -> Site:
         """Return who answers a request; the turn is told when the answer leaves.
 
         That is fixed before the table is read: how long reading takes tells how long the table is.
         """
         found = self._kept(request)
         if not isinstance(found, Site):
-            return self._first(*found, turn, tell)
-        turn.gate, turn.due = found.gate, found.gate.due(request)
-        tell(turn.due)
+            return self._first(*found, turn)
+        turn.take(found.gate, request)
         return found
 
     def _kept(self, request: Request | None) -> Site | tuple[Approved, Request]:
@@ -109,15 +108,12 @@ class SiteBook:
             return self._sites[wanted]
         return entry, request
 
-    def _first(
-        self, entry: Approved, request: Request, turn: Turn, tell: Callable[[Due], object]
-    ) -> Site:
+    def _first(self, entry: Approved, request: Request, turn: Turn) -> Site:
         """Return the site of a run, made for its first message."""
         gradients = OpacusGradients(entry.study, entry.encoding)
         gradients.clipped()  # what it imports takes seconds, whoever the patients are
-        turn.gate = make_gate(make_ladder(entry, self._reached), self.folder, self.clock)
-        turn.due = turn.gate.due(request, first=True)
-        tell(turn.due)
+        turn.take(make_gate(make_ladder(entry, self._reached), self.folder, self.clock), request)
+        turn.begin(first=True)
         site = self._make(entry, request.run_id, turn.gate, gradients)
         self._sites[entry.study.hash(), request.run_id] = site
         while len(self._sites) > MOST_RUNS:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.genotype import diplotype_copies, snp_copies
 from polyclinic_common.data.holdout import held_out
+from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.report import CheckReport, ColumnCheck, UnitError, column_problems
 from polyclinic_common.data.table import as_number, as_text, column_or_missing, read_numbers
 from polyclinic_common.data.units import Conversion, conversions_to
@@ -49,7 +50,8 @@ def check_table(study: Study, frame: pd.DataFrame) -> CheckReport:
         The table after `apply_mapping`; it is not changed.
     """
     ids = as_text(column_or_missing(frame, study.cohort.patient_id))
-    repeated = ids.notna() & ids.duplicated(keep=False)
+    numbers = ids.map(same_number, na_action="ignore")
+    repeated = ids.notna() & numbers.duplicated(keep=False)
     columns = tuple(_check_column(declared, frame) for declared in declared_columns(study))
     known = _outcome_known(study, frame)
     missing_ids = int(ids.isna().sum())
@@ -63,7 +65,7 @@ def check_table(study: Study, frame: pd.DataFrame) -> CheckReport:
         rows=len(frame),
         missing_patient_ids=missing_ids,
         duplicate_rows=int(repeated.sum()),
-        duplicate_patients=int(ids[repeated].nunique()),
+        duplicate_patients=int(numbers[repeated].nunique()),
         without_outcome=int((~known).sum()),
         columns=columns,
         problems=tuple(problems),
@@ -224,7 +226,7 @@ def _patient_problems(
         yield Problem(
             patient_id,
             f"{repeated} rows share their patient id with another row.",
-            "Make it one row a patient.",
+            "Make it one row a patient; blanks, case and quotes tell no two apart.",
         )
     if missing_ids and "patient id" not in absent:
         yield Problem(

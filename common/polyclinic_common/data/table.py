@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.words import canonical_word
+
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -26,7 +31,7 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     try:
         if path.suffix.lower() in {".parquet", ".pq"}:
-            frame = pd.read_parquet(path)
+            frame = _read_parquet(path)
         else:
             frame = _read_csv(path)
     except UnicodeDecodeError as error:
@@ -37,7 +42,7 @@ def read_table(path: Path) -> pd.DataFrame:
         ) from None
     except pd.errors.EmptyDataError:
         frame = pd.DataFrame()
-    except (OSError, ValueError, pyarrow.ArrowInvalid):
+    except (OSError, ValueError, pa.ArrowInvalid):
         raise DataError(
             Code.TABLE_UNREADABLE,
             f"The table {path.name} cannot be read as CSV or Parquet.",
@@ -58,6 +63,21 @@ def read_table(path: Path) -> pd.DataFrame:
             "Rename or drop one of them.",
         )
     return frame.set_axis(names, axis=1)
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """Return a Parquet table whose cells mean the same whatever stands in the others.
+
+    By default an empty cell turns a column of whole numbers into floats, which write large codes
+    in another way: one patient's missing code would change everybody's word.
+    """
+    table = pq.read_table(path)
+    for index, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            column = table.column(index).cast(field.type.value_type)
+            table = table.set_column(index, field.name, column)
+    frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True, ignore_metadata=True)
+    return frame
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -99,10 +119,20 @@ def read_numbers(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.boo
 
     Missing, unreadable and infinite values become NaN; the last two count as present.
     """
-    if not pd.api.types.is_any_real_numeric_dtype(values):
+    if pd.api.types.is_any_real_numeric_dtype(values):
+        numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
+    else:
         values = as_text(values)
-    numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        numbers = np.array([_number(word) for word in values], dtype=np.float64)
     return np.where(np.isfinite(numbers), numbers, np.nan), values.notna().to_numpy()
+
+
+def _number(word: str | None) -> float:
+    """Return the float64 nearest to a decimal number, NaN of anything else.
+
+    Each cell by itself: readers of whole columns round by what stands in the other cells.
+    """
+    return float(word) if word is not None and _DECIMAL.fullmatch(word) else math.nan
 
 
 def as_number(values: pd.Series) -> NDArray[np.float64]:
