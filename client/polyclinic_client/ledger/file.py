@@ -58,6 +58,7 @@ class LedgerFile(OpenFiles):
         self._identity = identity
         self._witness = witness
         self._heads = HeadMaker(identity, log.extras["salt"])
+        self._witnessed: Head | None = None
         self._lock = threading.RLock()
         self._state = LedgerState()
         with self._reading():
@@ -157,6 +158,7 @@ class LedgerFile(OpenFiles):
             if ledger.witness is not None:
                 testimony = read_witness(ledger.witness, identity.public)
                 ledger.check_not_behind([testimony.head])
+                ledger._witnessed = testimony.head
                 if not read_only and testimony.head != ledger.head():
                     ledger.write_witness()
         except BaseException:
@@ -340,8 +342,9 @@ class LedgerFile(OpenFiles):
     def write_witness(self) -> None:
         """Rewrite the witness, if there is one."""
         if self._witness is not None:
-            most = shares_of(self._state.most())
-            write_witness(self._witness, self._identity, self.head(), most)
+            head = self.head()
+            write_witness(self._witness, self._identity, head, shares_of(self._state.most()))
+            self._witnessed = head
 
     def reimport(self, rows: Sequence[Row]) -> None:
         """Append rows of this ledger that were lost, as they were.
@@ -399,8 +402,8 @@ class LedgerFile(OpenFiles):
                 if self._log.head is not clean:
                     self._forget()
                 raise
-            if self._log.head is not clean:
-                self.write_witness()
+            if self._witness is not None and self._witnessed != self.head():
+                self.write_witness()  # also where an earlier call wrote a row and failed here
 
     @contextmanager
     def _reading(self) -> Iterator[LedgerState]:
