@@ -469,6 +469,13 @@ def test_rows_of_another_hospital_or_changed_are_not_taken(tmp_path: Path) -> No
         assert caught.value.code == Code.LEDGER_DAMAGED
 
 
+def test_rows_that_several_have_kept_come_back_once(tmp_path: Path) -> None:
+    head, rows = yesterday(tmp_path, witness=True)
+    ledger, reimported, charged = mended(tmp_path, head, rows=[*rows, *rows[::-1]])
+    assert (reimported, charged) == (3, 0)
+    assert ledger.head() == head
+
+
 def test_rows_survive_as_text(tmp_path: Path) -> None:
     _, rows = yesterday(tmp_path, witness=True)
     text = tmp_path / "rows.jsonl"

@@ -135,12 +135,12 @@ def _testimony(ledger: Ledger, identity: Identity, new_witness: bool) -> Testimo
 
 
 def _missing(ledger: Ledger, rows: Sequence[Row], public: bytes) -> list[Row]:
-    """Return the rows that the ledger lacks, in order."""
+    """Return the rows that the ledger lacks, in order, each once: several may keep the same."""
     own = {row.hash for row in ledger.export_rows()}
     for row in rows:
         if row.hash != row.link(KIND) or not row.is_signed_by(public):
             raise damaged(ledger.path, f"the row {row.sequence} offered is not this hospital's")
-    return sorted(row for row in rows if row.hash not in own)
+    return sorted({row.hash: row for row in rows if row.hash not in own}.values())
 
 
 def _confirmed(ledger: Ledger, told: list[Head], gone: list[Row], lowest: int) -> int:
