@@ -438,8 +438,8 @@ class LedgerFile(OpenFiles):
         self._log.rewind()
         self._state = LedgerState()
 
-    def _append(self, entry: AnyEntry, sequence: int | None = None) -> Row:
-        row = self._log.append(entry.body(), sequence)
+    def _append(self, entry: AnyEntry, sequence: int | None = None, time: int | None = None) -> Row:
+        row = self._log.append(entry.body(), sequence, time)
         self._state.apply(entry, row.sequence)
         return row
 
