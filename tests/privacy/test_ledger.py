@@ -194,6 +194,16 @@ def test_an_approval_that_could_not_be_carried_through_is_refused(tmp_path: Path
     assert refusal(ledger.approve, approval(1, run="second")) == Code.LEDGER_OVER_BUDGET
 
 
+def test_a_new_limit_keeps_the_one_at_fallback_that_another_process_has_set(
+    tmp_path: Path,
+) -> None:
+    with make_ledger(tmp_path, cap=3.0) as one, open_ledger(tmp_path) as other:
+        assert other.budget().fallback_cap is None
+        one.set_caps(3.0, 2.0)
+        other.set_caps(4.0)
+        assert (one.budget().epsilon_cap, one.budget().fallback_cap) == (4.0, 2.0)
+
+
 def test_unsettled_releases_count_at_fallback(tmp_path: Path) -> None:
     ledger = make_ledger(tmp_path)
     reserve(ledger, 1)

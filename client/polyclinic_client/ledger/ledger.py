@@ -104,10 +104,11 @@ class Ledger(LedgerFile):
                 self._append(Withdrawn(study_hash=study_hash, run=run))
 
     def set_caps(self, epsilon_cap: float, fallback_cap: float | None = None) -> None:
-        """Set the account's limits."""
+        """Set the account's limits; without `fallback_cap` that one stays as it is."""
         rules.check_caps(epsilon_cap, fallback_cap)
         with self._writing():
-            self._append(CapsSet(epsilon_cap=epsilon_cap, fallback_cap=fallback_cap))
+            kept = self._state.fallback_cap if fallback_cap is None else fallback_cap
+            self._append(CapsSet(epsilon_cap=epsilon_cap, fallback_cap=kept))
 
     def approval(self, study_hash: bytes, run: str | None = None) -> Approval | None:
         """Return the approval of a study, for exactly this run or for any, if it has not ended."""
