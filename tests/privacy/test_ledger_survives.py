@@ -476,6 +476,21 @@ def test_rows_that_several_have_kept_come_back_once(tmp_path: Path) -> None:
     assert ledger.head() == head
 
 
+def test_kept_rows_of_a_branch_that_was_declared_lost_do_not_keep_the_newer_ones_out(
+    tmp_path: Path,
+) -> None:
+    head, old = yesterday(tmp_path, witness=True)
+    recover(tmp_path / "ledger.sqlite", ME, claims=[head], charge_lost=True)
+    with open_ledger(tmp_path) as ledger:
+        ledger.approve(approval(2, run="later"))
+        reserve(ledger, 1, run="later")
+        head, rows, spent = ledger.head(), ledger.export_rows(), ledger.budget().spent
+    put_back(tmp_path)
+    ledger, reimported, charged = mended(tmp_path, head, rows=[*old, *rows])
+    assert (reimported, charged) == (3, 0)
+    assert (ledger.head(), ledger.budget().spent) == (head, spent)
+
+
 def test_rows_survive_as_text(tmp_path: Path) -> None:
     _, rows = yesterday(tmp_path, witness=True)
     text = tmp_path / "rows.jsonl"

@@ -81,10 +81,11 @@ def recover(
     with Ledger.open_unwitnessed(path, identity, witness) as ledger:
         testimony = _testimony(ledger, identity, new_witness)
         gone = _missing(ledger, rows, identity.public)
-        reimported = 0
-        if gone and gone[0].previous == ledger.export_rows()[-1].hash:
-            ledger.reimport(gone)
-            reimported, gone = len(gone), []
+        back = _continuing(ledger, gone)
+        if back:
+            ledger.reimport(back)
+            gone = [row for row in gone if row not in back and not _is_forgiven(ledger, row)]
+        reimported = len(back)
         heads = [*claims] + ([testimony.head] if testimony else [])
         heads = [head for head in heads if ledger.believes(head)]
         held, left = compared(ledger, journal)
@@ -141,6 +142,24 @@ def _missing(ledger: Ledger, rows: Sequence[Row], public: bytes) -> list[Row]:
         if row.hash != row.link(KIND) or not row.is_signed_by(public):
             raise damaged(ledger.path, f"the row {row.sequence} offered is not this hospital's")
     return sorted({row.hash: row for row in rows if row.hash not in own}.values())
+
+
+def _continuing(ledger: Ledger, gone: list[Row]) -> list[Row]:
+    """Return the missing rows from this ledger's last one to the newest; none if they do not meet.
+
+    Others may have kept rows of an earlier branch as well, which the newer one declares lost.
+    """
+    missing = {row.hash: row for row in gone}
+    found: list[Row] = []
+    link = gone[-1].hash if gone else b""
+    while link in missing:
+        found.append(missing[link])
+        link = missing[link].previous
+    return found[::-1] if link == ledger.export_rows()[-1].hash else []
+
+
+def _is_forgiven(ledger: Ledger, row: Row) -> bool:
+    return ledger.forgives(Head(row.sequence, row.hash))
 
 
 def _confirmed(ledger: Ledger, told: list[Head], gone: list[Row], lowest: int) -> int:
