@@ -241,10 +241,14 @@ class ChainedLog:
             self._check_same_file()
             yield self._read_new()
 
-    def append(self, body: bytes, sequence: int | None = None) -> Row:
-        """Sign and append a row; inside `transaction` only."""
+    def append(self, body: bytes, sequence: int | None = None, time: int | None = None) -> Row:
+        """Sign and append a row; inside `transaction` only.
+
+        `time` stands for the clock's, in milliseconds; no row is earlier than the one before.
+        """
         number = self._last.sequence + 1 if sequence is None else sequence
-        draft = Row(number, self.now(), body, self._last.hash, b"", b"")
+        when = self.now() if time is None else max(time, self._last.time)
+        draft = Row(number, when, body, self._last.hash, b"", b"")
         digest = draft.link(self._kind)
         return self._insert(draft._replace(hash=digest, signature=self._sign(digest)))
 

@@ -129,6 +129,23 @@ def test_nothing_is_reserved_or_sent_after_expiry(
     )
 
 
+def test_a_clock_that_was_wrong_once_ends_no_later_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with make_ledger(tmp_path, approve=False) as ledger:
+        monkeypatch.setattr(chained_log, "_clock", lambda: EVENING)
+        for run, last in (("run", dt.date(2030, 1, 1)), ("later", dt.date(2030, 1, 3))):
+            ledger.approve(approval(run=run, expires=last))
+        monkeypatch.setattr(chained_log, "_clock", lambda: EVENING + 20_000 * DAY)
+        asked = request(1)
+        code = refusal(ledger.check, release(1), STUDY, length=4, **asked)
+        assert code == Code.STUDY_EXPIRED
+        monkeypatch.setattr(chained_log, "_clock", lambda: EVENING)
+        assert refusal(reserve, ledger, 1) == Code.STUDY_EXPIRED
+        assert ledger.today() == dt.date(2030, 1, 2)
+        reserve(ledger, 1, run="later")
+
+
 def test_a_clock_set_back_does_not_revive_a_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +192,16 @@ def test_an_approval_that_could_not_be_carried_through_is_refused(tmp_path: Path
     ledger.set_caps(needed, at_fallback)
     ledger.approve(wanted)
     assert refusal(ledger.approve, approval(1, run="second")) == Code.LEDGER_OVER_BUDGET
+
+
+def test_a_new_limit_keeps_the_one_at_fallback_that_another_process_has_set(
+    tmp_path: Path,
+) -> None:
+    with make_ledger(tmp_path, cap=3.0) as one, open_ledger(tmp_path) as other:
+        assert other.budget().fallback_cap is None
+        one.set_caps(3.0, 2.0)
+        other.set_caps(4.0)
+        assert (one.budget().epsilon_cap, one.budget().fallback_cap) == (4.0, 2.0)
 
 
 def test_unsettled_releases_count_at_fallback(tmp_path: Path) -> None:

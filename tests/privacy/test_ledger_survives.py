@@ -405,6 +405,57 @@ def test_a_copy_that_was_written_to_is_charged_from_the_fork_on(
         ledger.check_not_behind([known, head, ledger.head()])
 
 
+@pytest.mark.parametrize("how", ["withdrawn", "closed", "merged"])
+def test_what_ended_on_a_copy_before_peers_spoke_is_charged(tmp_path: Path, how: str) -> None:
+    """All that is missing has higher numbers, and yet the copy's last row is not shared."""
+    with make_ledger(tmp_path):
+        copy_of(tmp_path)
+    with open_ledger(tmp_path) as ledger:
+        for number in (1, 2, 3, 4):
+            reserve(ledger, number)
+        head, true = ledger.head(), ledger.budget().spent
+    put_back(tmp_path)
+    with open_ledger(tmp_path) as ledger:
+        last = ledger.head().counter
+        {
+            "withdrawn": lambda: ledger.withdraw(STUDY, "run"),
+            "closed": lambda: ledger.close_run("run"),
+            "merged": lambda: ledger.charge_lost(last, last, {FALLBACK: 1}),
+        }[how]()
+        assert ledger.head().counter < head.counter
+    ledger, _, charged = mended(tmp_path, head, charge_lost=True)
+    assert charged == 6
+    assert ledger.budget().spent >= true
+    assert recover(tmp_path / "ledger.sqlite", ME, claims=[head], charge_lost=True).charged == 0
+
+
+@pytest.mark.parametrize("rows_back", [True, False])
+def test_what_ended_before_a_row_that_others_know_is_not_charged(
+    tmp_path: Path, rows_back: bool
+) -> None:
+    with make_ledger(tmp_path):
+        copy_of(tmp_path)
+    with open_ledger(tmp_path) as ledger:
+        reserve(ledger, 1)
+        ledger.withdraw(STUDY, "run")
+        ledger.approve(approval(2, run="later"))
+        known, rows = ledger.head(), ledger.export_rows()
+        if not rows_back:
+            shutil.rmtree(tmp_path / "copy")
+            copy_of(tmp_path)
+        reserve(ledger, 1, run="later")
+        head = ledger.head()
+    put_back(tmp_path)
+    done = recover(
+        tmp_path / "ledger.sqlite",
+        ME,
+        claims=[head] if rows_back else [known, head],
+        rows=rows if rows_back else (),
+        charge_lost=True,
+    )
+    assert (done.reimported, done.charged) == (3 if rows_back else 0, 2)
+
+
 def test_rows_of_another_hospital_or_changed_are_not_taken(tmp_path: Path) -> None:
     _, rows = yesterday(tmp_path, witness=True)
     cheaper = rows[-1]._replace(body=rows[-1].body.replace(b'"shares":1', b'"shares":9'))
@@ -416,6 +467,28 @@ def test_rows_of_another_hospital_or_changed_are_not_taken(tmp_path: Path) -> No
         with pytest.raises(LedgerError) as caught:
             recover(tmp_path / "ledger.sqlite", ME, rows=wrong, charge_lost=True)
         assert caught.value.code == Code.LEDGER_DAMAGED
+
+
+def test_rows_that_several_have_kept_come_back_once(tmp_path: Path) -> None:
+    head, rows = yesterday(tmp_path, witness=True)
+    ledger, reimported, charged = mended(tmp_path, head, rows=[*rows, *rows[::-1]])
+    assert (reimported, charged) == (3, 0)
+    assert ledger.head() == head
+
+
+def test_kept_rows_of_a_branch_that_was_declared_lost_do_not_keep_the_newer_ones_out(
+    tmp_path: Path,
+) -> None:
+    head, old = yesterday(tmp_path, witness=True)
+    recover(tmp_path / "ledger.sqlite", ME, claims=[head], charge_lost=True)
+    with open_ledger(tmp_path) as ledger:
+        ledger.approve(approval(2, run="later"))
+        reserve(ledger, 1, run="later")
+        head, rows, spent = ledger.head(), ledger.export_rows(), ledger.budget().spent
+    put_back(tmp_path)
+    ledger, reimported, charged = mended(tmp_path, head, rows=[*old, *rows])
+    assert (reimported, charged) == (3, 0)
+    assert (ledger.head(), ledger.budget().spent) == (head, spent)
 
 
 def test_rows_survive_as_text(tmp_path: Path) -> None:

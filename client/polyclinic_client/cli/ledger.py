@@ -111,9 +111,9 @@ def topup(
     from polyclinic_common.cli.main import print_json
 
     with Ledger.open(site / LEDGER, read_identity(site), witness) as ledger:
-        before = ledger.budget()
-        kept = before.fallback_cap if fallback_cap is None else fallback_cap
-        ledger.set_caps(epsilon_cap, kept)
+        with ledger.one_commit():
+            before = ledger.budget()
+            ledger.set_caps(epsilon_cap, fallback_cap)
         after = ledger.budget()
     if as_json:
         print_json({"before": before.epsilon_cap} | after.as_dict())

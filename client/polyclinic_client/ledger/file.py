@@ -35,7 +35,7 @@ from polyclinic_client.ledger.witness import (
     write_invented,
     write_witness,
 )
-from polyclinic_client.sqlite_file import OpenFiles, damaged
+from polyclinic_client.sqlite_file import OpenFiles, coded, damaged
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Charge
@@ -58,6 +58,7 @@ class LedgerFile(OpenFiles):
         self._identity = identity
         self._witness = witness
         self._heads = HeadMaker(identity, log.extras["salt"])
+        self._witnessed: Head | None = None  # what the witness says; None: it is not asked
         self._lock = threading.RLock()
         self._state = LedgerState()
         with self._reading():
@@ -157,6 +158,7 @@ class LedgerFile(OpenFiles):
             if ledger.witness is not None:
                 testimony = read_witness(ledger.witness, identity.public)
                 ledger.check_not_behind([testimony.head])
+                ledger._witnessed = testimony.head
                 if not read_only and testimony.head != ledger.head():
                     ledger.write_witness()
         except BaseException:
@@ -168,7 +170,7 @@ class LedgerFile(OpenFiles):
     def open_unwitnessed(
         cls, path: Path, identity: Identity, witness: Path | None = None, *, read_only: bool = False
     ) -> Self:
-        """Open without asking the witness: for recovery only."""
+        """Open without asking the witness, which stays as it is: for recovery only."""
         log = ChainedLog.open(path, KIND, identity, read_only=read_only)
         kept = log.extras.get("witness")
         try:
@@ -340,8 +342,9 @@ class LedgerFile(OpenFiles):
     def write_witness(self) -> None:
         """Rewrite the witness, if there is one."""
         if self._witness is not None:
-            most = shares_of(self._state.most())
-            write_witness(self._witness, self._identity, self.head(), most)
+            head = self.head()
+            write_witness(self._witness, self._identity, head, shares_of(self._state.most()))
+            self._witnessed = head
 
     def reimport(self, rows: Sequence[Row]) -> None:
         """Append rows of this ledger that were lost, as they were.
@@ -394,13 +397,27 @@ class LedgerFile(OpenFiles):
                 with self._log.transaction() as rows:
                     self._absorb(rows)
                     clean = self._log.head
+                    self._ask_witness()
                     yield self.today()
             except BaseException:
                 if self._log.head is not clean:
                     self._forget()
                 raise
-            if self._log.head is not clean:
-                self.write_witness()
+            if self._witnessed not in (None, self.head()):
+                self.write_witness()  # also where an earlier call wrote a row and failed here
+
+    def _ask_witness(self) -> None:
+        """Refuse to write if the witness knows more: a copy of this ledger went on elsewhere.
+
+        It may have been copied while it was open, or put back with the memory of its process.
+        """
+        if self._witness is None or self._witnessed is None:
+            return
+        with coded(self._witness):
+            self._witness.stat()  # gone since it was opened: a fault of its disk
+        said = read_witness(self._witness, self._identity.public).head
+        self.check_not_behind([said])
+        self._witnessed = said
 
     @contextmanager
     def _reading(self) -> Iterator[LedgerState]:
@@ -421,8 +438,8 @@ class LedgerFile(OpenFiles):
         self._log.rewind()
         self._state = LedgerState()
 
-    def _append(self, entry: AnyEntry, sequence: int | None = None) -> Row:
-        row = self._log.append(entry.body(), sequence)
+    def _append(self, entry: AnyEntry, sequence: int | None = None, time: int | None = None) -> Row:
+        row = self._log.append(entry.body(), sequence, time)
         self._state.apply(entry, row.sequence)
         return row
 

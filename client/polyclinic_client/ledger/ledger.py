@@ -104,10 +104,11 @@ class Ledger(LedgerFile):
                 self._append(Withdrawn(study_hash=study_hash, run=run))
 
     def set_caps(self, epsilon_cap: float, fallback_cap: float | None = None) -> None:
-        """Set the account's limits."""
+        """Set the account's limits; without `fallback_cap` that one stays as it is."""
         rules.check_caps(epsilon_cap, fallback_cap)
         with self._writing():
-            self._append(CapsSet(epsilon_cap=epsilon_cap, fallback_cap=fallback_cap))
+            kept = self._state.fallback_cap if fallback_cap is None else fallback_cap
+            self._append(CapsSet(epsilon_cap=epsilon_cap, fallback_cap=kept))
 
     def approval(self, study_hash: bytes, run: str | None = None) -> Approval | None:
         """Return the approval of a study, for exactly this run or for any, if it has not ended."""
@@ -176,12 +177,16 @@ class Ledger(LedgerFile):
             raise
 
     def _note_expired(self, study_hash: bytes, run: str) -> None:
-        """Write a row whose time is past the approval's last day, if there is none yet."""
+        """Write a row whose time is past the approval's last day, if there is none yet.
+
+        Not the clock's time: were the clock wrong, all studies would end with this one for good.
+        """
         with self._writing():
             approved = self._state.approval_for(study_hash, run)
             written = dt.datetime.fromtimestamp(self._log.head.time / 1000, dt.UTC).date()
             if approved is not None and written <= approved.approval.expires:
-                self._append(Expired(study_hash=study_hash, run=approved.approval.run))
+                entry = Expired(study_hash=study_hash, run=approved.approval.run)
+                self._append(entry, time=_day_after(approved.approval.expires))
 
     def reserve(
         self,
@@ -378,6 +383,12 @@ class Ledger(LedgerFile):
         if content is None:
             raise _vector_gone(held.reserved.release)
         return _as_stored(held, content)
+
+
+def _day_after(day: dt.date) -> int:
+    """Return when the next day begins (UTC), in milliseconds since 1970."""
+    begins = dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), dt.UTC)
+    return int(begins.timestamp() * 1000)
 
 
 def _vector_gone(release: ReleaseId) -> LedgerError:

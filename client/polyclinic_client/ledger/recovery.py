@@ -81,10 +81,11 @@ def recover(
     with Ledger.open_unwitnessed(path, identity, witness) as ledger:
         testimony = _testimony(ledger, identity, new_witness)
         gone = _missing(ledger, rows, identity.public)
-        reimported = 0
-        if gone and gone[0].previous == ledger.export_rows()[-1].hash:
-            ledger.reimport(gone)
-            reimported, gone = len(gone), []
+        back = _continuing(ledger, gone)
+        if back:
+            ledger.reimport(back)
+            gone = [row for row in gone if row not in back and not _is_forgiven(ledger, row)]
+        reimported = len(back)
         heads = [*claims] + ([testimony.head] if testimony else [])
         heads = [head for head in heads if ledger.believes(head)]
         held, left = compared(ledger, journal)
@@ -95,9 +96,12 @@ def recover(
         if unknown:
             if not charge_lost:
                 raise _rows_missing(max(unknown))
-            since = _shared(ledger, [*heads, *_before(held, left)], gone, min(unknown))
-            since = min(since, _written_before(ledger, left))
-            charges = _held_at_most(ledger.state, since, gone, testimony, left)
+            last = ledger.head().counter
+            told = [*claims, *_before(held, left)] + ([ledger.head()] if reimported else [])
+            sure = _confirmed(ledger, told, gone, min(unknown))
+            since = min(last if min(unknown) > last else sure, _written_before(ledger, left))
+            in_force = _in_force(ledger.state, since, min(since, sure))
+            charges = _held_at_most(ledger.state, since, in_force, gone, testimony, left)
             ledger.charge_lost(max(unknown), since, charges)
             charged = charges.total()
         ledger.write_witness()
@@ -132,25 +136,40 @@ def _testimony(ledger: Ledger, identity: Identity, new_witness: bool) -> Testimo
 
 
 def _missing(ledger: Ledger, rows: Sequence[Row], public: bytes) -> list[Row]:
-    """Return the rows that the ledger lacks, in order."""
+    """Return the rows that the ledger lacks, in order, each once: several may keep the same."""
     own = {row.hash for row in ledger.export_rows()}
     for row in rows:
         if row.hash != row.link(KIND) or not row.is_signed_by(public):
             raise damaged(ledger.path, f"the row {row.sequence} offered is not this hospital's")
-    return sorted(row for row in rows if row.hash not in own)
+    return sorted({row.hash: row for row in rows if row.hash not in own}.values())
 
 
-def _shared(ledger: Ledger, heads: list[Head], gone: list[Row], lowest: int) -> int:
-    """Return the last row that is surely the one that others saw.
+def _continuing(ledger: Ledger, gone: list[Row]) -> list[Row]:
+    """Return the missing rows from this ledger's last one to the newest; none if they do not meet.
 
-    If all that is missing comes after the last row, that one; else this ledger was written to
-    after it had been put back, and the last row that a head or a missing row confirms.
+    Others may have kept rows of an earlier branch as well, which the newer one declares lost.
+    """
+    missing = {row.hash: row for row in gone}
+    found: list[Row] = []
+    link = gone[-1].hash if gone else b""
+    while link in missing:
+        found.append(missing[link])
+        link = missing[link].previous
+    return found[::-1] if link == ledger.export_rows()[-1].hash else []
+
+
+def _is_forgiven(ledger: Ledger, row: Row) -> bool:
+    return ledger.forgives(Head(row.sequence, row.hash))
+
+
+def _confirmed(ledger: Ledger, told: list[Head], gone: list[Row], lowest: int) -> int:
+    """Return the last row below `lowest` that others name, or that a missing row follows.
+
+    What this ledger holds after it may have been written when it had been put back, although
+    all that is missing has higher numbers. The witness confirms nothing: it is this ledger's own.
     """
     own = {row.hash: row.sequence for row in ledger.export_rows()}
-    last = max(own.values())
-    if lowest > last:
-        return last
-    confirmed = [head.counter for head in heads if ledger.knows(head)]
+    confirmed = [head.counter for head in told if ledger.knows(head)]
     confirmed += [own[row.previous] for row in gone if row.previous in own]
     return max((counter for counter in confirmed if counter < lowest), default=0)
 
@@ -172,6 +191,7 @@ def _written_before(ledger: Ledger, left: list[Draw]) -> int:
 def _held_at_most(
     state: LedgerState,
     since: int,
+    in_force: list[tuple[Approval, Counter[str]]],
     gone: list[Row],
     testimony: Testimony | None,
     left: list[Draw],
@@ -182,7 +202,7 @@ def _held_at_most(
     an approval that was lost as well comes on top.
     """
     approvals, charges = _foreign(gone)
-    in_force = _in_force(state, since, approvals)
+    in_force = in_force + _unknown(state, approvals)
     for approval, done in in_force:
         charges += approval.all_at_fallback(done)
     covered: Counter[Charge] = Counter()
@@ -197,13 +217,14 @@ def _held_at_most(
     return charges
 
 
-def _in_force(
-    state: LedgerState, since: int, others: list[Approval]
-) -> list[tuple[Approval, Counter[str]]]:
-    """Return approvals in force after `since`, with what was reserved under them until then."""
+def _in_force(state: LedgerState, since: int, sure: int) -> list[tuple[Approval, Counter[str]]]:
+    """Return approvals that others may not have seen end, with what was reserved until `since`.
+
+    An end written after `sure` may be of this copy alone: on the lost branch the study went on.
+    """
     found: list[tuple[Approval, Counter[str]]] = []
     for approved in state.approvals.values():
-        if approved.ended is not None and approved.ended <= since:
+        if approved.ended is not None and approved.ended <= sure:
             continue
         done = Counter(
             held.reserved.release.kind
@@ -211,6 +232,12 @@ def _in_force(
             if held.approved is approved and held.sequence <= since
         )
         found.append((approved.approval, done))
+    return found
+
+
+def _unknown(state: LedgerState, others: list[Approval]) -> list[tuple[Approval, Counter[str]]]:
+    """Return approvals of lost rows that are not known otherwise, nothing reserved under them."""
+    found: list[tuple[Approval, Counter[str]]] = []
     known = {(each.approval.study_hash, each.approval.run) for each in state.approvals.values()}
     for approval in others:
         if (approval.study_hash, approval.run) not in known:
