@@ -145,6 +145,23 @@ def test_a_table_added_again_in_place_of_a_wrong_one_is_compared_as_it_is_now(
     assert not any(each.overlapping for each in accounts_of(twice))
 
 
+def test_a_table_whose_adding_failed_does_not_make_the_frozen_one_forgotten(
+    twice: Loopback,
+) -> None:
+    add(twice, FIRST, numbers(0))
+    with twice.at(FIRST) as (site, client):
+        signed = find_study(client, "small-binary")
+        as_extract(small_table(60, 1).assign(patient=numbers(2000))).to_csv(
+            twice.folder / "extract.csv", index=False
+        )
+        twice.handle.stop()  # the declaration does not get through
+        files = twice.folder / "extract.csv", twice.folder / "map.toml"
+        assert code_of(add_data, site, client, signed, *files) == Code.NOT_REACHED
+        assert set(StudyBook.open(site).table(signed.hash)["patient"]) == set(numbers(0))
+    twice.restart()
+    assert code_of(add, twice, SECOND, numbers(0)) == Code.ACCOUNTS_OVERLAP
+
+
 def test_patients_of_an_approved_table_stay_known_after_it_was_withdrawn(twice: Loopback) -> None:
     for name, start in ((FIRST, 0), (SECOND, 1000), ("site 2", 0)):
         add(twice, name, numbers(start))

@@ -16,14 +16,13 @@ from polyclinic_client.accounts.account import (
     most_of,
     require_stands,
 )
-from polyclinic_client.accounts.patients import keyed_hashes
 from polyclinic_client.accounts.registry import Account, Registry
-from polyclinic_client.accounts.tables import enter_patients
+from polyclinic_client.accounts.tables import enter_frozen
 from polyclinic_client.consortium.membership import Membership
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.site_files import LEDGER, read_identity
 from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.studies import STUDIES, TABLE, StudyBook
+from polyclinic_client.studies import STUDIES, TABLE
 from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.privacy.charges import Charge
 
@@ -81,15 +80,12 @@ def restore(site: SiteFolder, accounts: Path, how: Beginning) -> None:
                 raise exists(others[0])
             account = entry_of(site, how.rule)
         require_stands(account)
-        member, book = Membership.read(site.path), StudyBook.open(site)
+        member = Membership.read(site.path)
         known = {"name": member.name, "consortium": member.consortium}
         account = in_this_folder(account, site.path).model_copy(update=known)
         registry.put(account.noted(most_of(site.ledger)))
         for file in sorted((site.path / STUDIES).glob(f"*/{TABLE}")):
-            study_hash = bytes.fromhex(file.parent.name)
-            numbers = book.table(study_hash)[book.study(study_hash).cohort.patient_id]
-            hashes = keyed_hashes(registry.key, numbers)
-            enter_patients(registry, site, study_hash, hashes)
+            enter_frozen(registry, site, bytes.fromhex(file.parent.name))
     keep_place(site.path, accounts)
 
 

@@ -12,11 +12,15 @@ from polyclinic_client.accounts.account import account_of, most_of
 from polyclinic_client.accounts.patients import joined, keyed_hashes, parted
 from polyclinic_client.accounts.registry import Account, Registry
 from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.studies import StudyBook
 from polyclinic_common.errors import Code, ConsortiumError
 
 
 def admit_table(site: SiteFolder, study_hash: bytes, numbers: pd.Series) -> None:
     """Enter the patients of a table, unless another account of this hospital holds some of them.
+
+    Those of the table that stands frozen stay beside them until `keep_table`: what is done between
+    can fail, and then the former table is still the one that takes part.
 
     Parameters
     ----------
@@ -37,21 +41,50 @@ def admit_table(site: SiteFolder, study_hash: bytes, numbers: pd.Series) -> None
         for each in (account, *others) if others else ():
             registry.put(each.model_copy(update={"overlapping": True}))
         if not others:
-            enter_patients(registry, site, study_hash, hashes)
+            put_patients(registry, site, study_hash, hashes | held_of(registry, site, study_hash))
             registry.put(account.noted(most_of(site.ledger)))
     if others:  # only now, for an error inside would undo the marks
         raise _overlap()
 
 
-def enter_patients(
+def keep_table(site: SiteFolder, study_hash: bytes) -> None:
+    """Let the patients of the frozen table alone stand for a study, now that it is there.
+
+    Raises
+    ------
+    ConsortiumError
+        As `account_of` and `StudyBook.table`.
+    """
+    with account_of(site) as (registry, _):
+        enter_frozen(registry, site, study_hash)
+
+
+def enter_frozen(registry: Registry, site: SiteFolder, study_hash: bytes) -> frozenset[bytes]:
+    """Write the patients of a frozen table down and return their hashes.
+
+    Those of an approved table stay, whatever table comes later.
+    """
+    book = StudyBook.open(site)
+    numbers = book.table(study_hash)[book.study(study_hash).cohort.patient_id]
+    hashes = keyed_hashes(registry.key, numbers)
+    if any(key[0] == study_hash for key in site.ledger.state.approvals):
+        hashes |= held_of(registry, site, study_hash)
+    put_patients(registry, site, study_hash, hashes)
+    return hashes
+
+
+def put_patients(
     registry: Registry, site: SiteFolder, study_hash: bytes, hashes: frozenset[bytes]
 ) -> None:
-    """Write the patients of a table down; those of an approved one stay, whatever comes later."""
-    own = site.identity.public
-    if any(key[0] == study_hash for key in site.ledger.state.approvals):
-        held = [each for *key, each in registry.tables() if key == [own, study_hash]]
-        hashes = hashes.union(*map(parted, held))
-    registry.put_table(own, study_hash, joined(hashes))
+    """Write hashes of patients down for a study, in the place of what stands there."""
+    registry.put_table(site.identity.public, study_hash, joined(hashes))
+
+
+def held_of(registry: Registry, site: SiteFolder, study_hash: bytes) -> frozenset[bytes]:
+    """Return the patients that stand written down for a study of this account."""
+    key = [site.identity.public, study_hash]
+    held = [parted(patients) for *entry, patients in registry.tables() if entry == key]
+    return frozenset().union(*held)
 
 
 def _met(registry: Registry, account: Account, hashes: frozenset[bytes]) -> list[Account]:
