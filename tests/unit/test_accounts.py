@@ -24,12 +24,14 @@ from polyclinic_client.accounts.account import (
     note_spending,
     place_of,
 )
+from polyclinic_client.accounts.mend import merge
 from polyclinic_client.accounts.patients import canonical_number, joined, keyed_hashes, parted
 from polyclinic_client.accounts.registry import Registry, default_registry
 from polyclinic_client.accounts.rule import SecondRule, read_rule
+from polyclinic_client.journal import Left
 from polyclinic_client.site_files import LEDGER
 from polyclinic_client.site_folder import SiteFolder
-from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
+from polyclinic_common.errors import Code, ConsortiumError, LedgerError, PolyclinicError
 from tests.privacy.ledger_kit import FALLBACK, approval, reserve
 
 RULE: dict[str, Any] = {
@@ -231,6 +233,58 @@ def test_a_rule_that_keeps_nothing_apart_is_refused(tmp_path: Path, change: dict
     file.write_text(tomli_w.dumps(RULE | change), encoding="utf-8")
     assert code_of(read_rule, file) == Code.ACCOUNT_RULE
     assert code_of(read_rule, tmp_path / "none.toml") == Code.ACCOUNT_RULE
+
+
+# Merging
+
+
+def second(tmp_path: Path, accounts: Path) -> Path:
+    """Begin a second account beside the one that has spent."""
+    return begin(accounts, tmp_path / "two", Beginning(rule=SecondRule.model_validate(RULE)))
+
+
+def test_merging_charges_what_was_noted_though_the_ledger_was_put_back(
+    tmp_path: Path, accounts: Path
+) -> None:
+    path, copy = begin(accounts, tmp_path / "one"), tmp_path / "copy"
+    shutil.copytree(path, copy)
+    with SiteFolder.open(path) as site:
+        site.ledger.approve(approval(6))
+        note_spending(site)
+    shutil.rmtree(path)
+    copy.rename(path)
+    with SiteFolder.open(second(tmp_path, accounts)) as site:
+        merge(site)
+        assert site.ledger.state.lost == {FALLBACK: 6}
+    with Registry.open(accounts) as registry:
+        assert [each.spent for each in registry.accounts().values()] == [{FALLBACK: 6}] * 2
+
+
+def test_an_account_whose_journal_names_more_than_its_ledger_is_not_merged(
+    tmp_path: Path, spent: Path, accounts: Path
+) -> None:
+    left = Left(
+        kind="masked_update",
+        sum="gradient",
+        size=32,
+        sha256=bytes(32),
+        run="run",
+        cost=FALLBACK,
+        tick=0,
+        ledger_row=90,
+        ledger_digest=bytes(32),
+    )
+    with SiteFolder.open(spent) as site:
+        site.journal.write(left)
+    with SiteFolder.open(second(tmp_path, accounts)) as site:
+        with pytest.raises(LedgerError) as caught:
+            merge(site)
+        assert not site.ledger.state.lost
+    assert caught.value.code is Code.LEDGER_BEHIND
+    assert str(spent) in caught.value.what
+    assert "ledger recover" in caught.value.remedy
+    with SiteFolder.open(spent) as site:
+        assert site.ledger.approval(bytes(32), "run") is not None
 
 
 # The file

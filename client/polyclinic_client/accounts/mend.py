@@ -19,11 +19,10 @@ from polyclinic_client.accounts.account import (
 from polyclinic_client.accounts.registry import Account, Registry
 from polyclinic_client.accounts.tables import enter_frozen
 from polyclinic_client.consortium.membership import Membership
-from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.site_files import LEDGER, read_identity
+from polyclinic_client.ledger.journalled import check_journalled
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.studies import STUDIES, TABLE
-from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.errors import Code, ConsortiumError, LedgerError
 from polyclinic_common.privacy.charges import Charge
 
 
@@ -31,7 +30,8 @@ def merge(site: SiteFolder) -> tuple[Account, ...]:
     """Fold all other accounts of the registry into this one, for good; return those folded.
 
     Their approvals end, so that nothing more is released from them, and all that they can have
-    spent is charged here as lost, at fallback. Cut off in the middle and called again, it can
+    spent is charged here as lost, at fallback: what their ledgers say and what was noted at their
+    approvals, whichever is more. Cut off in the middle and called again, it can
     charge them twice, and never less than once.
 
     Raises
@@ -39,7 +39,8 @@ def merge(site: SiteFolder) -> tuple[Account, ...]:
     ConsortiumError
         A001 if there is no other, and as `account_of`.
     LedgerError
-        If another's ledger cannot be closed; nothing is charged then.
+        If another's ledger cannot be closed, L006 if its journal names what its ledger lacks;
+        nothing is charged then.
     """
     with account_of(site) as (registry, account):
         others = [
@@ -90,12 +91,25 @@ def restore(site: SiteFolder, accounts: Path, how: Beginning) -> None:
 
 
 def _closed(account: Account) -> Counter[Charge]:
-    """End all approvals of an account and return the most that it can have spent."""
+    """End all approvals of an account and return the most that it can have spent.
+
+    What was noted of it counts as well: its ledger can have been put back from an older copy.
+    """
     folder = Path(account.folder)
     if account.is_lost():
         return account.spent
-    with Ledger.open(folder / LEDGER, read_identity(folder)) as ledger:
+    with SiteFolder.open(folder) as other:
+        ledger = other.ledger
         ledger.head()
+        _require_journalled(other)
         for study_hash, run in list(ledger.state.approvals):
             ledger.withdraw(study_hash, run)
-        return most_of(ledger)
+        return account.spent | most_of(ledger)
+
+
+def _require_journalled(other: SiteFolder) -> None:
+    """Refuse an account whose journal names more than its ledger, and say which it is."""
+    try:
+        check_journalled(other.ledger, other.journal.events())
+    except LedgerError as error:
+        raise LedgerError(error.code, f"In {other.path}: {error.what}", error.remedy) from None
