@@ -340,6 +340,26 @@ def test_a_lost_registry_stops_data_add_until_every_account_is_entered_again(
     assert code_of(add, twice, SECOND, numbers(0)) == Code.ACCOUNTS_OVERLAP
 
 
+def test_accounts_that_overlapped_while_the_registry_was_lost_are_found_when_restored(
+    twice: Loopback,
+) -> None:
+    add(twice, FIRST, numbers(0))
+    twice.accounts(FIRST).unlink()
+    with twice.at(SECOND) as (site, _):
+        restore(site, twice.accounts(FIRST), ONLY)
+    add(twice, SECOND, numbers(59))  # one in common; nobody can know yet
+    for _ in range(2):
+        with twice.at(FIRST) as (site, _):
+            assert code_of(restore, site, twice.accounts(FIRST), BY_RULE) == Code.ACCOUNTS_OVERLAP
+    assert [each.overlapping for each in accounts_of(twice)] == [True, True]
+    for name in (FIRST, SECOND):
+        assert code_of(add, twice, name, numbers(5000)) == Code.ACCOUNTS_OVERLAP
+    with twice.at(FIRST) as (site, _):
+        merge(site)
+        restore(site, twice.accounts(FIRST), ONLY)
+    assert [each.overlapping for each in accounts_of(twice) if each.stands] == [False]
+
+
 def test_a_site_of_an_earlier_version_is_entered_with_the_tables_it_has_frozen(
     twice: Loopback,
 ) -> None:

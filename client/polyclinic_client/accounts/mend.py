@@ -17,7 +17,7 @@ from polyclinic_client.accounts.account import (
     require_stands,
 )
 from polyclinic_client.accounts.registry import Account, Registry
-from polyclinic_client.accounts.tables import enter_frozen
+from polyclinic_client.accounts.tables import enter_frozen, mark_overlap, overlap
 from polyclinic_client.consortium.membership import Membership
 from polyclinic_client.ledger.journalled import check_journalled
 from polyclinic_client.site_folder import SiteFolder
@@ -64,13 +64,15 @@ def merge(site: SiteFolder) -> tuple[Account, ...]:
 def restore(site: SiteFolder, accounts: Path, how: Beginning) -> None:
     """Enter a site's account, and the patients of its frozen tables, into a registry.
 
-    Nothing is compared: that is done when the next table is added.
+    They are compared with those of the accounts that stand there already. The account is entered
+    whatever comes of it.
 
     Raises
     ------
     ConsortiumError
         A001 if another account stands there and no rule keeps them apart, A006 if this one was
-        ended, A004 and A005 as `Registry.open`, C020 and C021 as `StudyBook.table`.
+        ended, A004 and A005 as `Registry.open`, C020 and C021 as `StudyBook.table`;
+        A003 at the end if accounts overlap: both are marked, as by `admit_table`.
     """
     with Registry.open(accounts, create=True) as registry, registry.writing():
         held = registry.accounts()
@@ -84,10 +86,19 @@ def restore(site: SiteFolder, accounts: Path, how: Beginning) -> None:
         member = Membership.read(site.path)
         known = {"name": member.name, "consortium": member.consortium}
         account = in_this_folder(account, site.path).model_copy(update=known)
-        registry.put(account.noted(most_of(site.ledger)))
-        for file in sorted((site.path / STUDIES).glob(f"*/{TABLE}")):
-            enter_frozen(registry, site, bytes.fromhex(file.parent.name))
+        account = account.noted(most_of(site.ledger))
+        registry.put(account)
+        overlaps = mark_overlap(registry, account, _frozen(registry, site))
     keep_place(site.path, accounts)
+    if overlaps:
+        raise overlap("the account was entered, and takes no further table")
+
+
+def _frozen(registry: Registry, site: SiteFolder) -> frozenset[bytes]:
+    """Enter the patients of all frozen tables of a site and return their hashes."""
+    files = sorted((site.path / STUDIES).glob(f"*/{TABLE}"))
+    entered = [enter_frozen(registry, site, bytes.fromhex(file.parent.name)) for file in files]
+    return frozenset().union(*entered)
 
 
 def _closed(account: Account) -> Counter[Charge]:

@@ -1,7 +1,8 @@
 """Whether a table that is about to be frozen holds patients of another account: asked here alone.
 
-What comes of it is seen by the person at the hospital who adds the table. Nothing has left by then,
-and nothing later asks again: no node, no approval, no answer to a message.
+What comes of it is seen by the person at the hospital who adds the table, or enters an account with
+its frozen tables into a registry again. Nothing leaves at either, and nothing later asks again: no
+node, no approval, no answer to a message.
 """
 
 from __future__ import annotations
@@ -35,16 +36,14 @@ def admit_table(site: SiteFolder, study_hash: bytes, numbers: pd.Series) -> None
     """
     with account_of(site) as (registry, account):
         if account.overlapping:
-            raise _overlap()
+            raise overlap()
         hashes = keyed_hashes(registry.key, numbers)
-        others = _met(registry, account, hashes)
-        for each in (account, *others) if others else ():
-            registry.put(each.model_copy(update={"overlapping": True}))
-        if not others:
+        overlaps = mark_overlap(registry, account, hashes)
+        if not overlaps:
             put_patients(registry, site, study_hash, hashes | held_of(registry, site, study_hash))
             registry.put(account.noted(most_of(site.ledger)))
-    if others:  # only now, for an error inside would undo the marks
-        raise _overlap()
+    if overlaps:  # only now, for an error inside would undo the marks
+        raise overlap()
 
 
 def keep_table(site: SiteFolder, study_hash: bytes) -> None:
@@ -87,6 +86,14 @@ def held_of(registry: Registry, site: SiteFolder, study_hash: bytes) -> frozense
     return frozenset().union(*held)
 
 
+def mark_overlap(registry: Registry, account: Account, hashes: frozenset[bytes]) -> bool:
+    """Mark an account and all others that hold some of these patients; say whether any do."""
+    others = _met(registry, account, hashes)
+    for each in (account, *others) if others else ():
+        registry.put(each.model_copy(update={"overlapping": True}))
+    return bool(others)
+
+
 def _met(registry: Registry, account: Account, hashes: frozenset[bytes]) -> list[Account]:
     """Return the other accounts that hold some of these patients, or took over one that does."""
     held = registry.accounts()
@@ -105,9 +112,10 @@ def _standing(held: dict[bytes, Account], identity: bytes) -> bytes:
     return identity
 
 
-def _overlap() -> ConsortiumError:
+def overlap(otherwise: str = "nothing was kept or sent") -> ConsortiumError:
+    """Return the error for accounts that overlap; it says neither whom nor how many."""
     return ConsortiumError(
         Code.ACCOUNTS_OVERLAP,
-        "Two accounts of this hospital hold the same patients; nothing was kept or sent.",
+        f"Two accounts of this hospital hold the same patients; {otherwise}.",
         "Merge them into the one that stays: polyclinic client accounts merge --site FOLDER",
     )
