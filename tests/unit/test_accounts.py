@@ -368,6 +368,16 @@ def test_a_registry_on_a_network_disk_is_refused(
         "AB-\u00a012",
         "aB\u00ad-12\t",
         "Ab - 12",
+        "AB12",
+        "AB\u201312",
+        "AB\u201112",
+        "'ab/12'",
+        '"AB.12"',
+        "AB-\u0661\u0662",
+        "AB\u034f-1\ufe0f2",
+        "A\u0301b12",
+        "00AB-12",
+        "AB\u316412",
     ],
 )
 def test_a_patient_number_is_the_same_however_an_extract_writes_it(written: str) -> None:
@@ -381,6 +391,28 @@ def test_numbers_meet_across_tables_whatever_program_wrote_them() -> None:
     assert keyed_hashes(key, texts) > keyed_hashes(key, numbers)
     assert len(keyed_hashes(key, texts)) == 3
     assert keyed_hashes(key, pd.Series(["straße"])) == keyed_hashes(key, pd.Series(["STRASSE"]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([10**16], [1e16]),
+        (["1e+16"], [10**16]),
+        (["12345678901234567.0"], [12345678901234567]),
+        (["1.23457E+11"], ["123457000000"]),
+        (["00123A"], ["123A"]),
+        (["000"], [0.0]),
+        (["\u0661\u0662"], [12]),
+        (["123.00\u200b"], ["123"]),
+    ],
+)
+def test_numbers_meet_as_floats_and_without_leading_zeros(one: list[Any], other: list[Any]) -> None:
+    assert keyed_hashes(bytes(32), pd.Series(one)) == keyed_hashes(bytes(32), pd.Series(other))
+
+
+def test_numbers_that_differ_in_a_letter_or_a_digit_stay_apart() -> None:
+    written = ["12", "120", "12a", "a12", "b12", "1200.5", "12e3", "P0012"]
+    assert len({canonical_number(word) for word in written}) == len(written)
 
 
 def test_hashes_are_keyed_and_come_back_sorted() -> None:
