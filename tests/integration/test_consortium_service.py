@@ -277,8 +277,9 @@ def test_what_is_remembered_of_tries_is_bounded(monkeypatch: pytest.MonkeyPatch)
     limit = rate.RateLimit(caller=2)
     for number in range(200):
         limit.count(f"ipv4:10.0.{number}.1:1")
-        limit.guessed(bytes([number]))
+        limit.guessed(bytes([number]) * 16_000)
     assert len(limit._tries) == len(limit._guesses) == 50
+    assert {len(remembered) for _, remembered in limit._guesses} == {32}  # however long it was
 
 
 def test_without_the_authoritys_key_nobody_joins_and_everybody_works(
