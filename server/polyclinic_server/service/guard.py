@@ -103,7 +103,7 @@ class Guard(grpc.ServerInterceptor):
     ) -> Callable[[Any, grpc.ServicerContext], Any]:
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
             with _Coded(context, method):
-                _require_deadline(context, UNARY_S)
+                require_deadline(context, UNARY_S)
                 self._check(context)
                 return behaviour(request, context)
 
@@ -114,7 +114,7 @@ class Guard(grpc.ServerInterceptor):
     ) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
         def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
             with _Coded(context, method):
-                _require_deadline(context, STREAM_S)
+                require_deadline(context, STREAM_S)
                 self._check(context)
                 yield from behaviour(request, context)
 
@@ -153,7 +153,14 @@ class _Coded:
         self._context.abort(status_of(error.code), error.what)
 
 
-def _require_deadline(context: grpc.ServicerContext, most: float) -> None:
+def require_deadline(context: grpc.ServicerContext, most: float) -> None:
+    """Refuse a call that may last longer than so many seconds.
+
+    Raises
+    ------
+    ConsortiumError
+        C022 if it sets no deadline, or a later one.
+    """
     left = context.time_remaining()
     if left is None or left > 1.1 * most:  # on the wire it is rounded up
         raise bad_request(f"a call must set a deadline of at most {most:.0f} seconds")

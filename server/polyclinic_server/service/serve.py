@@ -20,13 +20,14 @@ from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.pki import Certificate
 from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
 from polyclinic_server.descriptors import connections
-from polyclinic_server.service.consortium import MOST_WATCHERS, Consortium
+from polyclinic_server.service.consortium import MOST_FETCHES, MOST_WATCHERS, Consortium
 from polyclinic_server.service.enrolment import Enrolment
 from polyclinic_server.service.guard import Check, Guard, caller, may_connect
 from polyclinic_server.service.rate import RateLimit
 from polyclinic_server.store.store import Store
 
 WORKERS = 16
+SERVICE_WORKERS = WORKERS + MOST_WATCHERS + MOST_FETCHES
 GRACE_S = 2.0
 HANDSHAKE_MS = 5_000
 # How long a connection lasts, and how many calls it makes at a time. A stranger who has no
@@ -38,7 +39,7 @@ STRANGERS_STAY = [
     ("grpc.max_connection_age_grace_ms", 5_000),
 ]
 HOSPITALS_STAY = [
-    ("grpc.max_concurrent_streams", WORKERS + MOST_WATCHERS),
+    ("grpc.max_concurrent_streams", SERVICE_WORKERS),
     ("grpc.max_connection_idle_ms", 600_000),
     ("grpc.max_connection_age_ms", 3_600_000),
 ]
@@ -93,7 +94,7 @@ def serve_consortium(folder: ServerFolder) -> ConsortiumHandle:
     consortium = _server(
         lambda context: caller(store, context),
         LARGEST_MESSAGE,
-        WORKERS + MOST_WATCHERS,
+        SERVICE_WORKERS,
         most.service,
         HOSPITALS_STAY,
     )
