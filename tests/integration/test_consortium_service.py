@@ -521,7 +521,7 @@ def test_one_hospital_that_does_not_read_what_it_fetches_does_not_shut_out_other
     empty.join("site 1")
     large = [pb.Row(sequence=number, content=bytes(1 << 18)) for number in range(1, 13)]
     with empty.client("site 0") as greedy, empty.client("site 1") as other:
-        for batch in range(3):
+        for batch in range(12):
             for row in large:
                 row.sequence += 12 * bool(batch)
             greedy._stub.KeepRows(pb.RowBatch(rows=large), timeout=UNARY_S)
@@ -534,6 +534,29 @@ def test_one_hospital_that_does_not_read_what_it_fetches_does_not_shut_out_other
         assert other.status().name == "site 1"
         assert other.rows() == []
         for each in (*unread, *more):
+            each.cancel()
+
+
+def test_one_hospital_whose_calls_never_bring_their_message_does_not_shut_out_others(
+    empty: Loopback,
+) -> None:
+    empty.join("site 0")
+    empty.join("site 1")
+    method = f"/{pb.DESCRIPTOR.services_by_name['Consortium'].full_name}/GetStatus"
+    never = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        never.wait()
+        yield b""
+
+    with empty.client("site 0") as greedy, empty.client("site 1") as other:
+        call = greedy._channel.stream_unary(method)
+        endless = call.future(silent())
+        assert endless.exception().code() == grpc.StatusCode.INVALID_ARGUMENT
+        hanging = [call.future(silent(), timeout=UNARY_S) for _ in range(70)]
+        assert other.status().name == "site 1"
+        never.set()
+        for each in hanging:
             each.cancel()
 
 
