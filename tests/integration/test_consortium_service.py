@@ -33,7 +33,13 @@ from polyclinic_common.consortium import consortium_pb2 as pb
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub, EnrolmentStub
 from polyclinic_common.consortium.invitation import Invitation, read_invitation
 from polyclinic_common.consortium.statements import vouch
-from polyclinic_common.consortium.transport import LARGEST_JOINING, LARGEST_MESSAGE, UNARY_S
+from polyclinic_common.consortium.transport import (
+    FETCH_S,
+    LARGEST_JOINING,
+    LARGEST_MESSAGE,
+    STREAM_S,
+    UNARY_S,
+)
 from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
 from polyclinic_common.secure_sum.identity import Identity, fingerprint
 from polyclinic_server.config import ServerFolder
@@ -277,8 +283,9 @@ def test_what_is_remembered_of_tries_is_bounded(monkeypatch: pytest.MonkeyPatch)
     limit = rate.RateLimit(caller=2)
     for number in range(200):
         limit.count(f"ipv4:10.0.{number}.1:1")
-        limit.guessed(bytes([number]))
+        limit.guessed(bytes([number]) * 16_000)
     assert len(limit._tries) == len(limit._guesses) == 50
+    assert {len(remembered) for _, remembered in limit._guesses} == {32}  # however long it was
 
 
 def test_without_the_authoritys_key_nobody_joins_and_everybody_works(
@@ -505,6 +512,64 @@ def test_one_hospital_does_not_take_all_places_of_those_who_watch(empty: Loopbac
             next(each)
         assert code_of(lambda: next(greedy.watch(run.id))) == Code.TOO_MANY_TRIES
         assert next(other.watch(run.id)).round_number == 0
+
+
+def test_one_hospital_that_does_not_read_what_it_fetches_does_not_shut_out_others(
+    empty: Loopback,
+) -> None:
+    empty.join("site 0")
+    empty.join("site 1")
+    large = [pb.Row(sequence=number, content=bytes(1 << 18)) for number in range(1, 13)]
+    with empty.client("site 0") as greedy, empty.client("site 1") as other:
+        for batch in range(12):
+            for row in large:
+                row.sequence += 12 * bool(batch)
+            greedy._stub.KeepRows(pb.RowBatch(rows=large), timeout=UNARY_S)
+        unread = [greedy._stub.FetchRows(pb.RowsRequest(), timeout=FETCH_S) for _ in range(2)]
+        for each in unread:
+            next(each)
+        assert code_of(greedy.rows) == Code.TOO_MANY_TRIES
+        assert code_of(lambda: greedy.model("run")) == Code.TOO_MANY_TRIES
+        more = [greedy._stub.FetchRows(pb.RowsRequest(), timeout=FETCH_S) for _ in range(40)]
+        assert other.status().name == "site 1"
+        assert other.rows() == []
+        for each in (*unread, *more):
+            each.cancel()
+
+
+def test_one_hospital_whose_calls_never_bring_their_message_does_not_shut_out_others(
+    empty: Loopback,
+) -> None:
+    empty.join("site 0")
+    empty.join("site 1")
+    method = f"/{pb.DESCRIPTOR.services_by_name['Consortium'].full_name}/GetStatus"
+    never = threading.Event()
+
+    def silent() -> Iterator[bytes]:
+        never.wait()
+        yield b""
+
+    with empty.client("site 0") as greedy, empty.client("site 1") as other:
+        call = greedy._channel.stream_unary(method)
+        endless = call.future(silent())
+        assert endless.exception().code() == grpc.StatusCode.INVALID_ARGUMENT
+        hanging = [call.future(silent(), timeout=UNARY_S) for _ in range(70)]
+        assert other.status().name == "site 1"
+        never.set()
+        for each in hanging:
+            each.cancel()
+
+
+def test_what_is_fetched_is_fetched_within_minutes(empty: Loopback) -> None:
+    empty.join("site 0")
+    with empty.client("site 0") as client:
+        for call in (
+            client._stub.FetchRows(pb.RowsRequest(), timeout=STREAM_S),
+            client._stub.FetchModel(pb.RunRequest(run="run"), timeout=STREAM_S),
+        ):
+            with pytest.raises(grpc.RpcError) as caught:
+                next(call)
+            assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_a_model_is_taken_only_with_the_operators_signature(empty: Loopback) -> None:

@@ -24,12 +24,14 @@ from polyclinic_client.accounts.account import (
     note_spending,
     place_of,
 )
+from polyclinic_client.accounts.mend import merge
 from polyclinic_client.accounts.patients import canonical_number, joined, keyed_hashes, parted
 from polyclinic_client.accounts.registry import Registry, default_registry
 from polyclinic_client.accounts.rule import SecondRule, read_rule
+from polyclinic_client.journal import Left
 from polyclinic_client.site_files import LEDGER
 from polyclinic_client.site_folder import SiteFolder
-from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
+from polyclinic_common.errors import Code, ConsortiumError, LedgerError, PolyclinicError
 from tests.privacy.ledger_kit import FALLBACK, approval, reserve
 
 RULE: dict[str, Any] = {
@@ -233,6 +235,58 @@ def test_a_rule_that_keeps_nothing_apart_is_refused(tmp_path: Path, change: dict
     assert code_of(read_rule, tmp_path / "none.toml") == Code.ACCOUNT_RULE
 
 
+# Merging
+
+
+def second(tmp_path: Path, accounts: Path) -> Path:
+    """Begin a second account beside the one that has spent."""
+    return begin(accounts, tmp_path / "two", Beginning(rule=SecondRule.model_validate(RULE)))
+
+
+def test_merging_charges_what_was_noted_though_the_ledger_was_put_back(
+    tmp_path: Path, accounts: Path
+) -> None:
+    path, copy = begin(accounts, tmp_path / "one"), tmp_path / "copy"
+    shutil.copytree(path, copy)
+    with SiteFolder.open(path) as site:
+        site.ledger.approve(approval(6))
+        note_spending(site)
+    shutil.rmtree(path)
+    copy.rename(path)
+    with SiteFolder.open(second(tmp_path, accounts)) as site:
+        merge(site)
+        assert site.ledger.state.lost == {FALLBACK: 6}
+    with Registry.open(accounts) as registry:
+        assert [each.spent for each in registry.accounts().values()] == [{FALLBACK: 6}] * 2
+
+
+def test_an_account_whose_journal_names_more_than_its_ledger_is_not_merged(
+    tmp_path: Path, spent: Path, accounts: Path
+) -> None:
+    left = Left(
+        kind="masked_update",
+        sum="gradient",
+        size=32,
+        sha256=bytes(32),
+        run="run",
+        cost=FALLBACK,
+        tick=0,
+        ledger_row=90,
+        ledger_digest=bytes(32),
+    )
+    with SiteFolder.open(spent) as site:
+        site.journal.write(left)
+    with SiteFolder.open(second(tmp_path, accounts)) as site:
+        with pytest.raises(LedgerError) as caught:
+            merge(site)
+        assert not site.ledger.state.lost
+    assert caught.value.code is Code.LEDGER_BEHIND
+    assert str(spent) in caught.value.what
+    assert "ledger recover" in caught.value.remedy
+    with SiteFolder.open(spent) as site:
+        assert site.ledger.approval(bytes(32), "run") is not None
+
+
 # The file
 
 
@@ -314,6 +368,16 @@ def test_a_registry_on_a_network_disk_is_refused(
         "AB-\u00a012",
         "aB\u00ad-12\t",
         "Ab - 12",
+        "AB12",
+        "AB\u201312",
+        "AB\u201112",
+        "'ab/12'",
+        '"AB.12"',
+        "AB-\u0661\u0662",
+        "AB\u034f-1\ufe0f2",
+        "A\u0301b12",
+        "00AB-12",
+        "AB\u316412",
     ],
 )
 def test_a_patient_number_is_the_same_however_an_extract_writes_it(written: str) -> None:
@@ -327,6 +391,28 @@ def test_numbers_meet_across_tables_whatever_program_wrote_them() -> None:
     assert keyed_hashes(key, texts) > keyed_hashes(key, numbers)
     assert len(keyed_hashes(key, texts)) == 3
     assert keyed_hashes(key, pd.Series(["straße"])) == keyed_hashes(key, pd.Series(["STRASSE"]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ([10**16], [1e16]),
+        (["1e+16"], [10**16]),
+        (["12345678901234567.0"], [12345678901234567]),
+        (["1.23457E+11"], ["123457000000"]),
+        (["00123A"], ["123A"]),
+        (["000"], [0.0]),
+        (["\u0661\u0662"], [12]),
+        (["123.00\u200b"], ["123"]),
+    ],
+)
+def test_numbers_meet_as_floats_and_without_leading_zeros(one: list[Any], other: list[Any]) -> None:
+    assert keyed_hashes(bytes(32), pd.Series(one)) == keyed_hashes(bytes(32), pd.Series(other))
+
+
+def test_numbers_that_differ_in_a_letter_or_a_digit_stay_apart() -> None:
+    written = ["12", "120", "12a", "a12", "b12", "1200.5", "12e3", "P0012"]
+    assert len({canonical_number(word) for word in written}) == len(written)
 
 
 def test_hashes_are_keyed_and_come_back_sorted() -> None:

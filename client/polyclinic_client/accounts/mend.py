@@ -16,15 +16,13 @@ from polyclinic_client.accounts.account import (
     most_of,
     require_stands,
 )
-from polyclinic_client.accounts.patients import keyed_hashes
 from polyclinic_client.accounts.registry import Account, Registry
-from polyclinic_client.accounts.tables import enter_patients
+from polyclinic_client.accounts.tables import enter_frozen, mark_overlap, overlap
 from polyclinic_client.consortium.membership import Membership
-from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.site_files import LEDGER, read_identity
+from polyclinic_client.ledger.journalled import check_journalled
 from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.studies import STUDIES, TABLE, StudyBook
-from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_client.studies import STUDIES, TABLE
+from polyclinic_common.errors import Code, ConsortiumError, LedgerError
 from polyclinic_common.privacy.charges import Charge
 
 
@@ -32,7 +30,8 @@ def merge(site: SiteFolder) -> tuple[Account, ...]:
     """Fold all other accounts of the registry into this one, for good; return those folded.
 
     Their approvals end, so that nothing more is released from them, and all that they can have
-    spent is charged here as lost, at fallback. Cut off in the middle and called again, it can
+    spent is charged here as lost, at fallback: what their ledgers say and what was noted at their
+    approvals, whichever is more. Cut off in the middle and called again, it can
     charge them twice, and never less than once.
 
     Raises
@@ -40,7 +39,8 @@ def merge(site: SiteFolder) -> tuple[Account, ...]:
     ConsortiumError
         A001 if there is no other, and as `account_of`.
     LedgerError
-        If another's ledger cannot be closed; nothing is charged then.
+        If another's ledger cannot be closed, L006 if its journal names what its ledger lacks;
+        nothing is charged then.
     """
     with account_of(site) as (registry, account):
         others = [
@@ -64,13 +64,15 @@ def merge(site: SiteFolder) -> tuple[Account, ...]:
 def restore(site: SiteFolder, accounts: Path, how: Beginning) -> None:
     """Enter a site's account, and the patients of its frozen tables, into a registry.
 
-    Nothing is compared: that is done when the next table is added.
+    They are compared with those of the accounts that stand there already. The account is entered
+    whatever comes of it.
 
     Raises
     ------
     ConsortiumError
         A001 if another account stands there and no rule keeps them apart, A006 if this one was
-        ended, A004 and A005 as `Registry.open`, C020 and C021 as `StudyBook.table`.
+        ended, A004 and A005 as `Registry.open`, C020 and C021 as `StudyBook.table`;
+        A003 at the end if accounts overlap: both are marked, as by `admit_table`.
     """
     with Registry.open(accounts, create=True) as registry, registry.writing():
         held = registry.accounts()
@@ -81,25 +83,44 @@ def restore(site: SiteFolder, accounts: Path, how: Beginning) -> None:
                 raise exists(others[0])
             account = entry_of(site, how.rule)
         require_stands(account)
-        member, book = Membership.read(site.path), StudyBook.open(site)
+        member = Membership.read(site.path)
         known = {"name": member.name, "consortium": member.consortium}
         account = in_this_folder(account, site.path).model_copy(update=known)
-        registry.put(account.noted(most_of(site.ledger)))
-        for file in sorted((site.path / STUDIES).glob(f"*/{TABLE}")):
-            study_hash = bytes.fromhex(file.parent.name)
-            numbers = book.table(study_hash)[book.study(study_hash).cohort.patient_id]
-            hashes = keyed_hashes(registry.key, numbers)
-            enter_patients(registry, site, study_hash, hashes)
+        account = account.noted(most_of(site.ledger))
+        registry.put(account)
+        overlaps = mark_overlap(registry, account, _frozen(registry, site))
     keep_place(site.path, accounts)
+    if overlaps:
+        raise overlap("the account was entered, and takes no further table")
+
+
+def _frozen(registry: Registry, site: SiteFolder) -> frozenset[bytes]:
+    """Enter the patients of all frozen tables of a site and return their hashes."""
+    files = sorted((site.path / STUDIES).glob(f"*/{TABLE}"))
+    entered = [enter_frozen(registry, site, bytes.fromhex(file.parent.name)) for file in files]
+    return frozenset().union(*entered)
 
 
 def _closed(account: Account) -> Counter[Charge]:
-    """End all approvals of an account and return the most that it can have spent."""
+    """End all approvals of an account and return the most that it can have spent.
+
+    What was noted of it counts as well: its ledger can have been put back from an older copy.
+    """
     folder = Path(account.folder)
     if account.is_lost():
         return account.spent
-    with Ledger.open(folder / LEDGER, read_identity(folder)) as ledger:
+    with SiteFolder.open(folder) as other:
+        ledger = other.ledger
         ledger.head()
+        _require_journalled(other)
         for study_hash, run in list(ledger.state.approvals):
             ledger.withdraw(study_hash, run)
-        return most_of(ledger)
+        return account.spent | most_of(ledger)
+
+
+def _require_journalled(other: SiteFolder) -> None:
+    """Refuse an account whose journal names more than its ledger, and say which it is."""
+    try:
+        check_journalled(other.ledger, other.journal.events())
+    except LedgerError as error:
+        raise LedgerError(error.code, f"In {other.path}: {error.what}", error.remedy) from None

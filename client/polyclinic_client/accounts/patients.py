@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hmac
+import re
 import unicodedata
+from decimal import Decimal
 
 import pandas as pd
 
 from polyclinic_common.data.table import as_text
-from polyclinic_common.words import is_control
 
 HASH_BYTES = 16
+_WHOLE_FLOAT = re.compile(r"[0-9]+(\.0+|(\.[0-9]+)?e\+[0-9]{2})")  # 123.0, 1e+16
+_FILLERS = "\u115f\u1160"  # letters of Hangul that nobody sees
 
 
 def keyed_hashes(key: bytes, numbers: pd.Series) -> frozenset[bytes]:
@@ -22,13 +25,22 @@ def keyed_hashes(key: bytes, numbers: pd.Series) -> frozenset[bytes]:
 def canonical_number(word: str) -> str:
     """Return a patient number in the one form in which two extracts are compared.
 
-    Width and case of letters, blanks and invisible characters, and the leading zeros that a
-    spreadsheet drops from a whole number do not count. Two numbers that only these tell apart
-    inside one hospital would be taken for one: that stops, and never lets pass.
+    Only its letters and digits count, without case, width and accents, digits of every script as
+    those of this one; a whole number is the same as a float has it, and leading zeros, which a
+    spreadsheet drops, do not count. Two numbers that only these tell apart inside one hospital
+    would be taken for one: that stops, and never lets pass.
     """
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", word).casefold())
-    bare = "".join(each for each in folded if not (each.isspace() or is_control(each)))
-    return (bare.lstrip("0") or "0") if bare.isdecimal() else bare
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", word).casefold())
+    kept = "".join(_plain_digit(each) for each in folded if each.isalnum() or each in ".+")
+    if _WHOLE_FLOAT.fullmatch(kept):
+        kept = str(int(Decimal(kept)))
+    bare = "".join(each for each in kept if each.isalnum() and each not in _FILLERS)
+    return bare.lstrip("0") or "0"
+
+
+def _plain_digit(letter: str) -> str:
+    digit = unicodedata.decimal(letter, None)
+    return letter if digit is None else str(digit)
 
 
 def joined(hashes: frozenset[bytes]) -> bytes:

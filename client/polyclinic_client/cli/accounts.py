@@ -95,7 +95,8 @@ def restore(
 ) -> None:
     """Enter a site into a registry that was lost, moved, or did not exist when it joined.
 
-    Other accounts that a lost registry knew are known again once they are restored too.
+    Other accounts that a lost registry knew are known again once they are restored too;
+    those that hold the same patients are marked then, and must be merged.
     """
     from polyclinic_client.accounts.account import PLACE, Beginning, place_of
     from polyclinic_client.accounts.mend import restore as enter

@@ -21,6 +21,7 @@ from polyclinic_common.consortium import consortium_pb2 as pb
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
 from polyclinic_common.consortium.signed import SignedStudy, check_model
 from polyclinic_common.consortium.transport import (
+    FETCH_S,
     LARGEST_MESSAGE,
     STREAM_S,
     UNARY_S,
@@ -192,7 +193,7 @@ class ConsortiumClient(OpenFiles):
         content = bytearray()
         head = pb.ModelPart()
         with self._coded():
-            for part in self._stub.FetchModel(pb.RunRequest(run=run), timeout=STREAM_S):
+            for part in self._stub.FetchModel(pb.RunRequest(run=run), timeout=FETCH_S):
                 if part.signature:
                     head = part
                 content += part.content
@@ -224,7 +225,7 @@ class ConsortiumClient(OpenFiles):
         """
         kept: list[pb.Row] = []
         with self._coded():
-            for batch in self._stub.FetchRows(pb.RowsRequest(after=after), timeout=STREAM_S):
+            for batch in self._stub.FetchRows(pb.RowsRequest(after=after), timeout=FETCH_S):
                 kept += batch.rows
         return [self._seal.unseal(row.sequence, row.content) for row in kept]
 

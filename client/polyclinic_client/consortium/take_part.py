@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyclinic_client.accounts.account import note_spending, require_account
-from polyclinic_client.accounts.tables import admit_table
+from polyclinic_client.accounts.tables import admit_table, keep_table
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.roster import CheckedRoster, refused_roster, require_verified
 from polyclinic_client.ledger.budget import caps_needed
@@ -129,6 +129,7 @@ def add_data(
     statement = declaration.signed(site.identity)
     client.declare(statement)
     book.add(signed, frame, content, statement)
+    keep_table(site, signed.hash)
     return report, declared
 
 

@@ -10,7 +10,8 @@ LARGEST_MESSAGE = 1 << 22  # bytes
 LARGEST_JOINING = 1 << 14
 MODEL_PART = 1 << 18
 UNARY_S = 20.0
-STREAM_S = 3600.0
+STREAM_S = 3600.0  # to watch a run
+FETCH_S = 600.0  # to take a model or kept rows
 CODE_KEY, REMEDY_KEY = "polyclinic-code", "polyclinic-remedy-bin"
 
 STATUS = {

@@ -7,11 +7,8 @@ that, since every hospital checks the same again.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
-from threading import Lock
 from typing import TypeVar
 
 import grpc
@@ -24,16 +21,17 @@ from polyclinic_common.consortium.statements import (
     StudyApproval,
     Withdrawal,
 )
-from polyclinic_common.consortium.transport import MODEL_PART
-from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.consortium.transport import FETCH_S, MODEL_PART
 from polyclinic_common.secure_sum.statements import Statement, read_signed
 from polyclinic_server.config import ServerFolder
-from polyclinic_server.service.guard import caller
+from polyclinic_server.service.guard import caller, require_deadline
+from polyclinic_server.service.places import Places
 from polyclinic_server.store.database import bad_request
 from polyclinic_server.store.store import Store
 from polyclinic_server.store.tables import Run
 
-MOST_WATCHERS, MOST_OF_A_SITE = 16, 2
+MOST_WATCHERS = MOST_FETCHES = 16  # each keeps a thread of the server
+MOST_OF_A_SITE = 2
 WATCH_EVERY_S = 0.5
 MOST_ROWS, MOST_BYTES = 100_000, 1 << 28  # kept for one hospital
 ROWS_AT_ONCE, ROWS_SENT = 500, 12  # with the largest rows, within a message
@@ -48,8 +46,8 @@ class Consortium(ConsortiumServicer):
     def __init__(self, folder: ServerFolder, store: Store):
         self._folder = folder
         self._store = store
-        self._watchers: Counter[str] = Counter()
-        self._lock = Lock()
+        self._watchers = Places(MOST_WATCHERS, MOST_OF_A_SITE)
+        self._fetches = Places(MOST_FETCHES, MOST_OF_A_SITE)
 
     def GetStatus(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.SiteStatus:
         """Tell a hospital how it stands here, and what time it is."""
@@ -122,7 +120,7 @@ class Consortium(ConsortiumServicer):
         self, request: pb.RunRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.RunStatus]:
         """Send a run's status now and at every change, until it is over."""
-        with self._watching(caller(self._store, context).name):
+        with self._watchers.taken(caller(self._store, context).name):
             last = None
             while context.is_active():
                 caller(self._store, context)
@@ -138,15 +136,17 @@ class Consortium(ConsortiumServicer):
         self, request: pb.RunRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.ModelPart]:
         """Send a run's released model in parts, signature first."""
-        run, model = self._store.run(request.run), self._store.model(request.run)
-        head = {
-            "study_hash": bytes.fromhex(run.study),
-            "digest": model.digest,
-            "signature": model.signature,
-        }
-        yield pb.ModelPart(**head)
-        for start in range(0, len(model.content), MODEL_PART):
-            yield pb.ModelPart(content=model.content[start : start + MODEL_PART])
+        require_deadline(context, FETCH_S)
+        with self._fetches.taken(caller(self._store, context).name):
+            run, model = self._store.run(request.run), self._store.model(request.run)
+            head = {
+                "study_hash": bytes.fromhex(run.study),
+                "digest": model.digest,
+                "signature": model.signature,
+            }
+            yield pb.ModelPart(**head)
+            for start in range(0, len(model.content), MODEL_PART):
+                yield pb.ModelPart(content=model.content[start : start + MODEL_PART])
 
     def KeepRows(self, request: pb.RowBatch, context: grpc.ServicerContext) -> pb.Accepted:
         """Keep rows of the caller's ledger, for its recovery alone."""
@@ -161,29 +161,14 @@ class Consortium(ConsortiumServicer):
         self, request: pb.RowsRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.RowBatch]:
         """Give a hospital its own rows back."""
+        require_deadline(context, FETCH_S)
         site, after = caller(self._store, context), request.after
-        while found := self._store.rows(site.name, after, ROWS_SENT):
-            yield pb.RowBatch(
-                rows=[pb.Row(sequence=row.sequence, content=row.content) for row in found]
-            )
-            after = found[-1].sequence
-
-    @contextmanager
-    def _watching(self, site: str) -> Iterator[None]:
-        """Count a hospital's call that lasts: each keeps a thread of the server."""
-        with self._lock:
-            if self._watchers[site] >= MOST_OF_A_SITE or self._watchers.total() >= MOST_WATCHERS:
-                raise ConsortiumError(
-                    Code.TOO_MANY_TRIES,
-                    "Too many runs are being watched already.",
-                    "Wait a minute and try again.",
+        with self._fetches.taken(site.name):
+            while found := self._store.rows(site.name, after, ROWS_SENT):
+                yield pb.RowBatch(
+                    rows=[pb.Row(sequence=row.sequence, content=row.content) for row in found]
                 )
-            self._watchers[site] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._watchers[site] -= 1
+                after = found[-1].sequence
 
     def _offered(self, study_hash: str) -> pb.SignedStudy:
         name = bytes.fromhex(study_hash)

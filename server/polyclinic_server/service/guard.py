@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, TypeAlias
 
@@ -20,7 +21,7 @@ from polyclinic_server.store.tables import Site
 
 log = logging.getLogger(__name__)
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Check = Callable[[grpc.ServicerContext], object]
+Admit = Callable[[grpc.ServicerContext], AbstractContextManager[object]]
 
 
 def may_connect(store: Store, certificate: pki.Certificate) -> Site:
@@ -58,16 +59,19 @@ def caller(store: Store, context: grpc.ServicerContext) -> Site:
 
 
 class Guard(grpc.ServerInterceptor):
-    """Runs a check before every call of every service, and answers failures with a code.
+    """Admits every call of every service, and answers failures with a code.
+
+    A call is admitted before its message is waited for, which may never come: a handler of a stream
+    of messages is what gRPC runs then.
 
     Parameters
     ----------
-    check : callable
-        Raises a coded error if the call may not be answered.
+    admit : callable
+        Raises a coded error if the call may not be answered; what it returns is held meanwhile.
     """
 
-    def __init__(self, check: Check):
-        self._check = check
+    def __init__(self, admit: Admit):
+        self._admit = admit
 
     def intercept_service(
         self,
@@ -80,14 +84,14 @@ class Guard(grpc.ServerInterceptor):
             return None
         method = handler_call_details.method
         if handler.unary_unary is not None:
-            return grpc.unary_unary_rpc_method_handler(
+            return grpc.stream_unary_rpc_method_handler(
                 self._answering(handler.unary_unary, method),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(
-                self._streaming(handler.unary_stream, method),
+            return grpc.stream_stream_rpc_method_handler(
+                self._streaming(_of_one(handler.unary_stream), method),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
@@ -101,24 +105,41 @@ class Guard(grpc.ServerInterceptor):
     def _answering(
         self, behaviour: Callable[[Any, grpc.ServicerContext], Any], method: str
     ) -> Callable[[Any, grpc.ServicerContext], Any]:
-        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        def answer(requests: Iterator[Any], context: grpc.ServicerContext) -> Any:
             with _Coded(context, method):
-                _require_deadline(context, UNARY_S)
-                self._check(context)
-                return behaviour(request, context)
+                require_deadline(context, UNARY_S)
+                with self._admit(context):
+                    return behaviour(_only(requests), context)
 
         return answer
 
     def _streaming(
         self, behaviour: Callable[[Any, grpc.ServicerContext], Iterator[Any]], method: str
     ) -> Callable[[Any, grpc.ServicerContext], Iterator[Any]]:
-        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        def stream(requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             with _Coded(context, method):
-                _require_deadline(context, STREAM_S)
-                self._check(context)
-                yield from behaviour(request, context)
+                require_deadline(context, STREAM_S)
+                with self._admit(context):
+                    yield from behaviour(requests, context)
 
         return stream
+
+
+def _of_one(
+    behaviour: Callable[[Any, grpc.ServicerContext], Iterator[Any]],
+) -> Callable[[Iterator[Any], grpc.ServicerContext], Iterator[Any]]:
+    """Return what answers a stream of one message as `behaviour` answers the message."""
+    return lambda requests, context: behaviour(_only(requests), context)
+
+
+def _only(requests: Iterator[Any]) -> Any:
+    """Wait for the message of a call and return it."""
+    try:
+        for request in requests:
+            return request
+    except grpc.RpcError:  # cancelled, or its time is over
+        pass
+    raise bad_request("a call must carry a message")
 
 
 class _Coded:
@@ -153,7 +174,14 @@ class _Coded:
         self._context.abort(status_of(error.code), error.what)
 
 
-def _require_deadline(context: grpc.ServicerContext, most: float) -> None:
+def require_deadline(context: grpc.ServicerContext, most: float) -> None:
+    """Refuse a call that may last longer than so many seconds.
+
+    Raises
+    ------
+    ConsortiumError
+        C022 if it sets no deadline, or a later one.
+    """
     left = context.time_remaining()
     if left is None or left > 1.1 * most:  # on the wire it is rounded up
         raise bad_request(f"a call must set a deadline of at most {most:.0f} seconds")

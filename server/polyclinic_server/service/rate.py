@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -88,15 +89,16 @@ class RateLimit:
         ConsortiumError
             C009 if there were too many wrong ones.
         """
+        named = _named(invitation)
         with self._lock:
             self._forget()
-            if sum(1 for _, other in self._guesses if other == invitation) >= self._most_guesses:
+            if sum(1 for _, other in self._guesses if other == named) >= self._most_guesses:
                 raise self._too_many()
 
     def guessed(self, invitation: bytes) -> None:
         """Count a wrong secret for an invitation."""
         with self._lock:
-            self._guesses.append((self._clock(), invitation))
+            self._guesses.append((self._clock(), _named(invitation)))
 
     def _forget(self) -> None:
         start = self._clock() - self._seconds
@@ -111,6 +113,11 @@ class RateLimit:
             "There were too many tries to join.",
             f"Wait {self._seconds:.0f} seconds and try again.",
         )
+
+
+def _named(invitation: bytes) -> bytes:
+    """Return what is remembered of what a stranger calls an invitation, which can be long."""
+    return hashlib.sha256(invitation).digest()
 
 
 def _who(peer: str) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import grpc
@@ -20,13 +21,16 @@ from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.pki import Certificate
 from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
 from polyclinic_server.descriptors import connections
-from polyclinic_server.service.consortium import MOST_WATCHERS, Consortium
+from polyclinic_server.service.consortium import MOST_FETCHES, MOST_WATCHERS, Consortium
 from polyclinic_server.service.enrolment import Enrolment
-from polyclinic_server.service.guard import Check, Guard, caller, may_connect
+from polyclinic_server.service.guard import Admit, Guard, caller, may_connect
+from polyclinic_server.service.places import Places
 from polyclinic_server.service.rate import RateLimit
 from polyclinic_server.store.store import Store
 
 WORKERS = 16
+SERVICE_WORKERS = WORKERS + MOST_WATCHERS + MOST_FETCHES
+MOST_CALLS = 10  # of one hospital at a time
 GRACE_S = 2.0
 HANDSHAKE_MS = 5_000
 # How long a connection lasts, and how many calls it makes at a time. A stranger who has no
@@ -38,7 +42,7 @@ STRANGERS_STAY = [
     ("grpc.max_connection_age_grace_ms", 5_000),
 ]
 HOSPITALS_STAY = [
-    ("grpc.max_concurrent_streams", WORKERS + MOST_WATCHERS),
+    ("grpc.max_concurrent_streams", SERVICE_WORKERS),
     ("grpc.max_connection_idle_ms", 600_000),
     ("grpc.max_connection_age_ms", 3_600_000),
 ]
@@ -82,8 +86,9 @@ def serve_consortium(folder: ServerFolder) -> ConsortiumHandle:
     """
     store, settings = folder.open_store(), folder.settings
     tries, most = RateLimit(), connections()
+    places = Places(SERVICE_WORKERS, MOST_CALLS)
     enrolment = _server(
-        lambda context: tries.count(context.peer()),
+        lambda context: nullcontext(tries.count(context.peer())),
         LARGEST_JOINING,
         WORKERS,
         most.enrolment,
@@ -91,9 +96,9 @@ def serve_consortium(folder: ServerFolder) -> ConsortiumHandle:
     )
     add_EnrolmentServicer_to_server(Enrolment(folder, store, tries), enrolment)
     consortium = _server(
-        lambda context: caller(store, context),
+        lambda context: places.taken(caller(store, context).name),
         LARGEST_MESSAGE,
-        WORKERS + MOST_WATCHERS,
+        SERVICE_WORKERS,
         most.service,
         HOSPITALS_STAY,
     )
@@ -109,12 +114,12 @@ def serve_consortium(folder: ServerFolder) -> ConsortiumHandle:
 
 
 def _server(
-    check: Check, largest: int, workers: int, most: int, stay: Sequence[tuple[str, int]]
+    admit: Admit, largest: int, workers: int, most: int, stay: Sequence[tuple[str, int]]
 ) -> grpc.Server:
     """Return a server that takes at most so many connections, unfinished ones among them."""
     return grpc.server(
         ThreadPoolExecutor(workers),
-        interceptors=[Guard(check)],
+        interceptors=[Guard(admit)],
         options=[
             *limits(largest),
             *stay,
