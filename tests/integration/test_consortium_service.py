@@ -550,7 +550,7 @@ def test_one_hospital_whose_calls_never_bring_their_message_does_not_shut_out_ot
         yield b""
 
     with empty.client("site 0") as greedy, empty.client("site 1") as other:
-        call = greedy._channel.stream_unary(method)
+        call: Any = greedy._channel.stream_unary(method)
         endless = call.future(silent())
         assert endless.exception().code() == grpc.StatusCode.INVALID_ARGUMENT
         hanging = [call.future(silent(), timeout=UNARY_S) for _ in range(70)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
@@ -86,9 +86,15 @@ def serve_consortium(folder: ServerFolder) -> ConsortiumHandle:
     """
     store, settings = folder.open_store(), folder.settings
     tries, most = RateLimit(), connections()
+
+    @contextmanager
+    def tried(context: grpc.ServicerContext) -> Iterator[None]:
+        tries.count(context.peer())
+        yield
+
     places = Places(SERVICE_WORKERS, MOST_CALLS)
     enrolment = _server(
-        lambda context: nullcontext(tries.count(context.peer())),
+        tried,
         LARGEST_JOINING,
         WORKERS,
         most.enrolment,
