@@ -13,8 +13,10 @@ IDENTITY, LEDGER, JOURNAL = "identity.key", "ledger.sqlite", "journal.sqlite"
 SECRETS = (
     IDENTITY,
     "tls.key",
-    f"{LEDGER}*",
-    f"{JOURNAL}*",
+    LEDGER,
+    f"{LEDGER}-*",  # what SQLite keeps beside it
+    JOURNAL,
+    f"{JOURNAL}-*",
     "peers.json",
     "studies/**/*",  # the folder around them holds nothing but their hashes
 )

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from polyclinic_client.consortium.membership import Membership, write_peers
+from polyclinic_client.ledger.witness import Head, write_claim
 from polyclinic_client.node.main import NodeSettings, run_node
 from polyclinic_client.preflight import _folder
 from polyclinic_client.site_files import IDENTITY, JOURNAL, LEDGER, SECRETS
@@ -64,6 +66,23 @@ def test_a_folder_that_was_there_is_closed_when_a_site_or_server_is_made_in_it(
     made = server(tmp_path / "server")
     assert mode_of(made.path) == 0o700
     made.require_private()
+
+
+def test_what_a_site_writes_beside_its_secrets_does_not_keep_its_node_from_starting(
+    site: Path,
+) -> None:
+    write_claim(site / LEDGER, Head(7, bytes(32)))
+    Membership(
+        name="h",
+        consortium="c",
+        host="localhost",
+        enrolment_port=1,
+        port=2,
+        fleet_port=3,
+        operator_key=bytes(32),
+    ).write(site)
+    write_peers(site, {"other": bytes(32)})
+    require_private(site, SECRETS)
 
 
 def test_nothing_is_made_in_a_folder_of_another_user(
