@@ -13,7 +13,7 @@ from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.models.storage import load_vectors
 from polyclinic_common.privacy.plan import NODE_PATH, UPDATE
 from polyclinic_server.superlink.operate import start_run
-from tests.faults.consortium_kit import PATIENTS_A_SITE, consortium, wait_for_event
+from tests.faults.consortium_kit import LONG_S, PATIENTS_A_SITE, consortium, wait_for_event
 
 ROUNDS, EPSILON = 3, 4.0
 
@@ -24,7 +24,7 @@ def test_a_run_of_mode_local_goes_through_and_every_update_is_charged_once(tmp_p
         house.start_server()
         for name in house.names:
             house.start_node(name)
-        run = start_run(house.server_folder, house.describe("run-1"))
+        run = start_run(house.server_folder, house.describe("run-1", patience_s=LONG_S))
         wait_for_event(run, "finished")
         answered = [event.sites for event in run.events() if event.what == "round"]
         assert answered == [tuple(house.names)] * ROUNDS
