@@ -98,7 +98,7 @@ def test_a_federation_without_noise_equals_one_hospital_with_all_patients(kind: 
 
 
 def test_mode_local_without_noise_is_clipped_training_and_nothing_else() -> None:
-    setting = Setting("local", 0.05, "descent")
+    setting = Setting("local", 0.5, "descent")
     clipped = train(federation(setting=setting), setting)
     assert np.isfinite(clipped).all()
     assert not np.array_equal(clipped, train(federation()))
