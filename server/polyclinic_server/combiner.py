@@ -21,7 +21,7 @@ from flwr.serverapp.strategy import (
 
 from polyclinic_common.models.network import Vector
 from polyclinic_common.study.manifest import Study
-from polyclinic_server.optimizer import Optimizer, State
+from polyclinic_server.optimizer import Optimizer, State, largest_ridge
 
 _NAME = "weights"
 
@@ -136,7 +136,7 @@ def make_combiner(
         Optimizer(
             learning_rate=each.learning_rate,
             momentum=each.training.momentum,
-            ridge=ridge,
+            ridge=min(ridge, largest_ridge(each.learning_rate, each.training.momentum)),
             start=start,
             rounds=training.rounds,
             average_from=each.training.average_from,

@@ -78,6 +78,16 @@ class Optimizer:
         return replace(following, velocity=velocity)
 
 
+def largest_ridge(learning_rate: float, momentum: float) -> float:
+    r"""Return half the ridge at which descent with this momentum begins to swing ever wider.
+
+    With :math:`v \leftarrow \beta v + (1-\beta)\lambda w` and
+    :math:`w \leftarrow w - \eta v` that is :math:`\eta\lambda = 2(1+\beta)/(1-\beta)`, where a
+    root of :math:`z^2 - (1+\beta-\eta(1-\beta)\lambda)z + \beta` reaches -1.
+    """
+    return (1.0 + momentum) / ((1.0 - momentum) * learning_rate)
+
+
 def noise_ridge(deviation: float, draws: float, divisor: float) -> float:
     """Return the ridge that public quantities suggest for noisy sums.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyclinic_server.optimizer import Optimizer, State, noise_ridge
+from polyclinic_server.optimizer import Optimizer, State, largest_ridge, noise_ridge
 from tests.conftest import small_study
 
 
@@ -47,3 +47,23 @@ def test_defaults_come_from_the_study() -> None:
 def test_ridge_follows_public_quantities() -> None:
     assert noise_ridge(deviation=10.0, draws=4, divisor=1000) == pytest.approx(0.04)
     assert noise_ridge(0.0, 4, 1000) == 0.0
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("rate", [1.0, 8.0, 32.0])
+def test_a_ridge_up_to_the_largest_leads_back_to_the_start_and_twice_that_does_not(
+    rate: float, momentum: float
+) -> None:
+    """However much noise a small epsilon brings, the pull that follows from it must not diverge."""
+
+    def furthest(share: float) -> float:
+        start = np.zeros(1)
+        ridge = share * largest_ridge(rate, momentum)
+        optimizer = Optimizer(rate, momentum, ridge, start, 400, 0.5)
+        state = State.start(np.ones(1))
+        for _ in range(400):
+            state = optimizer.step(state, np.zeros(1))
+        return float(np.abs(state.weights[0]))
+
+    assert furthest(1.0) < 1e-3
+    assert furthest(2.1) > 1.0
