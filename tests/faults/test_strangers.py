@@ -306,7 +306,8 @@ def test_a_server_takes_the_files_it_may_and_needs_no_more_whoever_knocks(
 ) -> None:
     account: dict[str, Any] = {"delta": 1e-5, "epsilon_cap": 3.0}
     assert server.limit() == FEW_FILES
-    join(tmp_path / "h", invite_site(server.folder, "h", 1), **account)
+    invitation = invite_site(server.folder, "h", 1)
+    join(tmp_path / "h", invitation, accounts=tmp_path / "accounts.sqlite", **account)
     assert reaches(server, tmp_path / "h")
     most = 0
     with ExitStack() as stack:
