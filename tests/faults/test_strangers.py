@@ -321,7 +321,8 @@ def test_a_server_takes_the_files_it_may_and_needs_no_more_whoever_knocks(
     assert most < FEW_FILES - descriptors.OWN_FILES // 2
     with ConsortiumClient.open(tmp_path / "h") as client:
         assert client.status().name == "h"
-    join(tmp_path / "other", invite_site(server.folder, "other", 1), **account)
+    other = invite_site(server.folder, "other", 1)
+    join(tmp_path / "other", other, accounts=tmp_path / "others.sqlite", **account)
 
 
 def test_the_services_end_handshakes_that_take_too_long(server: Server) -> None:
