@@ -30,8 +30,8 @@ from polyclinic_common.models.network import Matrix, Vector, build_network, cut,
 from polyclinic_common.rowwise import expit, row_sums
 
 ENTRIES = 5
-LEAST_SCALE = 0.25
-"""Least bound S of a score, in logits: of a model that hardly tells patients apart."""
+REACH, LEAST_SCALE = 0.7, 0.25
+"""Of the bound S of a score, in logits: see `score_scale`."""
 SQUARED_CURVATURE = 0.25
 LARGEST_RESIDUAL = 0.5
 
@@ -63,11 +63,12 @@ BOUNDS = {
 def score_scale(encoding: Encoding, weights: Vector) -> float:
     """Return the public bound S of a model's score, in logits.
 
-    It is the norm of the last layer, for linear scores over the row scale: what a patient reaches
-    whose columns lie near the ends of their ranges and point the model's way about a third.
+    The score of columns that spread evenly over their ranges has a standard deviation of 0.58 times
+    the norm of the last layer, for linear scores over the row scale; S is 0.7 of that norm. Whoever
+    lies beyond counts as lying there: with a larger S the noise would drown more of the slope.
     """
     network = build_network(encoding.study, encoding)
-    reach = float(np.linalg.norm(cut(network, weights).last))
+    reach = REACH * float(np.linalg.norm(cut(network, weights).last))
     return max(LEAST_SCALE, reach if network.hidden else reach * encoding.intercept)
 
 
