@@ -19,14 +19,14 @@ from polyclinic_common.secure_sum.masks import Integers
 
 @dataclass(frozen=True)
 class SummedCalibration:
-    """Gives sums of gradients and curvatures in grid units, sensitivity exactly `clip`."""
+    """Gives sums of equations and derivatives in grid units, sensitivity exactly `clip`."""
 
     encoding: Encoding
     clip: float
     grid: float
 
     def integer_sum(self, weights: Vector, blocks: Sequence[Block]) -> Integers:
-        """Return the sum over the patients of all blocks at the broadcast model, shape (5,)."""
+        """Return the sum over the patients of all blocks at the broadcast model, shape (6,)."""
         total = np.zeros(ENTRIES, dtype=np.int64)
         for x, y, mask in blocks:
             rows = contributions(self.encoding, weights, x, y, mask)

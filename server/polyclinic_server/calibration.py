@@ -1,13 +1,13 @@
 r"""Level and slope of the trained score: Newton's steps on noisy sums, shrunk by the known noise.
 
-Every step asks the hospitals for gradient and curvature at the model as it stands
-(:mod:`polyclinic_common.models.calibration`) and takes them as one noisy look at (shift, slope).
-With the sum of gradients g, curvature H, noise of standard deviation :math:`\sigma` on each entry
-and residual variance v, the score :math:`-g` is :math:`H(\theta^*-\theta)` with covariance
-:math:`V = vH + \sigma^2 I`. Beside a normal prior of precision P and mean m that gives
+Every step asks the hospitals for two equations g, and their derivatives J by shift and slope, at
+the model as it stands (:mod:`polyclinic_common.models.calibration`), and takes them as one noisy
+look at :math:`\theta = (a, b)`. Where the equations hold :math:`-g = J(\theta^* - \theta)`, up to
+the chance of who the patients are, of covariance vB, and the noise, :math:`\sigma` on each entry:
+:math:`V = vB + \sigma^2 I + g g^T/10`, the last for that the loss is bent and steps are straight
+(or the first and longest step would count like the rest). Beside a normal prior of precision P around where one stands that gives
 
-.. math:: P' = H V^{-1} H + P, \quad
-          \theta' = \theta + P'^{-1}\bigl(-H V^{-1} g - P(\theta - m)\bigr)
+.. math:: P' = J^T V^{-1} J + P, \quad \theta' = \theta - P'^{-1} J^T V^{-1} g
 
 (Bayes' rule for a linear normal model: Gelman et al., Bayesian Data Analysis (2013), section 14.8),
 which are the prior of the next step. The first prior says: no shift, slope one, give or take the
@@ -31,6 +31,7 @@ RESIDUAL_VARIANCE = {"logistic": 1.0, "hazard": 1.0, "squared": 0.04, "huber": 0
 LARGEST_SHIFT = 4.0  # of one step, in prior deviations
 SLOPES = (0.1, 10.0)
 LEAST_CURVATURE = 1e-6
+BENT = 0.1  # of an equation's square: a step as long as it is off by about a third, being straight
 
 
 @dataclass(frozen=True)
@@ -87,27 +88,25 @@ class Calibrator:
 
         Parameters
         ----------
-        total : array of shape (5,)
-            Gradient and upper triangle of the curvature, at `model(known)`.
+        total : array of shape (6,)
+            The equations and their derivatives, at `model(known)`.
         """
         unit = score_scale(self.encoding, self.model(known)) / known.mean[1]
-        to_slope = np.diag([1.0, unit])  # sums are in units of the bound of the score
-        noise = hospitals * self.deviation**2 * to_slope**2
-        curvature = _positive(total[2:] / BOUNDS[self._loss].curvature)
-        curvature = to_slope @ curvature @ to_slope
-        spread = RESIDUAL_VARIANCE[self._loss] * curvature + noise
-        weight = np.linalg.solve(spread, curvature).T  # H V^-1; both are symmetric
-        precision = weight @ curvature + known.precision
-        score = -to_slope @ total[:2]
-        change = np.linalg.solve(precision, weight @ score)
+        level, by_score, by_slope, both = total[2:] / BOUNDS[self._loss].curvature
+        derivative = np.array([[level, by_slope], [by_score, both]]) @ np.diag([1.0, unit])
+        chance = RESIDUAL_VARIANCE[self._loss] * _positive(level, (by_score + by_slope) / 2.0, both)
+        spread = chance + hospitals * self.deviation**2 * np.eye(2)
+        spread += BENT * np.outer(total[:2], total[:2])
+        weight = np.linalg.solve(spread, derivative).T
+        precision = weight @ derivative + known.precision
+        change = np.linalg.solve(precision, -weight @ total[:2])
         largest = LARGEST_SHIFT * np.array([SHIFT_DEVIATION[self._loss], SLOPE_DEVIATION])
         mean = known.mean + np.clip(change, -largest, largest)
         mean[1] = np.clip(mean[1], *SLOPES)
         return Calibrated(known.frozen, mean, precision)
 
 
-def _positive(triangle: Vector) -> Matrix:
-    """Return the positive definite matrix nearest to an upper triangle, shape (2, 2)."""
-    first, cross, second = triangle
+def _positive(first: float, cross: float, second: float) -> Matrix:
+    """Return the positive definite matrix nearest to a symmetric one, shape (2, 2)."""
     values, vectors = np.linalg.eigh(np.array([[first, cross], [cross, second]]))
     return np.asarray(vectors * np.maximum(values, LEAST_CURVATURE) @ vectors.T)

@@ -84,7 +84,7 @@ class PlainMechanism:
         return PlainMechanism(encoding, step, make_steps(study, step, plan, declared))
 
     def calibration(self, weights: Vector) -> Vector:
-        """Return gradient and curvature by level and slope, shape (5,)."""
+        """Return equations and derivatives by level and slope, shape (6,)."""
         blocks = self.step.patients.blocks()
         return np.asarray(
             np.sum([contributions(self.encoding, weights, *each).sum(axis=0) for each in blocks], 0)

@@ -114,7 +114,7 @@ def _leaves(study: Study) -> tuple[str, ...]:
         )
     beside = []
     if study.training.calibration is not None:
-        how = "five noisy sums" + (" under masks" if masked else "")
+        how = "six noisy sums" + (" under masks" if masked else "")
         beside.append(f"In each of {study.calibration.steps} rounds after them: {how}.")
     if study.metric_rounds:
         beside.append(f"{len(study.metric_rounds)} times: noisy sums about held-out patients.")

@@ -3,18 +3,19 @@ r"""Level and slope of a frozen score: what every patient adds, and what the two
 With a model's score s and baselines l, calibration fits :math:`l + a + b s`: one shift of all
 baselines and one slope (Cox, Two further applications of a model for binary regression,
 Biometrika 45 (1958); Van Calster et al., J. Clin. Epidemiol. 74 (2016), section 2.2). A hospital
-is sent the model as it stands, a and b applied, and a patient adds the gradient and the curvature
-of the loss there,
+is sent the model as it stands, a and b applied, and a patient adds to two equations, and to what
+they change by with a and b,
 
-.. math:: (r,\; r u,\; \kappa W,\; \kappa W u,\; \kappa W u^2),
+.. math:: (r,\; r u,\; \kappa W,\; \kappa W u,\; \kappa W t,\; \kappa W u t),
 
-with r the residual (over intervals: their sum), W the curvature of the loss by the logit, and
-u the score over a public bound S of it, clamped to [-1, 1]. S follows from the broadcast model
-alone, and so the vector is bounded whatever model is broadcast:
+with r the residual (over intervals: their sum) and W the curvature of the loss by the logit. t is
+the score over a public S, clamped to [-2, 2], u is it clamped to [-1, 1]: the equations stay true
+where the model is, and nobody counts much. S follows from the broadcast model alone, and so the
+vector is bounded whatever model is broadcast:
 
 - yes or no: :math:`r = q - y`, :math:`W = q(1-q)`, and with :math:`e = |r|` the squared norm is at
-  most :math:`2e^2 + 3e^2(1-e)^2`, which grows with e up to 2 at e = 1;
-- numbers: r is clamped to 1/2, W is 1 and :math:`\kappa` 1/4: at most 1/2 + 3/16;
+  most :math:`2e^2 + 10e^2(1-e)^2`, which grows with e up to 2 at e = 1;
+- numbers: r is clamped to 1/2, W is 1 and :math:`\kappa` 1/8: at most 1/2 + 10/64;
 - hazards: residuals and curvatures add up over the intervals, so that no such bound holds: the
   vector is clipped to 2 (a patient's residual is one less the cumulative hazard, seldom beyond).
 """
@@ -29,11 +30,10 @@ from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.network import Matrix, Vector, build_network, cut, logits
 from polyclinic_common.rowwise import expit, row_sums
 
-ENTRIES = 5
+ENTRIES = 6
 REACH, LEAST_SCALE = 0.7, 0.25
-"""Of the bound S of a score, in logits: see `score_scale`."""
-SQUARED_CURVATURE = 0.25
-LARGEST_RESIDUAL = 0.5
+"""Of the scale S of a score, in logits: see `score_scale`."""
+LARGEST_RESIDUAL, LARGEST_SCORE = 0.5, 2.0
 
 
 class Bounds(NamedTuple):
@@ -51,17 +51,17 @@ class Bounds(NamedTuple):
     curvature: float
 
 
-_NUMBERS = Bounds(float(np.sqrt(0.5 + 3.0 / 16.0)), SQUARED_CURVATURE)
+_NUMBERS = Bounds(float(np.sqrt(0.5 + 10.0 / 64.0)), 0.125)
 BOUNDS = {
     "logistic": Bounds(float(np.sqrt(2.0)), 1.0),
-    "hazard": Bounds(2.0, 1.0),
+    "hazard": Bounds(2.0, 0.5),
     "squared": _NUMBERS,
     "huber": _NUMBERS,
 }
 
 
 def score_scale(encoding: Encoding, weights: Vector) -> float:
-    """Return the public bound S of a model's score, in logits.
+    """Return the public scale S of a model's score, in logits.
 
     The score of columns that spread evenly over their ranges has a standard deviation of 0.58 times
     the norm of the last layer, for linear scores over the row scale; S is 0.7 of that norm. Whoever
@@ -75,7 +75,7 @@ def score_scale(encoding: Encoding, weights: Vector) -> float:
 def contributions(
     encoding: Encoding, weights: Vector, x: Matrix, y: Matrix, mask: Matrix
 ) -> Matrix:
-    """Return every patient's vector at the broadcast model, shape (n, 5), not clipped yet.
+    """Return every patient's vector at the broadcast model, shape (n, 6), not clipped yet.
 
     Parameters
     ----------
@@ -85,7 +85,8 @@ def contributions(
     network, loss = build_network(encoding.study, encoding), encoding.study.loss
     found = logits(network, weights, x)
     baseline = cut(network, weights).baseline[0] * encoding.intercept
-    u = np.clip((found[:, 0] - baseline) / score_scale(encoding, weights), -1.0, 1.0)
+    t = (found[:, 0] - baseline) / score_scale(encoding, weights)
+    t, u = np.clip(t, -LARGEST_SCORE, LARGEST_SCORE), np.clip(t, -1.0, 1.0)
     if loss in {"logistic", "hazard"}:
         chance = expit(found)
         residual, curvature = chance - y, chance * (1.0 - chance)
@@ -94,7 +95,7 @@ def contributions(
         curvature = np.ones_like(found)
     r = row_sums(mask * residual)
     w = BOUNDS[loss].curvature * row_sums(mask * curvature)
-    return np.column_stack([r, r * u, w, w * u, w * u * u])
+    return np.column_stack([r, r * u, w, w * u, w * t, w * u * t])
 
 
 def recalibrated(encoding: Encoding, weights: Vector, shift: float, slope: float) -> Vector:

@@ -194,15 +194,15 @@ def _calibrated(study: Study) -> tuple[str, ...]:
         return ("Level and slope of the predictions stay as training leaves them.",)
     calibration = study.calibration
     sums = (
-        f"Then, {calibration.steps} times, every hospital sends five numbers, gradient and "
-        "curvature by level and slope of the trained model's predictions, with which the server "
-        "sets these two right."
+        f"Then, {calibration.steps} times, every hospital sends six sums: how far level and "
+        "slope of the trained model's predictions are off, and how that changes with both. The "
+        "server sets the two right."
     )
     if study.privacy.mode == "none":
         return (sums,)
     clip = BOUNDS[study.loss].clip
     return (
-        f"{sums} One patient's five are within length {clip:.3g}; they carry noise and cost "
+        f"{sums} One patient's six are within length {clip:.3g}; they carry noise and cost "
         f"{calibration.share:.0%} of the budget (of the sum of squares of mu).",
     )
 

@@ -100,8 +100,8 @@ Strategy = Literal[
 class Calibration(Part):
     """After training: level and slope of the frozen score are set right by a few noisy sums.
 
-    In each of `steps` rounds every hospital sends a gradient and a curvature by these two numbers
-    alone. `share` is their part of the budget, of the sum of squares of mu.
+    In each of `steps` rounds every hospital sends six sums about these two numbers. `share` is
+    their part of the budget, of the sum of squares of mu.
     """
 
     share: float = Field(default=0.1, gt=0, lt=1)
