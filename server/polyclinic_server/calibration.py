@@ -4,8 +4,9 @@ Every step asks the hospitals for two equations g, and their derivatives J by sh
 the model as it stands (:mod:`polyclinic_common.models.calibration`), and takes them as one noisy
 look at :math:`\theta = (a, b)`. Where the equations hold :math:`-g = J(\theta^* - \theta)`, up to
 the chance of who the patients are, of covariance vB, and the noise, :math:`\sigma` on each entry:
-:math:`V = vB + \sigma^2 I + g g^T/10`, the last for that the loss is bent and steps are straight
-(or the first and longest step would count like the rest). Beside a normal prior of precision P around where one stands that gives
+:math:`V = vB + \sigma^2 I + \mathrm{diag}(g^2)/10`. The last is for that the loss is bent and steps
+are straight, or the first and longest would count like the rest. Beside a normal prior of precision
+P around where one stands that gives
 
 .. math:: P' = J^T V^{-1} J + P, \quad \theta' = \theta - P'^{-1} J^T V^{-1} g
 
@@ -96,8 +97,8 @@ class Calibrator:
         derivative = np.array([[level, by_slope], [by_score, both]]) @ np.diag([1.0, unit])
         chance = RESIDUAL_VARIANCE[self._loss] * _positive(level, (by_score + by_slope) / 2.0, both)
         spread = chance + hospitals * self.deviation**2 * np.eye(2)
-        spread += BENT * np.outer(total[:2], total[:2])
-        weight = np.linalg.solve(spread, derivative).T
+        spread += BENT * np.diag(total[:2] ** 2)
+        weight = derivative.T @ np.linalg.pinv(spread, hermitian=True)
         precision = weight @ derivative + known.precision
         change = np.linalg.solve(precision, -weight @ total[:2])
         largest = LARGEST_SHIFT * np.array([SHIFT_DEVIATION[self._loss], SLOPE_DEVIATION])

@@ -9,13 +9,13 @@ they change by with a and b,
 .. math:: (r,\; r u,\; \kappa W,\; \kappa W u,\; \kappa W t,\; \kappa W u t),
 
 with r the residual (over intervals: their sum) and W the curvature of the loss by the logit. t is
-the score over a public S, clamped to [-2, 2], u is it clamped to [-1, 1]: the equations stay true
-where the model is, and nobody counts much. S follows from the broadcast model alone, and so the
-vector is bounded whatever model is broadcast:
+the score over a public S, clamped to [-3, 3], and u is it clamped to [-1, 1]: the equations stay
+true where the model is, and nobody counts much. S follows from the broadcast model alone, and so
+the vector is bounded whatever model is broadcast:
 
 - yes or no: :math:`r = q - y`, :math:`W = q(1-q)`, and with :math:`e = |r|` the squared norm is at
-  most :math:`2e^2 + 10e^2(1-e)^2`, which grows with e up to 2 at e = 1;
-- numbers: r is clamped to 1/2, W is 1 and :math:`\kappa` 1/8: at most 1/2 + 10/64;
+  most :math:`2e^2 + 20\kappa^2e^2(1-e)^2`: with :math:`\kappa = 0.7` no e gives more than e = 1;
+- numbers: r is clamped to 1/2, W is 1 and :math:`\kappa` 0.1: at most 1/2 + 20/100;
 - hazards: residuals and curvatures add up over the intervals, so that no such bound holds: the
   vector is clipped to 2 (a patient's residual is one less the cumulative hazard, seldom beyond).
 """
@@ -31,9 +31,9 @@ from polyclinic_common.models.network import Matrix, Vector, build_network, cut,
 from polyclinic_common.rowwise import expit, row_sums
 
 ENTRIES = 6
-REACH, LEAST_SCALE = 0.7, 0.25
+REACH, LEAST_SCALE = 0.35, 0.1
 """Of the scale S of a score, in logits: see `score_scale`."""
-LARGEST_RESIDUAL, LARGEST_SCORE = 0.5, 2.0
+LARGEST_RESIDUAL, LARGEST_SCORE = 0.5, 3.0
 
 
 class Bounds(NamedTuple):
@@ -51,10 +51,10 @@ class Bounds(NamedTuple):
     curvature: float
 
 
-_NUMBERS = Bounds(float(np.sqrt(0.5 + 10.0 / 64.0)), 0.125)
+_NUMBERS = Bounds(float(np.sqrt(0.5 + 0.2)), 0.1)
 BOUNDS = {
-    "logistic": Bounds(float(np.sqrt(2.0)), 1.0),
-    "hazard": Bounds(2.0, 0.5),
+    "logistic": Bounds(float(np.sqrt(2.0)), 0.7),
+    "hazard": Bounds(2.0, 0.35),
     "squared": _NUMBERS,
     "huber": _NUMBERS,
 }
@@ -64,8 +64,8 @@ def score_scale(encoding: Encoding, weights: Vector) -> float:
     """Return the public scale S of a model's score, in logits.
 
     The score of columns that spread evenly over their ranges has a standard deviation of 0.58 times
-    the norm of the last layer, for linear scores over the row scale; S is 0.7 of that norm. Whoever
-    lies beyond counts as lying there: with a larger S the noise would drown more of the slope.
+    the norm of the last layer, for linear scores over the row scale; S is 0.35 of that norm: with a
+    larger one the noise would drown more of the slope.
     """
     network = build_network(encoding.study, encoding)
     reach = REACH * float(np.linalg.norm(cut(network, weights).last))
