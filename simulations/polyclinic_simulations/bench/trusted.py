@@ -1,0 +1,106 @@
+"""Training with the noise of a run drawn once for all hospitals: the same numbers, far sooner.
+
+Plans, optimizer and calibration are the product's; what is left out is who adds which share of the
+noise, and the rounding to the grid. For comparisons of settings over many draws, nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from polyclinic_client.patients import Patients
+from polyclinic_common.data.encoding import Cohort, Encoding
+from polyclinic_common.models.calibration import ENTRIES, contributions
+from polyclinic_common.models.network import Vector, build_network, initial_weights
+from polyclinic_common.privacy.plan import (
+    CALIBRATION,
+    GRADIENT,
+    rounds_of,
+    secure_sum_plans,
+)
+from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.study import Study
+from polyclinic_server.optimizer import Optimizer, State, largest_ridge
+from polyclinic_server.planning import make_calibrator, suggested_ridge
+from polyclinic_simulations.fast_gradients import ClosedForm
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """A study of mode secure-sum, trained on pooled patients with the noise of all its hospitals.
+
+    Attributes
+    ----------
+    epsilon : float or None
+        None trains without clip and noise.
+    patients : int
+        Declared patients, spread evenly over the hospitals.
+    """
+
+    study: Study
+    epsilon: float | None
+    patients: int
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        """The study's encoding."""
+        return Encoding(self.study)
+
+    @cached_property
+    def declared(self) -> Mapping[str, int]:
+        """Declared patients of every hospital."""
+        sites = self.study.roster.sites
+        return dict.fromkeys(sites, max(10, round(self.patients / len(sites) / 10) * 10))
+
+    @cached_property
+    def plans(self) -> Mapping[str, SumPlan]:
+        """Grid and noise of every kind of sum."""
+        if self.epsilon is None:
+            return {}
+        return secure_sum_plans(self.study, "products", self.declared.values())
+
+    def trained(self, cohort: Cohort, seed: int, ridge_factor: float = 1.0) -> Vector:
+        """Return the model, shape (d,); noise is drawn from `seed`, for this is an experiment."""
+        study, rng = self.study, np.random.default_rng(seed)
+        start, blocks = initial_weights(study, self.encoding, 0), Patients(cohort, None).blocks()
+        clip = None if self.epsilon is None else study.clip
+        engine = ClosedForm(build_network(study, self.encoding), study.loss, clip)
+        optimizer, state = self._optimizer(start, ridge_factor), State.start(start)
+        total = sum(self.declared.values())
+        for _ in range(study.training_rounds):
+            gradient = engine.gradient_sum(state.weights, blocks)
+            state = optimizer.step(
+                state, (gradient + self._noise(GRADIENT, rng, start.size)) / total
+            )
+        calibrator = make_calibrator(study, self.epsilon, self.declared)
+        if calibrator is None:
+            return state.average
+        for number in rounds_of(study)[CALIBRATION]:
+            model = calibrator.model(state.begun(calibrator))
+            sums = np.sum([contributions(self.encoding, model, *b).sum(axis=0) for b in blocks], 0)
+            sums = sums + self._noise(CALIBRATION, rng, ENTRIES)
+            state = state.calibrate(calibrator, number, sums, len(self.declared))
+        return state.average
+
+    def _noise(self, kind: str, rng: np.random.Generator, length: int) -> Vector:
+        if self.epsilon is None:
+            return np.zeros(length)
+        deviation = self.plans[kind].deviation * np.sqrt(len(self.declared))
+        return rng.normal(0.0, deviation, length)
+
+    def _optimizer(self, start: Vector, factor: float) -> Optimizer:
+        study = self.study
+        momentum, rate = study.training.momentum, study.learning_rate
+        ridge = factor * suggested_ridge(study, self.epsilon, self.declared)
+        return Optimizer(
+            learning_rate=rate,
+            momentum=momentum,
+            ridge=min(ridge, largest_ridge(rate, momentum)),
+            start=start,
+            rounds=study.training.rounds,
+            average_from=study.training.average_from,
+        )
