@@ -86,9 +86,7 @@ def _row(design: Design, epsilon: float, draws: int) -> tuple[str, ...]:
     made = [draw(design, epsilon, seed) for seed in range(draws)]
     private = np.array([each[0] for each in made])
     (ratio, slope, error), (wide, spread, _) = private.mean(axis=0), private.std(axis=0, ddof=1)
-    none, nothing = (
-        float(np.mean(part)) for part in ([m[1].error for m in made], [m[2] for m in made])
-    )
+    none, nothing = np.mean([[plain.error, truth] for _, plain, truth in made], axis=0)
     gain = (nothing - error) / (nothing - none)
     said = (f"{ratio:.2f} ± {wide:.2f}", f"{slope:.2f} ± {spread:.2f}", f"{gain:.2f}")
     return design.name, str(design.events), f"{epsilon:g}", *said

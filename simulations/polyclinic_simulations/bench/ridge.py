@@ -7,6 +7,7 @@ Splits are made of training patients alone; patients that a study holds out are 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 import numpy as np
 from rich.console import Console
@@ -57,7 +58,7 @@ def kept(study: Study, cohort: Cohort, epsilon: float, draws: int) -> list[float
     return [float(mean) for mean in np.mean(found, axis=0)]
 
 
-def study_with(study: Study, training: dict[str, object]) -> Study:
+def study_with(study: Study, training: Mapping[str, object]) -> Study:
     """Return the study with other training."""
     data = study.model_dump(mode="json", exclude_none=True)
     data["training"] |= training

@@ -73,9 +73,8 @@ class Trusted:
         total = sum(self.declared.values())
         for _ in range(study.training_rounds):
             gradient = engine.gradient_sum(state.weights, blocks)
-            state = optimizer.step(
-                state, (gradient + self._noise(GRADIENT, rng, start.size)) / total
-            )
+            gradient = gradient + self._noise(GRADIENT, rng, start.size)
+            state = optimizer.step(state, gradient / total)
         calibrator = make_calibrator(study, self.epsilon, self.declared)
         if calibrator is None:
             return state.average
