@@ -20,7 +20,7 @@ from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_server.acceptance import Verdict
 from polyclinic_server.coordinator import RunPlan, make_server_app
 from polyclinic_server.metric_sums import Evaluation
-from polyclinic_server.observers import Checkpoint, Observer
+from polyclinic_server.observers import Checkpoint, Observer, Progress
 from polyclinic_server.optimizer import State
 from polyclinic_server.planning import make_plan
 from polyclinic_server.reach import Reaches
@@ -120,7 +120,7 @@ def train_federated(
         place = folder or Path(stack.enter_context(TemporaryDirectory()))
         trainer = trainer or Trainer()
         if setting.epsilon is None:
-            seconds, state = _run(
+            seconds, rounds, state = _run(
                 federation,
                 setting,
                 PlainSites(federation, trainer),
@@ -132,7 +132,7 @@ def train_federated(
             )
             return Trained(
                 state.average,
-                state.round_number,
+                rounds,
                 seconds,
                 {},
                 None,
@@ -143,13 +143,13 @@ def train_federated(
         stack.callback(hospitals.close)
         hospitals.found()
         plans = hospitals.sum_plans
-        seconds, state = _run(
+        seconds, rounds, state = _run(
             federation, setting, hospitals, plans, run_id, start, observers, engine
         )
         budgets = {name: each.ledger.budget() for name, each in hospitals.folders().items()}
         return Trained(
             state.average,
-            state.round_number,
+            rounds,
             seconds,
             budgets,
             plans.get(GRADIENT),
@@ -198,10 +198,12 @@ def _run(
     start: State,
     observers: Sequence[Observer],
     engine: str,
-) -> tuple[float, State]:
-    """Return the seconds that the rounds took, and the state after them."""
+) -> tuple[float, int, State]:
+    """Return the seconds that the rounds took, how many there were, and the state after them."""
     names = [site.name for site in federation.training_sites]
     finished: list[State] = []
+    told: list[int] = []
+    watching = [*observers, Progress(told.append)]
     chosen = ENGINES[engine]
 
     def plan_of(grid: Grid) -> tuple[RunPlan, State]:
@@ -213,8 +215,9 @@ def _run(
 
     client_app = make_client_app(Outages(sites, setting.drop, federation.seed))
     began = time.perf_counter()
-    chosen.run(make_server_app(plan_of, observers, finished.append), client_app, len(names))
-    return time.perf_counter() - began, finished[0]
+    chosen.run(make_server_app(plan_of, watching, finished.append), client_app, len(names))
+    rounds = start.round_number + len(told)
+    return time.perf_counter() - began, rounds, finished[0]
 
 
 def run_plan(

@@ -17,19 +17,25 @@ from tests.conftest import small_study, small_table
 ROUNDS, STOPPED = 8, 4
 
 
+@pytest.mark.parametrize("steps", [0, 2])
 @pytest.mark.parametrize("mode", ["secure-sum", "local"])
 def test_training_that_stops_early_spends_less_than_was_promised(
-    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    mode: str,
+    steps: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """And level and slope are set right all the same."""
     monkeypatch.setattr(Evaluation, "stops", lambda _, released: len(released) == STOPPED // 2)
+    calibration = {"calibration": {"steps": steps}} if steps else {}
     study = small_study(
-        training={"rounds": ROUNDS},
+        training={"rounds": ROUNDS} | calibration,
         privacy={"mode": mode, "epsilon": 4.0},
         evaluation={"private": {"metrics": ["accuracy"], "every": 2, "patience": 1}},
     )
     result = simulate(study, small_table(), out=tmp_path)
     (cell,) = result.cells
-    assert cell.timing.rounds == STOPPED
+    assert cell.timing.rounds == STOPPED + steps
     assert cell.epsilon == cell.privacy.epsilon_promised == 4.0
     assert cell.privacy.epsilon is not None
     assert 1.0 < cell.privacy.epsilon < 3.5
@@ -48,10 +54,13 @@ def test_run_show_says_what_was_promised_and_where_it_stands_what_was_spent(
         run="r", study=study.model_dump_json(), sites=sites, largest=40, fewest=study.m
     )
     run, command = RunFolder.create(tmp_path / RUNS, description), ["server", "run", "show", "r"]
-    for end, stopped in ((ROUNDS, False), (STOPPED, True)):
+    for stopped in (True, False):
+        first, end = (1, STOPPED) if stopped else (STOPPED + 1, ROUNDS)
+        for number in range(first, end + 1):
+            run.note(Event(at=time.time(), what="round", round=number))
         run.note(Event(at=time.time(), what="finished", round=end))
         done = CliRunner().invoke(app, [*command, "--folder", str(tmp_path)])
         assert done.exit_code == 0, done.output
         assert "promised: epsilon 4 at most" in done.output
         assert "spent: what each hospital's ledger says" in done.output
-        assert (f"stopped early, after round {STOPPED} of {ROUNDS}" in done.output) == stopped
+        assert (f"stopped early, after {STOPPED} of {ROUNDS} rounds" in done.output) == stopped

@@ -136,10 +136,11 @@ def _summary(run: RunFolder) -> dict[str, Any]:
 
 def _promise(run: RunFolder) -> str:
     """Say what the study promised, and where it stands what was spent."""
-    study, last = run.description().parsed_study, run.events()[-1:]
+    study, events = run.description().parsed_study, run.events()
+    done = len({event.round for event in events if event.what == "round"})
     less = ""
-    if last and last[0].what == "finished" and last[0].round < study.rounds:
-        less = f", less: training stopped early, after round {last[0].round} of {study.rounds}"
+    if events and events[-1].what == "finished" and done < study.rounds:
+        less = f", less: training stopped early, after {done} of {study.rounds} rounds"
     return (
         f"promised: epsilon {study.privacy.epsilon:g} at most, delta {study.privacy.delta:g}; "
         f"spent: what each hospital's ledger says (`polyclinic client ledger budget`){less}"
