@@ -96,7 +96,7 @@ def test_every_mode_trains_at_the_training_hospitals_with_default_m_and_c(
     assert len(hospitals) == (0 if mode == "none" else train), "who kept a ledger"
     if mode != "none":
         assert cell.privacy.epsilon == pytest.approx(EPSILON, abs=1e-3)
-        assert cell.privacy.epsilon <= EPSILON
+        assert (cell.privacy.epsilon or 9.0) <= EPSILON
     if mode == "secure-sum":
         sums = cell.privacy.sums
         assert sums is not None
@@ -150,7 +150,7 @@ def test_the_model_is_that_of_the_training_hospitals_alone(train: int) -> None:
     for made in pair(train, "none"):
         start = State.start(start_weights(made))
         models.append(train_federated(made, setting, run_id="run", start=start).weights)
-    assert np.array_equal(*models)
+    assert np.array_equal(models[0], models[1])
 
 
 @pytest.mark.parametrize("kind", ["binary", "continuous", "survival"])
