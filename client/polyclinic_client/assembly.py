@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from polyclinic_client.approved import Approved
+from polyclinic_client.calibration import calibration_source
 from polyclinic_client.gate import Clock, Gate
 from polyclinic_client.held_out import metrics_source
 from polyclinic_client.ladder import Ladder
@@ -22,7 +23,13 @@ from polyclinic_client.voting import BetterHere, Voter, system_coin
 from polyclinic_common.evaluation.layout import Floats
 from polyclinic_common.models.network import initial_weights, length_of
 from polyclinic_common.privacy.noise import NoiseSource
-from polyclinic_common.privacy.plan import METRICS, secure_sum_plans, vote_of
+from polyclinic_common.privacy.plan import (
+    CALIBRATION,
+    METRICS,
+    rounds_of,
+    secure_sum_plans,
+    vote_of,
+)
 
 
 def make_ladder(approved: Approved, reached: dict[bytes, int]) -> Ladder:
@@ -92,6 +99,9 @@ def _member(
     study = approved.study
     plans = secure_sum_plans(study, gradients.path, approved.declared.values())
     sources = sum_sources(gradients, approved.cohort, plans, noise)
+    if CALIBRATION in plans:
+        plan = plans[CALIBRATION]
+        sources[CALIBRATION] = calibration_source(approved.encoding, approved.cohort, plan, noise)
     if METRICS in plans:
         held_out = approved.held_out
         sources[METRICS] = metrics_source(approved.encoding, held_out, plans[METRICS], noise)
@@ -104,7 +114,7 @@ def _member(
         c=study.c,
         rounds=study.rounds,
         plans=plans,
-        metric_rounds=study.metric_rounds,
+        rounds_of=rounds_of(study),
     )
     return Member(
         terms,
@@ -135,7 +145,7 @@ def _updates(
             approved.declared[approved.name],
             noise,
         ),
-        metric_rounds=study.metric_rounds,
+        rounds_of=rounds_of(study),
         begin=gate.begin,
     )
 

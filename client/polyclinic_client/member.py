@@ -21,7 +21,7 @@ from polyclinic_client.refusals import RefusalError
 from polyclinic_client.terms import Terms
 from polyclinic_common.errors import MessageError
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
-from polyclinic_common.privacy.plan import GRADIENT, METRICS
+from polyclinic_common.privacy.plan import GRADIENT
 from polyclinic_common.secure_sum.chain import (
     Chain,
     ReleaseId,
@@ -245,7 +245,7 @@ class Member:
         terms, own = self._terms, self._identity.public
         if release.kind not in terms.plans or release.round_number > terms.rounds:
             raise RefusalError(Reason.OVER_BUDGET)
-        if release.kind == METRICS and release.round_number not in terms.metric_rounds:
+        if not terms.fits(release):
             raise RefusalError(Reason.OUT_OF_ORDER)
         held = history.of(release)
         may_answer = (

@@ -15,8 +15,10 @@ from typing import NamedTuple
 from polyclinic_client.due import LEAST_TICK_S
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation.layout import make_layout
+from polyclinic_common.models.calibration import ENTRIES as CALIBRATION_ENTRIES
 from polyclinic_common.models.network import build_network, weight_count
 from polyclinic_common.privacy.plan import (
+    CALIBRATION,
     GRADIENT,
     METRICS,
     STATISTICS,
@@ -50,6 +52,7 @@ FIRST_COST = Cost(0.1, 2e-6, 2.5e-7)  # numbers: columns of the table and of the
 COLUMN_S = 5e-4  # of the first answer, for each of them
 GRADIENT_COST = Cost(0.03, 9e-6, 4e-8)  # numbers: weights; patients: rows that pass in all steps
 STATISTICS_COST = Cost(0.03, 2e-6, 5e-8)  # numbers: entries of a patient's vector
+CALIBRATION_COST = Cost(0.03, 4e-6, 5e-8)  # numbers: entries of a vector, for every output
 METRICS_COST = Cost(0.03, 4e-6, 5e-8)  # numbers: entries of a patient's vector
 VOTE_COST = Cost(0.03, 1e-6, 0.0)
 RANK_S = 1.2e-5  # of a vote on survival, for every patient: of order n log n, held up to 2^20
@@ -117,6 +120,9 @@ def pace_of(study: Study, declared: int, trained: int) -> Pace:
     if study.training.start == "statistics":
         entries = encoding.width * (encoding.width + 1) // 2 + encoding.width
         work[STATISTICS] = STATISTICS_COST.of(most, entries) + _leaving(study, entries)
+    if study.training.calibration is not None:
+        entries = CALIBRATION_ENTRIES * encoding.outputs
+        work[CALIBRATION] = CALIBRATION_COST.of(most, entries) + forward + _leaving(study, entries)
     if study.metric_rounds:
         entries = make_layout(study).length
         work[METRICS] = METRICS_COST.of(most, entries) + forward + _leaving(study, entries)

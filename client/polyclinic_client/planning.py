@@ -9,10 +9,12 @@ from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_common.data.holdout import declared_for_training
 from polyclinic_common.privacy.charges import Charge, SampledSteps
 from polyclinic_common.privacy.plan import (
+    CALIBRATION,
     METRICS,
     NODE_PATH,
     UPDATE,
     VOTE,
+    calibration_plan,
     local_sum_plan,
     metrics_plan,
     noise_plan,
@@ -75,7 +77,10 @@ def planned_with(
     ]
     if not planned:
         charge = local_charge(study, sizes[name], path)
-        planned.append(_at_one_price(UPDATE, study.rounds, charge))
+        planned.append(_at_one_price(UPDATE, study.training_rounds, charge))
+        if study.training.calibration is not None:
+            plan = calibration_plan(study, 1, sizes[name])
+            planned.append(_at_one_price(CALIBRATION, plan.rounds, plan.headline))
         if study.metric_rounds:
             charge = metrics_plan(study, 1, sizes[name]).headline
             planned.append(_at_one_price(METRICS, len(study.metric_rounds), charge))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_common.secure_sum.identity import Roster
 
 
@@ -30,8 +31,8 @@ class Terms:
         Rounds of the run.
     plans : mapping
         Noise and grid of every kind of sum, in the order of a round.
-    metric_rounds : tuple of int
-        Rounds after which metrics may be asked for.
+    rounds_of : mapping
+        In which rounds a kind may be asked for; what is not named, in all.
     """
 
     study_hash: bytes
@@ -42,7 +43,12 @@ class Terms:
     c: int
     rounds: int
     plans: Mapping[str, SumPlan]
-    metric_rounds: tuple[int, ...] = ()
+    rounds_of: Mapping[str, Collection[int]] = field(default_factory=dict)
+
+    def fits(self, release: ReleaseId) -> bool:
+        """Say whether this kind may be asked for in this round."""
+        rounds = self.rounds_of.get(release.kind)
+        return rounds is None or release.round_number in rounds
 
     def __post_init__(self) -> None:
         """Refuse terms under which more than one chain of a round could complete.

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from polyclinic_client.calibration import calibration_source
 from polyclinic_client.held_out import metrics_source
 from polyclinic_client.integers import GridSums, IntegerSums, NoisyIntegers, SummedRows
 from polyclinic_client.mechanisms import (
@@ -24,11 +25,13 @@ from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.network import build_network, length_of, weight_count
 from polyclinic_common.privacy.noise import NoiseSource
 from polyclinic_common.privacy.plan import (
+    CALIBRATION,
     GRADIENT,
     METRICS,
     NODE_PATH,
     STATISTICS,
     UPDATE,
+    calibration_plan,
     local_sum_plan,
     metrics_plan,
     noise_plan,
@@ -157,10 +160,20 @@ def local_mechanisms(
     """Return what a site of mode local releases, by kind, in the order of a round."""
     study = encoding.study
     found = {UPDATE: local_mechanism(study, gradients, cohort, declared, noise)}
+    if study.training.calibration is not None:
+        found[CALIBRATION] = local_calibration(encoding, cohort, declared, noise)
     if study.metric_rounds:
         plan = metrics_plan(study, 1, declared)
         found[METRICS] = SumRelease(metrics_source(encoding, held_out, plan, noise), plan)
     return found
+
+
+def local_calibration(
+    encoding: Encoding, cohort: Cohort, declared: int, noise: NoiseSource
+) -> SumRelease:
+    """Return what releases a site's calibration sums, private on their own."""
+    plan = calibration_plan(encoding.study, 1, declared)
+    return SumRelease(calibration_source(encoding, cohort, plan, noise), plan)
 
 
 def local_mechanism(

@@ -14,7 +14,7 @@ from polyclinic_client.ledger.wanted import Wanted
 from polyclinic_client.mechanisms import Mechanism
 from polyclinic_client.refusals import RefusalError
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
-from polyclinic_common.privacy.plan import METRICS, UPDATE
+from polyclinic_common.privacy.plan import UPDATE
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.wire import PrivateUpdate, Reason, Receipt, SettleRequest, TrainRequest
@@ -48,8 +48,8 @@ class Updates:
         This hospital's ledger.
     mechanisms : mapping
         What draws a release, by kind.
-    metric_rounds : collection of int
-        Rounds after which metrics may be asked for.
+    rounds_of : mapping
+        In which rounds a kind may be asked for; what is not named, in all.
     begin : callable
         Called before patients are read, once all is done that follows from the message alone.
     """
@@ -63,7 +63,7 @@ class Updates:
         personal: bool,
         ledger: Ledger,
         mechanisms: Mapping[str, Mechanism],
-        metric_rounds: Collection[int] = (),
+        rounds_of: Mapping[str, Collection[int]] | None = None,
         begin: Callable[[], None] = lambda: None,
     ):
         self._study_hash = study_hash
@@ -72,7 +72,7 @@ class Updates:
         self._personal = personal
         self._ledger = ledger
         self._mechanisms = mechanisms
-        self._metric_rounds = metric_rounds
+        self._rounds_of = rounds_of or {}
         self._begin = begin
 
     def update(self, request: TrainRequest, memory: Memory) -> PrivateUpdate:
@@ -105,7 +105,8 @@ class Updates:
             each.reserved.release.round_number for each in self._ledger.releases_of(release.run)
         ]
         early = release.round_number < max(rounds, default=0)
-        if early or (release.kind == METRICS and release.round_number not in self._metric_rounds):
+        asked_for = self._rounds_of.get(release.kind, (release.round_number,))
+        if early or release.round_number not in asked_for:
             raise RefusalError(Reason.OUT_OF_ORDER)
         if weights.shape != (self._length,) or not (np.abs(weights) <= LARGEST_WEIGHT).all():
             raise RefusalError(Reason.OUT_OF_ORDER)

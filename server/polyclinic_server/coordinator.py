@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -12,8 +12,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from polyclinic_common.errors import Code, RunError
+from polyclinic_common.models.calibration import ENTRIES
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
-from polyclinic_common.privacy.plan import GRADIENT, METRICS, STATISTICS, UPDATE
+from polyclinic_common.privacy.plan import CALIBRATION, GRADIENT, METRICS, STATISTICS, UPDATE
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study.sections import Acceptance
 from polyclinic_common.wire import (
@@ -24,6 +25,7 @@ from polyclinic_common.wire import (
     VoteRequest,
 )
 from polyclinic_server.acceptance import ask_for_verdict
+from polyclinic_server.calibration import Calibrator
 from polyclinic_server.combiner import Combiner, Descent
 from polyclinic_server.flower import Ask, Mail, Watch, unwatched
 from polyclinic_server.menu import Menu
@@ -48,7 +50,7 @@ class RunPlan:
     node_of : mapping
         Flower node of every site that takes part.
     rounds : int
-        Rounds of the run.
+        Rounds of training.
     combiner : Combiner
         Turns what the sites released into a model.
     fewest : int
@@ -67,6 +69,8 @@ class RunPlan:
         How hospitals vote on the trained model; None asks for no votes.
     menu : Menu or None
         Settings to train and choose from; None trains one.
+    calibrator, calibration_rounds
+        What sets level and slope right after training, and in which rounds; None in none.
     identities : mapping
         Identity key of every site, by name; empty in the modes without secure sums.
     reaches : mapping
@@ -86,6 +90,8 @@ class RunPlan:
     evaluation: Evaluation | None = None
     acceptance: Acceptance | None = None
     menu: Menu | None = None
+    calibrator: Calibrator | None = None
+    calibration_rounds: Collection[int] = ()
     identities: Mapping[str, bytes] = field(default_factory=dict)
     reaches: Reaches = field(default_factory=dict)
 
@@ -95,7 +101,14 @@ class RunPlan:
 
     def turned(self, state: State) -> State:
         """Return the state with the next setting of the menu begun, if one has just ended."""
-        return state if self.menu is None else self.menu.turned(state)
+        begun = self.menu is None or state.calibrated is not None
+        return state if begun or self.menu is None else self.menu.turned(state)
+
+    def is_trained(self, state: State) -> bool:
+        """Say whether the rounds of training are over."""
+        return (
+            state.calibrated is not None or state.round_number >= self.rounds or self.stops(state)
+        )
 
     def owes_metrics(self, state: State) -> bool:
         """Say whether metrics are due after the last round and were not released yet."""
@@ -108,6 +121,10 @@ class Rounds(Protocol):
 
     def advance(self, state: State) -> Round:
         """Carry out the next round."""
+        ...
+
+    def calibrate(self, state: State, number: int) -> Round:
+        """Carry out a round of calibration."""
         ...
 
     def measured(self, state: State) -> State:
@@ -124,24 +141,31 @@ def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Obse
     ask = Mail(grid, plan.node_of, plan.timeout_s, plan.watch).ask
     rounds = make_rounds(plan, state, ask)
     state = plan.turned(rounds.measured(state))  # a run that was cut off may owe both
-    while state.round_number < plan.rounds and not plan.stops(state):
-        finished = rounds.advance(state)
-        state = finished.state
-        if not (np.abs(state.weights) <= LARGEST_WEIGHT).all():
-            raise RunError(
-                Code.RUN_DIVERGED,
-                f"Training diverged in round {state.round_number}.",
-                "Lower training.learning_rate in the study.",
-            )
-        for observer in observers:
-            observer.after_round(finished)
-        state = plan.turned(state)
+    while not plan.is_trained(state):
+        state = plan.turned(_told(rounds.advance(state), observers))
+    for number in plan.calibration_rounds:
+        if number > state.round_number:
+            state = _told(rounds.calibrate(state, number), observers)
     if plan.acceptance is not None:
         request = VoteRequest(plan.study_hash, plan.run_id, state.round_number, state.average)
         sites = list(plan.node_of)
         verdict = ask_for_verdict(ask, request, sites, plan.acceptance, plan.fewest)
         state = replace(state, verdict=verdict)
     rounds.close()
+    return state
+
+
+def _told(finished: Round, observers: Sequence[Observer]) -> State:
+    """Return the state after a round that observers were told of."""
+    state = finished.state
+    if not (np.abs([state.weights, state.average]) <= LARGEST_WEIGHT).all():
+        raise RunError(
+            Code.RUN_DIVERGED,
+            f"Training diverged in round {state.round_number}.",
+            "Lower training.learning_rate in the study.",
+        )
+    for observer in observers:
+        observer.after_round(finished)
     return state
 
 
@@ -176,6 +200,14 @@ class SumRounds:
         state = self._after(self.combiner.descend(state, gradient, sites))
         state = self.measured(state)
         return Round(state.round_number, {}, state, sites)
+
+    def calibrate(self, state: State, number: int) -> Round:
+        """Carry out a round of calibration."""
+        calibrator = _calibrator(self.plan)
+        model = calibrator.model(state.begun(calibrator))
+        total, sites = self._sum(state, CALIBRATION, number, model)
+        state = self._after(state.calibrate(calibrator, number, total, len(sites)))
+        return Round(number, {}, self.measured(state), sites)
 
     def measured(self, state: State) -> State:
         """Return the state with the metrics that are due after its round."""
@@ -241,6 +273,16 @@ class UpdateRounds:
         updates = self._released(number, UPDATE, state.weights, state.weights.size)
         state = self.measured(self.plan.combiner.step(state, updates))
         return Round(number, updates, state, tuple(updates), self.refused)
+
+    def calibrate(self, state: State, number: int) -> Round:
+        """Carry out a round of calibration."""
+        calibrator = _calibrator(self.plan)
+        self.refused = {}
+        model = calibrator.model(state.begun(calibrator))
+        sums = self._released(number, CALIBRATION, model, ENTRIES)
+        total = np.sum(list(sums.values()), axis=0)
+        state = self.measured(state.calibrate(calibrator, number, total, len(sums)))
+        return Round(number, {}, state, tuple(sums), self.refused)
 
     def measured(self, state: State) -> State:
         """Return the state with the metrics that are due after its round."""
@@ -313,6 +355,12 @@ def _is_within(plan: RunPlan, request: TrainRequest, site: str, vector: Vector) 
     """Say whether a site can have computed this; where no reach is known, whatever it is."""
     reach = plan.reaches.get(request.kind, {}).get(site)
     return reach is None or reach.holds(vector, request.weights)
+
+
+def _calibrator(plan: RunPlan) -> Calibrator:
+    if plan.calibrator is None:
+        raise ValueError("the run has no calibration")
+    return plan.calibrator
 
 
 def _spoiled(number: int, kind: str, sites: Sequence[str]) -> RunError:

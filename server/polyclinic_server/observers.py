@@ -13,6 +13,7 @@ import numpy as np
 from polyclinic_common.errors import Code, ModelError, RunError
 from polyclinic_common.models.network import Vector
 from polyclinic_common.models.storage import load_vectors, save_vectors
+from polyclinic_server.calibration import Calibrated
 from polyclinic_server.metric_sums import MetricSum
 from polyclinic_server.optimizer import State
 
@@ -122,6 +123,9 @@ class Checkpoint:
         vectors |= {f"metrics {index}": said.total for index, said in enumerate(state.released)}
         if state.candidates:
             vectors["candidates"] = np.stack(state.candidates)
+        if state.calibrated is not None:
+            known = state.calibrated
+            vectors |= {"frozen": known.frozen, "mean": known.mean, "precision": known.precision}
         released = [[said.round_number, list(said.sites)] for said in state.released]
         header = {"run_id": self.run_id, "carried": state.carried.hex()}
         header["released"] = json.dumps(released)
@@ -152,6 +156,9 @@ class Checkpoint:
                     for index, (number, sites) in enumerate(json.loads(header["released"]))
                 ),
                 candidates=tuple(vectors.get("candidates", ())),
+                calibrated=Calibrated(vectors["frozen"], vectors["mean"], vectors["precision"])
+                if "frozen" in vectors
+                else None,
             )
         except (ModelError, KeyError, ValueError) as error:
             raise RunError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from polyclinic_common.models.network import Vector
 from polyclinic_server.acceptance import Verdict
+from polyclinic_server.calibration import Calibrated, Calibrator
 from polyclinic_server.metric_sums import MetricSum
 
 
@@ -21,7 +22,8 @@ class State:
     `weights` and `average` have shape (d,); `velocity` is what the combiner remembers, `carried`
     what the secure sum does, `released` are the metric sums so far, `verdict` the hospitals' at
     the end, where they vote. With a menu, `candidates` are the models of the settings that were
-    trained, and `chosen` is the number of the one that was kept.
+    trained, and `chosen` is the number of the one that was kept. `calibrated` is what is known of
+    level and slope, once calibration has begun; then `average` is the model they are applied to.
     """
 
     round_number: int
@@ -33,6 +35,7 @@ class State:
     verdict: Verdict | None = None
     candidates: tuple[Vector, ...] = ()
     chosen: int | None = None
+    calibrated: Calibrated | None = None
 
     @staticmethod
     def start(weights: Vector) -> State:
@@ -51,6 +54,17 @@ class State:
             return replace(self, round_number=number, weights=weights, average=weights)
         average = self.average + (weights - self.average) / averaged
         return replace(self, round_number=number, weights=weights, average=average)
+
+    def calibrate(
+        self, calibrator: Calibrator, number: int, total: Vector, hospitals: int
+    ) -> State:
+        """Return the state after a round of calibration; see `Calibrator.step`."""
+        known = calibrator.step(self.begun(calibrator), total, hospitals)
+        return replace(self, round_number=number, average=calibrator.model(known), calibrated=known)
+
+    def begun(self, calibrator: Calibrator) -> Calibrated:
+        """Return what is known of level and slope."""
+        return self.calibrated or calibrator.begun(self.average)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.network import Vector
-from polyclinic_common.privacy.plan import noise_plan
+from polyclinic_common.privacy.plan import CALIBRATION, calibration_plan, noise_plan, rounds_of
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
 from polyclinic_common.study.manifest import Study
+from polyclinic_server.calibration import Calibrator
 from polyclinic_server.combiner import make_combiner
 from polyclinic_server.coordinator import RunPlan
 from polyclinic_server.menu import Choose, Menu
@@ -58,7 +62,7 @@ def make_plan(
         study_hash=study.hash(),
         run_id=run_id,
         node_of=node_of,
-        rounds=study.rounds,
+        rounds=study.training_rounds,
         combiner=make_combiner(study, start, ridge, declared),
         fewest=fewest,
         timeout_s=timeout_s,
@@ -67,7 +71,22 @@ def make_plan(
         menu=make_menu(study, start, evaluation, choose),
         acceptance=study.evaluation.acceptance if epsilon is not None else None,
         reaches=reaches or {},
+        calibrator=make_calibrator(study, epsilon, declared),
+        calibration_rounds=rounds_of(study)[CALIBRATION],
     )
+
+
+def make_calibrator(
+    study: Study, epsilon: float | None, declared: Mapping[str, int]
+) -> Calibrator | None:
+    """Return what sets level and slope right, if the study asks for it."""
+    if study.training.calibration is None:
+        return None
+    if epsilon is None:
+        return Calibrator(Encoding(study), 0.0)
+    shares = study.m - study.c if study.privacy.mode == "secure-sum" else 1
+    plan = calibration_plan(study, shares, max(declared.values()))
+    return Calibrator(Encoding(study), plan.deviation)
 
 
 def make_menu(
@@ -109,14 +128,21 @@ def reaches_of(
 
 
 def suggested_ridge(study: Study, epsilon: float | None, declared: Mapping[str, int]) -> float:
-    """Return the ridge that the noise in one round's total suggests.
+    """Return the ridge that noise suggests: of one round's total, or of one release of the budget.
 
     Mode local: the full noise at every site. Secure sum: a share at every site, of which h make up
     the full noise.
     """
-    total = sum(declared.values())
-    plan = noise_plan(study, total, epsilon)
     draws: float = len(declared)
     if study.privacy.mode == "secure-sum":
         draws /= study.m - study.c
-    return noise_ridge(plan.multiplier * study.clip, draws, total)
+    return ridge_against(study, epsilon, sum(declared.values()), draws)
+
+
+def ridge_against(study: Study, epsilon: float | None, total: int, draws: float) -> float:
+    """Return the ridge against so many draws of the noise of `total` declared patients."""
+    plan = noise_plan(study, total, epsilon)
+    deviation = plan.multiplier * study.clip
+    if study.training.ridge == "release":
+        deviation /= np.sqrt(plan.steps * plan.rounds)
+    return noise_ridge(deviation, draws, total)

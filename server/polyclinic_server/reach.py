@@ -12,9 +12,11 @@ import numpy as np
 
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
 from polyclinic_common.privacy.plan import (
+    CALIBRATION,
     CHANGE_EXPONENT,
     METRICS,
     UPDATE,
+    calibration_plan,
     local_sum_plan,
     metrics_plan,
     most_patients,
@@ -85,6 +87,9 @@ def reaches_of_updates(
         How gradient sums are made, which decides their grid.
     """
     found = {UPDATE: {s: _reach_of_update(study, sizes[s], trained[s], path) for s in trained}}
+    if study.training.calibration is not None:
+        plans = {site: calibration_plan(study, 1, trained[site]) for site in trained}
+        found[CALIBRATION] = {s: reach_of_sum(plan, sizes[s]) for s, plan in plans.items()}
     if study.metric_rounds:
         plans = {site: metrics_plan(study, 1, trained[site]) for site in trained}
         found[METRICS] = {site: reach_of_sum(plan, sizes[site]) for site, plan in plans.items()}

@@ -10,14 +10,16 @@ import numpy as np
 from polyclinic_client.integers import Moment
 from polyclinic_client.mechanisms import Mechanism
 from polyclinic_client.patients import Patients
-from polyclinic_client.training import local_mechanism
+from polyclinic_client.training import local_calibration, local_mechanism
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.models.network import Vector, build_network
-from polyclinic_common.privacy.plan import noise_plan
+from polyclinic_common.privacy.plan import CALIBRATION, rounds_of
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
 from polyclinic_common.study import Study
+from polyclinic_server.calibration import Calibrator
 from polyclinic_server.combiner import Combiner, make_combiner
-from polyclinic_server.optimizer import State, noise_ridge
+from polyclinic_server.optimizer import State
+from polyclinic_server.planning import ridge_against
 from polyclinic_simulations.engines import inline
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.plain import PlainMechanism
@@ -58,7 +60,36 @@ def train_alone(
         broadcast = state.weights
         state = combiner.step(state, {ALONE: change})
         own = broadcast + change if personal else state.weights
+    if study.training.calibration is not None:
+        state = _calibrated(federation, cohort, declared, setting, trainer or Trainer(), state)
     return state.average
+
+
+def _calibrated(
+    federation: Federation,
+    cohort: Cohort,
+    declared: int,
+    setting: Setting,
+    trainer: Trainer,
+    state: State,
+) -> State:
+    """Return the state after calibration on the one cohort."""
+    study, encoding = federation.study, federation.encoding
+    plain = trainer.plain(study, encoding, cohort, declared, (federation.seed, declared))
+    release, deviation = None, 0.0
+    if setting.epsilon is not None:
+        release = local_calibration(encoding, cohort, declared, trainer.noise(b""))
+        deviation = release.plan.deviation
+    calibrator = Calibrator(encoding, deviation)
+    for number in rounds_of(study)[CALIBRATION]:
+        model = calibrator.model(state.begun(calibrator))
+        if release is None:
+            total = plain.calibration(model)
+        else:
+            moment = Moment(ReleaseId(ALONE, number, CALIBRATION), broadcast_hash(model))
+            total = np.ldexp(release.draw(model, model, moment), release.grid_exponent)
+        state = state.calibrate(calibrator, number, total, hospitals=1)
+    return state
 
 
 def _mechanism(
@@ -89,8 +120,7 @@ def _combiner_alone(study: Study, declared: int, setting: Setting, start: State)
         inline.be_server()
     elif study.strategy != "descent":
         return _OwnSteps(study.training.rounds, study.training.average_from)
-    plan = noise_plan(study, declared, setting.epsilon)
-    ridge = noise_ridge(plan.multiplier * study.clip, 1, declared)
+    ridge = ridge_against(study, setting.epsilon, declared, 1)
     return make_combiner(study, start.weights, ridge, {ALONE: declared})
 
 

@@ -72,8 +72,16 @@ def draft_manifest(frame: pd.DataFrame, roles: Roles, name: str) -> tuple[str, p
         _head(name, _sites(frame[roles.site], roles.site), roles, patient),
         *_features(frame, {*roles.named, patient}),
         _outcome(frame, roles),
+        TRAINING,
     ]
     return "\n".join(sections), frame
+
+
+TRAINING = """\
+[training]
+ridge = "release"
+calibration = { share = 0.1, steps = 4 }
+"""
 
 
 def _refuse_roles(frame: pd.DataFrame, roles: Roles) -> None:

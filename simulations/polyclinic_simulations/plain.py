@@ -13,10 +13,11 @@ from polyclinic_client.mechanisms import Steps, make_steps
 from polyclinic_client.patients import GradientEngine, Patients
 from polyclinic_client.sampling import Sampler
 from polyclinic_client.updates import Memory
+from polyclinic_common.data.encoding import Encoding
+from polyclinic_common.models.calibration import contributions
 from polyclinic_common.models.network import Vector
-from polyclinic_common.privacy.plan import noise_plan
+from polyclinic_common.privacy.plan import CALIBRATION, noise_plan
 from polyclinic_common.secure_sum.chain import ReleaseId
-from polyclinic_common.study import Study
 from polyclinic_common.wire import (
     PrivateUpdate,
     Reason,
@@ -65,20 +66,29 @@ class PlainStep:
 class PlainMechanism:
     """What a site without privacy answers: a gradient sum, or the change of a model."""
 
+    encoding: Encoding
     step: PlainStep
     steps: Steps | None
 
     @staticmethod
     def make(
-        study: Study, engine: GradientEngine, patients: Patients, declared: int, seed: Seed
+        encoding: Encoding, engine: GradientEngine, patients: Patients, declared: int, seed: Seed
     ) -> PlainMechanism:
         """Return the mechanism of a site with so many declared patients."""
+        study = encoding.study
         plan = noise_plan(study, declared, None)
         sampler = SeededSampler(seed) if plan.sampling_rate < 1.0 else None
         step = PlainStep(engine, patients, sampler, plan.sampling_rate)
         if study.strategy == "descent":
-            return PlainMechanism(step, None)
-        return PlainMechanism(step, make_steps(study, step, plan, declared))
+            return PlainMechanism(encoding, step, None)
+        return PlainMechanism(encoding, step, make_steps(study, step, plan, declared))
+
+    def calibration(self, weights: Vector) -> Vector:
+        """Return equations and derivatives by level and slope, shape (6,)."""
+        blocks = self.step.patients.blocks()
+        return np.asarray(
+            np.sum([contributions(self.encoding, weights, *each).sum(axis=0) for each in blocks], 0)
+        )
 
     def compute(self, weights: Vector, own: Vector, moment: Moment) -> Vector:
         """Return the answer of one round, shape (d,)."""
@@ -103,7 +113,10 @@ class PlainSite:
             return encode_reply(Refusal(Reason.OUT_OF_ORDER))
         own = request.weights if memory.personal is None else memory.personal
         release = ReleaseId(request.run_id, request.round_number, "plain")
-        vector = self.mechanism.compute(request.weights, own, Moment(release, b""))
+        if request.kind == CALIBRATION:
+            vector = self.mechanism.calibration(request.weights)
+        else:
+            vector = self.mechanism.compute(request.weights, own, Moment(release, b""))
         if self.personal:
             memory.personal = request.weights + vector
         return encode_reply(

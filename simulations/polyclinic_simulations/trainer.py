@@ -69,7 +69,7 @@ class Trainer:
         network, fast = build_network(study, encoding), self.gradients == "fast"
         engine = ClosedForm(network, study.loss, None) if fast else unclipped(study, network)
         patients = Patients(cohort, None if fast else BLOCK)
-        return PlainMechanism.make(study, engine, patients, declared, seed)
+        return PlainMechanism.make(encoding, engine, patients, declared, seed)
 
 
 def unclipped(study: Study, network: Network) -> Unclipped:

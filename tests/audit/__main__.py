@@ -39,6 +39,7 @@ REPLAYED = [  # (a): noise, neighbouring cohorts, the ledger and the protocol; q
     "test_gate.py",
     "test_neighbours.py",
     "test_small_cohorts.py",
+    "test_calibration.py",
     "test_replay.py",
 ]
 AUDITED = [  # (b): the audit of the noise, each kind of release once
@@ -49,6 +50,7 @@ AUDITED = [  # (b): the audit of the noise, each kind of release once
         "of_every_kind_is_near_its_claim_and_not_above_it[statistics-statistics-0.6]",
         "of_every_kind_is_near_its_claim_and_not_above_it[steps-metrics-0.6]",
         "of_every_kind_is_near_its_claim_and_not_above_it[steps-update-0.6]",
+        "of_every_kind_is_near_its_claim_and_not_above_it[survival-calibration-0.6]",
         "of_every_kind_is_near_its_claim_and_not_above_it[sampled-update-0.3]",
         "of_every_kind_is_near_its_claim_and_not_above_it[binary-vote-0.4]",
     )

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from polyclinic_client import integers, patients
+from polyclinic_client.calibration import SummedCalibration
 from polyclinic_client.held_out import SummedMetrics
 from polyclinic_client.statistics import SummedStatistics
+from polyclinic_common.models import calibration
 from polyclinic_common.privacy import noise
 from tests.audit.registry import mutation, put
 
@@ -65,6 +67,27 @@ def no_noise_on_the_first_metric() -> None:
 def no_noise_on_statistics() -> None:
     """Sufficient statistics have no noise at all."""
     spoil_sums(lambda source: isinstance(source.sums, SummedStatistics), without(slice(None)))
+
+
+@mutation("test_every_coordinate_is_noisy.py")
+def no_noise_on_calibration() -> None:
+    """Calibration sums have no noise at all."""
+    spoil_sums(lambda source: isinstance(source.sums, SummedCalibration), without(slice(None)))
+
+
+@mutation("test_calibration.py")
+def calibration_unclamped() -> None:
+    """The score of a patient counts in calibration as far as it goes, and nothing is clipped."""
+
+    def integer_sum(sums: Any, weights: Any, blocks: Any) -> Any:
+        total = np.zeros(calibration.ENTRIES, dtype=np.int64)
+        for x, y, mask in blocks:
+            rows = calibration.contributions(sums.encoding, weights, x, y, mask)
+            total += np.rint(rows / sums.grid).astype(np.int64).sum(axis=0)
+        return total
+
+    put(calibration, "LARGEST_SCORE", np.inf)
+    put(SummedCalibration, "integer_sum", integer_sum)
 
 
 @mutation("test_every_coordinate_is_noisy.py")

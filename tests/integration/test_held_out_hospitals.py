@@ -86,7 +86,7 @@ def table_of_nine() -> pd.DataFrame:
 def test_every_mode_trains_at_the_training_hospitals_with_default_m_and_c(
     mode: str, schedule: str, train: int, tmp_path: Path
 ) -> None:
-    training = {"rounds": 4, "schedule": schedule, "batch": 16}
+    training = {"rounds": 4, "schedule": schedule, "batch": 16, "calibration": {"steps": 2}}
     study = whole_study(train, training=training, privacy={"mode": mode})
     result = simulate(study, table_of_nine(), out=tmp_path)
     (cell,) = result.cells
@@ -95,7 +95,7 @@ def test_every_mode_trains_at_the_training_hospitals_with_default_m_and_c(
     hospitals = {path.name for path in tmp_path.glob("sites/*/*") if path.is_dir()}
     assert len(hospitals) == (0 if mode == "none" else train), "who kept a ledger"
     if mode != "none":
-        assert cell.privacy.epsilon == pytest.approx(EPSILON, abs=1e-3)
+        assert cell.privacy.epsilon == pytest.approx(EPSILON, abs=5e-3)  # parts are rounded down
         assert (cell.privacy.epsilon or 9.0) <= EPSILON
     if mode == "secure-sum":
         sums = cell.privacy.sums
@@ -176,10 +176,10 @@ def test_a_study_drafted_from_a_table_can_hold_out_hospitals(tmp_path: Path) -> 
     table, out = tmp_path / "mine.csv", tmp_path / "out"
     table_of_nine()[["hospital", "age", "sex", "response"]].to_csv(table, index=False)
     draft_study(table, Roles("hospital", "response"), out)
-    text = (out / "mine.toml").read_text()
-    text += '[training]\nrounds = 3\n[evaluation]\nholdout = { kind = "sites", sites = [{}] }\n'
+    text = (out / "mine.toml").read_text().replace("[training]\n", "[training]\nrounds = 3\n")
+    text += '[evaluation]\nholdout = { kind = "sites", sites = ["site 7", "site 8"] }\n'
     manifest = tmp_path / "mine.toml"
-    manifest.write_text(text.replace("{}", '"site 7", "site 8"'))
+    manifest.write_text(text)
     assert load_study(manifest).m == RULES[7][0]
     result = simulate(manifest, out / "mine-table.csv", modes=["secure-sum", "local", "none"])
     assert [cell.mode for cell in result.cells] == ["secure-sum", "local", "none"]

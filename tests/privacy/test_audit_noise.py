@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import beta, binom
 
 from polyclinic_common.errors import Code, SimulationError
+from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit import noise, noise_of_one, noise_of_training
@@ -54,9 +56,9 @@ def whole_study(kind: str, mode: str = "secure-sum", **training: Any) -> Study:
 
 WHOLE: dict[str, Study] = {
     "statistics": whole_study("continuous", start="statistics"),
-    "survival": whole_study("survival"),
+    "survival": whole_study("survival", calibration={}),
     "binary": whole_study("binary"),
-    "steps": whole_study("binary", "local", strategy="fedavg"),
+    "steps": whole_study("binary", "local", strategy="fedavg", calibration={}),
     "personal": whole_study("survival", "local", personalisation="mr-mtl"),
     "sampled": whole_study("binary", "local", **SAMPLED),
     "personal samples": whole_study("continuous", "local", **SAMPLED, personalisation="mr-mtl"),
@@ -146,13 +148,13 @@ def test_a_study_without_noise_or_without_a_kind_is_not_audited() -> None:
 
 def test_every_kind_of_release_has_an_audit() -> None:
     made = {kind for study in WHOLE.values() for kind in kinds_of(study, "fast")}
-    assert made == {"gradient", "statistics", "metrics", "update", "vote"}
+    assert made == {"gradient", "statistics", "metrics", "update", "vote", "calibration"}
     for study in WHOLE.values():
         for kind in kinds_of(study, "fast"):
             assert callable(noise.auditor(study, kind, "fast", canaries=20))
 
 
-@pytest.mark.parametrize("kind", ["statistics", "metrics"])
+@pytest.mark.parametrize("kind", ["statistics", "metrics", "calibration"])
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_canary_that_enters_as_a_whole_reaches_the_clip(
     name: str, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -211,6 +213,8 @@ EVERY_KIND: list[tuple[str, str, float]] = [  # a study, a kind, and the least s
     ("statistics", "statistics", 0.6),
     ("survival", "metrics", 0.6),
     ("steps", "metrics", 0.6),
+    ("steps", "calibration", 0.6),
+    ("survival", "calibration", 0.6),
     ("steps", "update", 0.6),
     ("sampled", "update", 0.3),
     ("personal samples", "update", 0.3),
@@ -234,6 +238,7 @@ def test_the_bound_of_every_kind_is_near_its_claim_and_not_above_it(
 HOLES: list[tuple[str, str, float]] = [
     ("statistics", "statistics", 0.25),
     ("survival", "metrics", 0.25),
+    ("survival", "calibration", 0.25),
     ("steps", "update", 0.25),
     ("sampled", "update", 0.04),
 ]
@@ -334,8 +339,11 @@ def test_the_command_prints_the_bound_beside_the_claim_and_fails_if_it_is_above(
     command = [str(Path(sys.executable).with_name("polyclinic")), "audit", "noise", "gbsg2"]
     words = [*command, "--gradients", "fast", "--epsilon", "4"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    for word in ("headline", "fallback", "4.000", "fresh", "95 %"):
+    for word in ("gradient", "headline", "fallback", "calibrat", "fresh", "95 %"):
         assert word in done.stdout
+    printed = re.findall(r"headline +([0-9.]+)", done.stdout)
+    both = sum(gdp.mu_of(float(each), 1e-5) ** 2 for each in printed)
+    assert gdp.epsilon_of(both**0.5, 1e-5) == pytest.approx(4.0, abs=0.02)
     with pytest.raises(SystemExit):
         main(["audit", "noise", "gbsg2", "--kind", "vote"])
     assert "releases no vote" in capsys.readouterr().err

@@ -40,6 +40,7 @@ FALSE_ALARM = 1e-6
 LOCAL: dict[str, Any] = {"mode": "local"}
 TABLES: dict[str, Any] = {"private": {"by_site": True, "subgroups": True, "share": 0.3}}
 MLP: dict[str, Any] = {"kind": "mlp", "hidden": [3]}
+CALIBRATED: dict[str, Any] = {"rounds": 2, "calibration": {"steps": 2}}
 SAMPLED: dict[str, Any] = {"rounds": 2, "schedule": "sampled", "batch": 4}
 
 
@@ -49,6 +50,9 @@ def local(training: dict[str, Any] | None = None, **more: Any) -> Study:
 
 STUDIES: dict[str, Study] = {
     "binary": small_study("binary", evaluation=TABLES),
+    "calibrated": small_study("survival", training=CALIBRATED),
+    "calibrated sums": local(CALIBRATED),
+    "calibrated steps": local(CALIBRATED | {"strategy": "fedavg"}),
     "continuous": small_study(
         "continuous",
         training={"rounds": 2, "start": "statistics"},
@@ -71,6 +75,9 @@ STUDIES: dict[str, Study] = {
 SUMS = [
     *[("binary", kind, "opacus") for kind in ("gradient", "metrics")],
     *[("continuous", kind, "opacus") for kind in ("statistics", "gradient", "metrics")],
+    *[("calibrated", kind, "opacus") for kind in ("gradient", "calibration")],
+    *[("calibrated sums", kind, "opacus") for kind in ("update", "calibration")],
+    ("calibrated steps", "calibration", "opacus"),
     *[("survival", kind, "opacus") for kind in ("gradient", "metrics")],
     *[("menu", kind, "opacus") for kind in ("gradient", "metrics")],
     *[("local sums", kind, "opacus") for kind in ("update", "metrics")],
@@ -79,6 +86,7 @@ SUMS = [
 ]
 STEPS = {
     "whole steps": "opacus",
+    "calibrated steps": "opacus",
     "several whole steps": "opacus",
     "sampled steps": "opacus",
     "fedprox": "fast",
@@ -105,7 +113,8 @@ def test_every_kind_of_release_is_looked_at(tmp_path: Path) -> None:
         for kind in Hospital(study, tmp_path / name).planned
     }
     assert made == {(name, kind) for name, kind, _ in SUMS} | {(name, "update") for name in STEPS}
-    assert {kind for _, kind in made} == {"gradient", "statistics", "metrics", "update"}
+    kinds = {"gradient", "statistics", "metrics", "update", "calibration"}
+    assert {kind for _, kind in made} == kinds
 
 
 @pytest.mark.parametrize(("name", "kind", "gradients"), SUMS)

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from polyclinic_client.calibration import SummedCalibration
 from polyclinic_client.gradients import OpacusRows
 from polyclinic_client.held_out import SummedMetrics
 from polyclinic_client.patients import Patients
@@ -79,7 +80,7 @@ def study_of(kind: str, widths: tuple[int, ...] = (2, 2), hidden: tuple[int, ...
             "cohort": {"patient_id": "patient", "site": "hospital", "features": features},
             "outcome": {"kind": kind, "source": "test"} | OUTCOMES[kind],
             "model": model,
-            "training": {"rounds": 3} | start,
+            "training": {"rounds": 3, "calibration": {"steps": 2}} | start,
             "evaluation": {"private": {"metrics": METRICS[kind], "by_site": True}},
         },
         "rows.toml",
@@ -223,6 +224,23 @@ def test_removing_patients_moves_metric_sums_by_their_own_rows(
     def total(frame: pd.DataFrame) -> Rows:
         cohort = held_out_cohort(encoding, frame, "a")
         return sums.integer_sum(weights, Patients(cohort).blocks())
+
+    assert_rows_alone_decide(total, people(study), plan.sensitivity)
+
+
+@pytest.mark.parametrize("made", [hostile_weights, starting_weights])
+@pytest.mark.parametrize("hidden", [(), (7,), (16, 16)])
+@pytest.mark.parametrize("kind", list(OUTCOMES))
+def test_removing_patients_moves_calibration_sums_by_their_own_rows(
+    kind: str, hidden: tuple[int, ...], made: Any
+) -> None:
+    study = study_of(kind, (2, 3), hidden)
+    encoding, weights = Encoding(study), made(study, 6)
+    plan = secure_sum_plans(study, "rows", [PATIENTS])["calibration"]
+    sums = SummedCalibration(encoding, plan.clip, plan.grid)
+
+    def total(frame: pd.DataFrame) -> Rows:
+        return sums.integer_sum(weights, Patients(encoding.encode(frame, "a")).blocks())
 
     assert_rows_alone_decide(total, people(study), plan.sensitivity)
 

@@ -53,9 +53,9 @@ def study_of(kind: str, mode: str, model: dict[str, Any] | None = None, **traini
 STUDIES: dict[str, Study] = {
     "binary": study_of("binary", "secure-sum"),
     "statistics": study_of("continuous", "secure-sum", start="statistics"),
-    "survival": study_of("survival", "secure-sum"),
+    "survival": study_of("survival", "secure-sum", calibration={"steps": 2}),
     "layers": study_of("binary", "secure-sum", {"kind": "mlp", "hidden": [3]}),
-    "local sums": study_of("continuous", "local"),
+    "local sums": study_of("continuous", "local", calibration={"steps": 2}),
     "local survival": study_of("survival", "local"),
     "whole steps": study_of("binary", "local", strategy="fedavg"),
     "sampled steps": study_of("binary", "local", **SAMPLED),

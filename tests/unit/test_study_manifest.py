@@ -22,7 +22,8 @@ from polyclinic_common.words import MISSING_WORDS
 
 Data = dict[str, Any]
 Spoil = Callable[[Data], None]
-TEMPLATE_HASH = "a2e697bd2bdcd7846c4d406c81f288fa8436e26e57814d215768ddad5e1ee6f9"
+TEMPLATE_HASH = "b648ef8e46a75a3a3ccf62105cd65cd60734b575e5aee194308da921d5ddc3d0"
+FIRST_HASH = "a2e697bd2bdcd7846c4d406c81f288fa8436e26e57814d215768ddad5e1ee6f9"
 
 
 def template() -> Data:
@@ -343,6 +344,17 @@ def test_the_hash_is_the_known_one() -> None:
     assert load_study(TEMPLATE).hash() == TEMPLATE_HASH
 
 
+def test_a_study_without_the_newer_fields_keeps_the_hash_it_had() -> None:
+    """Of a template that knew neither ridge nor calibration: what was approved stays approved."""
+    data = template()
+    assert data["training"].pop("ridge") == "release"
+    assert data["training"].pop("calibration")
+    study = parse_study(data, "mine.toml")
+    assert study.hash() == FIRST_HASH
+    assert "calibration" not in str(study.canonical())
+    assert (study.rounds, study.training.ridge) == (60, "round")
+
+
 def reverse(value: object) -> object:
     """Return `value` with the keys of every table in reverse order."""
     if isinstance(value, dict):
@@ -365,6 +377,7 @@ def test_the_hash_does_not_depend_on_the_order_of_keys() -> None:
         change("model", loss="logistic", hidden=[]),
         replace(synthetic=False),
         change("privacy", epsilon=1),
+        change("training", calibration={}),
         change_feature(0, range=[18.0, 90.0]),
     ],
 )
@@ -378,6 +391,8 @@ def test_writing_out_a_default_does_not_change_the_hash(write_out: Callable[[Dat
     "alter",
     [
         change("privacy", epsilon=1.5),
+        change("training", ridge="round"),
+        change("training", calibration={"steps": 5}),
         change("cohort", site_indicator=True),
         change_feature(0, range=[18, 91]),
         change_feature(1, levels=["II", "I", "III"]),
@@ -427,6 +442,8 @@ def test_plain_words_state_the_whole_promise() -> None:
         "25% of the patients",
         "age cut at 50, 65",
         "no site indicator",
+        "Then, 4 times, every hospital sends six sums",
+        "length 1.41; they carry noise and cost 10%",
     ):
         assert promise in text
 

@@ -109,15 +109,25 @@ def _telling(study: Study) -> Iterator[str]:
 def _leaves(study: Study, name: str) -> tuple[str, ...]:
     if name not in study.training_sites:
         return ("Nothing: this hospital is held out, or not named.",)
-    if study.privacy.mode == "secure-sum":
+    masked = study.privacy.mode == "secure-sum"
+    rounds = study.training_rounds
+    vector = f"In each of {rounds} rounds: one noisy change of the model."
+    if masked:
         vector = (
-            f"In each of {study.rounds} rounds: one noisy vector of sums under masks, "
+            f"In each of {rounds} rounds: one noisy vector of sums under masks, "
             "key announcements and closing statements."
         )
-    else:
-        vector = f"In each of {study.rounds} rounds: one noisy change of the model."
+    beside = []
+    if study.training.calibration is not None:
+        how = "six noisy sums" + (" under masks" if masked else "")
+        beside.append(f"In each of {study.calibration.steps} rounds after them: {how}.")
+    if study.metric_rounds:
+        beside.append(f"{len(study.metric_rounds)} times: noisy sums about held-out patients.")
+    if study.evaluation.acceptance is not None:
+        beside.append("At the end: one randomised vote.")
     return (
         vector,
+        *beside,
         "Once: this hospital's name, its declared (rounded) number of patients, its approval.",
         "Its signed ledger heads, so that others notice if an old copy is put back.",
         "Nothing else: no patient's row, no count, no un-noised number, no text of an error.",

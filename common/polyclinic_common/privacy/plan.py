@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.evaluation.layout import CLIP, make_layout
+from polyclinic_common.models.calibration import BOUNDS, ENTRIES
 from polyclinic_common.models.network import length_of
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.charges import Vote
@@ -16,7 +17,7 @@ from polyclinic_common.privacy.sum_plan import Path, SumPlan, plan_sum
 from polyclinic_common.study.manifest import Study
 
 UPDATE, GRADIENT, STATISTICS = "update", "gradient", "statistics"
-METRICS, VOTE = "metrics", "vote"
+METRICS, VOTE, CALIBRATION = "metrics", "vote", "calibration"
 STATISTICS_SHARE = 0.1
 STATISTICS_CLIP = math.sqrt(2.0)
 ROUNDING = 1e-3
@@ -63,29 +64,36 @@ class NoisePlan:
 def noise_plan(study: Study, declared: int, epsilon: float | None) -> NoisePlan:
     """Return the plan of a site with `declared` patients; no epsilon gives no noise.
 
-    The sampling rate is batch / declared patients: the true number stays inside the site. Metric
-    releases take their part of `epsilon` first.
+    The sampling rate is batch / declared patients: the true number stays inside the site. Metrics,
+    calibration and the vote take their part of `epsilon` first.
     """
     training, delta = study.training, study.privacy.delta
     rate, steps = 1.0, 1
     if training.schedule == "sampled":
         rate = min(1.0, training.batch / declared)
         steps = math.ceil(training.epochs / rate)
+    rounds = study.training_rounds
     if epsilon is None:
-        return NoisePlan(0.0, rate, steps, study.rounds)
-    releases, share = steps * study.rounds, training_share(study)
+        return NoisePlan(0.0, rate, steps, rounds)
+    releases, share = steps * rounds, training_share(study)
     if rate == 1.0:
         multiplier = gdp.noise_multiplier(part_of(epsilon, delta, share), delta, releases)
     else:
         beside = (1.0 - share) * gdp.mu_of(epsilon, delta) ** 2
         multiplier = rdp.noise_multiplier(epsilon, delta, rate, releases, beside)
-    return NoisePlan(multiplier, rate, steps, study.rounds)
+    return NoisePlan(multiplier, rate, steps, rounds)
 
 
 def metrics_share(study: Study) -> float:
     """Return the share of the budget's mu^2 that metric releases take."""
     private = study.evaluation.private
     return private.share if private is not None and study.metric_rounds else 0.0
+
+
+def calibration_share(study: Study) -> float:
+    """Return the share of the budget's mu^2 that calibration takes."""
+    calibration = study.training.calibration
+    return calibration.share if calibration is not None else 0.0
 
 
 def vote_of(study: Study) -> Vote | None:
@@ -97,7 +105,7 @@ def vote_of(study: Study) -> Vote | None:
 
 
 def training_share(study: Study) -> float:
-    """Return the share of the budget's mu^2 that metrics and the vote leave to training.
+    """Return the share of the budget's mu^2 that metrics, calibration and vote leave to training.
 
     Raises
     ------
@@ -105,14 +113,14 @@ def training_share(study: Study) -> float:
         If they leave nothing.
     """
     vote, share = vote_of(study), 1.0 - metrics_share(study)
-    if vote is None:
-        return share
-    share -= (vote.mu / gdp.mu_of(study.privacy.epsilon, study.privacy.delta)) ** 2
+    share -= calibration_share(study)
+    if vote is not None:
+        share -= (vote.mu / gdp.mu_of(study.privacy.epsilon, study.privacy.delta)) ** 2
     if share <= 0.0:
         raise PrivacyError(
             Code.PRIVACY_PLAN,
-            f"A vote of epsilon {vote.epsilon:g} leaves nothing of the budget to training.",
-            "Lower evaluation.acceptance.epsilon or raise privacy.epsilon.",
+            "Metrics, calibration and the vote leave nothing of the budget to training.",
+            "Lower their shares or evaluation.acceptance.epsilon, or raise privacy.epsilon.",
         )
     return share
 
@@ -151,6 +159,33 @@ def metrics_plan(study: Study, shares: int, declared: int) -> SumPlan:
     )
 
 
+def calibration_plan(study: Study, shares: int, declared: int) -> SumPlan:
+    """Return grid and noise of the calibration sums of so many honest shares (1 in mode local)."""
+    epsilon, delta, calibration = study.privacy.epsilon, study.privacy.delta, study.calibration
+    return plan_sum(
+        part_of(epsilon, delta, calibration.share),
+        delta,
+        calibration.steps,
+        ENTRIES,
+        BOUNDS[study.loss].clip,
+        shares,
+        path="rows",
+        most_patients=most_patients(declared),
+    )
+
+
+def rounds_of(study: Study) -> dict[str, Collection[int]]:
+    """Return in which rounds a kind of sum or update may be asked for."""
+    trained = range(1, study.training_rounds + 1)
+    return {
+        STATISTICS: trained,
+        GRADIENT: trained,
+        UPDATE: trained,
+        CALIBRATION: range(study.training_rounds + 1, study.rounds + 1),
+        METRICS: study.metric_rounds,
+    }
+
+
 def secure_sum_plans(study: Study, path: Path, declared: Collection[int]) -> dict[str, SumPlan]:
     """Return grid and noise of every kind of sum, in the order of a round; none in other modes.
 
@@ -171,10 +206,12 @@ def secure_sum_plans(study: Study, path: Path, declared: Collection[int]) -> dic
             part, delta, 1, entries, STATISTICS_CLIP, shares, path="rows", most_patients=most
         )
         left *= 1.0 - STATISTICS_SHARE
-    part, rounds = part_of(epsilon, delta, left), study.rounds
+    part, rounds = part_of(epsilon, delta, left), study.training_rounds
     plans[GRADIENT] = plan_sum(
         part, delta, rounds, length_of(study), study.clip, shares, path=path, most_patients=most
     )
+    if study.training.calibration is not None:
+        plans[CALIBRATION] = calibration_plan(study, shares, max(declared))
     if study.metric_rounds:
         plans[METRICS] = metrics_plan(study, shares, max(declared))
     return plans

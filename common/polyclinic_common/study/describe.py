@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from polyclinic_common.models.calibration import BOUNDS
 from polyclinic_common.study.features import Diplotype, Feature, Numeric, Panel, Snp, columns_of
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.menu import NUMBERS, menu_in_words
@@ -177,12 +178,32 @@ def _computed(study: Study) -> tuple[str, ...]:
     kind = f"a multilayer perceptron with {layers} hidden units" if layers else "a linear model"
     return (
         f"Fitted: {kind} with the {study.loss} loss.",
-        f"In each of {study.rounds} rounds every hospital sends one gradient over its whole "
-        "cohort; the server combines them.",
+        f"In each of {study.training_rounds} rounds every hospital sends one gradient over its "
+        "whole cohort; the server combines them.",
         *menu_in_words(study),
         f"One patient's gradient is clipped to length {study.clip:g}."
         if study.privacy.mode != "none"
         else "Gradients are not clipped.",
+        *_calibrated(study),
+    )
+
+
+def _calibrated(study: Study) -> tuple[str, ...]:
+    """Say how level and slope are set right after training."""
+    if study.training.calibration is None:
+        return ("Level and slope of the predictions stay as training leaves them.",)
+    calibration = study.calibration
+    sums = (
+        f"Then, {calibration.steps} times, every hospital sends six sums: how far level and "
+        "slope of the trained model's predictions are off, and how that changes with both. The "
+        "server sets the two right."
+    )
+    if study.privacy.mode == "none":
+        return (sums,)
+    clip = BOUNDS[study.loss].clip
+    return (
+        f"{sums} One patient's six are within length {clip:.3g}; they carry noise and cost "
+        f"{calibration.share:.0%} of the budget (of the sum of squares of mu).",
     )
 
 

@@ -23,6 +23,7 @@ from polyclinic_common.study.outcomes import (
 )
 from polyclinic_common.study.sections import (
     METRICS_OF,
+    Calibration,
     Evaluation,
     Metric,
     Model,
@@ -42,6 +43,8 @@ LOSSES_OF: dict[str, tuple[Loss, ...]] = {
     "survival": ("hazard",),
 }
 CLIP = {"squared": 0.25, "huber": 0.25, "logistic": 0.7, "hazard": 0.7}
+NEWER = {"training": ("ridge", "calibration")}
+"""Fields that came later: studies that do not use them keep the hash they had."""
 LEARNING_RATE = {"squared": 8.0, "huber": 8.0, "logistic": 32.0, "hazard": 32.0}
 MLP_LEARNING_RATE_SHARE = 0.125
 
@@ -105,9 +108,15 @@ class Study(Part):
         return self.learning_rate / 8.0
 
     @property
-    def rounds(self) -> int:
-        """Rounds of a run: of all settings together, where there is a menu."""
+    def training_rounds(self) -> int:
+        """Rounds in which the model is trained: of all settings together, where there is a menu."""
         return self.training.rounds * max(1, len(self.training.menu))
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of a run: those of training, and those of calibration after them."""
+        calibration = self.training.calibration
+        return self.training_rounds + (calibration.steps if calibration else 0)
 
     @property
     def settings(self) -> tuple[Study, ...]:
@@ -151,13 +160,21 @@ class Study(Part):
         return (high - low) / 3.0
 
     @property
+    def calibration(self) -> Calibration:
+        """How level and slope are set right after training; there must be something to return."""
+        if self.training.calibration is None:
+            raise ValueError("the study has no calibration")
+        return self.training.calibration
+
+    @property
     def metric_rounds(self) -> tuple[int, ...]:
         """Rounds after which metrics are released: at least the last of every setting."""
         private, last = self.evaluation.private, self.rounds
         if private is None or not self.private_metrics:
             return ()
-        every = private.every or self.training.rounds
-        return (*range(every, last, every), last)
+        every = private.every or (self.training.rounds if self.training.menu else last)
+        trained = self.training_rounds + (1 if self.training.menu else 0)
+        return (*range(every, min(trained, last), every), last)
 
     @property
     def training_sites(self) -> tuple[str, ...]:
@@ -195,6 +212,11 @@ class Study(Part):
         varied = set(MenuEntry.model_fields)
         menu = [each.training.model_dump(include=varied) for each in self.settings]
         data["training"]["menu"] = menu if self.training.menu else []
+        for section, fields in NEWER.items():
+            given = getattr(self, section)
+            for field in fields:
+                if getattr(given, field) == type(given).model_fields[field].default:
+                    del data[section][field]
         data["evaluation"]["metrics"] = list(self.metrics)
         if self.evaluation.private is not None:
             metrics = self.evaluation.private.metrics or self.metrics
@@ -214,6 +236,7 @@ class Study(Part):
         _check_strategy(self)
         _check_mode(self)
         _check_start(self)
+        _check_calibration(self)
         _check_subgroups(self)
         check_menu(self)
         return self
@@ -339,6 +362,18 @@ def _check_start(study: Study) -> None:
             "start_does_not_fit",
             "sufficient statistics need mode secure-sum, a linear model and a continuous outcome",
             {"at": "training.start", "remedy": "Leave it out to start from public base rates."},
+        )
+
+
+def _check_calibration(study: Study) -> None:
+    if study.training.calibration is not None and study.training.personalisation != "none":
+        raise PydanticCustomError(
+            "calibration_does_not_fit",
+            "calibration sets one model right, and here every hospital has its own",
+            {
+                "at": "training.calibration",
+                "remedy": "Leave it out, or leave out `personalisation`.",
+            },
         )
 
 

@@ -97,6 +97,17 @@ Strategy = Literal[
 ]
 
 
+class Calibration(Part):
+    """After training: level and slope of the frozen score are set right by a few noisy sums.
+
+    In each of `steps` rounds every hospital sends six sums about these two numbers. `share` is
+    their part of the budget, of the sum of squares of mu.
+    """
+
+    share: float = Field(default=0.1, gt=0, lt=1)
+    steps: int = Field(default=4, ge=1, le=20)
+
+
 class Training(Part):
     """How the model is trained.
 
@@ -108,6 +119,9 @@ class Training(Part):
     `start` statistics: linear regression in mode secure-sum starts from one charged sum of
     sufficient statistics, for a tenth of the budget; else from public base rates.
     `pull` is the strength of that pull and of FedProx's.
+    `ridge` pulls towards the start as strongly as the noise suggests: that of one release of the
+    whole budget, or of one round (the rule of studies that do not say; far stronger).
+    `calibration` follows after the last round; absent, none does.
     `menu` lists two to five settings: each is trained for `rounds` rounds, all are charged, and the
     one whose released metric is best is kept (``docs/decisions/0015``).
     """
@@ -124,6 +138,8 @@ class Training(Part):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     average_from: float = Field(default=0.5, ge=0, lt=1)
     menu: tuple[MenuEntry, ...] = ()
+    ridge: Literal["round", "release"] = "round"
+    calibration: Calibration | None = None
 
 
 class Fraction(Part):

@@ -82,9 +82,10 @@ def coordinate(grid: Grid, folder: RunFolder, nodes: Mapping[str, int]) -> None:
     plan, state = plan_of(description, nodes)
     checkpoint = Checkpoint(folder.checkpoint, description.run)
     state = checkpoint.load() or state
-    chronicle = Chronicle(folder, plan.rounds)
+    rounds = description.parsed_study.rounds
+    chronicle = Chronicle(folder, rounds)
     plan = replace(plan, watch=chronicle.watch, keep=checkpoint.write)
-    folder.note(Event(at=time.time(), what="started", round=state.round_number, rounds=plan.rounds))
+    folder.note(Event(at=time.time(), what="started", round=state.round_number, rounds=rounds))
     state = run_rounds(grid, plan, state, [checkpoint, chronicle])
     save_model(folder.model, description.parsed_study, state.average)
     Quality.of(plan.evaluation, state).write(folder.path)

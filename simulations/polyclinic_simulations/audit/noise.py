@@ -16,7 +16,14 @@ from dataclasses import asdict, dataclass
 from polyclinic_client.planning import planned_with
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, SimulationError
-from polyclinic_common.privacy.plan import GRADIENT, METRICS, STATISTICS, UPDATE, VOTE
+from polyclinic_common.privacy.plan import (
+    CALIBRATION,
+    GRADIENT,
+    METRICS,
+    STATISTICS,
+    UPDATE,
+    VOTE,
+)
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import error_of_one
 from polyclinic_simulations.audit.findings import Finding
@@ -125,7 +132,7 @@ def auditor(study: Study, kind: str, gradients: str, canaries: int) -> Audit:
     """Return what audits a kind of release."""
     if kind == VOTE:
         return AuditedVote(study).findings
-    if kind in {STATISTICS, METRICS}:
+    if kind in {STATISTICS, CALIBRATION, METRICS}:
         return AuditedVector(study, kind, gradients).findings
     if kind == GRADIENT or (kind == UPDATE and study.strategy == "descent"):
         return AuditedSums.of(study, gradients, canaries).findings

@@ -26,7 +26,9 @@ GradientsOption = Annotated[
 KindOption = Annotated[
     list[str] | None,
     typer.Option(
-        click_type=click.Choice(["gradient", "statistics", "update", "metrics", "vote"]),
+        click_type=click.Choice(
+            ["gradient", "statistics", "update", "calibration", "metrics", "vote"]
+        ),
         help="A kind of release; may be given again. Default: all that the study makes.",
     ),
 ]

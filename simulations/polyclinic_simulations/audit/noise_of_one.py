@@ -14,6 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
+from polyclinic_client.calibration import calibration_source
 from polyclinic_client.held_out import metrics_source
 from polyclinic_client.integers import Moment, NoisyIntegers
 from polyclinic_client.patients import Block
@@ -25,9 +26,11 @@ from polyclinic_common.models.network import Matrix, Vector, build_network, cut,
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.privacy.plan import (
+    CALIBRATION,
     GRADIENT,
     METRICS,
     STATISTICS,
+    calibration_plan,
     metrics_plan,
     secure_sum_plans,
 )
@@ -71,7 +74,8 @@ class AuditedVector:
         if study.privacy.mode == "secure-sum":
             path = Trainer(self.gradients).private(study, self.encoding).path
             return secure_sum_plans(study, path, [DRAWS])[self.kind]
-        return metrics_plan(study, 1, DRAWS)
+        plan_of = calibration_plan if self.kind == CALIBRATION else metrics_plan
+        return plan_of(study, 1, DRAWS)
 
     @property
     def charges(self) -> dict[str, GaussianSum]:
@@ -82,15 +86,21 @@ class AuditedVector:
 
     @cached_property
     def weights(self) -> Vector:
-        """The model that is sent out: sure of what does not come true."""
+        """The model that is sent out: sure of what does not come true, and by one feature more so.
+
+        The feature is that of `_trained_on`, where calibration asks how far a patient's score goes.
+        """
         network = build_network(self.study, self.encoding)
         weights = np.zeros(weight_count(network))
-        cut(network, weights).baseline[:] = CERTAIN / self.encoding.intercept
+        layers = cut(network, weights)
+        layers.baseline[:] = CERTAIN / self.encoding.intercept
+        if self.kind == CALIBRATION:
+            layers.last[0] = 1.0
         return weights
 
     def canary(self, copies: int) -> Cohort:
         """Return so many equal patients, each of whom reaches the clip."""
-        row = self._trained_on() if self.kind == STATISTICS else self._held_out()
+        row = self._held_out() if self.kind == METRICS else self._trained_on()
         return Cohort(*(np.repeat(part, copies, axis=0) for part in row))
 
     def source(self, cohort: Cohort, number: int = 0) -> NoisyIntegers:
@@ -98,6 +108,8 @@ class AuditedVector:
         noise = SystemNoise(bytes([number]))
         if self.kind == METRICS:
             return metrics_source(self.encoding, cohort, self.plan, noise)
+        if self.kind == CALIBRATION:
+            return calibration_source(self.encoding, cohort, self.plan, noise)
         gradients = Trainer(self.gradients).private(self.study, self.encoding)
         path = gradients.path
         plans = secure_sum_plans(self.study, path, [DRAWS])
@@ -146,11 +158,14 @@ class AuditedVector:
         return total.astype(np.float64)
 
     def _trained_on(self) -> tuple[Matrix, Matrix, Matrix]:
-        """Return a patient with one feature, at norm 1, and the largest target."""
+        """Return a patient with one feature, at norm 1, and the target that moves a sum most."""
         x = np.zeros((1, self.encoding.width))
         x[0, 0] = 1.0
         ones = np.ones((1, self.encoding.outputs))
-        return x, ones, ones
+        if self.kind == STATISTICS:
+            return x, ones, ones
+        x[0, -1] = self.encoding.intercept
+        return x, 0.0 * ones, ones
 
     def _held_out(self) -> tuple[Matrix, Matrix, Matrix]:
         """Return a patient in as many tables as one can be in, of whom the model is wrong."""
