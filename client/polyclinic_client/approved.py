@@ -86,8 +86,8 @@ def approved_with(
 
     def read() -> tuple[Cohort, Cohort]:
         encoding, rows = Encoding(study), table()
-        test = held_out(study, rows)
+        test = held_out(study, rows.assign(**{study.cohort.site: name}))  # whatever it says there
         return encoding.encode(rows[~test], name), held_out_cohort(encoding, rows[test], name)
 
-    training = {site: declared_for_training(study, site, size) for site, size in declared.items()}
+    training = {site: declared_for_training(study, size) for site, size in declared.items()}
     return Approved(study, roster, verified, training, name, declared[name], read)

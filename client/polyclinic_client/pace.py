@@ -144,7 +144,7 @@ def _training(study: Study, trained: int, most: int, weights: int) -> float:
 
 
 def _leaving(study: Study, entries: int) -> float:
-    return entries * (ENTRY_S + len(study.roster.sites) * MASK_S)
+    return entries * (ENTRY_S + len(study.training_sites) * MASK_S)
 
 
 def _on_ticks(seconds: float) -> float:

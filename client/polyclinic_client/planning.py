@@ -55,7 +55,7 @@ def plan_approval(study: Study, declared: Mapping[str, int], name: str, lost: in
 
 def planned_releases(study: Study, declared: Mapping[str, int], name: str) -> tuple[Planned, ...]:
     """Return every kind of release of a study at a node, with number and prices."""
-    sizes = {site: declared_for_training(study, site, size) for site, size in declared.items()}
+    sizes = {site: declared_for_training(study, size) for site, size in declared.items()}
     return planned_with(study, sizes, name, NODE_PATH)
 
 

@@ -119,6 +119,8 @@ class StudyBook:
         kept = (self._folder(study_hash) / APPROVAL).exists()
         if approval is None or not kept or approval.expires < self._site.ledger.today():
             return None
+        if self._membership.name not in self.study(study_hash).training_sites:
+            return None  # held out as a whole; an earlier version let it approve
         return self._approved(study_hash, approval)
 
     def study(self, study_hash: bytes) -> Study:
@@ -298,7 +300,7 @@ def check_study(study: Study, name: str, today: dt.date) -> None:
     Raises
     ------
     ConsortiumError
-        C015 if it does not name this hospital, C016 if it promises no privacy.
+        C015 if it does not name this hospital, or holds it out; C016 if it promises no privacy.
     StudyError
         S005 if it has expired.
     """
@@ -313,6 +315,12 @@ def check_study(study: Study, name: str, today: dt.date) -> None:
             Code.STUDY_NOT_OURS,
             f"The study {study.id} does not name this hospital ({name}).",
             "Take part only in studies that do; ask the operator.",
+        )
+    if name not in study.training_sites:
+        raise ConsortiumError(
+            Code.STUDY_NOT_OURS,
+            f"The study {study.id} holds this hospital ({name}) out: it sends nothing.",
+            "There is nothing to add or approve; judge the finished model on your own patients.",
         )
     if study.expires < today:
         raise StudyError(

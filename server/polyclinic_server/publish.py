@@ -19,7 +19,7 @@ from polyclinic_server.store.store import Store
 
 @dataclass(frozen=True)
 class Published:
-    """A study and the hospitals that have declared a size and approved it."""
+    """A study, its hospitals that train, and which of them declared a size and approved it."""
 
     id: str
     version: str
@@ -33,7 +33,7 @@ class Published:
 
 
 def publish_study(folder: ServerFolder, study: Study) -> list[str]:
-    """Sign a study and offer it; return the hospitals of its roster that were never invited.
+    """Sign a study and offer it; return the hospitals that train and were never invited.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def publish_study(folder: ServerFolder, study: Study) -> list[str]:
     store.publish(SignedStudy.sign(study, folder.operator))
     invited = {site.name for site in store.sites()}
     store.close()
-    return [name for name in study.roster.sites if name not in invited]
+    return [name for name in study.training_sites if name not in invited]
 
 
 def published_studies(folder: ServerFolder) -> list[Published]:
@@ -116,11 +116,12 @@ def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participa
             declared[site.name].identity,
         )
         for site in store.approved_sites(signed.hash)
+        if site.name in study.training_sites
     ]
     store.close()
     _require_current(study)
     if len(found) < study.m:
-        missing = [name for name in study.roster.sites if name not in {p.name for p in found}]
+        missing = [name for name in study.training_sites if name not in {p.name for p in found}]
         raise RunError(
             Code.RUN_TOO_FEW_SITES,
             f"{len(found)} hospitals have approved the study; a run needs {study.m}.",
@@ -145,7 +146,8 @@ def _require_current(study: Study) -> None:
 
 
 def _published(store: Store, signed: SignedStudy, operator_key: bytes) -> Published:
-    study, parts = signed.read(operator_key), store.parts(signed.hash)
+    study = signed.read(operator_key)
+    parts = [part for part in store.parts(signed.hash) if part.site in study.training_sites]
     return Published(
         id=study.id,
         version=study.version,
@@ -153,7 +155,7 @@ def _published(store: Store, signed: SignedStudy, operator_key: bytes) -> Publis
         hash=signed.hash.hex(),
         expires=study.expires.isoformat(),
         m=study.m,
-        sites=study.roster.sites,
+        sites=study.training_sites,
         declared=tuple(part.site for part in parts),
         approved=tuple(part.site for part in parts if part.approval is not None),
     )

@@ -51,7 +51,11 @@ def start_run(folder: ServerFolder, word: str, min_sites: int | None = None) -> 
                 )
                 for site in sites
             },
-            largest=max(part.declared for part in store.parts(study_hash)),
+            largest=max(
+                part.declared
+                for part in store.parts(study_hash)
+                if part.site in study.training_sites
+            ),
             fewest=fewest,
         )
         try:

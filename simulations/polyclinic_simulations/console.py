@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from polyclinic_common.study.describe import hospitals_in_words
 from polyclinic_common.study.manifest import Study
 from polyclinic_simulations.comparison import Line, compare
 from polyclinic_simulations.measures import measure_of
@@ -94,6 +95,7 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
     for line in comparison.baselines:
         add(line)
     console.print(table)
+    _print_held_out(console, study)
     _print_menu(console, study, comparison.settings)
     private = private_rows(study, comparison.private)
     if private:
@@ -107,6 +109,12 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
             soft_wrap=True,
         )
     console.print(f"Report with plots: [bold]{folder / 'report.html'}[/]", soft_wrap=True)
+
+
+def _print_held_out(console: Console, study: Study) -> None:
+    """Count the hospitals that train, where others are held out as a whole."""
+    if study.evaluation.holdout.kind == "sites":
+        console.print(hospitals_in_words(study), soft_wrap=True)
 
 
 def _print_menu(console: Console, study: Study, lines: Sequence[Line]) -> None:

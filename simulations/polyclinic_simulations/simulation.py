@@ -283,6 +283,8 @@ def _refuse_setting(study: Study, setting: Setting) -> None:
         what, remedy = f"{setting.sites} hospitals cannot be run.", "Use 2 to 1000."
     elif setting.sites is not None and study.evaluation.holdout.kind == "sites":
         what, remedy = "A study that holds out whole sites cannot be spread.", "Leave out --sites."
+    elif setting.drop > 0 and setting.sites is None and len(study.training_sites) == 1:
+        what, remedy = "One hospital trains, and no round can miss it.", "Leave out --drop."
     else:
         if setting.epsilon is not None:
             gdp.mu_of(min(setting.epsilon, LARGEST_EPSILON), study.privacy.delta)

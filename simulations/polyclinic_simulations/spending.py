@@ -48,7 +48,7 @@ def _sums(federation: Federation, budgets: Mapping[str, Budget], plan: SumPlan) 
         epsilon_fallback=max(budget.fallback for budget in budgets.values()),
         m=study.m,
         c=study.c,
-        hospitals=len(study.roster.sites),
+        hospitals=size,
         verified=size,
         noise_excess=plan.noise_excess(size),
         rounds_at_fallback=max(

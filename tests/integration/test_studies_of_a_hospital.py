@@ -618,7 +618,7 @@ def test_the_price_approved_is_the_price_charged(training: dict[str, Any]) -> No
     encoding = Encoding(study)
     cohort = encoding.encode(small_table(60, 1), "site 0")
     (planned,) = planned_releases(study, {"site 0": 60}, "site 0")
-    size = declared_for_training(study, "site 0", 60)
+    size = declared_for_training(study, 60)
     mechanism = local_mechanism(study, OpacusGradients(study, encoding), cohort, size, NoNoise())
     assert planned.headline == planned.fallback == mechanism.charge
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +11,17 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.data.table import as_text
 from polyclinic_common.errors import Code, StudyError
+from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.study import Study, load_study, parse_study
 from polyclinic_common.study.describe import describe
 from polyclinic_common.study.load import TEMPLATE
 from polyclinic_common.words import MISSING_WORDS
 
 Data = dict[str, Any]
+Spoil = Callable[[Data], None]
 TEMPLATE_HASH = "b648ef8e46a75a3a3ccf62105cd65cd60734b575e5aee194308da921d5ddc3d0"
 FIRST_HASH = "a2e697bd2bdcd7846c4d406c81f288fa8436e26e57814d215768ddad5e1ee6f9"
 
@@ -63,6 +67,22 @@ def menu(*entries: Data, **changes: Data) -> Callable[[Data], None]:
 
 
 TWO: tuple[Data, Data] = ({"learning_rate": 4}, {"learning_rate": 16, "momentum": 0.5})
+
+WHOLE = {"kind": "sites", "sites": ["south"]}
+
+
+def with_hospitals(hospitals: int, train: int, mode: str = "secure-sum", **rule: int) -> Spoil:
+    """Return what names so many hospitals and lets only so many of them train."""
+
+    def spoil(data: Data) -> None:
+        names = [f"hospital {index}" for index in range(hospitals)]
+        data["roster"]["sites"] = names
+        data["privacy"] = {"mode": mode, **rule}
+        if train < hospitals:
+            data["evaluation"]["holdout"] = {"kind": "sites", "sites": names[train:]}
+
+    return spoil
+
 
 WRONG = {
     "unknown field": (change("privacy", epsilonn=1.0), "privacy.epsilonn", "1.0", "spelling"),
@@ -223,6 +243,36 @@ WRONG = {
         "training.menu",
         "base rates",
         "`start`",
+    ),
+    "metrics of hospitals that are held out": (
+        change("evaluation", holdout=WHOLE, private={}),
+        "evaluation.private",
+        "release nothing",
+        "hold out patients of every hospital",
+    ),
+    "votes of hospitals that are held out": (
+        change("evaluation", holdout=WHOLE, acceptance={"epsilon": 0.1}),
+        "evaluation.acceptance",
+        "neither metrics nor votes",
+        "Leave it out",
+    ),
+    "one hospital that trains in a secure sum": (
+        with_hospitals(9, train=1),
+        "privacy.m",
+        "m = 1 and c = 1 do not fit 1 hospitals that train",
+        'Let at least two hospitals train, or use mode "local"',
+    ),
+    "no hospital that trains": (
+        with_hospitals(9, train=0),
+        "evaluation.holdout.sites",
+        "not a proper part",
+        "leave some for training",
+    ),
+    "more hospitals in a round than train": (
+        with_hospitals(9, train=6, m=7, c=2),
+        "privacy.m",
+        "A round needs m = 7 hospitals, and 6 train",
+        "Lower m",
     ),
     "infinite epsilon": (change("privacy", epsilon=float("inf")), "privacy.epsilon", "", "Correct"),
 }
@@ -453,3 +503,47 @@ def test_plain_words_name_every_kind_of_outcome(outcome: Data, expected: str) ->
     data = template()
     data["outcome"] = outcome
     assert expected in words(parse_study(data, "mine.toml"))
+
+
+def whole_study(train: int, **options: Any) -> Study:
+    """Return a study of nine hospitals of which only the first so many train."""
+    data = template()
+    with_hospitals(9, train, **options)(data)
+    return parse_study(data, "mine.toml")
+
+
+@pytest.mark.parametrize("mode", ["secure-sum", "local", "none"])
+@pytest.mark.parametrize(
+    ("train", "m", "c"), [(2, 2, 1), (3, 3, 1), (4, 3, 1), (7, 6, 1), (8, 6, 2), (9, 7, 2)]
+)
+def test_default_m_and_c_count_the_hospitals_that_train(
+    mode: str, train: int, m: int, c: int
+) -> None:
+    """Computed here by hand: those of a study that names the training hospitals alone."""
+    study = whole_study(train, mode=mode)
+    assert study.training_sites == study.roster.sites[:train]
+    assert (study.m, study.c) == (m, c)
+    assert (study.canonical()["privacy"]["m"], study.canonical()["privacy"]["c"]) == (m, c)
+
+
+@pytest.mark.parametrize("mode", ["local", "none"])
+def test_one_hospital_may_train_where_nothing_is_summed(mode: str) -> None:
+    study = whole_study(1, mode=mode)
+    assert (study.training_sites, study.m) == (("hospital 0",), 1)
+
+
+def test_a_study_signed_when_held_out_hospitals_counted_is_still_read() -> None:
+    """Its operator and hospitals would else be stuck with one that nobody can list or withdraw."""
+    data, operator = whole_study(6).model_dump(mode="json", exclude_none=True), Identity.generate()
+    data["privacy"] |= {"m": 7, "c": 2}
+    signed = SignedStudy.sign(Study.model_validate_json(json.dumps(data)), operator)
+    assert signed.read(operator.public).m == 7
+
+
+def test_plain_words_count_training_and_held_out_hospitals() -> None:
+    text = words(whole_study(7))
+    assert "7 hospitals train, 2 held out." in text
+    assert "at least m = 6 of 7 hospitals; up to c = 1 of them" in text
+    assert "all patients of hospital 7, hospital 8, which send nothing" in text
+    assert "1 hospital trains, 8 held out." in words(whole_study(1, mode="local"))
+    assert "9 hospitals: hospital 0," in words(whole_study(9))

@@ -40,7 +40,9 @@ def check_roster(
     own: tuple[str, bytes],
     peers: Mapping[str, bytes],
 ) -> CheckedRoster:
-    """Return the roster that these signed declarations make up.
+    """Return the roster that these signed declarations make up: the hospitals that train.
+
+    What a hospital declared to an earlier version that is held out as a whole is left aside.
 
     Parameters
     ----------
@@ -65,12 +67,13 @@ def check_roster(
         raise refused_roster("it names a hospital twice, or one that the study does not name")
     for each in found:
         each.require_size()
+    found = [each for each in found if each.name in study.training_sites]
     keys = {each.name: each.identity for each in found}
     known = dict(peers) | {own[0]: own[1]}
     for name, key in keys.items():
         if known.get(name, key) != key:
             raise refused_roster(f"{name} has another key than the one that was verified")
-    missing = [name for name in study.roster.sites if name not in keys]
+    missing = [name for name in study.training_sites if name not in keys]
     if missing:
         raise ConsortiumError(
             Code.ROSTER_INCOMPLETE,

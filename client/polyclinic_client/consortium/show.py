@@ -26,7 +26,10 @@ class Offer:
     Attributes
     ----------
     here : str
-        How far this hospital is: ``approved``, ``data added``, ``named`` or ``not named``.
+        How far this hospital is: ``approved``, ``data added``, ``named``, ``held out`` or
+        ``not named``.
+    sites : int
+        Hospitals that train.
     """
 
     id: str
@@ -67,7 +70,7 @@ def offers(site: SiteFolder, client: ConsortiumClient) -> list[Offer]:
                 study.title,
                 study.hash(),
                 study.expires.isoformat(),
-                len(study.roster.sites),
+                len(study.training_sites),
                 each.declared,
                 each.approved,
                 _here(site, client.membership.name, study),
@@ -82,7 +85,7 @@ def show_study(site: SiteFolder, client: ConsortiumClient, signed: SignedStudy) 
     sections = (
         *describe(study),
         Section("Columns that could tell something about this hospital", tuple(_telling(study))),
-        Section("What leaves this hospital", _leaves(study)),
+        Section("What leaves this hospital", _leaves(study, client.membership.name)),
         Section("What it costs this hospital", tuple(_costs(site, client, study))),
         Section("Who asks, and who else takes part", tuple(_who(site, client, study))),
     )
@@ -103,7 +106,9 @@ def _telling(study: Study) -> Iterator[str]:
     yield "Comparing rounds in which a hospital took part with others tells of its mean gradient."
 
 
-def _leaves(study: Study) -> tuple[str, ...]:
+def _leaves(study: Study, name: str) -> tuple[str, ...]:
+    if name not in study.training_sites:
+        return ("Nothing: this hospital is held out, or not named.",)
     masked = study.privacy.mode == "secure-sum"
     rounds = study.training_rounds
     vector = f"In each of {rounds} rounds: one noisy change of the model."
@@ -132,6 +137,9 @@ def _leaves(study: Study) -> tuple[str, ...]:
 def _costs(site: SiteFolder, client: ConsortiumClient, study: Study) -> Iterator[str]:
     """Give the price if everybody's declared size is known, else the headline alone."""
     budget, name = site.ledger.budget(), client.membership.name
+    if name not in study.training_sites:
+        yield "Nothing: it takes no part."
+        return
     yield f"Headline: epsilon {study.privacy.epsilon:g} at delta {study.privacy.delta:g}."
     try:
         book, entries = StudyBook.open(site), client.roster(bytes.fromhex(study.hash()))
@@ -153,7 +161,7 @@ def _costs(site: SiteFolder, client: ConsortiumClient, study: Study) -> Iterator
 
 def _who(site: SiteFolder, client: ConsortiumClient, study: Study) -> Iterator[str]:
     pinned, name = read_peers(site.path), client.membership.name
-    others = [other for other in study.roster.sites if other != name]
+    others = [other for other in study.training_sites if other != name]
     verified = [other for other in others if other in pinned]
     yield (
         f"The operator of {client.membership.consortium}, whose key is pinned: "
@@ -171,4 +179,6 @@ def _here(site: SiteFolder, name: str, study: Study) -> str:
         return "approved"
     if StudyBook.open(site).holds(study_hash):
         return "data added"
-    return "named" if name in study.roster.sites else "not named"
+    if name in study.training_sites:
+        return "named"
+    return "held out" if name in study.roster.sites else "not named"

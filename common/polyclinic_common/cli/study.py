@@ -39,6 +39,8 @@ def check(file: StudyFile, as_json: AsJson = False) -> None:
         "version": study.version,
         "hash": study.hash(),
         "sites": list(study.roster.sites),
+        "held_out": [site for site in study.roster.sites if site not in study.training_sites]
+        or None,
         "features": [feature.name for feature in study.cohort.features],
         "outcome": study.outcome.kind,
         "mode": privacy.mode,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.table import as_text, column_or_missing
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.sections import Fraction, SplitColumn, TestSites
+from polyclinic_common.study.sections import Fraction, SplitColumn
 
 LEAST_DECLARED = 10
 
@@ -32,13 +32,12 @@ def held_out(study: Study, frame: pd.DataFrame, seed: int = 0) -> NDArray[np.boo
     return as_text(frame[study.cohort.site]).isin(holdout.sites).to_numpy()
 
 
-def declared_for_training(study: Study, site: str, declared: int) -> int:
-    """Return how many of a hospital's declared patients count as trained on: public, rounded."""
+def declared_for_training(study: Study, declared: int) -> int:
+    """Return how many declared patients of a hospital that trains count: public, rounded."""
     holdout = study.evaluation.holdout
     if isinstance(holdout, Fraction):
         return max(LEAST_DECLARED, round(declared * (1.0 - holdout.fraction) / 10) * 10)
-    whole = isinstance(holdout, TestSites) and site in holdout.sites
-    return LEAST_DECLARED if whole else declared
+    return declared
 
 
 def uniform(text: str) -> float:

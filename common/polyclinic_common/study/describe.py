@@ -236,7 +236,7 @@ def _promised(study: Study) -> tuple[str, ...]:
         f"{who} can change the odds that a given patient was there by at most a factor of "
         f"{odds:.3g}, except with a probability of about {privacy.delta:g}.",
         *(fallback if summed else ()),
-        f"A round needs at least m = {study.m} of {len(study.roster.sites)} hospitals; "
+        f"A round needs at least m = {study.m} of {len(study.training_sites)} hospitals; "
         f"up to c = {study.c} of them may collude.",
     )
 
@@ -269,7 +269,7 @@ def _judged(study: Study) -> tuple[str, ...]:
     elif isinstance(holdout, SplitColumn):
         held_out = f"patients whose {holdout.column} is {holdout.test}"
     else:
-        held_out = f"all patients of {', '.join(holdout.sites)}"
+        held_out = f"all patients of {', '.join(holdout.sites)}, which send nothing"
     lines = [f"Held out from training: {held_out}.", f"Metrics: {', '.join(study.metrics)}."]
     lines += [f"Reported apart: {_bands(subgroup)}." for subgroup in study.subgroups]
     return (*lines, *_released_metrics(study), *_votes(study))
@@ -329,9 +329,18 @@ def _bands(subgroup: Subgroup) -> str:
 
 
 def _takes_part(study: Study) -> tuple[str, ...]:
-    sites = study.roster.sites
     return (
-        f"{len(sites)} hospitals: {', '.join(sites)}.",
+        hospitals_in_words(study),
         f"Expires on {study.expires.isoformat()}; hospitals refuse the study afterwards.",
         f"Study {study.id} {study.version}, hash {study.hash()}.",
     )
+
+
+def hospitals_in_words(study: Study) -> str:
+    """Count and name the hospitals: those that train, and those that are held out as a whole."""
+    train, named = study.training_sites, study.roster.sites
+    out = [site for site in named if site not in train]
+    if not out:
+        return f"{len(named)} hospitals: {', '.join(named)}."
+    counted = f"{len(train)} hospitals train" if len(train) > 1 else "1 hospital trains"
+    return f"{counted}, {len(out)} held out. Train: {', '.join(train)}. Held out: {', '.join(out)}."

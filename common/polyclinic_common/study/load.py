@@ -61,16 +61,26 @@ def parse_study(data: dict[str, Any], file_name: str) -> Study:
     """Validate plain data as a study; `file_name` is only named in problems."""
     try:
         # As JSON, strict validation takes lists for tuples and texts for dates, and nothing else.
-        return Study.model_validate_json(json.dumps(data, default=str), strict=True)
+        study = Study.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        problems = [_problem(detail, file_name) for detail in error.errors(include_url=False)]
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise StudyError(
-            Code.STUDY_INVALID,
-            f"The study {file_name} has {count}.",
-            "Mend each and run `polyclinic study check` again.",
-            problems,
-        ) from error
+        details = error.errors(include_url=False)
+        raise _invalid(file_name, [_problem(detail, file_name) for detail in details]) from error
+    train = len(study.training_sites)
+    if study.m > train:
+        what = f"A round needs m = {study.m} hospitals, and {train} train."
+        remedy = "Lower m, or leave m and c out to take the defaults."
+        raise _invalid(file_name, [Problem(f"{file_name}, privacy.m", what, remedy)])
+    return study
+
+
+def _invalid(file_name: str, problems: list[Problem]) -> StudyError:
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return StudyError(
+        Code.STUDY_INVALID,
+        f"The study {file_name} has {count}.",
+        "Mend each and run `polyclinic study check` again.",
+        problems,
+    )
 
 
 def _problem(detail: ErrorDetails, file_name: str) -> Problem:

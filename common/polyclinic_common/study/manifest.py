@@ -177,16 +177,23 @@ class Study(Part):
         return (*range(every, min(trained, last), every), last)
 
     @property
+    def training_sites(self) -> tuple[str, ...]:
+        """Hospitals that train; those that are held out as a whole send nothing."""
+        holdout = self.evaluation.holdout
+        out = holdout.sites if isinstance(holdout, TestSites) else ()
+        return tuple(site for site in self.roster.sites if site not in out)
+
+    @property
     def c(self) -> int:
         """Colluding participants tolerated."""
-        size = len(self.roster.sites)
+        size = len(self.training_sites)
         default = 1 if size <= 7 else 2 if size <= 25 else size // 10
         return self.privacy.c or default
 
     @property
     def m(self) -> int:
         """Fewest participants of a round."""
-        size = len(self.roster.sites)
+        size = len(self.training_sites)
         default = size if size <= 3 else size - self.c
         return self.privacy.m or default
 
@@ -224,12 +231,12 @@ class Study(Part):
     def _consistent(self) -> Study:
         _check_columns_used_once(self)
         _check_loss_and_metrics(self)
+        _check_holdout(self)
         _check_participants(self)
         _check_strategy(self)
         _check_mode(self)
         _check_start(self)
         _check_calibration(self)
-        _check_holdout(self)
         _check_subgroups(self)
         check_menu(self)
         return self
@@ -288,18 +295,27 @@ def _check_loss_and_metrics(study: Study) -> None:
 
 
 def _check_participants(study: Study) -> None:
-    size, m, c = len(study.roster.sites), study.m, study.c
-    if m > size or m <= c or 2 * m <= size + c:
+    """Refuse a rule under which two sums of a round could come out, or none be protected.
+
+    An m beyond the hospitals that train is let pass here: earlier versions signed it, counting
+    hospitals that are held out. No round of it starts, and `parse_study` takes none.
+    """
+    size, m, c = len(study.training_sites), study.m, study.c
+    alone = size == 1 and study.privacy.mode != "secure-sum"
+    if m > len(study.roster.sites) or not (alone or (m > c and 2 * m > size + c)):
+        remedy = "Raise m, lower c, or leave both out to take the defaults."
+        if size == 1:
+            remedy = 'Let at least two hospitals train, or use mode "local".'
         raise PydanticCustomError(
             "participant_rule",
-            "m = {m} and c = {c} do not fit a roster of {size}: "
-            "c < m <= roster and 2m > roster + c must hold",
+            "m = {m} and c = {c} do not fit {size} hospitals that train: "
+            "c < m <= hospitals and 2m > hospitals + c must hold",
             {
                 "m": m,
                 "c": c,
                 "size": size,
                 "at": "privacy.m",
-                "remedy": "Raise m, lower c, or leave both out to take the defaults.",
+                "remedy": remedy,
             },
         )
 
@@ -364,17 +380,18 @@ def _check_calibration(study: Study) -> None:
 def _check_holdout(study: Study) -> None:
     holdout = study.evaluation.holdout
     if isinstance(holdout, TestSites):
-        if study.evaluation.private is not None or study.evaluation.acceptance is not None:
+        released = [part for part in ("private", "acceptance") if getattr(study.evaluation, part)]
+        if released:
             raise PydanticCustomError(
                 "private_test_sites",
                 "hospitals that are held out as a whole release nothing, neither metrics nor votes",
                 {
-                    "at": "evaluation.private",
+                    "at": f"evaluation.{released[0]}",
                     "remedy": "Leave it out, or hold out patients of every hospital.",
                 },
             )
         unknown = [site for site in holdout.sites if site not in study.roster.sites]
-        if unknown or len(holdout.sites) >= len(study.roster.sites):
+        if unknown or not study.training_sites:
             raise PydanticCustomError(
                 "test_sites",
                 "the test sites are not a proper part of the roster",

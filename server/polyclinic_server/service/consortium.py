@@ -91,8 +91,8 @@ class Consortium(ConsortiumServicer):
         site = caller(self._store, context)
         declaration = self._signed(Declaration, request, site.identity)
         study = self._store.study(declaration.study_hash).read(self._folder.operator.public)
-        if declaration.name != site.name or site.name not in study.roster.sites:
-            raise bad_request("the study does not name this hospital")
+        if declaration.name != site.name or site.name not in study.training_sites:
+            raise bad_request("the study does not name this hospital, or holds it out")
         declaration.require_size()
         self._store.declare(site.name, declaration, request.statement)
         return pb.Accepted()
@@ -102,7 +102,7 @@ class Consortium(ConsortiumServicer):
         site = caller(self._store, context)
         approval = self._signed(StudyApproval, request, site.identity)
         study = self._store.study(approval.study_hash).read(self._folder.operator.public)
-        self._store.approve(site.name, approval, request.statement, study.roster.sites)
+        self._store.approve(site.name, approval, request.statement, study.training_sites)
         return pb.Accepted()
 
     def Withdraw(self, request: pb.Signed, context: grpc.ServicerContext) -> pb.Accepted:

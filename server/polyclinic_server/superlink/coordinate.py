@@ -96,7 +96,7 @@ def plan_of(description: RunDescription, nodes: Mapping[str, int]) -> tuple[RunP
     """Return the plan of a run and the state before its first round."""
     study = description.parsed_study
     declared = {
-        name: declared_for_training(study, name, site.declared)
+        name: declared_for_training(study, site.declared)
         for name, site in description.sites.items()
     }
     start = initial_weights(study, Encoding(study), description.seed)

@@ -118,9 +118,9 @@ def audit_noise(
 
 def kinds_of(study: Study, gradients: str) -> list[str]:
     """Return the kinds of release that a hospital of the study plans, in the order of a round."""
-    declared = dict.fromkeys(study.roster.sites, CANARIES)
+    declared = dict.fromkeys(study.training_sites, CANARIES)
     path = Trainer(gradients).private(study, Encoding(study)).path
-    return [each.kind for each in planned_with(study, declared, study.roster.sites[0], path)]
+    return [each.kind for each in planned_with(study, declared, study.training_sites[0], path)]
 
 
 def readers(study: Study, kind: str) -> int:

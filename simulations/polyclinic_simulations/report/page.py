@@ -11,7 +11,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from polyclinic_common.study import Study
-from polyclinic_common.study.describe import outcome_in_words, treatment_in_words
+from polyclinic_common.study.describe import (
+    hospitals_in_words,
+    outcome_in_words,
+    treatment_in_words,
+)
 from polyclinic_simulations.comparison import Comparison, Line, compare
 from polyclinic_simulations.hospitals import bypassed
 from polyclinic_simulations.measures import Measure, measure_of
@@ -142,7 +146,7 @@ def _findings(
     spent = promise.spent
     used = [line.name.partition(":")[0] for line in comparison.baselines]
     return Findings(
-        conclusion=words.conclusion(comparison, main, len(result.sites)),
+        conclusion=words.conclusion(comparison, main, len(study.training_sites)),
         verdicts=words.verdicts(comparison, main),
         measure=main.axis,
         tiles=_tiles(comparison, main),
@@ -259,7 +263,7 @@ def _asked(study: Study) -> Facts:
     return [
         ("Outcome", outcome_in_words(study)),
         ("Treatment", treatment_in_words(study)),
-        ("Hospitals", f"{len(study.roster.sites)}: {', '.join(study.roster.sites)}."),
+        ("Hospitals", hospitals_in_words(study)),
         ("Test patients", words.holdout_words(study)),
         ("Rounds of training", _rounds(study)),
         ("Subgroups reported apart by", subgroups or "none"),
