@@ -108,7 +108,11 @@ def simulate(
         str, typer.Option(help="inline, or ray: Flower's own simulation (extra ray).")
     ] = "inline",
     start: Annotated[
-        Path | None, typer.Option(help="Warm start: a saved model or coefficients (JSON).")
+        Path | None,
+        typer.Option(
+            help="Warm start: a saved model, matched by the names of columns, or coefficients "
+            "(CSV in natural units, JSON of encoded columns)."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds; each is a split of its own.")] = 1,
     out: Annotated[

@@ -106,6 +106,8 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
             "outside the guarantee.",
             soft_wrap=True,
         )
+        for line in result.warm_start_columns:
+            console.print(f"  {line}", markup=False, soft_wrap=True)
     console.print(f"Report with plots: [bold]{folder / 'report.html'}[/]", soft_wrap=True)
 
 

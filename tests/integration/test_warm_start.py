@@ -12,7 +12,7 @@ from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.models.network import initial_weights
 from polyclinic_common.models.predict import predict
-from polyclinic_common.models.storage import warm_start
+from polyclinic_common.models.start import read_start
 from polyclinic_simulations import simulate
 from tests.conftest import small_study, small_table
 
@@ -38,7 +38,7 @@ def test_coefficients_are_those_of_the_unscaled_columns(tmp_path: Path) -> None:
     start = initial_weights(study, encoding, seed=0)
     path = tmp_path / "coefficients.json"
     path.write_text(json.dumps({"age": 1.5, "sex = male": -0.5}))
-    weights = warm_start(path, study, encoding, start)
+    weights = read_start(path, study, encoding, start).weights
     table = small_table(20)
     cohort = encoding.encode(table, "site 0")
     age = np.clip((table.age.to_numpy() - 20) / 60 * 2 - 1, -1, 1)
