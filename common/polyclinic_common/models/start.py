@@ -77,9 +77,10 @@ def read_start(path: Path, study: Study, encoding: Encoding, start: Vector) -> S
         M001 if the file cannot be read, M002 if it is of another kind of model or outcome, M003
         if columns of one name cannot be converted.
     """
-    if path.suffix == ".json":
+    kind = path.suffix.lower()
+    if kind == ".json":
         found = Start(load_coefficients(path, study, encoding, start))
-    elif path.suffix == ".csv":
+    elif kind == ".csv":
         table = from_rows(study, encoding, read_rows(path))
         weights = to_weights(study, encoding, table.model)
         found = Start(weights, table.new, table.gone, table.converted)
