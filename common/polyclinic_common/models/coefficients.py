@@ -17,6 +17,7 @@ import csv
 import io
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,7 +116,8 @@ def read_rows(path: Path) -> list[Row]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [_row(line) for line in csv.DictReader(file, skipinitialspace=True)]
+            lines = csv.DictReader(file, restval="", skipinitialspace=True)
+            rows = [_row(line) for line in lines]
     except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
         raise _unreadable(path, "is no table of names and finite coefficients") from error
     twice = [name for name, count in Counter(row.name for row in rows).items() if count > 1]
@@ -124,11 +126,11 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def _row(line: dict[str, str]) -> Row:
+def _row(line: Mapping[str | None, str]) -> Row:
     feature, equals, level = line[NAME].partition("=")  # no column's name holds this sign
     name = f"{feature.strip()} = {level.strip()}" if equals else feature.strip()
     value = float(line[COEFFICIENT])
-    if not name or not math.isfinite(value):
+    if not name or not math.isfinite(value) or None in line:
         raise ValueError(name)
     return Row(name, value, (line.get(UNIT) or "").strip())
 
