@@ -259,3 +259,29 @@ def test_a_drafted_study_is_not_trained_on_a_column_that_tells_the_outcome(
     short = Path("o/t.toml")
     short.write_text(short.read_text() + "\n[training]\nrounds = 1\n")
     assert typed(f"{going_on} --mode none", capsys)[0] == 0
+
+
+@pytest.mark.parametrize(("cell", "patients"), [("two", 21), ("number", 26), ("levels", 33)])
+def test_a_perfect_column_is_named_from_the_documented_number_of_patients(
+    cell: str, patients: int
+) -> None:
+    """docs/leaks.md: a table of eight columns, half of the patients with the outcome."""
+    others = [FEATURES["x"] | {"name": f"x{index}", "source": "test"} for index in range(7)]
+    kind = FEATURES["word" if cell == "levels" else "x"]
+    features = [kind | {"name": "told", "source": "test"}, *others]
+    cohort = study_data()["cohort"] | {"features": features}
+    of = small_study(cohort=cohort, subgroups=[])
+    for count, found in ((patients - 1, 0), (patients, 1)):
+        rows = np.arange(count)
+        yes = rows < count // 2
+        levels = np.where(
+            yes, np.array(list("abcdef"))[rows % 6], np.array(list("ghijkl"))[rows % 6]
+        )
+        table = pd.DataFrame(
+            {
+                "patient": rows.astype(str),
+                "response": np.where(yes, "yes", "no"),
+                "told": {"two": yes * 1.0, "number": rows, "levels": levels}[cell],
+            }
+        )
+        assert len(find_leaks(of, table)) == found
