@@ -109,9 +109,12 @@ def test_units_of_a_table_are_converted_where_the_conversion_is_known(tmp_path: 
 
 def test_rows_without_a_column_and_columns_without_a_row_are_named(tmp_path: Path) -> None:
     found = read(
-        tmp_path, study(AGE, SEX), "name,coefficient\nintercept,0\nage,1\nage missing,3\nlabs,2\n"
+        tmp_path,
+        study(AGE, SEX),
+        "name,coefficient\nintercept,0\nage,1\nage missing,3\nla\x1bbs,2\n",
     )
-    assert (found.new, found.gone) == (("sex",), ("labs",))
+    assert (found.new, found.gone) == (("sex",), ("la\x1bbs",))
+    assert found.words()[1] == "gone, left out: la\ufffdbs"
 
 
 REFUSED = {

@@ -189,7 +189,7 @@ def test_survival_is_told_by_what_tells_the_event_or_the_time() -> None:
     table = outcomes(120)
     table["x"] = table.days + rng.normal(0, 1, 120)  # the day of the last visit
     table["step"] = np.where(table.event == "1", "d", rng.choice(list("abc"), 120))
-    table["snp"] = np.where(table.event == "1", "A/A", None)
+    table["snp"] = table.event.map({"1": "A/A"})
     assert told(named("survival", table, "x", "step", "snp")) == {
         ("x", "days", False),
         ("step", "event", False),

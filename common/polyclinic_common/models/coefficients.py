@@ -210,7 +210,8 @@ def _links(
             try:
                 links[column.name] = _link(column, unit, snps.get(column.feature))
             except UnlikeError as error:
-                problems.append(Problem(column.name, f"{error}.", f"Give it per {column.unit}."))
+                remedy = f"Give it per {column.unit}." if column.unit else "Leave its unit empty."
+                problems.append(Problem(column.name, f"{error}.", remedy))
     if problems:
         raise ModelError(
             Code.MODEL_COLUMN,

@@ -22,6 +22,7 @@ from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
 from polyclinic_common.models.storage import SavedModel, load_coefficients, load_model
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Outcome, Survival
+from polyclinic_common.words import plain
 
 SHOWN = 12
 
@@ -56,7 +57,7 @@ class Start:
 
 def _listed(names: tuple[str, ...]) -> str:
     more = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(plain, names[:SHOWN])) + (f" and {more} more" if more > 0 else "")
 
 
 def read_start(path: Path, study: Study, encoding: Encoding, start: Vector) -> Start:
