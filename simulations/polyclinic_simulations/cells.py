@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from polyclinic_common.models.storage import save_model, warm_start
+from polyclinic_common.models.start import read_start
+from polyclinic_common.models.storage import save_model
 from polyclinic_server.observers import History, Progress, SiteModels
 from polyclinic_server.optimizer import State
 from polyclinic_simulations.baselines import (
@@ -46,9 +47,8 @@ def _federation(job: Job, setting: Setting, seed: int) -> Federation:
     if job.start is None:
         return federation
     study, encoding = federation.study, federation.encoding
-    return replace(
-        federation, start=warm_start(job.start, study, encoding, start_weights(federation))
-    )
+    start = read_start(job.start, study, encoding, start_weights(federation))
+    return replace(federation, start=start.weights)
 
 
 def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advance) -> Run:

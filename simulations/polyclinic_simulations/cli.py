@@ -108,7 +108,11 @@ def simulate(
         str, typer.Option(help="inline, or ray: Flower's own simulation (extra ray).")
     ] = "inline",
     start: Annotated[
-        Path | None, typer.Option(help="Warm start: a saved model or coefficients (JSON).")
+        Path | None,
+        typer.Option(
+            help="Warm start: a saved model, matched by the names of columns, or coefficients "
+            "(CSV in natural units, JSON of encoded columns)."
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds; each is a split of its own.")] = 1,
     out: Annotated[
@@ -145,7 +149,7 @@ def simulate(
     Writes result.json, cells.csv and report.html; after Ctrl-C the same command goes on.
     """
     from polyclinic_simulations.console import RichWatcher, print_result
-    from polyclinic_simulations.from_table import Roles, draft_study
+    from polyclinic_simulations.from_table import Roles, draft_study, refuse_leaks
     from polyclinic_simulations.mlflow_log import log_result, refuse_absent
     from polyclinic_simulations.studies import resolve
 
@@ -162,6 +166,7 @@ def simulate(
     if from_table is not None:
         roles = Roles(site_column, outcome_column, event_column, patient_column)
         manifest, frame = draft_study(from_table, roles, folder)
+        refuse_leaks(manifest, frame, from_table, folder)
     else:
         manifest, frame = resolve(study or "", data)
     try:

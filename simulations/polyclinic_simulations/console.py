@@ -102,12 +102,7 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
         console.print(private_table(study, private))
     for line in comparison.private:
         _print_promise(console, line)
-    if result.warm_start is not None:
-        console.print(
-            f"Started from {result.warm_start}. If that was fitted on these patients, it is "
-            "outside the guarantee.",
-            soft_wrap=True,
-        )
+    _print_start(console, result)
     console.print(f"Report with plots: [bold]{folder / 'report.html'}[/]", soft_wrap=True)
 
 
@@ -115,6 +110,19 @@ def _print_held_out(console: Console, study: Study) -> None:
     """Count the hospitals that train, where others are held out as a whole."""
     if study.evaluation.holdout.kind == "sites":
         console.print(hospitals_in_words(study), soft_wrap=True)
+
+
+def _print_start(console: Console, result: Result) -> None:
+    """Print what training started from, and which columns did not meet."""
+    if result.warm_start is None:
+        return
+    console.print(
+        f"Started from {result.warm_start}. If that was fitted on these patients, it is "
+        "outside the guarantee.",
+        soft_wrap=True,
+    )
+    for line in result.warm_start_columns:
+        console.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def _print_menu(console: Console, study: Study, lines: Sequence[Line]) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from polyclinic_common.data.leaks import WHAT_TO_DO, WHY, find_leaks
 from polyclinic_common.data.table import as_text, read_table
-from polyclinic_common.errors import Code, DataError, SimulationError
+from polyclinic_common.errors import Code, DataError, Problem, SimulationError
 from polyclinic_common.files import write_atomically
 from polyclinic_common.study import Study, load_study
 from polyclinic_common.study.base import NAME, NAME_RULE
@@ -204,7 +205,7 @@ def draft_study(table: Path, roles: Roles, folder: Path) -> tuple[Study, pd.Data
         If the folder cannot be used.
     """
     text, frame = draft_manifest(read_table(table), roles, table.stem)
-    manifest, rows = folder / f"{table.stem}.toml", folder / f"{table.stem}-table.csv"
+    manifest, rows = _drafts(table, folder)
     # Fields with a bare carriage return are quoted only where the line ends hold one.
     drafted = {
         rows: frame.to_csv(index=False, lineterminator="\r\n").encode(),
@@ -225,12 +226,44 @@ def draft_study(table: Path, roles: Roles, folder: Path) -> tuple[Study, pd.Data
     return load_study(manifest), read_table(rows)
 
 
-def _edited(path: Path, manifest: Path, rows: Path, folder: Path) -> DataError:
-    command = shlex.join(
-        ["polyclinic", "simulate", str(manifest), "--data", str(rows), "--out", str(folder)]
+def _drafts(table: Path, folder: Path) -> tuple[Path, Path]:
+    """Return where the manifest and the table with patient numbers are drafted."""
+    return folder / f"{table.stem}.toml", folder / f"{table.stem}-table.csv"
+
+
+def refuse_leaks(study: Study, frame: pd.DataFrame, table: Path, folder: Path) -> None:
+    """Refuse a drafted study before training if a column all but tells the outcome.
+
+    The draft stays where it is: a person may take the column out of it, or go on with it as it is.
+
+    Raises
+    ------
+    DataError
+        D011, with one problem a column: how strongly, why it matters, what to do.
+    """
+    leaks = find_leaks(study, frame)
+    if not leaks:
+        return
+    manifest, rows = _drafts(table, folder)
+    raise DataError(
+        Code.COLUMN_LEAKS,
+        "Columns of the table all but tell the outcome.",
+        f"Take them out of {manifest}, or keep them, and go on with it by "
+        f"`{_going_on(manifest, rows, folder)}` (and your other options).",
+        [Problem(leak.column, leak.what, f"{WHY} {WHAT_TO_DO}") for leak in leaks],
     )
+
+
+def _edited(path: Path, manifest: Path, rows: Path, folder: Path) -> DataError:
     return DataError(
         Code.FILE_EXISTS,
         f"The file {path} differs from what would be drafted and is left as it is.",
-        f"Go on with it by `{command}` (and your other options), or draft anew with another --out.",
+        f"Go on with it by `{_going_on(manifest, rows, folder)}` (and your other options), "
+        "or draft anew with another --out.",
+    )
+
+
+def _going_on(manifest: Path, rows: Path, folder: Path) -> str:
+    return shlex.join(
+        ["polyclinic", "simulate", str(manifest), "--data", str(rows), "--out", str(folder)]
     )

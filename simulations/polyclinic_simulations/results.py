@@ -250,7 +250,10 @@ class SiteSummary(Record):
 
 
 class Result(Record):
-    """A finished simulation."""
+    """A finished simulation.
+
+    `warm_start_columns` says which columns a warm start did not know, or knew in vain.
+    """
 
     study: str
     study_hash: str
@@ -259,6 +262,7 @@ class Result(Record):
     sites: list[SiteSummary]
     cells: list[Cell]
     warm_start: str | None = None
+    warm_start_columns: list[str] = []
 
     def settings(self) -> list[list[Cell]]:
         """Return the cells of each setting, in order of first appearance."""

@@ -13,8 +13,11 @@ from typing import get_args
 import pandas as pd
 
 from polyclinic_common.canonical import canonical_hash
+from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, SimulationError, StudyError
 from polyclinic_common.files import write_atomically
+from polyclinic_common.models.network import initial_weights
+from polyclinic_common.models.start import read_start
 from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.plan import noise_plan
 from polyclinic_common.study.manifest import Study
@@ -76,8 +79,9 @@ def simulate(
     engine : str
         ``"inline"`` (messages are calls) or ``"ray"`` (Flower's own simulation, extra ``ray``).
     start : str, Path or None
-        Warm start: a saved model (``.safetensors``, one of ``out/models``) or coefficients of a
-        linear model (``.json``). One fitted on these patients is outside the privacy guarantee.
+        Warm start: a saved model (``.safetensors``, one of ``out/models``), whose columns are
+        matched by name, or coefficients of a linear model (``.csv`` in natural units, ``.json``
+        of encoded columns). One fitted on these patients is outside the privacy guarantee.
     out : str, Path or None
         Folder for finished cells, ``result.json``, ``cells.csv`` and ``report.html``; None keeps
         nothing. Called again with the same folder, only what is missing is run.
@@ -118,6 +122,7 @@ def simulate(
             start_digest(start),
         ]
     )
+    started = _starts(start, manifest, settings)
     with output_folder(out) as folder:
         job = Job(manifest, frame, Store(folder, identity), engine, gradients, start)
         processes = 1 if engine == "ray" else workers
@@ -131,10 +136,22 @@ def simulate(
             sites=summarise_sites(manifest, frame),
             cells=cells,
             warm_start=start.name if start is not None else None,
+            warm_start_columns=started,
         )
         if out is not None:
             _write(manifest, result, out)
     return result
+
+
+def _starts(start: Path | None, study: Study, settings: Sequence[Setting]) -> list[str]:
+    """Say how a warm start and the columns of every setting meet; refuse one that does not fit."""
+    if start is None:
+        return []
+    said: list[str] = []
+    for trained in {setting.sites: setting.apply(study) for setting in settings}.values():
+        encoding = Encoding(trained)
+        said += read_start(start, trained, encoding, initial_weights(trained, encoding, 0)).words()
+    return list(dict.fromkeys(said))
 
 
 @contextmanager

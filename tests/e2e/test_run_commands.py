@@ -147,6 +147,8 @@ def test_from_approvals_to_a_model_at_the_hospitals(house: TypedConsortium, tmp_
     out = tmp_path / "model.safetensors"
     house.at("site 0", "model", run[:8], "--out", out)
     assert out.read_bytes() == (house.server / "runs" / run / "model.safetensors").read_bytes()
+    rows = Typed("study", "coefficients", str(out)).out.splitlines()
+    assert [row.partition(",")[0] for row in rows[:3]] == ["name", "intercept", "age"]
     assert house.refused_at("site 0", "model", run, "--out", out)[0] == "D010"
     assert house.refused_at("site 0", "model", "nosuch", "--out", tmp_path / "x")[0] == "R004"
     assert refusal("server", "run", "resume", run, "--folder", house.server)[0] == "R008"

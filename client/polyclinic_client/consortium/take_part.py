@@ -24,7 +24,7 @@ from polyclinic_common.consortium.statements import (
     Withdrawal,
     rounded,
 )
-from polyclinic_common.data.check import check_table
+from polyclinic_common.data.check import report_table
 from polyclinic_common.data.mapping import apply_mapping, load_mapping
 from polyclinic_common.data.report import CheckReport
 from polyclinic_common.data.table import read_table
@@ -105,7 +105,7 @@ def add_data(
     if mapping is not None:
         frame = apply_mapping(load_mapping(mapping), frame, study)
         content = mapping.read_bytes()
-    report = check_table(study, frame)
+    report = report_table(study, frame)
     if not report.usable:
         return report, 0
     declared = rounded(len(frame)) if declared is None else declared

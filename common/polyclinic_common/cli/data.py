@@ -46,7 +46,7 @@ def check(
     The table is read here and stays here: nothing is changed, written or sent.
     """
     from polyclinic_common.cli.main import print_json
-    from polyclinic_common.data.check import check_table
+    from polyclinic_common.data.check import report_table
     from polyclinic_common.data.mapping import apply_mapping, load_mapping
     from polyclinic_common.data.table import read_table
     from polyclinic_common.study import load_study
@@ -55,7 +55,7 @@ def check(
     frame = read_table(table)
     if mapping is not None:
         frame = apply_mapping(load_mapping(mapping), frame, contract)
-    report = check_table(contract, frame)
+    report = report_table(contract, frame)
     if as_json:
         print_json(report.as_dict())
     else:
@@ -107,6 +107,8 @@ def print_report(report: CheckReport, table_name: str) -> None:
         f"patients in several rows: {report.duplicate_patients}; "
         f"without outcome: {report.without_outcome}"
     )
+    for leak in report.leaks:
+        console.print(f"[bold red]warning[/] {escape(str(leak))}")
     for note in report.notes:
         console.print(f"[yellow]note[/] {escape(note)}")
     if report.usable:

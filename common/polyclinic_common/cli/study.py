@@ -96,6 +96,32 @@ def show(file: StudyFile, as_json: AsJson = False) -> None:
     _print_sections(study.title, [(section.title, section.lines) for section in sections])
 
 
+@app.command(epilog="Example:  polyclinic study coefficients model.safetensors --out model.csv")
+def coefficients(
+    model: Annotated[Path, typer.Argument(help="A trained or released linear model.")],
+    out: Out = None,
+) -> None:
+    """Write a linear model as a table in natural units, which `simulate --start` reads too."""
+    from polyclinic_common.data.encoding import Encoding
+    from polyclinic_common.errors import Code, ModelError
+    from polyclinic_common.models.coefficients import rows_of, write_rows
+    from polyclinic_common.models.storage import load_model
+
+    saved = load_model(model)
+    if saved.study is None:
+        raise ModelError(
+            Code.MODEL_UNREADABLE,
+            f"The model in {model.name} is of an earlier version and does not hold its study.",
+            "Train it again with this version.",
+        )
+    text = write_rows(rows_of(saved.study, Encoding(saved.study), saved.weights))
+    if out is None:
+        sys.stdout.write(text)
+        return
+    write_new(out, text)
+    typer.echo(f"Wrote {out}.")
+
+
 def _print_sections(title: str, sections: list[tuple[str, tuple[str, ...]]]) -> None:
     width = max(40, min(100, shutil.get_terminal_size().columns))
     typer.secho(title, bold=True)

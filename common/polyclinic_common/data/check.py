@@ -7,7 +7,7 @@ a few of these words.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.genotype import diplotype_copies, snp_copies
 from polyclinic_common.data.holdout import held_out
+from polyclinic_common.data.leaks import find_leaks
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.report import CheckReport, ColumnCheck, UnitError, column_problems
 from polyclinic_common.data.table import as_number, as_text, column_or_missing, read_numbers
@@ -71,6 +72,12 @@ def check_table(study: Study, frame: pd.DataFrame) -> CheckReport:
         problems=tuple(problems),
         notes=tuple(_notes(study, frame, columns, known)),
     )
+
+
+def report_table(study: Study, frame: pd.DataFrame) -> CheckReport:
+    """Check a table as `check_table` does, and look for columns that all but tell the outcome."""
+    report = check_table(study, frame)
+    return replace(report, leaks=find_leaks(study, frame)) if report.usable else report
 
 
 @dataclass(frozen=True)

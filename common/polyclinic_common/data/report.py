@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from polyclinic_common.data.leaks import Leak
 from polyclinic_common.errors import Code, DataError, Problem
 
 BAD_SHARE = 0.5
@@ -75,7 +76,10 @@ class ColumnCheck:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The result of a check: every column, the reasons against using the table, and notes."""
+    """The result of a check: every column, the reasons against using the table, and notes.
+
+    `leaks` are columns that all but tell the outcome; they do not make the table unusable.
+    """
 
     study: str
     study_hash: str
@@ -87,6 +91,7 @@ class CheckReport:
     columns: tuple[ColumnCheck, ...]
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    leaks: tuple[Leak, ...] = ()
 
     @property
     def usable(self) -> bool:

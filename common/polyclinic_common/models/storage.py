@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, ModelError
 from polyclinic_common.files import write_atomically
-from polyclinic_common.models.network import Vector
+from polyclinic_common.models.network import Vector, build_network, refuse_misfit
 from polyclinic_common.study.manifest import Study
 
 
@@ -49,32 +51,63 @@ def load_vectors(path: Path) -> tuple[dict[str, Vector], dict[str, str]]:
     return vectors, header
 
 
-def save_model(path: Path, study: Study, weights: Vector) -> None:
-    """Write the weights of a study's model."""
-    save_vectors(path, {"weights": weights}, {"study": study.id, "study_hash": study.hash()})
+@dataclass(frozen=True)
+class SavedModel:
+    """A model as it was saved.
 
-
-def warm_start(path: Path, study: Study, encoding: Encoding, start: Vector) -> Vector:
-    """Return starting weights taken from `path`, shape (d,).
-
-    A ``.safetensors`` file holds a saved model; a ``.json`` file names coefficients of a linear
-    model on the encoded columns, ``{"age": 0.4, ...}``; columns not named keep `start`. A warm
-    start fitted on patients of these cohorts is outside the privacy guarantee.
+    Attributes
+    ----------
+    weights : array of shape (d,)
+        Its weights.
+    study_id : str
+        The study it was made for.
+    study : Study or None
+        That study; None in files of earlier versions, which held its name and hash alone.
     """
-    if path.suffix == ".json":
-        return _from_coefficients(path, study, encoding, start)
-    vectors, _ = load_vectors(path)
-    weights = vectors.get("weights", np.empty(0))
-    if weights.shape != start.shape:
+
+    weights: Vector
+    study_id: str
+    study: Study | None
+
+
+def save_model(path: Path, study: Study, weights: Vector) -> None:
+    """Write the weights of a study's model, and the study: it says what the weights mean."""
+    header = {"study": study.id, "study_hash": study.hash(), "manifest": study.model_dump_json()}
+    save_vectors(path, {"weights": weights}, header)
+
+
+def load_model(path: Path) -> SavedModel:
+    """Read what `save_model` wrote.
+
+    Raises
+    ------
+    ModelError
+        M001 if the file cannot be read, holds no model, or its study is none.
+    """
+    vectors, header = load_vectors(path)
+    manifest = header.get("manifest")
+    try:
+        study = None if manifest is None else Study.model_validate_json(manifest)
+        weights = vectors["weights"]
+    except (ValidationError, KeyError) as error:
         raise ModelError(
-            Code.MODEL_SHAPE,
-            f"The model in {path.name} has {weights.size} weights, the study needs {start.size}.",
-            "Use a model of the same columns, layers and time grid.",
-        )
-    return weights
+            Code.MODEL_UNREADABLE,
+            f"The file {path.name} holds no model, or one of another version.",
+            "Check the path; write the model again with this version.",
+        ) from error
+    if study is not None:
+        refuse_misfit(build_network(study, Encoding(study)), weights)
+    return SavedModel(weights, header.get("study", ""), study)
 
 
-def _from_coefficients(path: Path, study: Study, encoding: Encoding, start: Vector) -> Vector:
+def load_coefficients(path: Path, study: Study, encoding: Encoding, start: Vector) -> Vector:
+    """Return `start`, shape (d,), with the weights of encoded columns that a JSON file names.
+
+    Raises
+    ------
+    ModelError
+        M001 if the file is no JSON object of numbers, M002 if it does not fit the study.
+    """
     try:
         given = json.loads(path.read_text("utf-8"))
         values = {str(name): float(value) for name, value in given.items()}

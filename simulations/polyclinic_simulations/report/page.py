@@ -288,7 +288,8 @@ def _made(study: Study, result: Result) -> Facts:
          f"{'; the menu overrides these' if study.training.menu else ''}"),
         ("Gradients", " and ".join(sorted({cell.gradients for cell in result.cells})) or "none"),
         ("Started from", "the study's public base rates" if result.warm_start is None
-         else f"{result.warm_start}: outside the guarantee, if fitted on these patients"),
+         else f"{result.warm_start}: outside the guarantee, if fitted on these patients"
+         + "".join(f"; {line}" for line in result.warm_start_columns)),
         ("Polyclinic", result.version),
         ("Libraries when this page was written",
          ", ".join(f"{name} {version(name)}" for name in LIBRARIES)),
