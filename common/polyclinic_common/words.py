@@ -12,12 +12,16 @@ CONTROLS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _WHOLE_NUMBER = re.compile(r"^(-?\d+)\.0+$")
 
 
-def canonical_word(text: str) -> str | None:
-    """Return `text` as a table's cell is read: stripped, ``1.0`` as ``1``, missing as None."""
+def cell_word(text: str) -> str:
+    """Return `text` as a mapping's codes see it: stripped, ``1.0`` as ``1``, nothing left out."""
     text = text.strip()
-    if text in MISSING_WORDS:
-        return None
     return _WHOLE_NUMBER.sub(r"\1", text) if text.endswith("0") and "." in text else text
+
+
+def canonical_word(text: str) -> str | None:
+    """Return `text` as a table's cell is read: as `cell_word` does, missing as None."""
+    word = cell_word(text)
+    return None if word in MISSING_WORDS else word
 
 
 def is_control(letter: str) -> bool:

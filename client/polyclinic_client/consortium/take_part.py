@@ -25,8 +25,9 @@ from polyclinic_common.consortium.statements import (
     rounded,
 )
 from polyclinic_common.data.check import report_table
-from polyclinic_common.data.mapping import apply_mapping, load_mapping
+from polyclinic_common.data.mapping import load_mapping, translate
 from polyclinic_common.data.report import CheckReport
+from polyclinic_common.data.rules import Mapping
 from polyclinic_common.data.table import read_table
 from polyclinic_common.errors import Code, ConsortiumError, PrivacyError
 from polyclinic_common.privacy.plan import most_patients
@@ -93,7 +94,7 @@ def add_data(
     Raises
     ------
     DataError, ConsortiumError, StudyError
-        As `read_table`, `apply_mapping`, `check_study`, `admit_table`, `StudyBook.add`.
+        As `read_table`, `translate`, `check_study`, `admit_table`, `StudyBook.add`.
     PrivacyError
         P001 if there are more patients than the declared size allows, or than a sum holds.
     """
@@ -101,11 +102,12 @@ def add_data(
     study = signed.read(client.membership.operator_key)
     check_study(study, name, site.ledger.today())
     book.require_open(signed.hash)
-    frame, content = read_table(source), b""
+    rules, content = Mapping(), b""
     if mapping is not None:
-        frame = apply_mapping(load_mapping(mapping), frame, study)
-        content = mapping.read_bytes()
-    report = report_table(study, frame)
+        rules, content = load_mapping(mapping), mapping.read_bytes()
+    translated = translate(rules, read_table(source, rules.table), study)
+    frame = translated.frame
+    report = report_table(study, frame, rules, translated.settled)
     if not report.usable:
         return report, 0
     declared = rounded(len(frame)) if declared is None else declared

@@ -13,7 +13,12 @@ from polyclinic_common.cli.study import AsJson, Out
 from polyclinic_common.files import write_new
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+    from rich.console import Console
+
+    from polyclinic_common.data.deviation import Deviation
     from polyclinic_common.data.report import CheckReport, ColumnCheck
+    from polyclinic_common.data.rules import Mapping
     from polyclinic_common.study import Study
 
 app = typer.Typer(no_args_is_help=True, help="Check a hospital's table against a study.")
@@ -39,28 +44,62 @@ def check(
         Path | None,
         typer.Option("--map", help="Mapping of the table's columns to the study's (TOML)."),
     ] = None,
+    propose: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the mapping to a new file, with a commented line for all that is not "
+            "understood.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Report on every column and say whether the table can be used: exit status 0 if it can.
 
-    The table is read here and stays here: nothing is changed, written or sent.
+    The table is read here and stays here: nothing is changed or sent.
     """
     from polyclinic_common.cli.main import print_json
     from polyclinic_common.data.check import report_table
-    from polyclinic_common.data.mapping import apply_mapping, load_mapping
-    from polyclinic_common.data.table import read_table
+    from polyclinic_common.data.mapping import load_mapping, translate
+    from polyclinic_common.data.rules import Mapping
     from polyclinic_common.study import load_study
 
     contract = load_study(study)
-    frame = read_table(table)
-    if mapping is not None:
-        frame = apply_mapping(load_mapping(mapping), frame, contract)
-    report = report_table(contract, frame)
+    rules = Mapping() if mapping is None else load_mapping(mapping)
+    written = "" if mapping is None else mapping.read_text(encoding="utf-8-sig")
+    frame = _read(table, rules, written, propose)
+    translated = translate(rules, frame, contract)
+    report = report_table(contract, translated.frame, rules, translated.settled)
+    if propose is not None:
+        _propose(propose, written, report)
     if as_json:
         print_json(report.as_dict())
     else:
         print_report(report, table.name)
     report.require_usable()
+
+
+def _read(table: Path, rules: Mapping, written: str, propose: Path | None) -> DataFrame:
+    """Read a table; where it is written in another form than stated, propose that form."""
+    from polyclinic_common.data.csv_file import form_of
+    from polyclinic_common.data.propose import propose_form
+    from polyclinic_common.data.table import read_table
+    from polyclinic_common.errors import DataError
+
+    try:
+        return read_table(table, rules.table)
+    except DataError:
+        form = form_of(table, rules.table) if propose is not None else rules.table
+        if propose is not None and form != rules.table:
+            write_new(propose, propose_form(written, form))
+            typer.echo(f"Wrote {propose}: look at its lines that begin with # (local only).")
+        raise
+
+
+def _propose(path: Path, written: str, report: CheckReport) -> None:
+    from polyclinic_common.data.propose import propose
+
+    write_new(path, propose(written, report.deviations))
+    typer.echo(f"Wrote {path}: look at its lines that begin with # (it holds cells; local only).")
 
 
 @app.command(
@@ -75,10 +114,18 @@ def write_map(study: StudyFile, table: Table, out: Out = None) -> None:
 
 def first_map(study: Study, table: Path, out: Path | None, following: str) -> None:
     """Write a first mapping to a new file, and say what to run then; or to standard output."""
-    from polyclinic_common.data.mapping import first_mapping
+    from polyclinic_common.data.check import check_table
+    from polyclinic_common.data.csv_file import TableForm, form_of
+    from polyclinic_common.data.mapping import first_mapping, parse_mapping, translate
+    from polyclinic_common.data.propose import propose
     from polyclinic_common.data.table import read_table
 
-    text = first_mapping(study, list(map(str, read_table(table).columns)))
+    form = form_of(table, TableForm())
+    frame = read_table(table, form)
+    text = first_mapping(study, list(map(str, frame.columns)), form)
+    rules = parse_mapping(text, "the first mapping")
+    found = check_table(study, translate(rules, frame, study).frame, rules)
+    text = propose(text, found.deviations)
     if out is None:
         sys.stdout.write(text)
         return
@@ -107,12 +154,35 @@ def print_report(report: CheckReport, table_name: str) -> None:
         f"patients in several rows: {report.duplicate_patients}; "
         f"without outcome: {report.without_outcome}"
     )
+    for deviation in report.deviations:
+        _print_deviation(console, deviation)
+    for settled in report.settled:
+        console.print(
+            f"[green]settled[/] {escape(settled.column)}: {escape(settled.rule)} "
+            f"({settled.count} cells or rows)"
+        )
     for leak in report.leaks:
         console.print(f"[bold red]warning[/] {escape(str(leak))}")
     for note in report.notes:
         console.print(f"[yellow]note[/] {escape(note)}")
     if report.usable:
         console.print("[green]usable[/] The table can be used for this study.")
+
+
+def _print_deviation(console: Console, deviation: Deviation) -> None:
+    from rich.markup import escape
+
+    from polyclinic_common.words import plain
+
+    shown = f" ({', '.join(deviation.examples)})" if deviation.examples else ""
+    said = f"{deviation.place}: {deviation.what}{shown} {deviation.cause}"
+    console.print(f"[bold red]not understood[/] {escape(plain(said))}")
+    if deviation.lines:
+        console.print(f"  write in {escape(deviation.section)} of the mapping:")
+        for line in deviation.lines:
+            console.print(f"    {escape(plain(line))}", soft_wrap=True)
+    if deviation.otherwise:
+        console.print(f"  {escape(plain(deviation.otherwise))}")
 
 
 def _cells(column: ColumnCheck) -> tuple[str, ...]:

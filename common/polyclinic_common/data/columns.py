@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.genotype import diplotype_copies, snp_copies
-from polyclinic_common.data.table import as_number, as_text, column_or_missing
+from polyclinic_common.data.table import as_number, as_words, column_or_missing
 from polyclinic_common.rowwise import weighted_sums
 from polyclinic_common.study.features import (
     Categorical,
@@ -31,6 +31,14 @@ from polyclinic_common.study.features import (
 )
 
 Matrix = NDArray[np.float64]
+ROUNDING = 1e-9  # relative to the greater bound
+
+
+def inside(values: Matrix, bounds: tuple[float, float]) -> NDArray[np.bool_]:
+    """Say which values lie in a public range; the last bits of a conversion do not count."""
+    low, high = bounds
+    slack = ROUNDING * max(abs(bound) for bound in bounds if np.isfinite(bound))
+    return (values >= low - slack) & (values <= high + slack)
 
 
 def to_unit(values: Matrix, bounds: tuple[float, float]) -> Matrix:
@@ -41,7 +49,7 @@ def to_unit(values: Matrix, bounds: tuple[float, float]) -> Matrix:
 
 def indicators(values: pd.Series, levels: tuple[str, ...]) -> Matrix:
     """Return indicators of `levels` and, last, of a missing or unknown word; shape (n, L + 1)."""
-    codes = pd.Categorical(as_text(values), categories=list(levels)).codes.astype(np.int64)
+    codes = pd.Categorical(as_words(values, levels), categories=list(levels)).codes.astype(np.int64)
     rows = np.where(codes < 0, len(levels), codes)
     return np.asarray(np.eye(len(levels) + 1)[rows], dtype=np.float64)
 

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.columns import Matrix, encode_feature, feature_names, to_unit
-from polyclinic_common.data.table import as_number, as_text, column_or_missing
+from polyclinic_common.data.outcome import read_outcome
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.rowwise import exp, log
 from polyclinic_common.study.features import Categorical, Feature, Numeric
@@ -168,17 +168,17 @@ def encode_outcome(
 
 @encode_outcome.register
 def _(outcome: Continuous, frame: pd.DataFrame) -> tuple[Matrix, Matrix]:
-    values = as_number(column_or_missing(frame, outcome.column))
-    unit = to_unit(transform(outcome, np.clip(values, *outcome.range)), _bounds(outcome))[:, None]
-    known = ~np.isnan(unit)
-    return np.where(known, unit, 0.0), known.astype(np.float64)
+    read = read_outcome(outcome, frame)
+    values = np.clip(np.where(read.known, read.value, outcome.start), *outcome.range)
+    unit = to_unit(transform(outcome, values), _bounds(outcome))
+    return np.where(read.known, unit, 0.0)[:, None], read.known[:, None].astype(np.float64)
 
 
 @encode_outcome.register
 def _(outcome: Binary, frame: pd.DataFrame) -> tuple[Matrix, Matrix]:
-    words = as_text(column_or_missing(frame, outcome.column)).to_numpy()[:, None]
-    positive = (words == outcome.positive).astype(np.float64)
-    return positive, positive + (words == outcome.negative)
+    read = read_outcome(outcome, frame)
+    positive = np.where(read.known, read.value, 0.0)[:, None]
+    return positive, read.known[:, None].astype(np.float64)
 
 
 @encode_outcome.register
@@ -188,14 +188,12 @@ def _(outcome: Survival, frame: pd.DataFrame) -> tuple[Matrix, Matrix]:
     Tutz and Schmid, Modeling Discrete Time-to-Event Data (2016), section 3.2. A patient censored
     within interval k counts up to k - 1; follow-up after the grid's end is censored there.
     """
-    time = as_number(column_or_missing(frame, outcome.time))
-    words = as_text(column_or_missing(frame, outcome.event)).to_numpy()
-    occurred, censored = words == outcome.occurred, words == outcome.censored
-    known = ~np.isnan(time) & (time >= 0) & (occurred | censored)
-    interval = np.searchsorted(outcome.grid, np.where(known, time, 0.0), side="left")[:, None]
+    read = read_outcome(outcome, frame)
+    time = np.where(read.known, read.value, 0.0)
+    interval = np.searchsorted(outcome.grid, time, side="left")[:, None]
     k = np.arange(len(outcome.grid))[None, :]
-    event = (k == interval) & occurred[:, None] & known[:, None]
-    survived = (k < interval) & known[:, None]
+    event = (k == interval) & (read.event == 1.0)[:, None] & read.known[:, None]
+    survived = (k < interval) & read.known[:, None]
     return event.astype(np.float64), (event | survived).astype(np.float64)
 
 

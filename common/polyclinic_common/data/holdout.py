@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polyclinic_common.data.table import as_text, column_or_missing
+from polyclinic_common.data.table import as_text, as_words, column_or_missing
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Fraction, SplitColumn
 
@@ -28,7 +28,9 @@ def held_out(study: Study, frame: pd.DataFrame, seed: int = 0) -> NDArray[np.boo
         numbers = as_text(frame[study.cohort.patient_id])
         return np.array([uniform(f"{n}|{seed}") < holdout.fraction for n in numbers], dtype=bool)
     if isinstance(holdout, SplitColumn):
-        return (as_text(column_or_missing(frame, holdout.column)) == holdout.test).to_numpy()
+        return (
+            as_words(column_or_missing(frame, holdout.column), (holdout.test,)) == holdout.test
+        ).to_numpy()
     return as_text(frame[study.cohort.site]).isin(holdout.sites).to_numpy()
 
 

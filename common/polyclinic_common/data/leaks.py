@@ -24,7 +24,7 @@ from scipy.special import gammaln
 from polyclinic_common.data.columns import indicators
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.data.genotype import diplotype_copies, snp_copies
-from polyclinic_common.data.table import as_number, as_text, column_or_missing
+from polyclinic_common.data.table import as_number, as_words, column_or_missing
 from polyclinic_common.study.features import (
     Categorical,
     Diplotype,
@@ -214,7 +214,7 @@ def _targets(study: Study, frame: pd.DataFrame) -> Iterator[_Target]:
 
 
 def _answers(frame: pd.DataFrame, column: str, yes: str, no: str) -> _Target:
-    words = as_text(frame[column]).to_numpy()
+    words = as_words(frame[column], (yes, no)).to_numpy()
     known = np.where(words == yes, 1.0, np.where(words == no, 0.0, np.nan))
     return _Target(column, known, AUC)
 

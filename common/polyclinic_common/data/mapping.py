@@ -14,39 +14,52 @@ the column of the extract it comes from, the factor between their units and the 
 
 from __future__ import annotations
 
-import json
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from polyclinic_common.data.table import as_number, as_text
+from polyclinic_common.data.cells import translate_codes, translate_numbers
+from polyclinic_common.data.csv_file import TableForm, form_lines
+from polyclinic_common.data.deviation import Settled, settling_lines, toml
+from polyclinic_common.data.patients import settle_patients
+from polyclinic_common.data.rules import Mapping, ValueRules
+from polyclinic_common.data.table import as_text
+from polyclinic_common.data.units import Conversion, canonical_unit, conversions_to
+from polyclinic_common.data.vocabulary import understood
 from polyclinic_common.errors import Code, DataError, Problem
-from polyclinic_common.study.base import Part
 from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.outcomes import outcome_columns
 
 ALIKE = 0.6
-MOST_LEVELS = 8
+MOST_CANDIDATES = 3
+# Names of one quantity, in letters and digits, as hospitals have exported them.
+NAMES = (
+    {"patient", "patientid", "pid", "id", "mrn", "subject", "subjectid", "patnr", "patientnumber"},
+    {"weight", "wt", "bodyweight", "gewicht", "poids", "peso", "wtkg"},
+    {"height", "ht", "bodyheight", "größe", "groesse", "taille", "altezza", "talla"},
+    {"age", "alter", "ageatindex", "ageatstart", "âge", "edad", "età"},
+    {"sex", "gender", "geschlecht", "sexe", "sesso", "sexo"},
+    {"systolic", "sbp", "bpsys", "sysbp", "systolicbloodpressure"},
+    {"diastolic", "dbp", "bpdia", "diabp", "diastolicbloodpressure"},
+    {"time", "followup", "futime", "ostime", "time2event", "timetoevent"},
+    {"event", "status", "death", "died", "fustat", "osstatus", "vitalstatus"},
+    {"response", "outcome", "result"},
+)
 
 
-class ColumnSource(Part):
-    """Where one column of the contract comes from: codes first, then ``* factor + offset``."""
+@dataclass(frozen=True)
+class Translated:
+    """A table in the contract's columns, and what the mapping settled on the way."""
 
-    source: str = Field(min_length=1)
-    factor: float = 1.0
-    offset: float = 0.0
-    codes: dict[str, str] | None = None
-
-
-class Mapping(Part):
-    """A mapping file: contract column to its source."""
-
-    columns: dict[str, ColumnSource] = Field(default_factory=dict)
+    frame: pd.DataFrame
+    settled: tuple[Settled, ...]
 
 
 def load_mapping(path: Path) -> Mapping:
@@ -58,21 +71,34 @@ def load_mapping(path: Path) -> Mapping:
         If the file cannot be read, is no TOML or has a wrong field.
     """
     try:
-        return Mapping.model_validate(tomllib.loads(path.read_bytes().decode("utf-8")))
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        raise _invalid(f"The mapping {path.name} cannot be read as UTF-8 text.") from None
+    return parse_mapping(text, path.name)
+
+
+def parse_mapping(text: str, name: str) -> Mapping:
+    """Validate the text of a mapping file; `name` names it in errors.
+
+    Raises
+    ------
+    DataError
+        D004 if it is no TOML or has a wrong field.
+    """
+    try:
+        return Mapping.model_validate(tomllib.loads(text))
     except ValidationError as error:
         problems = [
             Problem(
-                f"{path.name}, {'.'.join(map(str, detail['loc']))}",
+                f"{name}, {'.'.join(map(str, detail['loc']))}",
                 f"{detail['msg']}.",
                 "Correct it; `data map` shows an example.",
             )
             for detail in error.errors(include_url=False, include_input=False)
         ]
-        raise _invalid(f"The mapping {path.name} is not valid.", problems) from None
+        raise _invalid(f"The mapping {name} is not valid.", problems) from None
     except tomllib.TOMLDecodeError as error:
-        raise _invalid(f"The mapping {path.name} is not valid TOML: {error}.") from None
-    except (OSError, UnicodeDecodeError):
-        raise _invalid(f"The mapping {path.name} cannot be read as UTF-8 text.") from None
+        raise _invalid(f"The mapping {name} is not valid TOML: {error}.") from None
 
 
 def _invalid(what: str, problems: Sequence[Problem] = ()) -> DataError:
@@ -80,7 +106,12 @@ def _invalid(what: str, problems: Sequence[Problem] = ()) -> DataError:
 
 
 def apply_mapping(mapping: Mapping, frame: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Return the extract `frame` in the contract's columns.
+    """Return the extract `frame` in the contract's columns: the table of `translate`."""
+    return translate(mapping, frame, study).frame
+
+
+def translate(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Translated:
+    """Bring the extract `frame` into the contract's columns, as somebody wrote down.
 
     A contract column that the mapping leaves out is taken from the column of the same name, where
     there is one; columns that the contract does not know are dropped.
@@ -88,19 +119,42 @@ def apply_mapping(mapping: Mapping, frame: pd.DataFrame, study: Study) -> pd.Dat
     Raises
     ------
     DataError
-        With one problem for every entry of the mapping that does not fit study or table.
+        With one problem for every entry of the mapping that does not fit study or table, and for
+        every code that stands in no cell.
     """
     problems = list(_misfits(mapping, frame, study))
     if problems:
         raise _invalid("The mapping does not fit the study and the table.", problems)
-    columns = {}
-    for column in study.columns():
-        if column in mapping.columns:
-            entry = mapping.columns[column]
-            columns[column] = _translate(entry, frame[entry.source])
-        elif column in frame.columns:
-            columns[column] = frame[column]
-    return pd.DataFrame(columns, index=frame.index)
+    columns, settled = {}, []
+    for declared in declared_columns(study):
+        for column in declared.columns:
+            entry = mapping.columns.get(column)
+            source = column if entry is None else entry.source
+            if source not in frame.columns:
+                continue
+            rules = mapping.rules_of(column, declared.name)
+            values, applied, unmatched = _translate(rules, declared, frame[source])
+            columns[column] = values
+            settled += [Settled(column, rule, count) for rule, count in applied.items()]
+            problems += [_unmatched(column, rules, code) for code in unmatched]
+    if problems:
+        raise _invalid("Codes of the mapping stand in no cell of the table.", problems)
+    contract = pd.DataFrame(columns, index=frame.index)
+    contract, counts = settle_patients(mapping.patients, contract, study)
+    settled += [Settled(study.cohort.patient_id, rule, count) for rule, count in counts.items()]
+    return Translated(contract, tuple(settled))
+
+
+def _unmatched(column: str, rules: ValueRules, code: str) -> Problem:
+    codes = {key: word for key, word in (rules.codes or {}).items() if key.strip() != code}
+    missing = tuple(key for key in rules.missing if key.strip() != code)
+    left = ValueRules(codes=codes, missing=missing)
+    lines = " and ".join(settling_lines(left, {"codes": {}, "missing": ()})) or "neither"
+    return Problem(
+        f"columns.{column}",
+        f"The code {code!r} stands in no cell of the column.",
+        f"Look at how the cells write it (data check without --map shows some), or write: {lines}",
+    )
 
 
 def _misfits(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Iterator[Problem]:
@@ -112,9 +166,15 @@ def _misfits(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Iterator[Pr
             yield Problem(
                 place, "The study has no such column.", "Use a name of `polyclinic study show`."
             )
-        elif _is_scaled(entry) and column not in numbers:
+        elif entry.of_numbers and column not in numbers:
             yield Problem(
                 place, "A factor needs a column of numbers.", "Drop the factor, or use `codes`."
+            )
+        elif entry.outside == "clamp" and column in outcome_columns(study.outcome):
+            yield Problem(
+                place,
+                "An outcome outside its range is unknown, not the range's bound.",
+                'Write `outside = "missing"`.',
             )
         if entry.source not in frame.columns:
             yield Problem(
@@ -124,84 +184,166 @@ def _misfits(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Iterator[Pr
             )
 
 
-def _is_scaled(entry: ColumnSource) -> bool:
-    return (entry.factor, entry.offset) != (1.0, 0.0)
-
-
-def _translate(entry: ColumnSource, values: pd.Series) -> pd.Series:
-    """Apply codes, then factor and offset; what is no number stays as it stands."""
-    if entry.codes is not None:
+def _translate(
+    rules: ValueRules, declared: Declared, values: pd.Series
+) -> tuple[pd.Series, dict[str, int], list[str]]:
+    """Apply codes, then what else the rules say; what nobody understands stays as it stands."""
+    values, applied, unmatched = translate_codes(values, rules)
+    if declared.bounds is not None:
+        if rules.of_numbers or rules.others:
+            values, more = translate_numbers(values, rules, declared.bounds)
+            applied |= more
+    elif rules.others is not None:
         words = as_text(values)
-        values = words.map(entry.codes).where(words.isin(list(entry.codes)), words)
-    if not _is_scaled(entry):
-        return values
-    with np.errstate(over="ignore"):
-        numbers = as_number(values) * entry.factor + entry.offset
-    return pd.Series(
-        np.where(np.isnan(numbers), as_text(values), numbers.astype(object)),
-        index=values.index,
-        dtype=object,
-    )
+        known = understood(declared, pd.Index(words.dropna().unique()))
+        strange = words.notna() & ~words.isin(known)
+        values = values.astype(object).where(~strange, None)
+        applied |= {"others": int(strange.sum())}
+    return values, applied, unmatched
 
 
-def first_mapping(study: Study, table_columns: Sequence[str]) -> str:
-    """Return a mapping file to edit: the likeliest source of every column, and what is expected."""
-    guesses = guess_sources(study, table_columns)
+def first_mapping(study: Study, table_columns: Sequence[str], form: TableForm | None = None) -> str:
+    """Return a mapping file to edit: the sources that are certain, and candidates for the others.
+
+    Only a column of the same name is a line in effect; everything else is commented, with its
+    reason. Lines that begin with ``##`` explain.
+
+    Parameters
+    ----------
+    form : TableForm, optional
+        How the table seems to be written.
+    """
+    sure = sure_sources(study, table_columns)
     lines = [
-        f"# Mapping of a table to the study {study.id} {study.version}. Guessed by name: check",
-        "# every line, then check it: `data check` or `client data add`, with --map THIS_FILE.",
+        f"## Mapping of a table to the study {study.id} {study.version}. A line that begins with",
+        "## one # is a guess: delete the # and the blank behind it if it is right; ## explains.",
+        "## Then check it: `data check` or `client data add`, with --map THIS_FILE.",
     ]
+    stated = form_lines(form or TableForm())
+    if stated:
+        lines += ["", "## How the table seems to be written:", "# [table]"]
+        lines += [f"# {line}" for line in stated]
     for declared in declared_columns(study):
         for column in declared.columns:
-            lines += ["", *_entry(declared, column, guesses.get(column))]
-    unused = [name for name in table_columns if name not in guesses.values()]
+            lines += ["", *_entry(declared, column, sure.get(column), table_columns)]
+    unused = [name for name in table_columns if name not in sure.values()]
     if unused:
-        lines += ["", "# Columns of the table that are not used:"]
-        lines += [f"#   {_quoted(name)}" for name in unused]
+        lines += ["", "## Columns of the table that are not used:"]
+        lines += [f"##   {toml(name)}" for name in unused]
     return "\n".join(lines) + "\n"
 
 
-def _entry(declared: Declared, column: str, source: str | None) -> list[str]:
-    head = [f"# {declared.role}; {declared.what}"]
-    if source is None:
-        return [
-            *head,
-            f"# [columns.{_quoted(column)}]  # no column of a similar name",
-            '# source = "?"',
-        ]
-    entry = [*head, f"[columns.{_quoted(column)}]", f"source = {_quoted(source)}"]
-    if declared.bounds is not None:
-        entry.append(f"# factor = 1.0  # to {declared.unit}")
-    levels = declared.words[:MOST_LEVELS]
-    if levels:
-        pairs = ", ".join(f'"code {i + 1}" = {_quoted(word)}' for i, word in enumerate(levels))
-        entry.append(f"# codes = {{ {pairs} }}")
-    return entry
+def _entry(
+    declared: Declared, column: str, source: str | None, table_columns: Sequence[str]
+) -> list[str]:
+    head = f"## {declared.role}; {declared.what}"
+    if source is not None:
+        return [head, f"[columns.{toml(column)}]", f"source = {toml(source)}"]
+    found = [] if len(declared.columns) > 1 else candidates(declared, column, table_columns)
+    if not found:
+        return [head, f"## [columns.{toml(column)}]: no column of a similar name"]
+    first, *others = found[:MOST_CANDIDATES]
+    entry = [head, f"# [columns.{toml(column)}]", f"# source = {toml(first.name)}  # {first}"]
+    if first.conversion is not None:
+        settled = {"factor": first.conversion.factor, "offset": first.conversion.offset}
+        entry += [f"# {line}" for line in settling_lines(ValueRules(), settled)]
+    return [*entry, *(f"##   or source = {toml(other.name)}  # {other}" for other in others)]
 
 
-def _quoted(text: str) -> str:
-    """Return `text` as a TOML string."""
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+def sure_sources(study: Study, table_columns: Sequence[str]) -> dict[str, str]:
+    """Return the contract columns whose name stands in the table, in letters and digits, once."""
+    plain = [_plain(name) for name in table_columns]
+    once = {
+        word: name
+        for word, name in zip(plain, table_columns, strict=True)
+        if plain.count(word) == 1 and word
+    }
+    wanted = [(c, _plain(c)) for d in declared_columns(study) for c in d.columns]
+    return {
+        column: column if column in table_columns else once[word]
+        for column, word in wanted
+        if column in table_columns or word in once
+    }
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A column of the table that may be the one that the contract means.
+
+    Attributes
+    ----------
+    name : str
+        The table's column.
+    score : float
+        From 0 to 1: 1 where the name is the same but for a unit.
+    reason : str
+        Why it may be.
+    conversion : Conversion or None
+        From the unit in the column's name to the study's.
+    """
+
+    name: str
+    score: float
+    reason: str
+    conversion: Conversion | None = None
+
+    def __str__(self) -> str:
+        convert = f"; {self.conversion}" if self.conversion is not None else ""
+        return f"{self.reason} ({self.score:.2f}){convert}"
+
+
+def candidates(
+    declared: Declared, column: str, table_columns: Sequence[str]
+) -> tuple[Candidate, ...]:
+    """Return what may be a contract column's source, the likeliest first."""
+    found = [_candidate(declared, column, name) for name in table_columns]
+    likely = [each for each in found if each.score >= ALIKE]
+    return tuple(sorted(likely, key=lambda each: -each.score))
+
+
+def _candidate(declared: Declared, column: str, name: str) -> Candidate:
+    stem, unit = _unit_of_header(declared, name)
+    conversion = None
+    if unit is not None and unit != canonical_unit(declared.unit):
+        known = conversions_to(declared.unit, column)
+        conversion = next((each for each in known if each.found == unit), None)
+    wanted, found = _plain(column), _plain(stem)
+    if wanted == found:
+        return Candidate(name, 1.0, "the same name", conversion)
+    for group in NAMES:
+        if wanted in group and found in group:
+            return Candidate(name, 0.9, "another name of it", conversion)
+    ratio = SequenceMatcher(None, wanted, found).ratio()
+    return Candidate(name, min(ratio, 0.89), "a similar name", conversion)
+
+
+def _unit_of_header(declared: Declared, name: str) -> tuple[str, str | None]:
+    """Return a column's name without the unit at its end, and that unit."""
+    parts = [part for part in re.split(r"[\s_.()\[\],-]+", name) if part]
+    units = {each.found for each in conversions_to(declared.unit, declared.name)}
+    units.add(canonical_unit(declared.unit))
+    for length in (1, 2):
+        unit = canonical_unit("".join(parts[-length:]))
+        if len(parts) > length and unit in units:
+            return "".join(parts[:-length]), unit
+    return name, None
 
 
 def guess_sources(study: Study, table_columns: Sequence[str]) -> dict[str, str]:
     """Return the likeliest source of each contract column, each table column used at most once.
 
-    The same name (letters and digits alone) comes first, then the greatest similarity. Columns of
-    a panel are matched by the same name only: there are too many alike.
+    A guess for a person to look at: only `sure_sources` are written as lines in effect.
     """
-    plain = {name: _plain(name) for name in table_columns}
-    wanted = {c: (_plain(c), d) for d in declared_columns(study) for c in d.columns}
-    by_plain = {word: name for name, word in reversed(plain.items())}
-    guesses = {c: by_plain[word] for c, (word, _) in wanted.items() if word in by_plain}
+    guesses = sure_sources(study, table_columns)
     scored = [
-        (SequenceMatcher(None, word, other).ratio(), column, name)
-        for column, (word, declared) in wanted.items()
+        (candidate.score, column, candidate.name)
+        for declared in declared_columns(study)
+        for column in declared.columns
         if column not in guesses and len(declared.columns) == 1
-        for name, other in plain.items()
+        for candidate in candidates(declared, column, table_columns)
     ]
-    for score, column, name in sorted(scored, key=lambda entry: -entry[0]):
-        if score >= ALIKE and column not in guesses and name not in guesses.values():
+    for _, column, name in sorted(scored, key=lambda entry: -entry[0]):
+        if column not in guesses and name not in guesses.values():
             guesses[column] = name
     return guesses
 

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from polyclinic_common.data.deviation import Deviation, Settled
 from polyclinic_common.data.leaks import Leak
 from polyclinic_common.errors import Code, DataError, Problem
-
-BAD_SHARE = 0.5
-BAD_AT_LEAST = 10
 
 
 @dataclass(frozen=True)
@@ -63,22 +61,14 @@ class ColumnCheck:
     unknown_distinct: int = 0
     unit_error: UnitError | None = None
 
-    @property
-    def bad_share(self) -> float:
-        """Share of the present values that cannot be used as they stand."""
-        return self.bad / max(self.values, 1)
-
-    @property
-    def bad(self) -> int:
-        """Present values that cannot be used as they stand."""
-        return self.out_of_range + self.unreadable + self.unknown
-
 
 @dataclass(frozen=True)
 class CheckReport:
     """The result of a check: every column, the reasons against using the table, and notes.
 
-    `leaks` are columns that all but tell the outcome; they do not make the table unusable.
+    `deviations` are what nobody has said the meaning of: each is among the problems, too.
+    `settled` is what the mapping says, with how often it applied. `leaks` are columns that all but
+    tell the outcome; they do not make the table unusable.
     """
 
     study: str
@@ -92,6 +82,8 @@ class CheckReport:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     leaks: tuple[Leak, ...] = ()
+    deviations: tuple[Deviation, ...] = ()
+    settled: tuple[Settled, ...] = ()
 
     @property
     def usable(self) -> bool:
@@ -122,35 +114,10 @@ class CheckReport:
 
 
 def column_problems(check: ColumnCheck) -> Iterator[Problem]:
-    """Return the reasons why this column makes the table unusable: at most one."""
-    if not check.present:
-        if check.role in {"patient id", "outcome", "split"}:
-            yield Problem(
-                check.column,
-                f"The {check.role} column is absent.",
-                "Name its source in the mapping (`data map` writes a first one).",
-            )
-    elif check.unit_error is not None:
-        error = check.unit_error
-        offset = f" and `offset = {error.offset:.9g}`" if error.offset else ""
+    """Return the problem of a column that a table cannot do without, where it is absent."""
+    if not check.present and check.role in {"patient id", "outcome", "split"}:
         yield Problem(
             check.column,
-            f"Probably another unit: {error.out_now:.0%} of the values lie outside the public "
-            f"range, {error.out_after:.0%} after {error.conversion}.",
-            f"If so, write `factor = {error.factor:.9g}`{offset} for it in the mapping.",
+            f"The {check.role} column is absent.",
+            "Name its source in the mapping (`data map` writes a first one).",
         )
-    elif check.bad_share > BAD_SHARE and check.bad >= BAD_AT_LEAST:
-        yield Problem(
-            check.column,
-            f"Of {check.values} values {' and '.join(_bad_values(check))}.",
-            "Check that it is the right column, its unit, and `codes` in the mapping.",
-        )
-
-
-def _bad_values(check: ColumnCheck) -> Iterator[str]:
-    if check.unknown:
-        yield f"{check.unknown} are words that the study does not know"
-    if check.unreadable:
-        yield f"{check.unreadable} cannot be read as numbers"
-    if check.out_of_range:
-        yield f"{check.out_of_range} are out of range"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,35 +13,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from polyclinic_common.data.csv_file import TableForm, read_csv, refuse_repeated_names
 from polyclinic_common.errors import Code, DataError
-from polyclinic_common.words import canonical_word
+from polyclinic_common.words import canonical_word, cell_word
 
+TRUTHS = (("1", "TRUE", "True", "true"), ("0", "FALSE", "False", "false"))
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV (UTF-8, comma) or Parquet file.
+def read_table(path: Path, form: TableForm | None = None) -> pd.DataFrame:
+    """Read a CSV or Parquet file.
 
     Values of a CSV stay text, so that patient number ``007`` does not become 7.
+
+    Parameters
+    ----------
+    form : TableForm, optional
+        How a CSV is written, as the mapping states it (default: commas, UTF-8).
 
     Raises
     ------
     DataError
-        If the file cannot be read, is not UTF-8, has no rows or repeats a column name.
+        If the file cannot be read as stated, has no rows or repeats a column name; the text names
+        the line, and what to state where that can be seen.
     """
     try:
         if path.suffix.lower() in {".parquet", ".pq"}:
             frame = _read_parquet(path)
         else:
-            frame = _read_csv(path)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            Code.TABLE_ENCODING,
-            f"The table {path.name} is not UTF-8 text (byte {error.start}).",
-            "Export it again as UTF-8.",
-        ) from None
-    except pd.errors.EmptyDataError:
-        frame = pd.DataFrame()
+            frame = read_csv(path, form or TableForm())
     except (OSError, ValueError, pa.ArrowInvalid):
         raise DataError(
             Code.TABLE_UNREADABLE,
@@ -54,15 +54,7 @@ def read_table(path: Path) -> pd.DataFrame:
             f"The table {path.name} has no rows.",
             "Check the query that made the extract.",
         )
-    names = [str(name).strip() for name in frame.columns]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise DataError(
-            Code.TABLE_UNREADABLE,
-            f"The table {path.name} has two columns named {twice[0]!r}.",
-            "Rename or drop one of them.",
-        )
-    return frame.set_axis(names, axis=1)
+    return frame
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -71,47 +63,74 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     By default an empty cell turns a column of whole numbers into floats, which write large codes
     in another way: one patient's missing code would change everybody's word.
     """
+    refuse_repeated_names(pq.read_schema(path).names, path.name)
     table = pq.read_table(path)
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             column = table.column(index).cast(field.type.value_type)
             table = table.set_column(index, field.name, column)
     frame: pd.DataFrame = table.to_pandas(integer_object_nulls=True, ignore_metadata=True)
-    return frame
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", header=None)
-    names = [str(name).strip() for name in frame.iloc[0]]
-    if len(names) == 1 and any(separator in names[0] for separator in ";\t|"):
-        raise DataError(
-            Code.TABLE_UNREADABLE,
-            f"The table {path.name} is not separated by commas.",
-            "Export it again with commas between the columns (and points in the numbers).",
-        )
-    return frame.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
+    return frame.set_axis([str(name).strip() for name in frame.columns], axis=1)
 
 
 def as_text(values: pd.Series) -> pd.Series:
     """Return `values` as stripped text, missing as None.
 
-    ``1.0``, ``1`` and true are the same word, whether the file held them as text or as numbers.
+    ``1.0`` and ``1`` are the same word, whether the file held them as text or as numbers.
     """
-    return pd.Series([_word(value) for value in values], index=values.index, dtype=object)
+    return _each(values, canonical_word)
 
 
-def _word(value: object) -> str | None:
-    if isinstance(value, str):
-        text = value
-    elif isinstance(value, bool | np.bool_):
-        text = "1" if value else "0"
-    elif isinstance(value, float | np.floating):
-        text = repr(float(value))
-    elif isinstance(value, bytes):
-        text = value.decode("utf-8", errors="replace")
-    else:
-        text = str(value)
-    return canonical_word(text)
+def as_cells(values: pd.Series) -> pd.Series:
+    """Return `values` as a mapping's codes see them: as `as_text`, but with nothing left out.
+
+    An empty cell is ``""``; ``None`` or ``NA`` that was written is the word that was written.
+    """
+    return _each(values, cell_word).where(values.notna(), "")
+
+
+def as_words(values: pd.Series, vocabulary: Sequence[str]) -> pd.Series:
+    """Return `values` as text, true and false as the words of `vocabulary` that mean them.
+
+    A program's truth value is ``1`` or ``TRUE`` depending on the format it was written to; where
+    the vocabulary has one of them and not the other, both are read as that one.
+    """
+    words = as_text(values)
+    meant = _truths(vocabulary)
+    return words.map(lambda word: meant.get(word, word)) if meant else words
+
+
+def _truths(vocabulary: Sequence[str]) -> dict[str | None, str]:
+    meant: dict[str | None, str] = {}
+    for spellings in TRUTHS:
+        known = [word for word in vocabulary if word in spellings]
+        if len(known) == 1:
+            meant |= dict.fromkeys(spellings, known[0])
+    return meant
+
+
+def _each(values: pd.Series, read: Callable[[str], str | None]) -> pd.Series:
+    """Read every cell by itself, every distinct text once."""
+    seen: dict[str, str | None] = {}
+    words: list[str | None] = []
+    for value in values:
+        if isinstance(value, str):
+            if value not in seen:
+                seen[value] = read(value)
+            words.append(seen[value])
+        else:
+            words.append(read(_text(value)))
+    return pd.Series(words, index=values.index, dtype=object)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool | np.bool_):
+        return "1" if value else "0"
+    if isinstance(value, float | np.floating):
+        return repr(float(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    return str(value)
 
 
 def read_numbers(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -16,17 +16,30 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
     "years": ("year", "yr", "yrs", "y", "a"),
     "decades": ("decade",),
     "months": ("month", "mo", "mos"),
+    "weeks": ("week", "wk", "wks"),
+    "days": ("day", "d"),
+    "kpa": (),
+    "mmhg": ("torr",),
     "degc": ("c", "celsius", "degreescelsius"),
     "degf": ("f", "fahrenheit", "degreesfahrenheit"),
 }
 CANONICAL = {
     spelling: unit for unit, spellings in SPELLINGS.items() for spelling in (unit, *spellings)
 }
-LABELS = {"degc": "degC", "degf": "degF", "mg/dl": "mg/dL", "mmol/l": "mmol/L"} | {
+LABELS = {
+    "degc": "degC",
+    "degf": "degF",
+    "mg/dl": "mg/dL",
+    "mmol/l": "mmol/L",
+    "kpa": "kPa",
+    "mmhg": "mmHg",
+} | {
     "umol/l": "umol/L",
     "g/l": "g/L",
     "g/dl": "g/dL",
 }
+
+DAYS_IN_YEAR = 365.25
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,12 @@ ANY_COLUMN = (
     Conversion("decades", "years", 10.0),
     Conversion("months", "years", 1.0 / 12.0),
     Conversion("months", "decades", 1.0 / 120.0),
+    Conversion("days", "weeks", 1.0 / 7.0),
+    Conversion("days", "months", 12.0 / DAYS_IN_YEAR),
+    Conversion("days", "years", 1.0 / DAYS_IN_YEAR),
+    Conversion("weeks", "months", 84.0 / DAYS_IN_YEAR),
+    Conversion("weeks", "years", 7.0 / DAYS_IN_YEAR),
+    Conversion("kpa", "mmhg", 7.500617),
     Conversion("degf", "degc", 5.0 / 9.0, -160.0 / 9.0),
     Conversion("g/dl", "g/l", 10.0),
 )

@@ -10,10 +10,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.encoding import Cohort, Encoding
-from polyclinic_common.data.table import as_number, as_text, column_or_missing
+from polyclinic_common.data.outcome import read_outcome
+from polyclinic_common.data.table import as_number, as_words, column_or_missing
 from polyclinic_common.study.features import Categorical, Ordinal
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.outcomes import Arms, Binary, Continuous
+from polyclinic_common.study.outcomes import Arms
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.bool_]
@@ -45,19 +46,8 @@ class Observed:
 
 def observe(study: Study, frame: pd.DataFrame) -> Observed:
     """Return the observed outcomes of a table in the contract's columns."""
-    outcome = study.outcome
-    if isinstance(outcome, Continuous):
-        value = as_number(column_or_missing(frame, outcome.column))
-        return Observed(value, np.ones(len(frame)))
-    column = outcome.column if isinstance(outcome, Binary) else outcome.event
-    words = as_text(column_or_missing(frame, column)).to_numpy()
-    if isinstance(outcome, Binary):
-        yes, no = words == outcome.positive, words == outcome.negative
-        value = np.where(yes, 1.0, np.where(no, 0.0, np.nan))
-        return Observed(value, np.ones(len(frame)))
-    event, censored = words == outcome.occurred, words == outcome.censored
-    time = as_number(column_or_missing(frame, outcome.time))
-    return Observed(np.where(event | censored, time, np.nan), event.astype(np.float64))
+    read = read_outcome(study.outcome, frame)
+    return Observed(read.value, read.event)
 
 
 def held_out_cohort(encoding: Encoding, frame: pd.DataFrame, site: str) -> Cohort:
@@ -97,8 +87,9 @@ def subgroup_rows(study: Study, frame: pd.DataFrame) -> dict[str, Rows]:
     for subgroup in study.subgroups:
         column = column_or_missing(frame, subgroup.column)
         if subgroup.cuts is None:
-            words = as_text(column).to_numpy()
-            rows += [np.asarray(words == level) for level in levels_of(study, subgroup.column)]
+            levels = levels_of(study, subgroup.column)
+            words = as_words(column, levels).to_numpy()
+            rows += [np.asarray(words == level) for level in levels]
         else:
             numbers = as_number(column)
             bands = pairwise((-np.inf, *subgroup.cuts, np.inf))

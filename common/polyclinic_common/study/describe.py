@@ -114,7 +114,7 @@ def _declared_outcome(study: Study) -> list[Declared]:
     outcome = study.outcome
     if isinstance(outcome, Survival):
         return [
-            _number(outcome.time, "outcome", "time", outcome.unit, (0.0, math.inf)),
+            _number(outcome.time, "outcome", "time", outcome.unit, outcome.bounds),
             _word(outcome.event, "outcome", "event", (outcome.occurred, outcome.censored)),
         ]
     if isinstance(outcome, Binary):

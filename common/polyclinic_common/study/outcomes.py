@@ -11,6 +11,9 @@ from pydantic_core import PydanticCustomError
 
 from polyclinic_common.study.base import Name, Part, Range, Source, Unit, Word, check_vocabulary
 
+# The longest life on record lasted 122 years.
+LONGEST_LIFE = {"days": 45_000.0, "weeks": 6_500.0, "months": 1_500.0, "years": 125.0}
+
 
 class Arms(Part):
     """Treatment arms; encoded as indicators."""
@@ -147,6 +150,12 @@ class Survival(Part):
                 {"remedy": "Give time and event columns of their own, and two different codes."},
             )
         return self
+
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Least and greatest time of follow-up that can be true, in `unit`: from 0 to a life."""
+        return 0.0, LONGEST_LIFE.get(self.unit.strip().lower(), math.inf)
 
 
 Outcome = Annotated[Continuous | Binary | Survival, Field(discriminator="kind")]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from polyclinic_common.data.mapping import load_mapping, translate
 from polyclinic_common.data.table import read_table
 from polyclinic_common.errors import Code, DataError, StudyError
 from polyclinic_common.study import Study, load_study
@@ -35,7 +36,7 @@ def resolve(study: str | Path, data: Path | None) -> tuple[Study, pd.DataFrame]:
     if str(study) in BUILT_IN:
         module = str(study).replace("-", "_")
         loader: Loader = import_module(f"{__package__}.{module}.loader").load
-        return manifest, loader(data or _data_folder())
+        return manifest, settled(manifest, HERE / module, loader(data or _data_folder()))
     if data is None:
         raise DataError(
             Code.TABLE_UNREADABLE,
@@ -43,6 +44,14 @@ def resolve(study: str | Path, data: Path | None) -> tuple[Study, pd.DataFrame]:
             "Add --data TABLE with a CSV or Parquet file in the study's columns.",
         )
     return manifest, read_table(data)
+
+
+def settled(study: Study, folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a public table with what its mapping says of values that the study does not expect."""
+    mapping = folder / "settled.toml"
+    if not mapping.exists():
+        return frame
+    return frame.assign(**translate(load_mapping(mapping), frame, study).frame)
 
 
 def find_study(study: str | Path) -> Study:

@@ -1,0 +1,154 @@
+"""Deviations of rows and of whole columns: who is in the table, and what is improbable of it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from polyclinic_common.data.deviation import Deviation, Found, toml, written
+from polyclinic_common.data.find_words import examples
+from polyclinic_common.data.patient_number import same_number
+from polyclinic_common.data.patients import patient_numbers, rows_without_content
+from polyclinic_common.data.rules import Mapping
+from polyclinic_common.data.table import as_number, as_text, as_words, column_or_missing
+from polyclinic_common.data.units import conversions_to
+from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.outcomes import Survival
+from polyclinic_common.study.sections import SplitColumn
+
+PATIENTS = "[patients]"
+SHORTENED = re.compile(r"\d([.,]\d+)?E\+?\d+", re.IGNORECASE)
+NEARLY_ALL = 0.9
+MOST = 0.5
+
+
+def row_deviations(study: Study, frame: pd.DataFrame, mapping: Mapping) -> Iterator[Deviation]:
+    """Yield rows that are not one patient each."""
+    place = study.cohort.patient_id
+    if place not in frame.columns:
+        return
+    words, numbers = as_text(frame[place]), patient_numbers(study, frame)
+    shortened = words.notna() & words.str.fullmatch(SHORTENED).fillna(False).astype(bool)
+    repeated = numbers.notna() & numbers.duplicated(keep=False) & ~shortened
+    if shortened.any() and not mapping.rules_of(place, place).as_is:
+        yield Deviation(
+            place,
+            f"{int(shortened.sum())} patient numbers were probably shortened by a spreadsheet.",
+            int(shortened.sum()),
+            examples(Counter(words[shortened])),
+            "What was cut off cannot be brought back: do not merge or drop rows.",
+            f"[columns.{toml(place)}]",
+            () if (shortened & numbers.duplicated(keep=False)).any() else ("as_is = true",),
+            "Export the numbers again as text.",
+        )
+    if repeated.any():
+        yield Deviation(
+            place,
+            f"{int(repeated.sum())} rows share their patient id with another row.",
+            int(repeated.sum()),
+            examples(Counter(words[repeated])),
+            "Several visits, or one patient twice; blanks, case and quotes tell no two apart.",
+            PATIENTS,
+            ('rows = "first"',),
+            'Or rows = "last", or rows = "mean", or make it one row a patient.',
+        )
+    yield from _rows_without(study, frame, mapping, numbers)
+
+
+def _rows_without(
+    study: Study, frame: pd.DataFrame, mapping: Mapping, numbers: pd.Series
+) -> Iterator[Deviation]:
+    place = study.cohort.patient_id
+    drop = ('empty = "drop"',)
+    nobody = int(numbers.isna().sum())
+    if nobody:
+        what = f"{nobody} rows have no patient id."
+        cause = "Blank lines, totals or footers."
+        yield Deviation(place, what, nobody, (), cause, PATIENTS, drop, "Or fill it in.")
+    empty = rows_without_content(study, frame) & numbers.notna().to_numpy()
+    if empty.any() and not empty.all() and mapping.patients.empty != "keep":
+        yield Deviation(
+            place,
+            f"{int(empty.sum())} rows have a patient id and nothing else.",
+            int(empty.sum()),
+            examples(Counter(as_text(frame[place])[empty])),
+            "A footer or a total, or a patient of whom nothing is known.",
+            PATIENTS,
+            drop,
+            'Or empty = "keep", if they are patients.',
+        )
+
+
+def improbable(study: Study, frame: pd.DataFrame, mapping: Mapping) -> Iterator[Deviation]:
+    """Yield what is possible of a whole column, but improbable."""
+    outcome, holdout = study.outcome, study.evaluation.holdout
+    if isinstance(outcome, Survival):
+        found = list(_time_of(outcome, frame))
+        yield from _unless_as_is(found, outcome.time, mapping)
+    if isinstance(holdout, SplitColumn) and holdout.column in frame.columns:
+        found = list(_split_of(holdout, frame))
+        yield from _unless_as_is(found, holdout.column, mapping)
+
+
+def _unless_as_is(found: list[Found], column: str, mapping: Mapping) -> list[Deviation]:
+    rules = mapping.rules_of(column, column)
+    if rules.as_is:
+        found = [each for each in found if "codes" in each.updates]
+    return written(found, column, f"[columns.{toml(column)}]", rules)
+
+
+def _time_of(outcome: Survival, frame: pd.DataFrame) -> Iterator[Found]:
+    """Yield follow-up that (nearly) all ends before the first grid time, or after the last."""
+    time = as_number(column_or_missing(frame, outcome.time))
+    time = time[time >= 0.0]
+    if not len(time):
+        return
+    first, last = outcome.grid[0], outcome.grid[-1]
+    before, beyond = float((time < first).mean()), float((time > last).mean())
+    if max(before, beyond) < NEARLY_ALL:
+        return
+    where = "before the first" if before > beyond else "beyond the last"
+    shares = [
+        (float(((moved := each.apply(time)) >= first).mean() * (moved <= last).mean()), each)
+        for each in conversions_to(outcome.unit, outcome.time)
+    ]
+    share, best = max(shares, key=lambda entry: entry[0], default=(0.0, None))
+    fits = best is not None and share > MOST
+    yield Found(
+        f"{max(before, beyond):.0%} of follow-up ends {where} time of the study's grid.",
+        len(time),
+        (),
+        f"Probably another unit: {best}." if fits else "Is it the right column and unit?",
+        {"factor": float(f"{best.factor:.9g}")} if best is not None and fits else {"as_is": True},
+        "If it is right: as_is = true.",
+    )
+
+
+def _split_of(holdout: SplitColumn, frame: pd.DataFrame) -> Iterator[Found]:
+    """Yield words that people read as the one that holds out, and its absence."""
+    words = as_words(frame[holdout.column], (holdout.test,)).dropna()
+    alike = [w for w in words.unique() if w != holdout.test]
+    alike = [w for w in alike if same_number(w) == same_number(holdout.test)]
+    if alike:
+        counts = Counter(words[words.isin(alike)])
+        yield Found(
+            f"{counts.total()} are words that the study does not know.",
+            counts.total(),
+            examples(counts),
+            f"They differ from {holdout.test} in case, blanks or width only.",
+            {"codes": dict.fromkeys(alike, holdout.test)},
+            "If they mean something else, say so in `codes`.",
+        )
+    elif not np.any(words == holdout.test):
+        yield Found(
+            f"The word {holdout.test}, which holds patients out, never occurs.",
+            len(words),
+            (),
+            "Nobody would be held out: is it the right column?",
+            {"as_is": True},
+            "If it is another coding, say so in `codes`.",
+        )

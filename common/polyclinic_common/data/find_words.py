@@ -1,0 +1,123 @@
+"""Deviations in columns of words: words that the study does not know, and words that are absent."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pandas as pd
+
+from polyclinic_common.data.deviation import FILL_IN, MOST_EXAMPLES, Found, shortened
+from polyclinic_common.data.patient_number import same_number
+from polyclinic_common.data.rules import ValueRules
+from polyclinic_common.data.table import as_text, as_words
+from polyclinic_common.data.vocabulary import NO_CALLS, NO_VALUES, meant, understood
+from polyclinic_common.study.describe import Declared
+
+MOST_CODES = 50
+
+
+def unknown_words(declared: Declared, series: pd.Series) -> Counter[str]:
+    """Return how often each word occurs that the study does not know."""
+    if not declared.words and declared.feature is None:
+        return Counter()
+    counts = as_text(series).value_counts()
+    known = set(understood(declared, counts.index))
+    return Counter({word: int(n) for word, n in counts.items() if word not in known})
+
+
+def word_deviations(
+    declared: Declared, series: pd.Series, unknown: Counter[str], rules: ValueRules
+) -> Iterator[Found]:
+    """Yield what a column of words holds that nobody has said the meaning of."""
+    present = set(as_words(series, declared.words).dropna())
+    if declared.role == "outcome" and _shifted(declared, present, unknown):
+        yield _numbered_from_one(declared, unknown)
+        return
+    codes = meant(declared, list(unknown))
+    if codes:
+        counts = Counter({word: unknown[word] for word in codes})
+        few = len(codes) <= MOST_CODES
+        yield Found(
+            f"{counts.total()} are words that the study does not know.",
+            counts.total(),
+            examples(counts),
+            _cause(declared, codes),
+            {"codes": codes} if few else {"others": "missing"},
+            "If they mean something else, say so in `codes`.",
+        )
+    rest = Counter({word: n for word, n in unknown.items() if word not in codes})
+    if rest:
+        yield _without_meaning(rest, int(series.notna().sum()))
+    if declared.role == "outcome" and not unknown and not rules.as_is and len(declared.words) == 2:
+        yield from _absent(declared, present)
+
+
+def examples(counts: Counter[str]) -> tuple[str, ...]:
+    """Return the most frequent words, shortened."""
+    frequent = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return tuple(shortened(word) for word, _ in frequent[:MOST_EXAMPLES])
+
+
+def _cause(declared: Declared, codes: dict[str, str]) -> str:
+    if all(same_number(word) == same_number(meaning) for word, meaning in codes.items()):
+        return "They differ from the study's words in case, blanks or width only."
+    if declared.feature is not None and not declared.words:
+        return "They fit in another notation, or on the other strand."
+    return "They seem to be the same words in another language or coding."
+
+
+def _without_meaning(rest: Counter[str], present: int) -> Found:
+    few = len(rest) <= MOST_CODES
+    said = {same_number(word) for word in NO_VALUES | NO_CALLS}
+    nothing = all(same_number(word) in said for word in rest)
+    what = f"{rest.total()} are words that the study does not know."
+    if few and not nothing and 2 * rest.total() > present:
+        return Found(
+            what,
+            rest.total(),
+            examples(rest),
+            "The column is coded in another way.",
+            {"codes": dict.fromkeys(sorted(rest), FILL_IN)},
+            "Write the study's word for each; words without a value belong in `missing`.",
+        )
+    return Found(
+        what,
+        rest.total(),
+        examples(rest),
+        "They say that there is no value."
+        if nothing
+        else "Entries that the study has no word for.",
+        {"missing": tuple(sorted(rest))} if few else {"others": "missing"},
+        "If they mean one of the study's words, say so in `codes`.",
+    )
+
+
+def _shifted(declared: Declared, present: set[str], unknown: Counter[str]) -> bool:
+    """Say whether 1 and 2 stand where the study knows 0 and 1."""
+    return set(declared.words) == {"0", "1"} and present == {"1", "2"} and set(unknown) == {"2"}
+
+
+def _numbered_from_one(declared: Declared, unknown: Counter[str]) -> Found:
+    del declared
+    return Found(
+        f"{unknown.total()} are words that the study does not know; 0 never occurs.",
+        unknown.total(),
+        examples(unknown),
+        "Probably coded 1 for censored or no, and 2 for the event or yes.",
+        {"codes": {"1": "0", "2": "1"}},
+        "If it is another coding, say so in `codes`.",
+    )
+
+
+def _absent(declared: Declared, present: set[str]) -> Iterator[Found]:
+    for word in declared.words:
+        if word not in present and present and declared.what.startswith("event"):
+            yield Found(
+                f"The declared word {word} never occurs.",
+                len(present),
+                (),
+                "Both must occur: is it the right column, and all of it?",
+                {"as_is": True},
+                "If it is another coding, say so in `codes`.",
+            )

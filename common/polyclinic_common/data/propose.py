@@ -1,0 +1,70 @@
+"""Proposals for a mapping file: every line commented, for a person to accept.
+
+Lines that begin with ``# `` are proposals: without these two letters they are in effect. Lines that
+begin with ``##`` only explain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polyclinic_common.data.csv_file import TableForm, form_lines
+from polyclinic_common.data.deviation import Deviation, toml
+from polyclinic_common.words import plain
+
+HEAD = (
+    "## Proposals: nothing here is in effect before a person has looked at it. A line that begins",
+    "## with one # is accepted by deleting that # and the blank behind it; ## only explains.",
+)
+
+
+def propose(mapping: str, deviations: Sequence[Deviation]) -> str:
+    """Return the text of a mapping file with the lines that settle `deviations`, commented.
+
+    Parameters
+    ----------
+    mapping : str
+        Text of the mapping so far; empty if there is none.
+    """
+    lines = [*HEAD, *(line for line in mapping.splitlines() if line not in HEAD)]
+    for section in dict.fromkeys(each.section for each in deviations):
+        own = [each for each in deviations if each.section == section]
+        block = _block(own)
+        place = _place(lines, section)
+        if place is None:
+            lines += ["", f"# {section}", *_source(section), *block]
+        else:
+            lines[place:place] = block
+    return "\n".join(lines) + "\n"
+
+
+def propose_form(mapping: str, form: TableForm) -> str:
+    """Return the text of a mapping file with ``[table]`` for a CSV file of `form`, commented."""
+    stated = [f"# {line}" for line in ("[table]", *form_lines(form))]
+    return "\n".join([*HEAD, *stated, "", *mapping.splitlines()]) + "\n"
+
+
+def _block(deviations: Sequence[Deviation]) -> list[str]:
+    """Return the lines of one section: explanations, and each proposed line once."""
+    block = []
+    for each in deviations:
+        shown = f" For instance: {', '.join(map(toml, each.examples))}." if each.examples else ""
+        block.append(f"## {plain(f'{each.what} {each.cause}{shown}')}")
+        if each.otherwise:
+            block.append(f"##   {plain(each.otherwise)}")
+    return block + [f"# {line}" for line in dict.fromkeys(n for d in deviations for n in d.lines)]
+
+
+def _source(section: str) -> list[str]:
+    """Return the source of a column that the mapping does not name: the column of that name."""
+    column = section.removeprefix("[columns.").removesuffix("]")
+    return [f"# source = {column}"] if section.startswith("[columns.") else []
+
+
+def _place(lines: Sequence[str], section: str) -> int | None:
+    """Return the place of the first line behind the header of `section`, if that is in effect."""
+    wanted = section.replace('"', "").replace(" ", "")
+    for number, line in enumerate(lines):
+        if line.split("#")[0].strip().replace('"', "").replace("'", "").replace(" ", "") == wanted:
+            return number + 1
+    return None
