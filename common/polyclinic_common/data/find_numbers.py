@@ -104,7 +104,7 @@ def number_deviations(declared: Declared, numbers: Numbers, rules: ValueRules) -
     if not numbers.outside:
         return
     error = unit_error(declared, numbers)
-    if error is not None:
+    if error is not None and not (error.out_after and _is_mixture(declared, numbers)):
         yield Found(
             f"Probably another unit: {error.out_now:.0%} of the values lie outside the public "
             f"range, {error.out_after:.0%} after {error.conversion}.",
@@ -115,7 +115,7 @@ def number_deviations(declared: Declared, numbers: Numbers, rules: ValueRules) -
             "Else look whether it is the right column.",
         )
     else:
-        yield from _outside(declared, numbers.outside)
+        yield from _outside(declared, numbers.outside, rules)
 
 
 def _composed(rules: ValueRules, factor: float, offset: float) -> dict[str, Any]:
@@ -125,8 +125,9 @@ def _composed(rules: ValueRules, factor: float, offset: float) -> dict[str, Any]
     return updates | ({"offset": float(f"{moved:.9g}")} if moved else {})
 
 
-def _outside(declared: Declared, outside: Counter[float]) -> Iterator[Found]:
-    codes = Counter({v: n for v, n in outside.items() if MISSING_CODE.fullmatch(f"{v:.15g}")})
+def _outside(declared: Declared, outside: Counter[float], rules: ValueRules) -> Iterator[Found]:
+    cell = {value: _before(value, rules) for value in outside}
+    codes = Counter({v: n for v, n in outside.items() if _is_code(cell[v])})
     rest = outside - codes
     if rest and codes and max(codes.values()) == 1:
         codes, rest = Counter(), outside
@@ -136,7 +137,7 @@ def _outside(declared: Declared, outside: Counter[float]) -> Iterator[Found]:
             codes.total(),
             _examples(codes),
             "The same few numbers repeat outside the range.",
-            {"missing": tuple(sorted(f"{value:.15g}" for value in codes))},
+            {"missing": tuple(sorted(f"{cell[value]:.15g}" for value in codes))},
             _other_ways(declared),
         )
     if not rest:
@@ -158,6 +159,24 @@ def _outside(declared: Declared, outside: Counter[float]) -> Iterator[Found]:
         updates,
         _other_ways(declared),
     )
+
+
+def _is_mixture(declared: Declared, numbers: Numbers) -> bool:
+    """Say whether a conversion of the misfits alone mends all of them."""
+    rest = Counter({v: n for v, n in numbers.outside.items() if not _is_code(v)})
+    conversion, overlaps = _misfit_conversion(declared, rest)
+    return bool(rest) and conversion is not None and not overlaps
+
+
+def _before(value: float, rules: ValueRules) -> float:
+    """Return the number in the cell, before `rules` converted it."""
+    if (rules.factor, rules.offset) == (1.0, 0.0) or not rules.factor:
+        return value
+    return float(f"{(value - rules.offset) / rules.factor:.9g}")
+
+
+def _is_code(value: float) -> bool:
+    return MISSING_CODE.fullmatch(f"{value:.15g}") is not None
 
 
 def _other_ways(declared: Declared) -> str:

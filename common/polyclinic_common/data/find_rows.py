@@ -32,7 +32,7 @@ def row_deviations(study: Study, frame: pd.DataFrame, mapping: Mapping) -> Itera
     if place not in frame.columns:
         return
     words, numbers = as_text(frame[place]), patient_numbers(study, frame)
-    shortened = words.notna() & words.str.fullmatch(SHORTENED).fillna(False).astype(bool)
+    shortened = words.map(_is_shortened)
     repeated = numbers.notna() & numbers.duplicated(keep=False) & ~shortened
     if shortened.any() and not mapping.rules_of(place, place).as_is:
         yield Deviation(
@@ -57,6 +57,10 @@ def row_deviations(study: Study, frame: pd.DataFrame, mapping: Mapping) -> Itera
             'Or rows = "last", or rows = "mean", or make it one row a patient.',
         )
     yield from _rows_without(study, frame, mapping, numbers)
+
+
+def _is_shortened(word: str | None) -> bool:
+    return word is not None and SHORTENED.fullmatch(word) is not None
 
 
 def _rows_without(
