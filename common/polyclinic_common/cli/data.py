@@ -123,7 +123,7 @@ def first_map(study: Study, table: Path, out: Path | None, following: str) -> No
     form = form_of(table, TableForm())
     frame = read_table(table, form)
     text = first_mapping(study, list(map(str, frame.columns)), form)
-    rules = parse_mapping(text, "the first mapping")
+    rules = parse_mapping(text, "the first mapping").model_copy(update={"table": form})
     found = check_table(study, translate(rules, frame, study).frame, rules)
     text = propose(text, found.deviations)
     if out is None:

@@ -73,13 +73,14 @@ def translate_numbers(
     numbers, present = read_numbers(values)
     texts = values.map(lambda cell: cell.strip() if isinstance(cell, str) else None)
     marked = rules.thousands is not None or rules.decimal not in {None, "."}
-    unread = present & texts.notna().to_numpy() & (np.isnan(numbers) | marked)
+    strange = np.isnan(numbers)
+    unread = present & texts.notna().to_numpy() & (strange | marked)
     found = {cell: read_cell(cell, rules) for cell in texts[unread].unique()}
     gone = unread & texts.isin([cell for cell, number in found.items() if number is MISSING])
     gone = np.asarray(gone, dtype=np.bool_)
     read = [math.nan if found[cell] is MISSING else found[cell] for cell in texts[unread]]
     numbers[unread] = np.array(read, dtype=np.float64)
-    applied = {"read": int((unread & ~np.isnan(numbers)).sum()), "censored": int(gone.sum())}
+    applied = {"read": int((unread & strange & ~np.isnan(numbers)).sum()), "censored": int(gone.sum())}
     numbers, converted = _convert(numbers, rules, bounds)
     applied["outside_factor"] = converted
     beyond = ~np.isnan(numbers) & ~inside(numbers, bounds)
@@ -88,10 +89,10 @@ def translate_numbers(
     elif rules.outside == "missing":
         gone |= beyond
     applied["outside"] = int(beyond.sum()) if rules.outside else 0
-    strange = present & np.isnan(numbers) & ~gone
+    left = present & np.isnan(numbers) & ~gone
     if rules.others == "missing":
-        gone |= strange
-        applied["others"] = int(strange.sum())
+        gone |= left
+        applied["others"] = int(left.sum())
     kept = np.where(np.isnan(numbers), as_text(values).to_numpy(), numbers.astype(object))
     result = pd.Series(np.where(gone, None, kept), index=values.index, dtype=object)
     return result, {rule: count for rule, count in applied.items() if count}

@@ -68,7 +68,7 @@ def check_table(study: Study, frame: pd.DataFrame, mapping: Mapping | None = Non
     missing_ids = int(numbers.isna().sum())
     deviations = (
         *(deviation for _, found in checked for deviation in found),
-        *row_deviations(study, frame, mapping),
+        *row_deviations(study, frame, mapping, numbers),
         *improbable(study, frame, mapping),
     )
     problems = [

@@ -238,38 +238,43 @@ def seen_form(lines: list[str], form: TableForm) -> TableForm:
     The separator is the one that most of the first lines hold equally often; what stands above the
     first line with that many cells, or begins with ``#``, is above the header.
     """
-    head = [line.rstrip("\r\n") for line in lines[:LINES_LOOKED_AT]]
+    head = lines[:LINES_LOOKED_AT]
     scored = [(_regular(head, each), each == form.separator, each) for each in SEPARATORS]
     (regular, width), _, separator = max(scored)
     if not regular:
         return form
     stated = form.model_dump() | {"separator": separator}
-    body = [line for line in head if not line.startswith("#")]
-    if len(body) < len(head) and head[form.skip : form.skip + 1] != body[:1]:
-        if form.comment is None and form.skip == 0:
-            stated["comment"] = "#"
+    remarks = [line.startswith("#") for line in head]
+    if form.comment is None and form.skip == 0 and remarks[0]:
+        stated["comment"] = "#"
     elif form.comment is None:
-        widths = [_cells(line, separator) for line in head]
-        first = next((n for n, line in enumerate(widths) if len(line) == width and all(line)), 0)
-        stated["skip"] = max(first, form.skip)
+        fits = [n for n, cells in _records(head, separator) if len(cells) == width and all(cells)]
+        stated["skip"] = max(min(fits, default=0), form.skip)
     if separator == ";" and form.decimal is None and any(map(_decimal_comma, head)):
         stated["decimal"] = ","
     return TableForm.model_validate(stated)
 
 
 def _regular(lines: list[str], separator: str) -> tuple[int, int]:
-    """Return how many lines have the most frequent number of cells above one, and that number."""
-    counts = Counter(len(_cells(line, separator)) for line in lines if line)
+    """Return how many rows have the most frequent number of cells above one, and that number."""
+    counts = Counter(len(cells) for _, cells in _records(lines, separator))
     many = [(times, width) for width, times in counts.items() if width > 1]
     return max(many, default=(0, 0))
 
 
-def _cells(line: str, separator: str) -> list[str]:
-    return next(csv.reader([line], delimiter=separator), [])
+def _records(lines: list[str], separator: str) -> list[tuple[int, list[str]]]:
+    """Return rows that are not blank, each with how many lines stand before it."""
+    reader = csv.reader(lines, delimiter=separator)
+    found, before = [], 0
+    for cells in reader:
+        if cells:
+            found.append((before, cells))
+        before = reader.line_num
+    return found
 
 
 def _decimal_comma(line: str) -> bool:
-    parts = [cell.split(",") for cell in _cells(line, ";")]
+    parts = [cell.split(",") for cell in line.strip().split(";")]
     return any(len(part) == 2 and part[0].isdigit() and part[1].isdigit() for part in parts)
 
 

@@ -6,13 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
 from polyclinic_common.data.deviation import Deviation, Found, toml, written
 from polyclinic_common.data.find_words import examples
 from polyclinic_common.data.patient_number import same_number
-from polyclinic_common.data.patients import patient_numbers, rows_without_content
+from polyclinic_common.data.patients import rows_without_content
 from polyclinic_common.data.rules import Mapping
 from polyclinic_common.data.table import as_number, as_text, as_words, column_or_missing
 from polyclinic_common.data.units import conversions_to
@@ -24,14 +23,17 @@ PATIENTS = "[patients]"
 SHORTENED = re.compile(r"\d([.,]\d+)?E\+?\d+", re.IGNORECASE)
 NEARLY_ALL = 0.9
 MOST = 0.5
+FEWEST_TOLD = 5  # patients from whom anything can be told of a column
 
 
-def row_deviations(study: Study, frame: pd.DataFrame, mapping: Mapping) -> Iterator[Deviation]:
-    """Yield rows that are not one patient each."""
+def row_deviations(
+    study: Study, frame: pd.DataFrame, mapping: Mapping, numbers: pd.Series
+) -> Iterator[Deviation]:
+    """Yield rows that are not one patient each; `numbers` are those of `patient_numbers`."""
     place = study.cohort.patient_id
     if place not in frame.columns:
         return
-    words, numbers = as_text(frame[place]), patient_numbers(study, frame)
+    words = as_text(frame[place])
     shortened = words.map(_is_shortened)
     repeated = numbers.notna() & numbers.duplicated(keep=False) & ~shortened
     if shortened.any() and not mapping.rules_of(place, place).as_is:
@@ -109,7 +111,7 @@ def _time_of(outcome: Survival, frame: pd.DataFrame) -> Iterator[Found]:
     """Yield follow-up that (nearly) all ends before the first grid time, or after the last."""
     time = as_number(column_or_missing(frame, outcome.time))
     time = time[time >= 0.0]
-    if not len(time):
+    if len(time) < FEWEST_TOLD:
         return
     first, last = outcome.grid[0], outcome.grid[-1]
     before, beyond = float((time < first).mean()), float((time > last).mean())
@@ -133,7 +135,7 @@ def _time_of(outcome: Survival, frame: pd.DataFrame) -> Iterator[Found]:
 
 
 def _split_of(holdout: SplitColumn, frame: pd.DataFrame) -> Iterator[Found]:
-    """Yield words that people read as the one that holds out, and its absence."""
+    """Yield words that people read as the one that holds out."""
     words = as_words(frame[holdout.column], (holdout.test,)).dropna()
     alike = [w for w in words.unique() if w != holdout.test]
     alike = [w for w in alike if same_number(w) == same_number(holdout.test)]
@@ -146,13 +148,4 @@ def _split_of(holdout: SplitColumn, frame: pd.DataFrame) -> Iterator[Found]:
             f"They differ from {holdout.test} in case, blanks or width only.",
             {"codes": dict.fromkeys(alike, holdout.test)},
             "If they mean something else, say so in `codes`.",
-        )
-    elif not np.any(words == holdout.test):
-        yield Found(
-            f"The word {holdout.test}, which holds patients out, never occurs.",
-            len(words),
-            (),
-            "Nobody would be held out: is it the right column?",
-            {"as_is": True},
-            "If it is another coding, say so in `codes`.",
         )

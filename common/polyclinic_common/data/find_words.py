@@ -15,6 +15,7 @@ from polyclinic_common.data.vocabulary import NO_CALLS, NO_VALUES, meant, unders
 from polyclinic_common.study.describe import Declared
 
 MOST_CODES = 50
+FEWEST_TOLD = 10  # patients among whom an event that never occurs is remarkable
 
 
 def unknown_words(declared: Declared, series: pd.Series) -> Counter[str]:
@@ -30,8 +31,9 @@ def word_deviations(
     declared: Declared, series: pd.Series, unknown: Counter[str], rules: ValueRules
 ) -> Iterator[Found]:
     """Yield what a column of words holds that nobody has said the meaning of."""
-    present = set(as_words(series, declared.words).dropna())
-    if declared.role == "outcome" and _shifted(declared, present, unknown):
+    outcome = declared.role == "outcome"
+    present = set(as_words(series, declared.words).dropna()) if outcome else set()
+    if outcome and _shifted(declared, present, unknown):
         yield _numbered_from_one(declared, unknown)
         return
     codes = meant(declared, list(unknown))
@@ -49,7 +51,8 @@ def word_deviations(
     rest = Counter({word: n for word, n in unknown.items() if word not in codes})
     if rest:
         yield _without_meaning(rest, int(series.notna().sum()))
-    if declared.role == "outcome" and not unknown and not rules.as_is and len(declared.words) == 2:
+    enough = series.notna().sum() >= FEWEST_TOLD
+    if outcome and enough and not unknown and not rules.as_is:
         yield from _absent(declared, present)
 
 

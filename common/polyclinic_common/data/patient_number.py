@@ -15,6 +15,8 @@ def same_number(word: str) -> str:
     ends, the script of digits. Leading zeros count: 007 and 07 are two patients of a hospital that
     writes them so. The promise is for a patient with all rows together.
     """
+    if word.isascii() and word.isprintable():  # nothing below changes such a word otherwise
+        return word.replace(" ", "").lower().strip("'\"`")
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", word).casefold())
     return "".join(map(_plain, folded)).strip("'\"`")
 

@@ -27,9 +27,11 @@ def rows_without_content(study: Study, frame: pd.DataFrame) -> NDArray[np.bool_]
         if declared.role in {"feature", "treatment", "outcome"}
         for column in declared.columns
     }
-    empty = np.ones(len(frame), dtype=np.bool_)
-    for column in wanted & set(frame.columns):
-        empty &= as_text(frame[column]).isna().to_numpy()
+    left = np.arange(len(frame))
+    for column in sorted(wanted & set(frame.columns)):
+        left = left[as_text(frame[column].iloc[left]).isna().to_numpy()]
+    empty = np.zeros(len(frame), dtype=np.bool_)
+    empty[left] = True
     return empty
 
 
@@ -37,6 +39,8 @@ def settle_patients(
     rules: PatientRules, frame: pd.DataFrame, study: Study
 ) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the rows that count, and how often each rule applied."""
+    if rules == PatientRules():
+        return frame, {}
     applied = {}
     numbers = patient_numbers(study, frame)
     if rules.exclude:

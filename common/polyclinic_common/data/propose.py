@@ -62,9 +62,16 @@ def _source(section: str) -> list[str]:
 
 
 def _place(lines: Sequence[str], section: str) -> int | None:
-    """Return the place of the first line behind the header of `section`, if that is in effect."""
-    wanted = section.replace('"', "").replace(" ", "")
+    """Return the place behind the lines of `section`, if that section is in effect."""
+    wanted = _bare(section)
     for number, line in enumerate(lines):
-        if line.split("#")[0].strip().replace('"', "").replace("'", "").replace(" ", "") == wanted:
-            return number + 1
+        if _bare(line.split("#")[0]) == wanted:
+            behind = range(number + 1, len(lines))
+            return next(
+                (n for n in behind if not lines[n].strip() or lines[n][0] == "["), len(lines)
+            )
     return None
+
+
+def _bare(header: str) -> str:
+    return "".join(letter for letter in header if letter not in "\"' \t")

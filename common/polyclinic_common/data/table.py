@@ -110,16 +110,12 @@ def _truths(vocabulary: Sequence[str]) -> dict[str | None, str]:
 
 
 def _each(values: pd.Series, read: Callable[[str], str | None]) -> pd.Series:
-    """Read every cell by itself, every distinct text once."""
-    seen: dict[str, str | None] = {}
-    words: list[str | None] = []
-    for value in values:
-        if isinstance(value, str):
-            if value not in seen:
-                seen[value] = read(value)
-            words.append(seen[value])
-        else:
-            words.append(read(_text(value)))
+    """Read every cell by itself, every distinct text of a column of texts once."""
+    if pd.api.types.infer_dtype(values, skipna=True) == "string":
+        places, texts = pd.factorize(values)
+        words = np.array([*map(read, texts), None], dtype=object)[places]  # -1, missing, is last
+    else:
+        words = np.array([read(_text(value)) for value in values], dtype=object)
     return pd.Series(words, index=values.index, dtype=object)
 
 
