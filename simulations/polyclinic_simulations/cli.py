@@ -131,6 +131,9 @@ def simulate(
     event_column: Annotated[
         str | None, typer.Option(help="With --from-table: event indicator of a survival outcome.")
     ] = None,
+    event_is: Annotated[
+        str | None, typer.Option(help="With --from-table: word of the event or positive answer.")
+    ] = None,
     patient_column: Annotated[
         str | None, typer.Option(help="With --from-table: patient number (default: the row).")
     ] = None,
@@ -149,7 +152,7 @@ def simulate(
     Writes result.json, cells.csv and report.html; after Ctrl-C the same command goes on.
     """
     from polyclinic_simulations.console import RichWatcher, print_result
-    from polyclinic_simulations.from_table import Roles, draft_study, refuse_leaks
+    from polyclinic_simulations.from_table import Roles, draft_study, refuse_leaks, taken_for_event
     from polyclinic_simulations.mlflow_log import log_result, refuse_absent
     from polyclinic_simulations.studies import resolve
 
@@ -164,8 +167,9 @@ def simulate(
     name = Path(study or from_table or "study").stem
     folder = out or Path("polyclinic-out", name)
     if from_table is not None:
-        roles = Roles(site_column, outcome_column, event_column, patient_column)
+        roles = Roles(site_column, outcome_column, event_column, patient_column, event_is)
         manifest, frame = draft_study(from_table, roles, folder)
+        sys.stderr.write(taken_for_event(manifest, roles))
         refuse_leaks(manifest, frame, from_table, folder)
     else:
         manifest, frame = resolve(study or "", data)

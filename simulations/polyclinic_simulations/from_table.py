@@ -21,12 +21,14 @@ from polyclinic_common.errors import Code, DataError, Problem, SimulationError
 from polyclinic_common.files import write_atomically
 from polyclinic_common.study import Study, load_study
 from polyclinic_common.study.base import NAME, NAME_RULE
+from polyclinic_common.study.outcomes import Binary, Continuous
 from polyclinic_simulations.federation import PUBLISHED
 from polyclinic_simulations.guesses import (
     feature_section,
     outcome_section,
     quote,
     survival_section,
+    without_strange_cells,
 )
 
 
@@ -42,12 +44,15 @@ class Roles:
         Event indicator; given, the outcome is survival.
     patient : str or None
         Patient number; without one, every row is a patient.
+    positive : str or None
+        The word of the event or the positive answer; needed where nobody can know it.
     """
 
     site: str
     outcome: str
     event: str | None = None
     patient: str | None = None
+    positive: str | None = None
 
     @property
     def named(self) -> list[str]:
@@ -166,6 +171,7 @@ def _identifier(name: str) -> str:
 
 
 def _features(frame: pd.DataFrame, taken: set[str]) -> list[str]:
+    """Return the sections of all features; cells that none can hold are taken out of `frame`."""
     sections, skipped = [], []
     for column in frame.columns:
         if column in taken:
@@ -174,6 +180,7 @@ def _features(frame: pd.DataFrame, taken: set[str]) -> list[str]:
         if section is None:
             skipped.append(column)
         else:
+            frame[column], section = without_strange_cells(frame[column], section)
             sections.append(section)
     if not sections:
         raise DataError(
@@ -188,8 +195,10 @@ def _features(frame: pd.DataFrame, taken: set[str]) -> list[str]:
 
 def _outcome(frame: pd.DataFrame, roles: Roles) -> str:
     if roles.event is None:
-        return outcome_section(frame[roles.outcome], roles.outcome)
-    return survival_section(frame[roles.outcome], frame[roles.event], roles.outcome, roles.event)
+        return outcome_section(frame[roles.outcome], roles.outcome, roles.positive)
+    return survival_section(
+        frame[roles.outcome], frame[roles.event], roles.outcome, roles.event, roles.positive
+    )
 
 
 def draft_study(table: Path, roles: Roles, folder: Path) -> tuple[Study, pd.DataFrame]:
@@ -224,6 +233,21 @@ def draft_study(table: Path, roles: Roles, folder: Path) -> tuple[Study, pd.Data
             "Check the path, its permissions and the free disk space.",
         ) from error
     return load_study(manifest), read_table(rows)
+
+
+def taken_for_event(study: Study, roles: Roles) -> str:
+    """Say what the draft took for the event or the positive answer, and why: a line, or nothing."""
+    outcome = study.outcome
+    if isinstance(outcome, Continuous):
+        return ""
+    words = (
+        (outcome.positive, outcome.negative)
+        if isinstance(outcome, Binary)
+        else (outcome.occurred, outcome.censored)
+    )
+    what = "the positive answer" if isinstance(outcome, Binary) else "the event"
+    why = "as --event-is says" if roles.positive else "as these words are used; else --event-is"
+    return f"Taken for {what}: {words[0]}; for its absence: {words[1]} ({why}).\n"
 
 
 def _drafts(table: Path, folder: Path) -> tuple[Path, Path]:

@@ -15,7 +15,16 @@ from polyclinic_common.words import plain
 
 GUESSED = "GUESSED FROM THE TABLE: replace by a public source"
 MOST_LEVELS = 12
-POSITIVE_WORDS = ("1", "yes", "true", "positive", "y", "responder", "dead", "event")
+# Words of two answers of which everybody knows the positive one: its group, and the other's.
+POSITIVE_WORDS = frozenset(
+    {"1", "yes", "true", "positive", "pos", "y", "responder", "response", "event", "ja", "j", "oui"}
+    | {"dead", "died", "deceased", "1:deceased", "death", "verstorben", "relapse", "recurred"}
+)
+NEGATIVE_WORDS = frozenset(
+    {"0", "no", "false", "negative", "neg", "n", "non-responder", "no response", "censored"}
+    | {"nein", "non", "alive", "living", "0:living", "survived", "lebend", "no event", "none"}
+)
+NUMBERED = ("1", "2")  # R's coding of a status: 1 censored, 2 dead
 GRID_TIMES = 8
 LARGEST = 1e12
 SMALLEST = 1e-30
@@ -37,7 +46,7 @@ def feature_section(name: str, values: pd.Series) -> str | None:
         return None
     known = _numbers(values)
     if len(known) >= 0.95 * len(words) and len(levels) > 6:
-        low, high = _round_range(*np.quantile(known, [0.01, 0.99]))
+        low, high = _round_range(float(known.min()), float(known.max()))
         what = f'kind = "numeric"\nunit = "unknown"\nrange = [{low!r}, {high!r}]'
     elif len(levels) <= MOST_LEVELS and levels == [plain(level) for level in levels]:
         what = f'kind = "categorical"\nlevels = {quote(levels)}'
@@ -45,6 +54,21 @@ def feature_section(name: str, values: pd.Series) -> str | None:
         return None
     head = f"[[cohort.features]]\nname = {quote(name)}"
     return f"{head}\n{what}\nsource = {quote(GUESSED)}\n"
+
+
+def without_strange_cells(values: pd.Series, section: str) -> tuple[pd.Series, str]:
+    """Return a column with what its drafted section cannot hold left out, and the section.
+
+    The section says how many cells count as missing for that.
+    """
+    if 'kind = "numeric"' not in section:
+        return values, section
+    numbers = as_number(values)
+    strange = values.notna() & ~(np.abs(numbers) <= LARGEST)
+    if not strange.any():
+        return values, section
+    remark = f"# {int(strange.sum())} cells are no number: missing in the drafted table.\n"
+    return values.where(~strange, None), remark + section
 
 
 def _numbers(values: pd.Series) -> NDArray[np.float64]:
@@ -63,7 +87,7 @@ def _round_range(low: float, high: float) -> tuple[float, float]:
     return float(round(bottom, places)), float(round(top, places))
 
 
-def outcome_section(values: pd.Series, column: str) -> str:
+def outcome_section(values: pd.Series, column: str, positive: str | None = None) -> str:
     """Return the section of a binary or continuous outcome.
 
     Raises
@@ -73,9 +97,9 @@ def outcome_section(values: pd.Series, column: str) -> str:
     """
     head, source = f"column = {quote(column)}", f"source = {quote(GUESSED)}\n"
     if values.nunique() == 2:
-        yes, no = _answers(values, column)
-        answers = f"positive = {quote(yes)}\nnegative = {quote(no)}"
-        return f'[outcome]\nkind = "binary"\n{head}\n{answers}\n{source}'
+        yes, no = answers(values, column, positive)
+        words = f"positive = {quote(yes)}\nnegative = {quote(no)}"
+        return f'[outcome]\nkind = "binary"\n{head}\n{words}\n{source}'
     numbers = _numbers(values)
     if numbers.size == 0:
         raise DataError(
@@ -88,15 +112,20 @@ def outcome_section(values: pd.Series, column: str) -> str:
     return f'[outcome]\nkind = "continuous"\n{head}\n{scale}\n{source}'
 
 
-def survival_section(times: pd.Series, events: pd.Series, time: str, event: str) -> str:
+def survival_section(
+    times: pd.Series, events: pd.Series, time: str, event: str, positive: str | None = None
+) -> str:
     """Return the section of a survival outcome, from its columns and their names.
+
+    `positive` is the word of the event; without it, it is the one that everybody knows.
 
     Raises
     ------
     DataError
         If the event has not two answers, or no time is above zero.
     """
-    yes, no = _answers(events, event)
+    numbered = sorted(events.dropna().unique()) == list(NUMBERED)
+    yes, no = answers(events, event, positive or (NUMBERED[1] if numbered else None))
     numbers = _numbers(times)
     followed = numbers[numbers >= SMALLEST]
     if followed.size == 0:
@@ -114,8 +143,15 @@ def survival_section(times: pd.Series, events: pd.Series, time: str, event: str)
     )
 
 
-def _answers(words: pd.Series, column: str) -> tuple[str, str]:
-    """Return the positive and the negative word of a column that has two."""
+def answers(words: pd.Series, column: str, positive: str | None) -> tuple[str, str]:
+    """Return the positive and the negative word of a column that has two.
+
+    Raises
+    ------
+    DataError
+        If there are not two plain words, `positive` is none of them, or it is not given and nobody
+        can know it.
+    """
     levels = sorted(words.dropna().unique())
     if len(levels) != 2:
         raise DataError(
@@ -129,5 +165,14 @@ def _answers(words: pd.Series, column: str) -> tuple[str, str]:
             f"The column {column!r} has a control character in its words.",
             "Export the table with plain words.",
         )
-    positive = next((word for word in levels if word.lower() in POSITIVE_WORDS), levels[1])
+    if positive is None:
+        known = [w for w in levels if w.lower() in POSITIVE_WORDS]
+        other = [w for w in levels if w.lower() in NEGATIVE_WORDS]
+        positive = known[0] if len(known) == len(other) == 1 else None
+    if positive not in levels:
+        raise DataError(
+            Code.DATA_UNUSABLE,
+            f"Nobody can know which of the two words of {column!r} is the event or the yes.",
+            "Name it as the table writes it: --event-is WORD.",
+        )
     return positive, next(word for word in levels if word != positive)

@@ -7,15 +7,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from polyclinic_common.data.check import check_table
 from polyclinic_common.data.table import as_text
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.study import Study
-from polyclinic_simulations.from_table import Roles, draft_study
+from polyclinic_common.study.outcomes import Binary, Survival
+from polyclinic_simulations.from_table import Roles, draft_study, taken_for_event
 from tests.conftest import small_table
 
 BINARY = Roles("hospital", "response")
@@ -217,3 +220,49 @@ def test_any_table_gives_a_manifest_that_loads_or_a_coded_error(
         assert set(study.columns()) <= set(frame.columns)
         assert set(as_text(frame[roles.site]).dropna()) == set(study.roster.sites)
         assert draft_study(table, roles, out)[0].hash() == study.hash()
+
+
+@pytest.mark.parametrize(
+    ("words", "positive"),
+    [
+        (("LIVING", "DECEASED"), "DECEASED"),
+        (("0:LIVING", "1:DECEASED"), "1:DECEASED"),
+        (("1", "2"), "2"),
+        (("0", "1"), "1"),
+        (("survived", "died"), "died"),
+        (("nein", "ja"), "ja"),
+    ],
+)
+def test_the_event_is_the_word_that_everybody_knows(
+    tmp_path: Path, words: tuple[str, str], positive: str
+) -> None:
+    table = small_table().assign(event=[words[index % 2] for index in range(120)])
+    study, _ = draft(tmp_path, table, Roles("hospital", "days", event="event"))
+    assert isinstance(study.outcome, Survival)
+    assert study.outcome.occurred == positive
+    assert {study.outcome.occurred, study.outcome.censored} == set(words)
+
+
+def test_an_event_that_nobody_can_know_is_asked_for(tmp_path: Path) -> None:
+    table = small_table().assign(response=["a" if index % 2 else "b" for index in range(120)])
+    with pytest.raises(PolyclinicError) as caught:
+        draft(tmp_path, table, BINARY)
+    assert "--event-is" in caught.value.remedy
+    roles = Roles("hospital", "response", positive="a")
+    study, _ = draft(tmp_path, table, roles)
+    assert isinstance(study.outcome, Binary)
+    assert (study.outcome.positive, study.outcome.negative) == ("a", "b")
+    assert "Taken for the positive answer: a" in taken_for_event(study, roles)
+
+
+def test_a_draft_holds_every_cell_of_its_table_or_says_how_many_it_leaves_out(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(4)
+    cells = [f"{value:.3f}" for value in rng.exponential(size=120)]
+    table = small_table().assign(level=["broken", *cells[1:]])
+    study, frame = draft(tmp_path, table)
+    for _, rows in frame.groupby(study.cohort.site):
+        assert not check_table(study, rows).deviations
+    text = next((tmp_path / "out").glob("*.toml")).read_text(encoding="utf-8")
+    assert "1 cells are no number: missing in the drafted table" in text
