@@ -68,7 +68,7 @@ def without_strange_cells(values: pd.Series, section: str) -> tuple[pd.Series, s
     if not strange.any():
         return values, section
     remark = f"# {int(strange.sum())} cells are no number: missing in the drafted table.\n"
-    return values.where(~strange, None), remark + section
+    return values.where(~strange), remark + section
 
 
 def _numbers(values: pd.Series) -> NDArray[np.float64]:
@@ -169,7 +169,7 @@ def answers(words: pd.Series, column: str, positive: str | None) -> tuple[str, s
         known = [w for w in levels if w.lower() in POSITIVE_WORDS]
         other = [w for w in levels if w.lower() in NEGATIVE_WORDS]
         positive = known[0] if len(known) == len(other) == 1 else None
-    if positive not in levels:
+    if positive is None or positive not in levels:
         raise DataError(
             Code.DATA_UNUSABLE,
             f"Nobody can know which of the two words of {column!r} is the event or the yes.",

@@ -13,13 +13,13 @@ from pandas.testing import assert_frame_equal
 
 from polyclinic_common.data.check import check_table, refuse_unusable
 from polyclinic_common.data.mapping import (
-    Mapping,
     apply_mapping,
     first_mapping,
     guess_sources,
     load_mapping,
 )
 from polyclinic_common.data.report import CheckReport, ColumnCheck
+from polyclinic_common.data.rules import Mapping
 from polyclinic_common.data.table import read_table
 from polyclinic_common.data.units import conversions_to
 from polyclinic_common.errors import Code, DataError

@@ -80,7 +80,10 @@ def translate_numbers(
     gone = np.asarray(gone, dtype=np.bool_)
     read = [math.nan if found[cell] is MISSING else found[cell] for cell in texts[unread]]
     numbers[unread] = np.array(read, dtype=np.float64)
-    applied = {"read": int((unread & strange & ~np.isnan(numbers)).sum()), "censored": int(gone.sum())}
+    applied = {
+        "read": int((unread & strange & ~np.isnan(numbers)).sum()),
+        "censored": int(gone.sum()),
+    }
     numbers, converted = _convert(numbers, rules, bounds)
     applied["outside_factor"] = converted
     beyond = ~np.isnan(numbers) & ~inside(numbers, bounds)
@@ -94,7 +97,8 @@ def translate_numbers(
         gone |= left
         applied["others"] = int(left.sum())
     kept = np.where(np.isnan(numbers), as_text(values).to_numpy(), numbers.astype(object))
-    result = pd.Series(np.where(gone, None, kept), index=values.index, dtype=object)
+    kept[gone] = None
+    result = pd.Series(kept, index=values.index, dtype=object)
     return result, {rule: count for rule, count in applied.items() if count}
 
 

@@ -199,11 +199,11 @@ def _misfit_conversion(
 
 
 def _examples(counts: Counter[float] | Counter[str]) -> tuple[str, ...]:
-    frequent = [key for key, _ in sorted(counts.items(), key=lambda e: (-e[1], str(e[0])))]
-    return tuple(
-        shortened(f"{key:.15g}" if isinstance(key, float) else key)
-        for key in frequent[:MOST_EXAMPLES]
+    shown = Counter(
+        {f"{key:.15g}" if isinstance(key, float) else key: n for key, n in counts.items()}
     )
+    frequent = sorted(shown.items(), key=lambda entry: (-entry[1], entry[0]))
+    return tuple(shortened(key) for key, _ in frequent[:MOST_EXAMPLES])
 
 
 def _unread(declared: Declared, numbers: Numbers, rules: ValueRules) -> Iterator[Found]:

@@ -24,7 +24,7 @@ def unknown_words(declared: Declared, series: pd.Series) -> Counter[str]:
         return Counter()
     counts = as_text(series).value_counts()
     known = set(understood(declared, counts.index))
-    return Counter({word: int(n) for word, n in counts.items() if word not in known})
+    return Counter({str(word): int(n) for word, n in counts.items() if word not in known})
 
 
 def word_deviations(

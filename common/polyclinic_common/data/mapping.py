@@ -197,7 +197,7 @@ def _translate(
         words = as_text(values)
         known = understood(declared, pd.Index(words.dropna().unique()))
         strange = words.notna() & ~words.isin(known)
-        values = values.astype(object).where(~strange, None)
+        values = values.astype(object).where(~strange)
         applied |= {"others": int(strange.sum())}
     return values, applied, unmatched
 

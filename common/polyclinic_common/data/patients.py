@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -59,11 +61,11 @@ def settle_patients(
 
 
 def _one_row_each(rule: str, frame: pd.DataFrame, numbers: pd.Series, study: Study) -> pd.DataFrame:
-    keys = numbers.where(numbers.notna(), [f"\n{row}" for row in range(len(numbers))])
-    if rule == "first":
-        return frame[~keys.duplicated(keep="first")]
-    if rule == "last":
-        return frame[~keys.duplicated(keep="last")]
+    alone = pd.Series([f"\n{row}" for row in range(len(numbers))], index=numbers.index)
+    keys = numbers.where(numbers.notna(), alone)
+    if rule != "mean":
+        keep: Literal["first", "last"] = "first" if rule == "first" else "last"
+        return frame.loc[~keys.duplicated(keep=keep)]
     of_numbers = {c for d in declared_columns(study) if d.bounds for c in d.columns}
     first = ~keys.duplicated(keep="first")
     columns = {}
@@ -75,6 +77,6 @@ def _one_row_each(rule: str, frame: pd.DataFrame, numbers: pd.Series, study: Stu
             columns[column] = keys[first].map(means)
         else:
             words = as_text(frame[column]).groupby(keys)
-            one = words.first().where(words.nunique() == 1, None)
+            one = words.first().where(words.nunique() == 1)
             columns[column] = keys[first].map(one)
     return pd.DataFrame(columns)

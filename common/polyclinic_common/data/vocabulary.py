@@ -59,7 +59,7 @@ def meant(declared: Declared, words: Sequence[str]) -> dict[str, str]:
 
 
 def _synonyms(vocabulary: Sequence[str], words: Sequence[str]) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for group in SYNONYMS:
         plain = {same_number(each) for each in group}
         level = [word for word in vocabulary if same_number(word) in plain]
