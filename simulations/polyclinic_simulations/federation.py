@@ -22,6 +22,7 @@ from polyclinic_common.evaluation.observed import (
     observe,
     subgroup_rows,
 )
+from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.menu import MenuEntry
 from polyclinic_simulations.metrics import score
@@ -114,15 +115,15 @@ class Federation:
         """Observed outcomes of all test patients."""
         return Observed.concatenate([site.observed for site in self.sites])
 
-    def score(self, predicted: dict[str, Floats]) -> Scores:
+    def score(self, predicted: dict[str, Prediction]) -> Scores:
         """Score predictions for every site's test patients, overall, by site and by subgroup."""
-        pooled = np.concatenate([predicted[site.name] for site in self.sites])
+        pooled = Prediction.concatenate([predicted[site.name] for site in self.sites])
         observed = self.observed
         by_site = {s.name: score(self.study, s.observed, predicted[s.name]) for s in self.sites}
         by_subgroup: dict[str, Metrics] = {}
         for name in self.sites[0].subgroups:
             rows = np.concatenate([site.subgroups[name] for site in self.sites])
-            by_subgroup[name] = score(self.study, observed.take(rows), pooled[rows])
+            by_subgroup[name] = score(self.study, observed.take(rows), pooled.take(rows))
         return Scores(
             overall=score(self.study, observed, pooled), by_site=by_site, by_subgroup=by_subgroup
         )

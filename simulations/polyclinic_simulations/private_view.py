@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from polyclinic_common.evaluation.reading import GroupReading, Reading
+from polyclinic_common.evaluation.interval import Reading
+from polyclinic_common.evaluation.reading import GroupReading
 from polyclinic_common.study import Study
 from polyclinic_common.study.menu import MenuEntry, menu_in_words, setting_in_words
 from polyclinic_simulations.comparison import Line
