@@ -13,6 +13,7 @@ from polyclinic_common.consortium.statements import rounded
 from polyclinic_common.data.check import check_table
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.data.holdout import held_out, uniform
+from polyclinic_common.data.report import OTHER_EVENT
 from polyclinic_common.data.table import as_number, as_text
 from polyclinic_common.errors import Code, DataError, Problem, SimulationError
 from polyclinic_common.evaluation.observed import (
@@ -152,15 +153,18 @@ def refuse_unusable(study: Study, frame: pd.DataFrame) -> None:
             f"The site column {column!r} holds names that are not in the roster, or none.",
             "Correct the column or the roster of the study.",
         )
+    reports = {site: check_table(study, rows) for site, rows in frame.groupby(words, sort=False)}
     problems = [
         Problem(f"{site}, {problem.place}", problem.what, problem.remedy)
-        for site, rows in frame.groupby(words, sort=False)
-        for problem in check_table(study, rows).problems
+        for site, report in reports.items()
+        for problem in report.problems
     ]
     if problems:
+        competing = any(report.other_events for report in reports.values())
+        why = f": {OTHER_EVENT}" if competing else ""
         raise DataError(
-            Code.DATA_UNUSABLE,
-            "The table cannot be used as it is.",
+            Code.EVENT_OTHER if competing else Code.DATA_UNUSABLE,
+            f"The table cannot be used as it is{why}.",
             "Mend what is listed; `polyclinic data check` shows more of one hospital's table.",
             problems,
         )
