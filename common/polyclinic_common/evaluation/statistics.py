@@ -218,7 +218,10 @@ def time_positions(outcome: Survival) -> tuple[int, ...]:
 
 
 def _survival_histogram(study: Study) -> RiskHistogram:
-    """Return the histogram of a survival study; pairs within one time bin do not count."""
+    """Return the histogram of a survival study; pairs within one time bin do not count.
+
+    An event at the end of a bin is in it; whose follow-up ends there was followed through it.
+    """
     outcome = study.outcome
     if not isinstance(outcome, Survival):
         raise TypeError(outcome.kind)
@@ -229,7 +232,8 @@ def _survival_histogram(study: Study) -> RiskHistogram:
     def came_true(judged: Judged) -> NDArray[np.int64]:
         when = np.searchsorted(ends, judged.value)
         event = (judged.event > 0.5) & (when < last)
-        return np.where(event, when, last + when)
+        followed = np.searchsorted(ends, judged.value, side="right")
+        return np.where(event, when, last + np.where(judged.event > 0.5, when, followed))
 
     when = np.array([*range(last), *range(last + 1)])
     event = np.arange(2 * last + 1) < last

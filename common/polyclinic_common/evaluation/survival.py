@@ -1,14 +1,12 @@
 r"""Survival figures from noisy cells: risk bin by time bin by event or end of follow-up.
 
 Whose follow-up ends before a time t says nothing about it; those who are seen stand for them, by
-the inverse of their probability to be seen (IPCW). With G the Kaplan-Meier estimate of censoring,
-a patient i whose event falls into time bin j weighs :math:`1/G(t_{j-1})` at the end :math:`t_k` of
-every bin :math:`k \ge j`, and one who is seen without weighs :math:`1/G(t_{k-1})`: the weights of
-Graf, Schmoor, Sauerbrei and Schumacher, Assessment and comparison of prognostic classification
-schemes for survival data (1999), with events before censoring where they tie. Within a bin they all
-tie: whoever is censored in it counts as free of the event until its end. All weights together are
-as many as there are patients, so that nothing else is needed. With weights w, predicted survival S
-and risk r:
+the inverse of their probability to be seen (IPCW): :math:`w_i = 1/G(\min(T_i, t)^-)` with G the
+Kaplan-Meier estimate of censoring, the weights of Graf, Schmoor, Sauerbrei and Schumacher,
+Assessment and comparison of prognostic classification schemes for survival data (1999). Half of
+those who are censored within a time bin count as censored at its start, half at its end after its
+events. All weights together are as many as there are patients, so that nothing else is needed. With
+predicted survival S and risk r:
 
 - *Brier score* (Graf et al. 1999, the score under censoring):
   :math:`BS(t) = n^{-1} [\sum_{T_i \le t} w_i S_i(t)^2 + \sum_{T_i > t} w_i (1 - S_i(t))^2]`;
@@ -22,9 +20,13 @@ and risk r:
   added up: a time weighs as much as it can compare, :math:`n^2 F(t) S(t)`.
 
 What was predicted is known by risk bin only. A study's network adds one score to the hazard of
-every interval (:mod:`polyclinic_common.models.network`), so that a risk fixes the whole curve. A
-bin takes the curve of its mean risk, under the normal distribution that puts the released shares of
-patients into the bins: rounded predictions, whose Brier score is a little higher.
+every interval (:mod:`polyclinic_common.models.network`), so that a risk r fixes the whole curve
+S(t|r). At every time the risks of those with the event, and of those without, are taken to be
+normal, each with the shares that the cells put into the outer risk bins. Both metrics follow:
+:math:`AUC(t) = \Phi((\mu_1 - \mu_0)/\sqrt{\sigma_1^2 + \sigma_0^2})`, the binormal curve of
+rated data (Dorfman and Alf, Maximum-likelihood estimation of parameters of signal-detection theory
+(1969)), and the means of :math:`S(t|r)^2` and :math:`(1 - S(t|r))^2`. Ties in a bin, counted half,
+would take a tenth off the AUC.
 
 All but the numbers of pairs stay as they are when all cells are scaled: intervals are those of
 :mod:`polyclinic_common.evaluation.reading`. Slopes are central differences.
@@ -32,6 +34,7 @@ All but the numbers of pairs stay as they are when all cells are scaled: interva
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +50,8 @@ from polyclinic_common.study.outcomes import Survival
 Floats = NDArray[np.float64]
 LEAST_SHARE = 0.01  # of the patients in a risk bin, for where its mean risk lies
 STEP = 1e-2  # of central differences, in patients
+POINTS, _WEIGHTS = np.polynomial.hermite_e.hermegauss(15)
+WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 
 
 def hazard_profile(study: Study, weights: Vector) -> Vector | None:
@@ -95,49 +100,87 @@ class Seen:
         return np.asarray(later + self.ended[..., -1:])
 
     @property
+    def early(self) -> Floats:
+        """Patients of a time bin who count as censored at its start; the others, at its end.
+
+        Half of them, as in life tables: Cutler and Ederer, Maximum utilization of the life table
+        method in analyzing survival (1958).
+        """
+        return self.ended[..., :-1] / 2.0
+
+    @property
     def survival(self) -> Floats:
         """Kaplan-Meier estimate within every risk bin at the end of every time bin."""
-        return np.cumprod(1.0 - self.events / self.at_risk, axis=-1)
+        return np.cumprod(1.0 - self.events / (self.at_risk - self.early), axis=-1)
 
     def weighted(self) -> tuple[Floats, Floats]:
         """Return patients with the event by the end of every time bin, and those without (IPCW).
 
         Both of shape (..., B, T); together they are all patients, at every time.
         """
-        events, ended = self.events.sum(axis=-2), self.ended[..., :-1].sum(axis=-2)
-        free = self.at_risk.sum(axis=-2) - events
-        seen = np.cumprod(1.0 - ended / free, axis=-1)
-        before = np.concatenate([np.ones_like(seen[..., :1]), seen[..., :-1]], axis=-1)
-        weights = 1.0 / before[..., None, :]
+        stay = self.at_risk - self.early
+        free = stay - self.events
+        late = self.ended[..., :-1] - self.early
+        at_start = stay.sum(axis=-2) / self.at_risk.sum(axis=-2)
+        at_end = 1.0 - late.sum(axis=-2) / free.sum(axis=-2)
+        before = np.concatenate([np.ones_like(at_end[..., :1]), at_end[..., :-1]], axis=-1)
+        weights = 1.0 / np.cumprod(at_start * before, axis=-1)[..., None, :]
         cases = np.cumsum(self.events * weights, axis=-1)
-        return np.asarray(cases), np.asarray((self.at_risk - self.events) * weights)
+        return np.asarray(cases), np.asarray(free * weights)
 
 
-def mean_risks(histogram: RiskHistogram, patients: Floats) -> Floats:
-    """Return the mean risk of every risk bin, both of shape (..., B).
+@dataclass(frozen=True)
+class Risks:
+    """A normal distribution of risk, or several: mean and standard deviation, shape (...).
 
-    Of the normal distribution that puts these shares of patients below the first edge and above
-    the last: the mean of a truncated normal distribution (Johnson, Kotz and Balakrishnan,
-    Continuous Univariate Distributions (1994), section 13.10.1).
+    Attributes
+    ----------
+    below : array of shape (..., B - 1)
+        Its share below every edge.
     """
-    shares = np.maximum(patients / patients.sum(axis=-1, keepdims=True), LEAST_SHARE)
-    below = np.cumsum(shares / shares.sum(axis=-1, keepdims=True), axis=-1)[..., :-1]
-    lowest, highest = histogram.edges[0], histogram.edges[-1]
-    z = ndtri(below)
-    deviation = ((highest - lowest) / (z[..., -1] - z[..., 0]))[..., None]
-    mean = lowest - deviation * z[..., :1]
-    infinite = np.full_like(mean, np.inf)
-    inner = (np.asarray(histogram.edges) - mean) / deviation
-    ends = np.concatenate([-infinite, inner, infinite], axis=-1)
-    density = np.exp(-np.square(ends) / 2.0) / np.sqrt(2.0 * np.pi)
-    moved = -np.diff(density, axis=-1) / np.diff(ndtr(ends), axis=-1)
-    return np.asarray(mean + deviation * moved)
+
+    mean: Floats
+    deviation: Floats
+    below: Floats
+
+    @classmethod
+    def of(cls, histogram: RiskHistogram, patients: Floats) -> Risks:
+        """Return the one that puts these shares of patients, shape (..., B), into the outer bins.
+
+        Shares below a hundredth count as that.
+        """
+        below = np.cumsum(_shares(np.maximum(_shares(patients), LEAST_SHARE)), axis=-1)[..., :-1]
+        z = ndtri(below)
+        lowest, highest = histogram.edges[0], histogram.edges[-1]
+        deviation = (highest - lowest) / (z[..., -1] - z[..., 0])
+        return cls(np.asarray(lowest - deviation * z[..., 0]), np.asarray(deviation), below)
+
+    def means(self) -> Floats:
+        """Return the mean risk within every risk bin, shape (..., B).
+
+        Johnson, Kotz and Balakrishnan, Continuous Univariate Distributions 1 (1994), section
+        13.10.1, truncated normal distributions.
+        """
+        density = np.exp(-np.square(ndtri(self.below)) / 2.0) / np.sqrt(2.0 * np.pi)
+        edge = np.zeros_like(density[..., :1])
+        share = np.diff(self.below, axis=-1, prepend=0.0, append=1.0)
+        moved = -np.diff(np.concatenate([edge, density, edge], axis=-1), axis=-1) / share
+        return np.asarray(self.mean[..., None] + self.deviation[..., None] * moved)
+
+    def points(self) -> Floats:
+        """Return risks whose average with `WEIGHTS` is that over the distribution, (..., J)."""
+        return np.asarray(self.mean[..., None] + self.deviation[..., None] * POINTS)
 
 
 def predicted_curves(histogram: RiskHistogram, risks: Floats, profile: Vector) -> Floats:
-    """Return the predicted survival of risks (..., B) at the end of every time bin (..., B, T)."""
+    """Return the predicted survival of risks (...) at the end of every time bin (..., T)."""
     curves = np.cumprod(expit(-(risks[..., None] + profile)), axis=-1)
     return np.asarray(curves[..., list(histogram.positions)])
+
+
+def _shares(patients: Floats) -> Floats:
+    """Return numbers of patients (..., B) as shares."""
+    return np.asarray(patients / patients.sum(axis=-1, keepdims=True))
 
 
 def time_weights(ends: Floats) -> Floats:
@@ -191,7 +234,8 @@ def estimate(
     dict of str to Estimate
         Shape (): `pairs` and `td_auc` over all times, `ibs`. Shape (T,), at the end of every
         time bin: `at_risk` at its start, `observed` and `predicted` survival, `pairs_at` and
-        `auc_at`. Shape (B, T): `at_risk_in`, `observed_in` and `predicted_in` every risk bin.
+        `auc_at`. Shape (T, 2, B): `shares_at`, of patients with and without the event by then, in
+        every risk bin. Shape (B, T): `at_risk_in`, `observed_in` and `predicted_in` it.
     """
     steps = STEP * np.eye(cells.size)
     with np.errstate(all="ignore"):
@@ -206,24 +250,46 @@ def estimate(
 def _figures(histogram: RiskHistogram, cells: Floats, profile: Vector | None) -> dict[str, Floats]:
     """Return the figures of cells of shape (m, size), all of shape (m, ...)."""
     seen = Seen.of(histogram, cells)
-    cases, free = seen.weighted()
-    lower = np.cumsum(free, axis=-2) - free / 2.0  # without the event and with less risk; ties half
-    pairs, ordered = cases.sum(axis=-2) * free.sum(axis=-2), (cases * lower).sum(axis=-2)
+    cases, free = (np.swapaxes(each, -1, -2) for each in seen.weighted())  # (m, T, B)
+    ill, well = Risks.of(histogram, cases), Risks.of(histogram, free)
+    pairs = cases.sum(axis=-1) * free.sum(axis=-1)
+    auc = ndtr((ill.mean - well.mean) / np.hypot(ill.deviation, well.deviation))
     patients = seen.patients.sum(axis=-1)[:, None]
     found = {
         "pairs": pairs.sum(axis=-1),
-        "td_auc": ordered.sum(axis=-1) / pairs.sum(axis=-1),
+        "td_auc": (pairs * auc).sum(axis=-1) / pairs.sum(axis=-1),
         "at_risk": seen.at_risk.sum(axis=-2),
-        "observed": free.sum(axis=-2) / patients,
+        "observed": free.sum(axis=-1) / patients,
         "pairs_at": pairs,
-        "auc_at": ordered / pairs,
+        "auc_at": auc,
+        "shares_at": np.stack([_shares(cases), _shares(free)], axis=-2),
         "at_risk_in": seen.at_risk,
         "observed_in": seen.survival,
     }
     if profile is not None:
-        curves = predicted_curves(histogram, mean_risks(histogram, seen.patients), profile)
-        wrong = (cases * curves**2 + free * (1.0 - curves) ** 2).sum(axis=-2) / patients
-        found["ibs"] = wrong @ time_weights(np.asarray(histogram.ends))
-        found["predicted_in"] = curves
-        found["predicted"] = (seen.patients[..., None] * curves).sum(axis=-2) / patients
+        everybody = Risks.of(histogram, seen.patients)
+        found |= _predicted(histogram, everybody, profile)
+        wrong = cases.sum(axis=-1) * _mean_at(histogram, ill, profile, np.square)
+        wrong += free.sum(axis=-1) * _mean_at(histogram, well, profile, lambda s: (1.0 - s) ** 2)
+        found["ibs"] = wrong / patients @ time_weights(np.asarray(histogram.ends))
     return found
+
+
+def _predicted(histogram: RiskHistogram, everybody: Risks, profile: Vector) -> dict[str, Floats]:
+    """Return what was predicted for everybody, and for the mean risk of every risk bin."""
+    curves = predicted_curves(histogram, everybody.points(), profile)  # (m, J, T)
+    return {
+        "predicted": np.einsum("mjt,j->mt", curves, WEIGHTS),
+        "predicted_in": predicted_curves(histogram, everybody.means(), profile),
+    }
+
+
+def _mean_at(
+    histogram: RiskHistogram,
+    risks: Risks,
+    profile: Vector,
+    of: Callable[[Floats], Floats],
+) -> Floats:
+    """Return the mean of a function of predicted survival, of each time's patients (m, T)."""
+    curves = predicted_curves(histogram, risks.points(), profile)  # (m, T, J, T)
+    return np.einsum("mtjt,j->mt", of(curves), WEIGHTS)

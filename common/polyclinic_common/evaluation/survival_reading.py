@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polyclinic_common.evaluation.interval import CLEAR_AT_RISK, CLEAR_PAIRS, Reading, Z
+from polyclinic_common.evaluation.interval import CLEAR_AT_RISK, CLEAR_PAIRS, MOST_BLUR, Reading, Z
 from polyclinic_common.evaluation.observed import Rows
 from polyclinic_common.evaluation.statistics import RiskHistogram
 from polyclinic_common.evaluation.survival import Estimate, Floats
@@ -81,6 +81,17 @@ def _clear_times(found: Mapping[str, Estimate], noise: float) -> Rows:
     return np.logical_and.accumulate(_is_clear(found["at_risk"], noise, CLEAR_AT_RISK))
 
 
+def _are_placed(found: Mapping[str, Estimate], noise: float) -> Rows:
+    """Say at which times the noise moves no share of patients in a risk bin by much; shape (T,).
+
+    How much hardly depends on the share: asking for more where shares are small would show the
+    times at which noise made them large.
+    """
+    with np.errstate(invalid="ignore"):
+        known = found["shares_at"].blur(noise) <= MOST_BLUR
+    return np.asarray(known.all(axis=(1, 2)))
+
+
 def _reading(each: Estimate, cells: Floats, noise: float, place: tuple[int, ...]) -> Reading:
     """Return one of several figures, all within [0, 1], with its interval."""
     value = float(each.value[place])
@@ -99,7 +110,7 @@ def read_times(
     """Return what is known time bin by time bin; numbers of patients are noisy."""
     events = cells.reshape(histogram.bins, histogram.outcomes).sum(axis=0)
     clear = _clear_times(found, noise)
-    paired = clear & _is_clear(found["pairs_at"], noise, CLEAR_PAIRS)
+    paired = clear & _is_clear(found["pairs_at"], noise, CLEAR_PAIRS) & _are_placed(found, noise)
     predicted = found["predicted"].value if "predicted" in found else None
     by_risk = _by_risk(histogram, cells, noise, found, smallest)
     return tuple(
