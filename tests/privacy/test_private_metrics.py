@@ -116,9 +116,9 @@ def test_without_noise_the_reading_is_the_exact_metric(
 
 @pytest.mark.parametrize("mode", ["secure-sum", "local"])
 def test_without_noise_survival_is_read_nearly_as_it_is(mode: str, tmp_path: Path) -> None:
-    """A sum bears what reading it needs to know of the model. Risks and times are rounded to bins.
+    """A sum bears what reading it needs to know of the model.
 
-    After so few rounds most patients share a risk bin, in which all pairs count half.
+    After so few rounds most patients share a risk bin: the concordance counts their pairs half.
     """
     made = federation(mode, "survival")
     checkpoint = Checkpoint(tmp_path / "state.safetensors", "run")
@@ -131,7 +131,7 @@ def test_without_noise_survival_is_read_nearly_as_it_is(mode: str, tmp_path: Pat
     exact = scores_of(made, trained.weights).overall
     values = {name: reading.value for name, reading in all_.metrics.items() if reading}
     assert 0.5 < values["c_index"] < (exact["c_index"] or 0.0)
-    assert 0.5 < values["td_auc"] < (exact["td_auc"] or 0.0)
+    assert values["td_auc"] == pytest.approx(exact["td_auc"], abs=0.06)
     assert values["ibs"] == pytest.approx(exact["ibs"], abs=0.02)
     predicted = predict(made.study, made.encoding, trained.weights, made.x_test).survival
     assert predicted is not None

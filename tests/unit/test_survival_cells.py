@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.evaluation.layout import make_layout
+from polyclinic_common.evaluation.layout import Floats, make_layout
 from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.evaluation.reading import GroupReading, Size, read_sum
 from polyclinic_common.evaluation.statistics import (
@@ -55,18 +55,18 @@ def histogram() -> RiskHistogram:
     return found
 
 
-def released(total: np.ndarray, deviation: float, profile: Any = PROFILE) -> GroupReading:
+def released(total: Floats, deviation: float, profile: Any = PROFILE) -> GroupReading:
     """Return what is read of everybody in a sum of the coverage study."""
     layout = make_layout(STUDY)
     return read_sum(layout, total, deviation, {"everywhere": Size(5000.0, 1.0)}, 20, profile)[0]
 
 
-def cells_of(judged: Judged) -> np.ndarray:
-    return histogram().rows(judged).sum(axis=0)
+def cells_of(judged: Judged) -> Floats:
+    return np.asarray(histogram().rows(judged).sum(axis=0))
 
 
-def sum_of(judged: Judged, truth: np.ndarray) -> np.ndarray:
-    return make_layout(STUDY).rows(judged, truth).sum(axis=0)
+def sum_of(judged: Judged, truth: Floats) -> Floats:
+    return np.asarray(make_layout(STUDY).rows(judged, truth).sum(axis=0))
 
 
 @given(

@@ -174,9 +174,12 @@ def test_a_constant_prediction_has_the_least_brier_score_at_the_kaplan_meier_est
     if best is None:
         return
     size = len(observed.value)
-    at = [brier_scores([status], np.full((size, 1), best + move))[0] for move in (0.0, 0.1, -0.1)]
-    assert at[0] == pytest.approx(best * (1.0 - best))
-    assert at[0] < min(each for each in at[1:] if each is not None)
+    least, *others = (
+        brier_scores([status], np.full((size, 1), best + move))[0] or 0.0
+        for move in (0.0, 0.1, -0.1)
+    )
+    assert least == pytest.approx(best * (1.0 - best))
+    assert least < min(others)
 
 
 def test_without_censoring_it_is_the_plain_brier_score() -> None:

@@ -111,7 +111,7 @@ class Seen:
     @property
     def survival(self) -> Floats:
         """Kaplan-Meier estimate within every risk bin at the end of every time bin."""
-        return np.cumprod(1.0 - self.events / (self.at_risk - self.early), axis=-1)
+        return np.asarray(np.cumprod(1.0 - self.events / (self.at_risk - self.early), axis=-1))
 
     def weighted(self) -> tuple[Floats, Floats]:
         """Return patients with the event by the end of every time bin, and those without (IPCW).
@@ -210,7 +210,7 @@ class Estimate:
     def deviation(self, cells: Floats, noise: float) -> Floats:
         """Return standard deviations by sampling and noise (see the module of readings)."""
         variance = np.maximum(cells, 0.0) + noise**2
-        return np.sqrt(np.tensordot(variance, np.square(self.slopes), axes=1))
+        return np.asarray(np.sqrt(np.tensordot(variance, np.square(self.slopes), axes=1)))
 
     def blur(self, noise: float) -> Floats:
         """Return standard deviations by noise alone."""
@@ -292,4 +292,4 @@ def _mean_at(
 ) -> Floats:
     """Return the mean of a function of predicted survival, of each time's patients (m, T)."""
     curves = predicted_curves(histogram, risks.points(), profile)  # (m, T, J, T)
-    return np.einsum("mtjt,j->mt", of(curves), WEIGHTS)
+    return np.asarray(np.einsum("mtjt,j->mt", of(curves), WEIGHTS))
