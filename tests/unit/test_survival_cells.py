@@ -231,6 +231,17 @@ def test_time_bins_end_at_every_time_of_a_short_grid_and_evenly_on_a_long_one() 
         assert steps.max() - steps.min() <= 1
 
 
+def test_who_is_followed_to_the_end_of_a_time_bin_was_followed_through_it() -> None:
+    """Follow-up that is cut off at the end of the grid counts as beyond it, an event there not."""
+    made = histogram()
+    when = np.array([100.0, 100.0, 800.0, 800.0])
+    event = np.array([1.0, 0.0, 1.0, 0.0])
+    seen = Seen.of(made, cells_of(Judged(np.zeros(4), when, event)))
+    events, ended = seen.events.sum(axis=0), seen.ended.sum(axis=0)
+    assert np.flatnonzero(events).tolist() == [0, 7]
+    assert np.flatnonzero(ended).tolist() == [1, 8]
+
+
 def test_calibration_is_read_at_every_time_with_what_was_predicted() -> None:
     judged, truth = draw("survival", 20_000, np.random.default_rng(7))
     everybody = released(sum_of(judged, truth), 0.01)
