@@ -6,16 +6,16 @@ import warnings
 
 import numpy as np
 import pandas as pd
-from lifelines import CoxPHFitter
+from lifelines import CoxPHFitter, KaplanMeierFitter
 from lifelines.exceptions import ConvergenceWarning
 from numpy.typing import NDArray
 from scipy.linalg import qr
 
 from polyclinic_common.models.network import Vector
-from polyclinic_common.models.predict import predict
+from polyclinic_common.models.predict import Prediction, predict
+from polyclinic_common.study.outcomes import Survival
 from polyclinic_simulations.alone import train_alone, train_converged
 from polyclinic_simulations.federation import Federation
-from polyclinic_simulations.metrics import is_survival
 from polyclinic_simulations.results import Scores, SharedBaselines
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.trainer import Trainer
@@ -34,16 +34,32 @@ def scores_by_site(federation: Federation, weights: dict[str, Vector]) -> Scores
     study, encoding = federation.study, federation.encoding
     return federation.score(
         {
-            site.name: predict(study, encoding, weights[site.name], site.test.x).value
+            site.name: predict(study, encoding, weights[site.name], site.test.x)
             for site in federation.sites
         }
     )
 
 
 def trivial(federation: Federation) -> Scores:
-    """Predict the mean training outcome for everybody (survival: one risk for all)."""
-    mean = float(np.nanmean(federation.observed_train.value))
-    return federation.score({site.name: np.full(len(site.test), mean) for site in federation.sites})
+    """Predict the mean training outcome for everybody.
+
+    Survival: one risk for all, and the Kaplan-Meier curve of the training patients.
+    """
+    observed, outcome = federation.observed_train, federation.study.outcome
+    mean, curve = float(np.nanmean(observed.value)), None
+    if isinstance(outcome, Survival):
+        known = observed.take(~np.isnan(observed.value))
+        fitted = KaplanMeierFitter().fit(known.value, known.event)
+        curve = fitted.survival_function_at_times(list(outcome.grid)).to_numpy()
+    return federation.score(
+        {
+            site.name: Prediction(
+                np.full(len(site.test), mean),
+                None if curve is None else np.tile(curve, (len(site.test), 1)),
+            )
+            for site in federation.sites
+        }
+    )
 
 
 def local_only(federation: Federation, setting: Setting, trainer: Trainer) -> Scores | None:
@@ -64,7 +80,8 @@ def cox(federation: Federation) -> Scores | None:
 
     Cox, Regression models and life-tables (1972), fitted by lifelines with a negligible ridge.
     """
-    if not is_survival(federation.study):
+    outcome = federation.study.outcome
+    if not isinstance(outcome, Survival):
         return None
     observed, x = federation.observed_train, federation.pooled.x
     varying = independent_columns(x)
@@ -73,8 +90,13 @@ def cox(federation: Federation) -> Scores | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # rare indicators: the ridge copes
         model = CoxPHFitter(penalizer=COX_RIDGE).fit(frame, "time", "event")
-    risk = model.params_.to_numpy()
-    return federation.score({s.name: s.test.x[:, varying] @ risk for s in federation.sites})
+    tested = federation.x_test[:, varying]
+    curves = model.predict_survival_function(pd.DataFrame(tested), times=list(outcome.grid))
+    cuts = np.cumsum([len(site.test) for site in federation.sites])[:-1]
+    risks = np.split(tested @ model.params_.to_numpy(), cuts)
+    survival = np.split(curves.to_numpy().T, cuts)
+    names = (site.name for site in federation.sites)
+    return federation.score(dict(zip(names, map(Prediction, risks, survival), strict=True)))
 
 
 def independent_columns(x: Floats) -> NDArray[np.int64]:
@@ -91,7 +113,9 @@ def published(federation: Federation) -> dict[str, Scores]:
     """Score the published formulas that the table brings, by name; it may be none."""
     names = federation.sites[0].published
     return {
-        name: federation.score({site.name: site.published[name] for site in federation.sites})
+        name: federation.score(
+            {site.name: Prediction(site.published[name]) for site in federation.sites}
+        )
         for name in names
     }
 

@@ -13,6 +13,7 @@ from polyclinic_common.consortium.statements import rounded
 from polyclinic_common.data.check import check_table
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.data.holdout import held_out, uniform
+from polyclinic_common.data.report import OTHER_EVENT
 from polyclinic_common.data.table import as_number, as_text
 from polyclinic_common.errors import Code, DataError, Problem, SimulationError
 from polyclinic_common.evaluation.observed import (
@@ -22,6 +23,7 @@ from polyclinic_common.evaluation.observed import (
     observe,
     subgroup_rows,
 )
+from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.menu import MenuEntry
 from polyclinic_simulations.metrics import score
@@ -114,15 +116,15 @@ class Federation:
         """Observed outcomes of all test patients."""
         return Observed.concatenate([site.observed for site in self.sites])
 
-    def score(self, predicted: dict[str, Floats]) -> Scores:
+    def score(self, predicted: dict[str, Prediction]) -> Scores:
         """Score predictions for every site's test patients, overall, by site and by subgroup."""
-        pooled = np.concatenate([predicted[site.name] for site in self.sites])
+        pooled = Prediction.concatenate([predicted[site.name] for site in self.sites])
         observed = self.observed
         by_site = {s.name: score(self.study, s.observed, predicted[s.name]) for s in self.sites}
         by_subgroup: dict[str, Metrics] = {}
         for name in self.sites[0].subgroups:
             rows = np.concatenate([site.subgroups[name] for site in self.sites])
-            by_subgroup[name] = score(self.study, observed.take(rows), pooled[rows])
+            by_subgroup[name] = score(self.study, observed.take(rows), pooled.take(rows))
         return Scores(
             overall=score(self.study, observed, pooled), by_site=by_site, by_subgroup=by_subgroup
         )
@@ -151,15 +153,18 @@ def refuse_unusable(study: Study, frame: pd.DataFrame) -> None:
             f"The site column {column!r} holds names that are not in the roster, or none.",
             "Correct the column or the roster of the study.",
         )
+    reports = {site: check_table(study, rows) for site, rows in frame.groupby(words, sort=False)}
     problems = [
         Problem(f"{site}, {problem.place}", problem.what, problem.remedy)
-        for site, rows in frame.groupby(words, sort=False)
-        for problem in check_table(study, rows).problems
+        for site, report in reports.items()
+        for problem in report.problems
     ]
     if problems:
+        competing = any(report.other_events for report in reports.values())
+        why = f": {OTHER_EVENT}" if competing else ""
         raise DataError(
-            Code.DATA_UNUSABLE,
-            "The table cannot be used as it is.",
+            Code.EVENT_OTHER if competing else Code.DATA_UNUSABLE,
+            f"The table cannot be used as it is{why}.",
             "Mend what is listed; `polyclinic data check` shows more of one hospital's table.",
             problems,
         )

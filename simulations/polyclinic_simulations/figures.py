@@ -13,7 +13,8 @@ from polyclinic_common.study.outcomes import Continuous, Survival
 from polyclinic_server.observers import History
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.metrics import score
-from polyclinic_simulations.results import CalibrationBin, Figures, RiskGroup
+from polyclinic_simulations.results import CalibrationBin, Figures, RiskGroup, TimeCalibration
+from polyclinic_simulations.survival_scores import observed_survival, statuses
 
 Floats = NDArray[np.float64]
 CALIBRATION_BINS = 5
@@ -27,7 +28,7 @@ def make_figures(federation: Federation, weights: Vector, history: History) -> F
     metric = study.metrics[0]
     x, observed, outcome = federation.x_test, federation.observed, study.outcome
     predictions = [predict(study, federation.encoding, model, x) for model in history.models]
-    curve = [score(study, observed, prediction.value)[metric] for prediction in predictions]
+    curve = [score(study, observed, prediction)[metric] for prediction in predictions]
     known = ~np.isnan(observed.value)
     prediction = predict(study, federation.encoding, weights, x[known])
     observed = observed.take(known)
@@ -37,6 +38,7 @@ def make_figures(federation: Federation, weights: Vector, history: History) -> F
             **common,
             calibration=_survival_calibration(outcome, observed, prediction),
             risk_groups=_risk_groups(outcome, observed, prediction.value),
+            times=_time_calibration(outcome, observed, prediction),
         )
     calibration = _calibration(observed.value, prediction.value)
     if not isinstance(outcome, Continuous):
@@ -83,6 +85,40 @@ def _survival_calibration(
         )
         for group in _groups(event_by_middle, CALIBRATION_BINS)
     ]
+
+
+def _time_calibration(
+    outcome: Survival, observed: Observed, prediction: Prediction
+) -> list[TimeCalibration]:
+    """Survival at every time of the grid, predicted and observed, by fifth of predicted risk."""
+    if prediction.survival is None or observed.value.size == 0:
+        return []
+    fifths = _groups(prediction.value, CALIBRATION_BINS)
+    overall = statuses(observed, outcome.grid)
+    by_fifth = [statuses(_members(observed, group), outcome.grid) for group in fifths]
+    found = []
+    for index, time in enumerate(outcome.grid):
+        predicted = prediction.survival[:, index]
+        bins = [
+            CalibrationBin(
+                predicted=float(predicted[group].mean()), observed=seen, patients=len(group)
+            )
+            for group, within in zip(fifths, by_fifth, strict=True)
+            if (seen := observed_survival(within[index])) is not None
+        ]
+        found.append(
+            TimeCalibration(
+                time=time,
+                predicted=float(predicted.mean()),
+                observed=observed_survival(overall[index]),
+                fifths=bins,
+            )
+        )
+    return found
+
+
+def _members(observed: Observed, group: NDArray[np.int64]) -> Observed:
+    return Observed(observed.value[group], observed.event[group])
 
 
 def _risk_groups(outcome: Survival, observed: Observed, risk: Floats) -> list[RiskGroup]:

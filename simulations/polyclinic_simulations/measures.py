@@ -137,6 +137,23 @@ _ALL = {
             "Harrell's concordance: of two comparable patients, how often the one with the higher "
             "predicted risk has the earlier event (0.5 is chance, 1 is perfect)",
         ),
+        Measure(
+            "td_auc",
+            "time-dependent AUC",
+            "tells who has the event by a time with an area under the ROC curve of {} "
+            "(0.5 is chance, 1 is perfect)",
+            "of two patients, one with the event by a time of the grid and one without it then: "
+            "how often the first has the higher predicted risk, over all times (0.5 is chance, 1 "
+            "is perfect); whose follow-up ends before is stood for by those who are seen (IPCW)",
+        ),
+        Measure(
+            "ibs",
+            "integrated Brier score",
+            "predicts survival with an integrated Brier score of {} (0 is perfect)",
+            "mean squared distance between predicted survival and whether a patient is without the "
+            "event, averaged over time up to the end of the grid (0 is perfect); whose follow-up "
+            "ends before is stood for by those who are seen (IPCW)",
+        ),
     )
 }
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from polyclinic_common.evaluation.reading import GroupReading, Reading
+from polyclinic_common.evaluation.interval import Reading
+from polyclinic_common.evaluation.reading import GroupReading
 from polyclinic_common.study import Study
 from polyclinic_common.study.menu import MenuEntry, menu_in_words, setting_in_words
 from polyclinic_simulations.comparison import Line
@@ -15,6 +16,7 @@ from polyclinic_simulations.results import Cell, Metrics
 
 EVERYBODY = "all test patients"
 _SHARE = Measure("share", "share", "", "", unit="%", factor=100.0, decimals=1)
+_AUC = Measure("auc", "AUC", "", "")
 
 
 @dataclass(frozen=True)
@@ -116,10 +118,18 @@ def _bins(group: GroupReading) -> list[tuple[str, str]]:
         for each in group.calibration
         if (said := each.observed) is not None
     ]
-    rows += [
-        (f"Events up to {each.end:g}, of those at risk", f"{each.events:.0f} of {each.at_risk:.0f}")
-        for each in group.times
-    ]
+    for each in group.times:
+        rows.append(
+            (
+                f"Events up to {each.end:g}, of those at risk",
+                f"{each.events:.0f} of {each.at_risk:.0f}",
+            )
+        )
+        if each.observed is not None and each.predicted is not None:
+            name = f"Without the event at {each.end:g}, where {each.predicted:.1%} is predicted"
+            rows.append((name, _text(_SHARE, each.observed)))
+        if each.auc is not None:
+            rows.append((f"AUC at {each.end:g}", _text(_AUC, each.auc)))
     return rows
 
 

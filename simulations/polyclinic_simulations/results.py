@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from polyclinic_common.evaluation.reading import GroupReading, Reading, RoundReadings
+from polyclinic_common.evaluation.interval import Reading
+from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
 from polyclinic_server.acceptance import Verdict
 
-METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index")
+METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index", "td_auc", "ibs")
 Metrics = dict[str, float | None]
 SettingKey = tuple[str, float | None, str, int | None, float]
 
@@ -129,6 +130,19 @@ class RiskGroup(Record):
     patients: int
 
 
+class TimeCalibration(Record):
+    """Share of patients without the event at a time of the grid: mean predicted, and observed.
+
+    `observed` by Kaplan-Meier; null where nobody is followed until then. `fifths` are the same for
+    fifths of predicted risk, the lowest first; those that nobody is followed in are left out.
+    """
+
+    time: float
+    predicted: float
+    observed: float | None
+    fifths: list[CalibrationBin]
+
+
 class Figures(Record):
     """What the plots need; aggregates, no single patient.
 
@@ -137,6 +151,7 @@ class Figures(Record):
     middle time of the grid, observed by Kaplan-Meier).
     `joint`: counts on a square grid over `joint_range`, rows observed, columns predicted
     (continuous outcomes).
+    `times`: survival at every time of the grid, predicted against observed.
     """
 
     curve_rounds: list[int]
@@ -145,6 +160,7 @@ class Figures(Record):
     joint: list[list[int]] = []
     joint_range: tuple[float, float] | None = None
     risk_groups: list[RiskGroup] = []
+    times: list[TimeCalibration] = []
 
 
 class Tried(Record):

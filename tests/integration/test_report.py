@@ -67,6 +67,8 @@ TYPICAL = {
     "auc": 0.88,
     "brier": 0.13,
     "c_index": 0.68,
+    "td_auc": 0.71,
+    "ibs": 0.18,
 }
 
 

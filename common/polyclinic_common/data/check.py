@@ -18,7 +18,13 @@ from polyclinic_common.data.genotype import diplotype_copies, snp_copies
 from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.leaks import find_leaks
 from polyclinic_common.data.patient_number import same_number
-from polyclinic_common.data.report import CheckReport, ColumnCheck, UnitError, column_problems
+from polyclinic_common.data.report import (
+    CheckReport,
+    ColumnCheck,
+    UnitError,
+    column_problems,
+    other_event_problem,
+)
 from polyclinic_common.data.table import as_number, as_text, column_or_missing, read_numbers
 from polyclinic_common.data.units import Conversion, conversions_to
 from polyclinic_common.errors import Problem
@@ -57,7 +63,7 @@ def check_table(study: Study, frame: pd.DataFrame) -> CheckReport:
     known = _outcome_known(study, frame)
     missing_ids = int(ids.isna().sum())
     problems = [
-        *(problem for column in columns for problem in column_problems(column)),
+        *(problem for column in columns for problem in _column_problems(study, column)),
         *_patient_problems(study, missing_ids, int(repeated.sum()), bool(known.any()), columns),
     ]
     return CheckReport(
@@ -71,6 +77,7 @@ def check_table(study: Study, frame: pd.DataFrame) -> CheckReport:
         columns=columns,
         problems=tuple(problems),
         notes=tuple(_notes(study, frame, columns, known)),
+        other_events=sum(column.unknown for column in columns if _has_other(study, column)),
     )
 
 
@@ -218,6 +225,23 @@ def _outcome_known(study: Study, frame: pd.DataFrame) -> NDArray[np.bool_]:
         else:
             known &= as_number(values) >= lowest
     return known
+
+
+def _column_problems(study: Study, column: ColumnCheck) -> Iterator[Problem]:
+    if isinstance(study.outcome, Survival) and _has_other(study, column):
+        yield other_event_problem(column, study.outcome)
+    else:
+        yield from column_problems(column)
+
+
+def _has_other(study: Study, column: ColumnCheck) -> bool:
+    """Say whether a column is the event's and holds a third word beside the study's two.
+
+    Where it holds neither of the two it is not mapped yet, and no patient has a known outcome.
+    """
+    outcome = study.outcome
+    is_event = isinstance(outcome, Survival) and column.column == outcome.event
+    return is_event and 0 < column.unknown < column.values
 
 
 def _patient_problems(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from polyclinic_common.data.leaks import Leak
 from polyclinic_common.errors import Code, DataError, Problem
+from polyclinic_common.study.outcomes import Survival
 
+OTHER_EVENT = "its event column has a third word, and competing events are not modelled"
 BAD_SHARE = 0.5
 BAD_AT_LEAST = 10
 
@@ -79,6 +82,7 @@ class CheckReport:
     """The result of a check: every column, the reasons against using the table, and notes.
 
     `leaks` are columns that all but tell the outcome; they do not make the table unusable.
+    `other_events` counts words of an event column that are neither of the study's two.
     """
 
     study: str
@@ -92,6 +96,12 @@ class CheckReport:
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
     leaks: tuple[Leak, ...] = ()
+    other_events: int = 0
+
+    @property
+    def code(self) -> Code:
+        """Code of the error that an unusable table causes."""
+        return Code.EVENT_OTHER if self.other_events else Code.DATA_UNUSABLE
 
     @property
     def usable(self) -> bool:
@@ -113,9 +123,10 @@ class CheckReport:
         if self.usable:
             return self
         count = "1 reason" if len(self.problems) == 1 else f"{len(self.problems)} reasons"
+        why = f": {OTHER_EVENT}" if self.other_events else ""
         raise DataError(
-            Code.DATA_UNUSABLE,
-            f"The table cannot be used for the study {self.study} ({count}).",
+            self.code,
+            f"The table cannot be used for the study {self.study} ({count}){why}.",
             "Mend the extract or the mapping, and try again.",
             self.problems,
         )
@@ -145,6 +156,25 @@ def column_problems(check: ColumnCheck) -> Iterator[Problem]:
             f"Of {check.values} values {' and '.join(_bad_values(check))}.",
             "Check that it is the right column, its unit, and `codes` in the mapping.",
         )
+
+
+def other_event_problem(check: ColumnCheck, outcome: Survival) -> Problem:
+    """Return the reason against an event column with more than an event and its censoring."""
+    occurred, censored = _quoted(outcome.occurred), _quoted(outcome.censored)
+    kinds = "one other word" if check.unknown_distinct == 1 else f"{check.unknown_distinct} others"
+    return Problem(
+        check.column,
+        f"Of {check.values} values {check.unknown} are neither {occurred} (the event) nor "
+        f"{censored} (censored) but {kinds}; competing events are not modelled.",
+        "Say in the mapping what every such word stands for, by `codes` of this column: "
+        f'`"THE WORD" = {censored}` censors these patients at their time, as is usual for a '
+        'competing event; `"THE WORD" = ""` leaves them out, as patients without a known outcome.',
+    )
+
+
+def _quoted(word: str) -> str:
+    """Return a word as TOML writes it."""
+    return json.dumps(word, ensure_ascii=False)
 
 
 def _bad_values(check: ColumnCheck) -> Iterator[str]:

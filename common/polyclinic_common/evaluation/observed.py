@@ -57,7 +57,8 @@ def observe(study: Study, frame: pd.DataFrame) -> Observed:
         return Observed(value, np.ones(len(frame)))
     event, censored = words == outcome.occurred, words == outcome.censored
     time = as_number(column_or_missing(frame, outcome.time))
-    return Observed(np.where(event | censored, time, np.nan), event.astype(np.float64))
+    known = (event | censored) & (time >= 0)
+    return Observed(np.where(known, time, np.nan), event.astype(np.float64))
 
 
 def held_out_cohort(encoding: Encoding, frame: pd.DataFrame, site: str) -> Cohort:
