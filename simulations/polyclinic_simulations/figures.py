@@ -13,7 +13,8 @@ from polyclinic_common.study.outcomes import Continuous, Survival
 from polyclinic_server.observers import History
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.metrics import score
-from polyclinic_simulations.results import CalibrationBin, Figures, RiskGroup
+from polyclinic_simulations.reliability import reliability_of_hazards, reliability_of_yes_or_no
+from polyclinic_simulations.results import AtTime, CalibrationBin, Figures, Reliability, RiskGroup
 
 Floats = NDArray[np.float64]
 CALIBRATION_BINS = 5
@@ -24,7 +25,7 @@ RISK_GROUPS = ("low predicted risk", "medium predicted risk", "high predicted ri
 def make_figures(federation: Federation, weights: Vector, history: History) -> Figures:
     """Return the plots' data of one trained model."""
     study = federation.study
-    metric = study.metrics[0]
+    metric = federation.reported[0]
     x, observed, outcome = federation.x_test, federation.observed, study.outcome
     predictions = [predict(study, federation.encoding, model, x) for model in history.models]
     curve = [score(study, observed, prediction.value)[metric] for prediction in predictions]
@@ -37,10 +38,12 @@ def make_figures(federation: Federation, weights: Vector, history: History) -> F
             **common,
             calibration=_survival_calibration(outcome, observed, prediction),
             risk_groups=_risk_groups(outcome, observed, prediction.value),
+            reliability=_survival_reliability(federation, known, observed, prediction),
         )
     calibration = _calibration(observed.value, prediction.value)
     if not isinstance(outcome, Continuous):
-        return Figures(**common, calibration=calibration)
+        reliability = reliability_of_yes_or_no(observed.value, prediction.value)
+        return Figures(**common, calibration=calibration, reliability=reliability)
     edges = np.linspace(*outcome.range, JOINT_BINS + 1)
     counts, _, _ = np.histogram2d(
         np.clip(observed.value, *outcome.range), prediction.value, bins=[edges, edges]
@@ -83,6 +86,28 @@ def _survival_calibration(
         )
         for group in _groups(event_by_middle, CALIBRATION_BINS)
     ]
+
+
+def _survival_reliability(
+    federation: Federation, known: NDArray[np.bool_], observed: Observed, prediction: Prediction
+) -> Reliability | None:
+    """Compare events with the hazards of the intervals that every patient was at risk in."""
+    outcome, survival = federation.study.outcome, prediction.survival
+    if not isinstance(outcome, Survival) or survival is None:
+        return None
+    happened, at_risk = (
+        np.concatenate([getattr(site.test, name) for site in federation.sites])[known]
+        for name in ("y", "mask")
+    )
+    before = np.column_stack([np.ones(len(survival)), survival[:, :-1]])
+    hazards = 1.0 - survival / before
+    everybody = np.arange(len(survival))
+    seen = _kaplan_meier(observed, everybody, list(outcome.grid))
+    by_time = [
+        AtTime(time=time, predicted=float(1.0 - survival[:, k].mean()), observed=1.0 - seen[k])
+        for k, time in enumerate(outcome.grid)
+    ]
+    return reliability_of_hazards(happened, at_risk, hazards, prediction.value, by_time)
 
 
 def _risk_groups(outcome: Survival, observed: Observed, risk: Floats) -> list[RiskGroup]:
