@@ -50,9 +50,7 @@ def on_formula(federation: Federation, weights: dict[str, Vector]) -> dict[str, 
     return {
         name: federation.score(
             {
-                site.name: np.where(
-                    np.isnan(site.published[name]), np.nan, predicted[site.name]
-                )
+                site.name: np.where(np.isnan(site.published[name]), np.nan, predicted[site.name])
                 for site in federation.sites
             }
         )

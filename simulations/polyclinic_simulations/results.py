@@ -137,8 +137,9 @@ class RiskGroup(Record):
 
 
 class Counted(Record):
-    """Patients with similar predictions: how many, and of their outcomes or events how many are
-    expected, how many were observed, and the variance that chance alone would give that number.
+    """Outcomes or events of patients with similar predictions: expected, and observed.
+
+    `variance` is that of the observed number, were the predictions right.
     """
 
     patients: int
