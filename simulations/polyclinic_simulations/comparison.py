@@ -144,6 +144,10 @@ class Comparison:
         """Return the lines that differ from the headline in mode and epsilon alone."""
         return [line for line in lines if line.variant == self.headline.variant]
 
+    def rivals(self, metric: str) -> list[Line]:
+        """Return the baselines in which `metric` means something: a constant answer has one AUC."""
+        return [line for line in self.baselines if line.key != "nobody" or metric == "accuracy"]
+
     def baseline(self, key: str) -> Line | None:
         """Return the baseline that belongs to the headline."""
         wanted = self.headline.cells[0].setting

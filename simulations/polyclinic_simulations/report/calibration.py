@@ -6,9 +6,10 @@ one of 40 % where 80 % have it, and both must be beyond what sampling and noise 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from polyclinic_simulations.comparison import Line
 from polyclinic_simulations.intervals import half_width
 from polyclinic_simulations.reliability import logistic_slope, logit
 from polyclinic_simulations.results import CalibrationBin, Cell, Counted, Reliability
+
+Place = TypeVar("Place", int, float)
 
 TOTAL_TIMES = 1.2
 FIFTH_TIMES = 1.5
@@ -92,12 +95,16 @@ class Count:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Probabilities of one setting against what came true, over its runs."""
+    """Probabilities of one setting against what came true, over its runs.
+
+    `times` are those with an event by each time of the grid (survival).
+    """
 
     total: Count
     fifths: tuple[Count, ...]
     slope: float | None
     slope_half: float | None
+    times: tuple[tuple[float, Count], ...] = ()
 
     @property
     def too_flat(self) -> bool:
@@ -117,18 +124,19 @@ class Calibration:
     @property
     def worst_fifth(self) -> tuple[int, Count] | None:
         """The fifth that is off by the most times, with its place from 0; None if none clearly."""
-        off = [
-            (place, fifth)
-            for place, fifth in enumerate(self.fifths)
-            if fifth.off(FIFTH_TIMES, FIFTH_INTERVALS)
-        ]
-        return max(off, key=lambda each: each[1].times, default=None)
+        return _worst(enumerate(self.fifths))
+
+    @property
+    def worst_time(self) -> tuple[float, Count] | None:
+        """The time of the grid by which events are off by the most times; None if none clearly."""
+        return _worst(self.times)
 
     @property
     def off(self) -> bool:
         """Whether the probabilities must not be read as such."""
         bent = self.too_flat or self.too_steep
-        return bent or self.total_off or self.worst_fifth is not None
+        part = self.worst_fifth is not None or self.worst_time is not None
+        return bent or self.total_off or part
 
     def _slope_beyond(self, *, above: bool) -> bool:
         if self.slope is None or self.slope_half is None:
@@ -136,6 +144,11 @@ class Calibration:
         if above:
             return self.slope > STEEP and self.slope - self.slope_half > 1.0
         return self.slope < 1.0 / STEEP and self.slope + self.slope_half < 1.0
+
+
+def _worst(counts: Iterable[tuple[Place, Count]]) -> tuple[Place, Count] | None:
+    off = [each for each in counts if each[1].off(FIFTH_TIMES, FIFTH_INTERVALS)]
+    return max(off, key=lambda each: each[1].times, default=None)
 
 
 def calibration_of(study: Study, line: Line) -> Calibration | None:
@@ -146,7 +159,28 @@ def calibration_of(study: Study, line: Line) -> Calibration | None:
     places = min(len(run.fifths) for run in runs)
     fifths = tuple(_count([(run.fifths[place],) for run in runs]) for place in range(places))
     slopes = [(run.slope, run.slope_error) for run in runs]
-    return Calibration(_count([tuple(run.fifths) for run in runs]), fifths, *_mean_slope(slopes))
+    total = _count([tuple(run.fifths) for run in runs])
+    return Calibration(total, fifths, *_mean_slope(slopes), _times(runs))
+
+
+def _times(runs: Sequence[Reliability]) -> tuple[tuple[float, Count], ...]:
+    """Count patients with an event by each time; censoring makes chance a little larger than this.
+
+    The variance is that of so many patients without censoring.
+    """
+    found = []
+    for place in range(min(len(run.by_time) for run in runs)):
+        counted = []
+        for run in runs:
+            at, patients = run.by_time[place], sum(each.patients for each in run.fifths)
+            expected, observed = patients * at.predicted, patients * at.observed
+            variance = expected * (1.0 - at.predicted)
+            one = Counted(
+                patients=patients, expected=expected, observed=observed, variance=variance
+            )
+            counted.append((one,))
+        found.append((runs[0].by_time[place].time, _count(counted)))
+    return tuple(found)
 
 
 def _reliability(cell: Cell) -> Reliability | None:

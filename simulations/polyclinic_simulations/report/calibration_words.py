@@ -6,7 +6,7 @@ from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Binary, Survival
 from polyclinic_simulations.comparison import Comparison, Line
 from polyclinic_simulations.measures import decimals
-from polyclinic_simulations.report.calibration import Calibration, calibration_of
+from polyclinic_simulations.report.calibration import Calibration, Count, calibration_of
 
 RARE = 0.2
 FIFTHS = ("lowest", "second", "middle", "fourth", "highest")
@@ -42,15 +42,20 @@ def _size(found: Calibration) -> str:
     ]
     if found.worst_fifth is not None:
         place, fifth = found.worst_fifth
-        shares = (100.0 * part / fifth.patients for part in (fifth.expected, fifth.observed))
-        predicted, observed = (f"{decimals(share, 1)} %" for share in shares)
         which = FIFTHS[place] if len(found.fifths) == len(FIFTHS) else f"{place + 1}."
-        said.append(
-            f"in the {which} fifth of predictions {predicted} are predicted and {observed} observed"
-        )
+        said.append(f"in the {which} fifth of predictions {_shares(fifth)}")
+    if found.worst_time is not None:
+        time, count = found.worst_time
+        said.append(f"by time {time:g} {_shares(count)}")
     if found.slope is not None:
         said.append(slope_words(found))
     return "; ".join(said)
+
+
+def _shares(count: Count) -> str:
+    shares = (100.0 * part / count.patients for part in (count.expected, count.observed))
+    predicted, observed = (f"{decimals(share, 1)} %" for share in shares)
+    return f"{predicted} are predicted and {observed} observed"
 
 
 def slope_words(found: Calibration) -> str:
@@ -69,14 +74,15 @@ def _direction(found: Calibration) -> str:
         return "They lie too close together: high risks are higher than predicted, low ones lower."
     if found.too_steep:
         return "They lie too far apart: high risks are lower than predicted, low ones higher."
-    if found.total_off or found.worst_fifth is None:
-        return f"They are too {_side(found)}."
-    _, fifth = found.worst_fifth
-    return f"They are too {'high' if fifth.expected > fifth.observed else 'low'} in that fifth."
+    if found.total_off:
+        return f"They are too {_side(found.total)}."
+    if found.worst_fifth is not None:
+        return f"They are too {_side(found.worst_fifth[1])} in that fifth."
+    return f"They are too {_side(found.worst_time[1])} by that time." if found.worst_time else ""
 
 
-def _side(found: Calibration) -> str:
-    return "high" if found.total.expected > found.total.observed else "low"
+def _side(count: Count) -> str:
+    return "high" if count.expected > count.observed else "low"
 
 
 def _cause_and_remedy(
@@ -104,7 +110,7 @@ def _cause_and_remedy(
 
 def _private_cause(study: Study, found: Calibration) -> str:
     said = []
-    if found.too_flat or (found.total_off and _side(found) == "high"):
+    if found.too_flat or (found.total_off and _side(found.total) == "high"):
         said.append(
             "Noise: the ridge that steadies training against it pulls every prediction towards the "
             f"study's public start ({_start_words(study)})."

@@ -20,31 +20,18 @@ def differences_table(comparison: Comparison, measure: Measure) -> Table | None:
     """List how far the headline is from everything else, with intervals; None where undefined."""
     head = comparison.headline
     rows = []
-    for line in comparison.settings + comparison.baselines:
+    for line in (*comparison.settings, *comparison.rivals(measure.key)):
         found = None if line is head or line.note else difference(head, line, measure.key)
         if found is not None:
             rows.append(Row((line.label, *_difference_cells(found, measure))))
-    return _differences(f"{head.label}, minus each other model", "Compared with", rows, measure)
-
-
-def _difference_cells(found: Gap, measure: Measure) -> tuple[str, ...]:
-    parts = [
-        UNKNOWN if part is None else decimals(part**0.5 * measure.factor, measure.decimals)
-        for part in (found.sampling, found.noise)
-    ]
-    interval = UNKNOWN if found.interval is None else measure.interval(*found.interval)
-    clear = "yes" if found.clear else UNKNOWN if found.interval is None else "no"
-    return measure.text([found.mean]), interval, *parts, clear
-
-
-def _differences(what: str, first: str, rows: list[Row], measure: Measure) -> Table | None:
     if not rows:
         return None
     return Table(
-        f"{measure.heading}: {what}, on the same test patients. The 95 % intervals hold the choice "
-        "of test patients and the noise; clear where they leave out zero.",
+        f"{measure.heading}: {head.label}, minus each other model, on the same test patients. The "
+        "95 % intervals hold the choice of test patients and the noise; clear where they leave out "
+        "zero.",
         (
-            *word_columns(first),
+            *word_columns("Compared with"),
             *number_columns(
                 "Difference",
                 "95 % interval",
@@ -55,6 +42,16 @@ def _differences(what: str, first: str, rows: list[Row], measure: Measure) -> Ta
         ),
         tuple(rows),
     )
+
+
+def _difference_cells(found: Gap, measure: Measure) -> tuple[str, ...]:
+    parts = [
+        UNKNOWN if part is None else decimals(part**0.5 * measure.factor, measure.decimals)
+        for part in (found.sampling, found.noise)
+    ]
+    interval = UNKNOWN if found.interval is None else measure.interval(*found.interval)
+    clear = "yes" if found.clear else UNKNOWN if found.interval is None else "no"
+    return measure.text([found.mean]), interval, *parts, clear
 
 
 def formulas_table(comparison: Comparison, measure: Measure) -> Table | None:
@@ -133,7 +130,8 @@ def _count_cells(found: Calibration, place: int | None) -> tuple[str, ...]:
 def _slope_cell(found: Calibration) -> str:
     if found.slope is None or found.slope_half is None:
         return UNKNOWN
-    return f"{decimals(found.slope, 2)} ± {decimals(found.slope_half, 2)}"
+    low, high = found.slope - found.slope_half, found.slope + found.slope_half
+    return f"{decimals(found.slope, 2)} ({decimals(low, 2)} to {decimals(high, 2)})"
 
 
 def times_table(study: Study, line: Line) -> Table | None:

@@ -35,7 +35,7 @@ PANELS_ABREAST = 3
 
 def overview_plot(comparison: Comparison, measure: Measure) -> Plot:
     """Show every setting and baseline in one column of dots."""
-    lines = comparison.settings + comparison.baselines
+    lines = [*comparison.settings, *comparison.rivals(measure.key)]
     figure, axes = blank(0.7 + ROW_HEIGHT * len(lines))
     named: set[str | None] = set()
     for row, line in enumerate(lines):
@@ -204,9 +204,9 @@ def learning_plot(comparison: Comparison, measure: Measure) -> Plot | None:
         return None
     columns = min(PANELS_ABREAST, len(panels))
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(WIDTH, 0.4 + 2.5 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat
-    for axes in list(grid)[len(panels) :]:
+    figure = Figure(figsize=(WIDTH, 0.4 + 3.0 * rows), layout="constrained")
+    grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for axes in grid[len(panels) :]:
         axes.set_axis_off()
     said: list[str] = []
     for axes, ((mode, variant), lines) in zip(grid, panels.items(), strict=False):
@@ -216,7 +216,7 @@ def learning_plot(comparison: Comparison, measure: Measure) -> Plot | None:
         axes.set_xlabel("round of training")
         axes.tick_params(labelbottom=True)
         axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.26), ncols=2, handlelength=2.4,
+            loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, handlelength=2.4,
             columnspacing=1.0,
         )  # fmt: skip
     figure.suptitle(measure.axis, x=0.01, ha="left", fontsize=8.5)

@@ -19,10 +19,11 @@ ABREAST = 5
 
 @dataclass(frozen=True)
 class Column:
-    """A heading; numbers are aligned right, words may wrap."""
+    """A heading; numbers are aligned right, words may wrap unless they are `short`."""
 
     title: str
     number: bool = True
+    short: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def privacy_table(comparison: Comparison) -> Table:
         "What each setting that was run promised at most, and what its dearest run spent: less "
         "where training stopped early. The bounds are those of what was spent.",
         (
-            *word_columns("Mode"),
+            Column("Mode", number=False, short=True),
             *number_columns(
                 "ε promised",
                 "ε spent",
@@ -151,7 +152,11 @@ def overall_table(comparison: Comparison, measures: Sequence[Measure]) -> Table:
         "Above the line the models trained across the hospitals, below it what they are compared "
         "with; on all test patients, but for formulas that say otherwise. Mean ± standard error "
         "over the runs; a figure without ± is of one run, or the same in each.",
-        (*word_columns("Model", "Mode"), *number_columns("ε promised", *headings, *headings)),
+        (
+            *word_columns("Model"),
+            Column("Mode", number=False, short=True),
+            *number_columns("ε promised", *headings, *headings),
+        ),
         tuple(rows),
         (("", 3), ("All test patients", len(measures)), ("Mean of hospitals", len(measures))),
     )

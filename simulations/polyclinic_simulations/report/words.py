@@ -37,13 +37,13 @@ def conclusion(comparison: Comparison, measures: Sequence[Measure], sites: int) 
     says = measure.says.format(measure.phrase(head.overall(measure.key)))
     hospitals = "one hospital" if sites == 1 else f"{sites} hospitals"
     found = [f"Trained across {hospitals} {how}, the model {says}."]
+    found += _brier_words(comparison, others)
     pooled = comparison.baseline("pooled_converged")
     if pooled is not None:
         value = measure.phrase(pooled.overall(measure.key))
         found.append(
             f"With all data pooled in one place and no privacy, the {measure.name} is {value}."
         )
-    found += _brier_words(comparison, others)
     alone = [
         (comparison.baseline("local_only_private"), "with the same privacy"),
         (comparison.baseline("local_only_non_private"), "without any privacy"),
