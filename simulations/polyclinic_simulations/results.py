@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -330,8 +331,8 @@ class Result(Record):
 
 def plain_json(result: Result) -> str:
     """Return ``result.json``: everything but what only the report needs."""
-    one: dict[str, bool | dict[str, bool]] = {"resampled": True}
-    cell = {
+    one = {"resampled": True}
+    cell: dict[str, Any] = {
         "figures": True,
         "test": one,
         "broadcast": one,
