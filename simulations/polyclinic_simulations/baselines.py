@@ -13,7 +13,7 @@ from scipy.linalg import qr
 
 from polyclinic_common.models.network import Vector
 from polyclinic_common.models.predict import Prediction, predict
-from polyclinic_common.study.outcomes import Survival
+from polyclinic_common.study.outcomes import Binary, Survival
 from polyclinic_simulations.alone import train_alone, train_converged
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.results import Scores, SharedBaselines
@@ -31,13 +31,44 @@ def scores_of(federation: Federation, weights: Vector) -> Scores:
 
 def scores_by_site(federation: Federation, weights: dict[str, Vector]) -> Scores:
     """Score every site's test patients by that site's model."""
+    return federation.score(_predictions(federation, weights))
+
+
+def _predictions(federation: Federation, weights: dict[str, Vector]) -> dict[str, Prediction]:
     study, encoding = federation.study, federation.encoding
-    return federation.score(
-        {
-            site.name: predict(study, encoding, weights[site.name], site.test.x)
-            for site in federation.sites
-        }
-    )
+    return {
+        site.name: predict(study, encoding, weights[site.name], site.test.x)
+        for site in federation.sites
+    }
+
+
+def on_formula(federation: Federation, weights: dict[str, Vector]) -> dict[str, Scores]:
+    """Score every site's model on the patients of every formula that cannot judge all of them."""
+    predicted = _predictions(federation, weights)
+    counts, everybody = patients_with_formula(federation), known_patients(federation)
+    return {
+        name: federation.score(
+            {
+                site.name: _where(~np.isnan(site.published[name]), predicted[site.name])
+                for site in federation.sites
+            }
+        )
+        for name, count in counts.items()
+        if 0 < count < everybody
+    }
+
+
+def _where(rows: NDArray[np.bool_], predicted: Prediction) -> Prediction:
+    """Return predictions of which those of other rows are unknown."""
+    return Prediction(np.where(rows, predicted.value, np.nan), predicted.survival)
+
+
+def nobody(federation: Federation) -> Scores | None:
+    """Answer no for everybody; null unless the outcome is yes or no."""
+    if not isinstance(federation.study.outcome, Binary):
+        return None
+    zeros = {site.name: Prediction(np.zeros(len(site.test))) for site in federation.sites}
+    return federation.score(zeros)
 
 
 def trivial(federation: Federation) -> Scores:
@@ -131,6 +162,11 @@ def patients_with_formula(federation: Federation) -> dict[str, int]:
     }
 
 
+def known_patients(federation: Federation) -> int:
+    """Count the test patients whose outcome is known."""
+    return int((~np.isnan(federation.observed.value)).sum())
+
+
 def shared_baselines(federation: Federation, setting: Setting, trainer: Trainer) -> SharedBaselines:
     """Return the baselines that do not depend on epsilon; `setting` is without privacy."""
     declared = sum(federation.declared.values())
@@ -139,6 +175,7 @@ def shared_baselines(federation: Federation, setting: Setting, trainer: Trainer)
     formulas = published(federation)
     return SharedBaselines(
         trivial=trivial(federation),
+        nobody=nobody(federation),
         local_only_non_private=local_only(federation, setting, trainer),
         pooled_same_trainer=scores_of(federation, pooled),
         pooled_converged=scores_of(federation, converged),
@@ -146,5 +183,5 @@ def shared_baselines(federation: Federation, setting: Setting, trainer: Trainer)
         published=next(iter(formulas.values()), None),
         published_formulas=formulas,
         published_patients=patients_with_formula(federation),
-        test_patients=int((~np.isnan(federation.observed.value)).sum()),
+        test_patients=known_patients(federation),
     )

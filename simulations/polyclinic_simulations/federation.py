@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -24,9 +25,10 @@ from polyclinic_common.evaluation.observed import (
     subgroup_rows,
 )
 from polyclinic_common.models.predict import Prediction
-from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.manifest import Study, time_grid
 from polyclinic_common.study.menu import MenuEntry
-from polyclinic_simulations.metrics import score
+from polyclinic_simulations.metrics import reported_metrics, score
+from polyclinic_simulations.resampling import patient_weights, resampled
 from polyclinic_simulations.results import Metrics, Scores
 from polyclinic_simulations.setting import made_up_hospital
 
@@ -43,7 +45,8 @@ class SiteData:
     """One site: its encoded cohorts, observed outcomes, and rows of every audited subgroup.
 
     `observed`, `subgroups` and `published` (predictions of published formulas, by name) are those
-    of the test patients; `held_out` are the same patients as private metrics see them.
+    of the test patients, `numbers` their patient numbers; `held_out` are the same patients as
+    private metrics see them.
     """
 
     name: str
@@ -54,6 +57,7 @@ class SiteData:
     subgroups: dict[str, Rows]
     published: dict[str, Floats]
     held_out: Cohort
+    numbers: tuple[str, ...] = ()
 
     @property
     def declared(self) -> int:
@@ -116,6 +120,17 @@ class Federation:
         """Observed outcomes of all test patients."""
         return Observed.concatenate([site.observed for site in self.sites])
 
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """Metrics that are reported, the one that headlines first."""
+        everybody = Observed.concatenate([self.observed_train, self.observed])
+        return reported_metrics(self.study, everybody.value)
+
+    @cached_property
+    def weights(self) -> Floats:
+        """How often every test patient counts in every resample."""
+        return patient_weights([number for site in self.sites for number in site.numbers])
+
     def score(self, predicted: dict[str, Prediction]) -> Scores:
         """Score predictions for every site's test patients, overall, by site and by subgroup."""
         pooled = Prediction.concatenate([predicted[site.name] for site in self.sites])
@@ -126,7 +141,12 @@ class Federation:
             rows = np.concatenate([site.subgroups[name] for site in self.sites])
             by_subgroup[name] = score(self.study, observed.take(rows), pooled.take(rows))
         return Scores(
-            overall=score(self.study, observed, pooled), by_site=by_site, by_subgroup=by_subgroup
+            overall=score(self.study, observed, pooled),
+            by_site=by_site,
+            by_subgroup=by_subgroup,
+            resampled=resampled(
+                observed, pooled, self.weights, self.reported, time_grid(self.study)
+            ),
         )
 
 
@@ -246,4 +266,5 @@ def _site(encoding: Encoding, name: str, train: pd.DataFrame, test: pd.DataFrame
             if str(column).startswith(PUBLISHED)
         },
         held_out=held_out_cohort(encoding, test, name),
+        numbers=tuple(map(str, as_text(test[encoding.study.cohort.patient_id]))),
     )

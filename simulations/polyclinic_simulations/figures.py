@@ -13,7 +13,15 @@ from polyclinic_common.study.outcomes import Continuous, Survival
 from polyclinic_server.observers import History
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.metrics import score
-from polyclinic_simulations.results import CalibrationBin, Figures, RiskGroup, TimeCalibration
+from polyclinic_simulations.reliability import reliability_of_hazards, reliability_of_yes_or_no
+from polyclinic_simulations.results import (
+    AtTime,
+    CalibrationBin,
+    Figures,
+    Reliability,
+    RiskGroup,
+    TimeCalibration,
+)
 from polyclinic_simulations.survival_scores import observed_survival, statuses
 
 Floats = NDArray[np.float64]
@@ -25,7 +33,7 @@ RISK_GROUPS = ("low predicted risk", "medium predicted risk", "high predicted ri
 def make_figures(federation: Federation, weights: Vector, history: History) -> Figures:
     """Return the plots' data of one trained model."""
     study = federation.study
-    metric = study.metrics[0]
+    metric = federation.reported[0]
     x, observed, outcome = federation.x_test, federation.observed, study.outcome
     predictions = [predict(study, federation.encoding, model, x) for model in history.models]
     curve = [score(study, observed, prediction)[metric] for prediction in predictions]
@@ -39,10 +47,12 @@ def make_figures(federation: Federation, weights: Vector, history: History) -> F
             calibration=_survival_calibration(outcome, observed, prediction),
             risk_groups=_risk_groups(outcome, observed, prediction.value),
             times=_time_calibration(outcome, observed, prediction),
+            reliability=_survival_reliability(federation, known, observed, prediction),
         )
     calibration = _calibration(observed.value, prediction.value)
     if not isinstance(outcome, Continuous):
-        return Figures(**common, calibration=calibration)
+        reliability = reliability_of_yes_or_no(observed.value, prediction.value)
+        return Figures(**common, calibration=calibration, reliability=reliability)
     edges = np.linspace(*outcome.range, JOINT_BINS + 1)
     counts, _, _ = np.histogram2d(
         np.clip(observed.value, *outcome.range), prediction.value, bins=[edges, edges]
@@ -119,6 +129,28 @@ def _time_calibration(
 
 def _members(observed: Observed, group: NDArray[np.int64]) -> Observed:
     return Observed(observed.value[group], observed.event[group])
+
+
+def _survival_reliability(
+    federation: Federation, known: NDArray[np.bool_], observed: Observed, prediction: Prediction
+) -> Reliability | None:
+    """Compare events with the hazards of the intervals that every patient was at risk in."""
+    outcome, survival = federation.study.outcome, prediction.survival
+    if not isinstance(outcome, Survival) or survival is None:
+        return None
+    happened, at_risk = (
+        np.concatenate([getattr(site.test, name) for site in federation.sites])[known]
+        for name in ("y", "mask")
+    )
+    before = np.column_stack([np.ones(len(survival)), survival[:, :-1]])
+    hazards = 1.0 - survival / before
+    everybody = np.arange(len(survival))
+    seen = _kaplan_meier(observed, everybody, list(outcome.grid))
+    by_time = [
+        AtTime(time=time, predicted=float(1.0 - survival[:, k].mean()), observed=1.0 - seen[k])
+        for k, time in enumerate(outcome.grid)
+    ]
+    return reliability_of_hazards(happened, at_risk, hazards, prediction.value, by_time)
 
 
 def _risk_groups(outcome: Survival, observed: Observed, risk: Floats) -> list[RiskGroup]:

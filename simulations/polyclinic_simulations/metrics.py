@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.outcomes import Survival
+from polyclinic_common.study.outcomes import Binary, Survival
+from polyclinic_common.study.sections import Metric
 from polyclinic_simulations.results import METRICS, Metrics
 from polyclinic_simulations.survival_scores import (
     integrated_brier,
@@ -17,6 +18,31 @@ from polyclinic_simulations.survival_scores import (
 )
 
 Floats = NDArray[np.float64]
+HEADLINES_OF_YES_OR_NO: tuple[Metric, ...] = ("auc", "brier")
+RARE = 0.2
+
+
+def reported_metrics(study: Study, value: Floats) -> tuple[Metric, ...]:
+    """Return the metrics that a simulation reports, the one that headlines first.
+
+    The order is the study's, with two exceptions for a yes/no outcome: AUC and Brier score come
+    first where the study names no metrics, and before an accuracy that always giving the same
+    answer would reach for more than four patients of five.
+
+    Parameters
+    ----------
+    value : array of shape (n,)
+        Observed outcomes; NaN where unknown.
+    """
+    named = study.evaluation.metrics
+    if not isinstance(study.outcome, Binary):
+        return study.metrics
+    share = float(np.nanmean(value)) if not np.isnan(value).all() else 0.5
+    rare = min(share, 1.0 - share) < RARE
+    if named is not None and not (rare and named[0] == "accuracy"):
+        return study.metrics
+    first = HEADLINES_OF_YES_OR_NO
+    return (*first, *(metric for metric in study.metrics if metric not in first))
 
 
 def score(study: Study, observed: Observed, prediction: Prediction) -> Metrics:
@@ -30,7 +56,8 @@ def score(study: Study, observed: Observed, prediction: Prediction) -> Metrics:
     if isinstance(study.outcome, Survival):
         return scores | _survival_scores(study, study.outcome.grid, observed, prediction)
     error = predicted - value
-    for metric in {*study.metrics, study.deciding_metric}:
+    headlines = HEADLINES_OF_YES_OR_NO if isinstance(study.outcome, Binary) else ()
+    for metric in {*study.metrics, study.deciding_metric, *headlines}:
         if metric == "mae":
             scores[metric] = float(np.abs(error).mean())
         elif metric == "rmse":

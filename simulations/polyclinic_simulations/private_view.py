@@ -9,9 +9,10 @@ from statistics import fmean
 from polyclinic_common.evaluation.interval import Reading
 from polyclinic_common.evaluation.reading import GroupReading
 from polyclinic_common.study import Study
+from polyclinic_common.study.describe import group_in_words
 from polyclinic_common.study.menu import MenuEntry, menu_in_words, setting_in_words
 from polyclinic_simulations.comparison import Line
-from polyclinic_simulations.measures import UNKNOWN, Measure, measure_of
+from polyclinic_simulations.measures import UNKNOWN, Measure, decimals, measure_of
 from polyclinic_simulations.results import Cell, Metrics
 
 EVERYBODY = "all test patients"
@@ -96,7 +97,7 @@ def private_rows(study: Study, lines: Sequence[Line]) -> list[PrivateRow]:
 def _rows_of(study: Study, line: Line) -> list[PrivateRow]:
     rows: list[PrivateRow] = []
     for group in line.cells[0].private_groups:
-        name = EVERYBODY if group.kind == "overall" else group.name
+        name = EVERYBODY if group.kind == "overall" else group_in_words(study, group.name)
         if group.suppressed:
             shown = f"too few ({group.patients:.0f} by the noisy count)"
             rows.append(PrivateRow(line.label, name, UNKNOWN, shown, UNKNOWN))
@@ -170,7 +171,7 @@ def _text(measure: Measure, reading: Reading | None) -> str:
     if reading is None:
         return "lost in the noise"
     value, low, high = (
-        f"{number * measure.factor:.{measure.decimals}f}"
+        decimals(number * measure.factor, measure.decimals)
         for number in (reading.value, reading.low, reading.high)
     )
     return f"{value} ({low} to {high})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,11 +25,16 @@ class Record(BaseModel):
 
 
 class Scores(Record):
-    """Metrics of one model on the test patients; null where undefined."""
+    """Metrics of one model on the test patients; null where undefined.
+
+    `resampled` are the overall metrics with the test patients resampled, the same patients for
+    every model; left out of ``result.json``.
+    """
 
     overall: Metrics
     by_site: dict[str, Metrics]
     by_subgroup: dict[str, Metrics]
+    resampled: dict[str, list[float | None]] = {}
 
     def mean_of_sites(self, metric: str) -> float | None:
         """Return the unweighted mean over the sites where `metric` is defined."""
@@ -85,10 +91,12 @@ class SharedBaselines(Record):
     `local_only_*` and `pooled_same_trainer` train as the cell beside them does.
     `published_formulas` are all formulas that the table brings predictions of, by name; the first
     of them is `published`. `published_patients` says on how many of the `test_patients` (those
-    whose outcome is known) each can be computed.
+    whose outcome is known) each can be computed. `nobody` answers no for everybody (yes/no
+    outcomes).
     """
 
     trivial: Scores
+    nobody: Scores | None = None
     local_only_non_private: Scores | None
     pooled_same_trainer: Scores
     pooled_converged: Scores
@@ -143,6 +151,40 @@ class TimeCalibration(Record):
     fifths: list[CalibrationBin]
 
 
+class Counted(Record):
+    """Outcomes or events of patients with similar predictions: expected, and observed.
+
+    `variance` is that of the observed number, were the predictions right.
+    """
+
+    patients: int
+    expected: float
+    observed: float
+    variance: float
+
+
+class AtTime(Record):
+    """Share of patients with an event by a time of the grid: predicted, and by Kaplan-Meier."""
+
+    time: float
+    predicted: float
+    observed: float
+
+
+class Reliability(Record):
+    """How far probabilities can be read as such.
+
+    `fifths` are sorted by prediction. `slope` is that of the outcome on the model's score (1 is
+    right, above 1 predictions lie too close together), with its standard error; null where it
+    cannot be fitted. `by_time` is filled for survival alone.
+    """
+
+    fifths: list[Counted]
+    slope: float | None
+    slope_error: float | None
+    by_time: list[AtTime] = []
+
+
 class Figures(Record):
     """What the plots need; aggregates, no single patient.
 
@@ -161,6 +203,7 @@ class Figures(Record):
     joint_range: tuple[float, float] | None = None
     risk_groups: list[RiskGroup] = []
     times: list[TimeCalibration] = []
+    reliability: Reliability | None = None
 
 
 class Tried(Record):
@@ -203,7 +246,9 @@ class Run(SettingRecord):
 
     `broadcast` is set where the study personalises: the common model's scores, beside those of
     every site's own model in `test`. `private` are the charged metrics, with 95 % intervals; all
-    other scores are exact, which only a simulation can know. `verdict` are the hospitals' votes.
+    other scores are exact, which only a simulation can know. `on_formula` are scores on the test
+    patients for whom a published formula can be computed, by its name, where that is not all of
+    them. `verdict` are the hospitals' votes.
     `menu` are the settings that were trained and chosen from, in the order of `private`.
     """
 
@@ -212,6 +257,7 @@ class Run(SettingRecord):
     verdict: Verdict | None
     menu: list[Tried]
     test: Scores
+    on_formula: dict[str, Scores] = {}
     broadcast: Scores | None
     local_only_private: Scores | None
     timing: Timing
@@ -226,6 +272,7 @@ class Cell(SettingRecord):
     verdict: Verdict | None = None
     menu: list[Tried] = []
     test: Scores
+    on_formula: dict[str, Scores] = {}
     broadcast: Scores | None = None
     baselines: Baselines
     timing: Timing
@@ -300,6 +347,23 @@ class Result(Record):
                 private = _private_columns(cell.private_of(kind, name))
                 rows.append({**key, "group": kind, "name": name, **scores, **private})
         return pd.DataFrame(rows)
+
+
+def plain_json(result: Result) -> str:
+    """Return ``result.json``: everything but what only the report needs."""
+    one = {"resampled": True}
+    cell: dict[str, Any] = {
+        "figures": True,
+        "test": one,
+        "broadcast": one,
+        "on_formula": {"__all__": one},
+        "baselines": {
+            name: {"__all__": one} if name == "published_formulas" else one
+            for name, field in Baselines.model_fields.items()
+            if "Scores" in str(field.annotation)
+        },
+    }
+    return result.model_dump_json(exclude={"cells": {"__all__": cell}}, indent=1)
 
 
 def _private_columns(group: GroupReading | None) -> dict[str, float]:

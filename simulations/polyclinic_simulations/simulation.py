@@ -15,6 +15,7 @@ import pandas as pd
 from polyclinic_common.canonical import canonical_hash
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, SimulationError, StudyError
+from polyclinic_common.evaluation.observed import observe
 from polyclinic_common.files import write_atomically
 from polyclinic_common.models.network import initial_weights
 from polyclinic_common.models.start import read_start
@@ -24,7 +25,8 @@ from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Mode
 from polyclinic_simulations.digests import start_digest, table_digest
 from polyclinic_simulations.federation import refuse_repeated, refuse_unusable
-from polyclinic_simulations.results import Cell, Result
+from polyclinic_simulations.metrics import reported_metrics
+from polyclinic_simulations.results import Cell, Result, plain_json
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.store import Job, Piece, Store
 from polyclinic_simulations.studies import resolve
@@ -72,7 +74,8 @@ def simulate(
     drops : sequence of float
         Probabilities of a hospital to miss a round (default: 0).
     seeds : int
-        How many seeds; each fixes a split and an initialisation, never noise.
+        How many seeds; each fixes a split and an initialisation, never noise. Where every seed
+        would give the same (a fixed split without privacy), one is run.
     gradients : str
         ``"fast"`` (closed form) or ``"opacus"``, which a hospital's node runs; equal up to
         rounding.
@@ -127,12 +130,16 @@ def simulate(
         job = Job(manifest, frame, Store(folder, identity), engine, gradients, start)
         processes = 1 if engine == "ray" else workers
         _run_missing(job, settings, seeds, processes, watcher or Silent())
-        cells = [_gather(job.store, setting, seed) for setting in settings for seed in range(seeds)]
+        cells = [
+            _gather(job, setting, seed)
+            for setting in settings
+            for seed in setting.seeds(manifest, seeds)
+        ]
         result = Result(
             study=manifest.id,
             study_hash=manifest.hash(),
             version=version("polyclinic"),
-            main_metric=manifest.metrics[0],
+            main_metric=reported_metrics(manifest, observe(manifest, frame).value)[0],
             sites=summarise_sites(manifest, frame),
             cells=cells,
             warm_start=start.name if start is not None else None,
@@ -178,13 +185,14 @@ def _run_missing(
         Piece(seed, setting, baselines=True)
         for seed in range(seeds)
         for setting in dict.fromkeys(setting.alone for setting in settings)
-        if job.store.read_baselines(setting, seed) is None
+        if seed in setting.seeds(job.study, seeds)
+        and job.store.read_baselines(setting, seed) is None
     ]
     pieces += [
         Piece(seed, setting)
         for seed in range(seeds)
         for setting in settings
-        if job.store.read_run(setting, seed) is None
+        if seed in setting.seeds(job.study, seeds) and job.store.read_run(setting, seed) is None
     ]
     if pieces:
         from polyclinic_simulations.pool import run_pieces  # noqa: PLC0415  (torch: seconds)
@@ -192,8 +200,9 @@ def _run_missing(
         run_pieces(job, pieces, workers, watcher)
 
 
-def _gather(store: Store, setting: Setting, seed: int) -> Cell:
-    run, shared = store.read_run(setting, seed), store.read_baselines(setting, seed)
+def _gather(job: Job, setting: Setting, seed: int) -> Cell:
+    store, beside = job.store, setting.alone.seeds(job.study, seed + 1)[-1]
+    run, shared = store.read_run(setting, seed), store.read_baselines(setting, beside)
     if run is None or shared is None:
         raise SimulationError(
             Code.SIMULATION_OUTPUT,
@@ -313,7 +322,6 @@ def _refuse_setting(study: Study, setting: Setting) -> None:
 def _write(study: Study, result: Result, out: Path) -> None:
     from polyclinic_simulations.report import write_report  # noqa: PLC0415  (matplotlib)
 
-    plain = result.model_dump_json(exclude={"cells": {"__all__": {"figures"}}}, indent=1)
-    write_atomically(out / "result.json", plain.encode())
+    write_atomically(out / "result.json", plain_json(result).encode())
     write_atomically(out / "cells.csv", result.to_frame().to_csv(index=False).encode())
     write_report(study, result, out / "report.html")

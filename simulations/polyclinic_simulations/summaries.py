@@ -47,6 +47,6 @@ def _outcome_words(study: Study, observed: Observed) -> str:
     if isinstance(outcome, Continuous):
         return f"mean {known.value.mean():.3g} {outcome.unit}"
     if isinstance(outcome, Binary):
-        return f"{known.value.mean():.0%} {outcome.positive}"
+        return f"{100 * known.value.mean():.0f} % {outcome.column} = {outcome.positive}"
     middle = np.median(known.value)
     return f"{int(known.event.sum())} events, median follow-up {middle:.0f} {outcome.unit}"

@@ -30,7 +30,7 @@ class Prediction:
     value: NDArray[np.float64]
     survival: NDArray[np.float64] | None = None
 
-    def take(self, rows: NDArray[np.bool_]) -> Prediction:
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Prediction:
         """Return the predictions for the patients that `rows` selects."""
         survival = None if self.survival is None else self.survival[rows]
         return Prediction(self.value[rows], survival)

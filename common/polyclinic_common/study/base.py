@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+)
 from pydantic_core import PydanticCustomError
 
 from polyclinic_common.words import canonical_word, is_control
@@ -74,6 +81,32 @@ def _producible(word: str) -> str:
 Word = Annotated[Text, AfterValidator(_producible)]
 Site = Annotated[Name, AfterValidator(_producible)]
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+
+
+def _pairs(labels: object) -> object:
+    """Return a mapping as pairs, which cannot be changed; anything else as it is."""
+    return tuple(labels.items()) if isinstance(labels, dict) else labels
+
+
+# What coded levels are called, for readers alone: `{ "0" = "female", "1" = "male" }`.
+Labels = Annotated[tuple[tuple[Text, Text], ...], BeforeValidator(_pairs), PlainSerializer(dict)]
+
+
+def no_labels() -> Any:
+    """Return the field of labels: absent unless given, so that older studies keep their hash."""
+    return Field(default=(), exclude_if=lambda labels: not labels)
+
+
+def check_labels(labels: tuple[tuple[str, str], ...], levels: tuple[str, ...]) -> None:
+    """Refuse a label for what is no level, and two levels with one label."""
+    names = [name for _, name in labels]
+    wrong = [level for level, _ in labels if level not in levels]
+    if wrong or len(set(names)) < len(names):
+        raise PydanticCustomError(
+            "labels_do_not_fit",
+            "the labels name something else than the levels, or two levels alike",
+            {"remedy": "Give each level one label of its own, or leave it out."},
+        )
 
 
 def check_vocabulary(words: tuple[str, ...], *, at_least: int) -> tuple[str, ...]:

@@ -9,22 +9,39 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from polyclinic_common.study.base import Name, Part, Range, Source, Unit, Word, check_vocabulary
+from polyclinic_common.study.base import (
+    Labels,
+    Name,
+    Part,
+    Range,
+    Source,
+    Unit,
+    Word,
+    check_labels,
+    check_vocabulary,
+    no_labels,
+)
 
 
 class Arms(Part):
-    """Treatment arms; encoded as indicators."""
+    """Treatment arms; encoded as indicators; `labels` name them for readers."""
 
     kind: Literal["arms"]
     column: Name
     arms: tuple[Word, ...]
     assignment: Literal["randomised", "observational"]
     source: Source
+    labels: Labels = no_labels()
 
     @field_validator("arms")
     @classmethod
     def _arms(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
         return check_vocabulary(arms, at_least=2)
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Arms:
+        check_labels(self.labels, self.arms)
+        return self
 
 
 class Dose(Part):
