@@ -5,11 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import pandas as pd
-from lifelines import CoxPHFitter
-from lifelines.exceptions import ConvergenceWarning
 from numpy.typing import NDArray
-from scipy.linalg import qr
 
 from polyclinic_common.models.network import Vector
 from polyclinic_common.models.predict import predict
@@ -66,6 +62,10 @@ def cox(federation: Federation) -> Scores | None:
     """
     if not is_survival(federation.study):
         return None
+    import pandas as pd  # noqa: PLC0415
+    from lifelines import CoxPHFitter  # noqa: PLC0415  (seconds, for outcomes without a time)
+    from lifelines.exceptions import ConvergenceWarning  # noqa: PLC0415
+
     observed, x = federation.observed_train, federation.pooled.x
     varying = independent_columns(x)
     known = ~np.isnan(observed.value)
@@ -82,6 +82,8 @@ def independent_columns(x: Floats) -> NDArray[np.int64]:
 
     Pivoted QR of the centred columns: Golub and Van Loan, Matrix Computations (2013), section 5.4.
     """
+    from scipy.linalg import qr  # noqa: PLC0415  (heavy)
+
     triangle, order = qr(x - x.mean(axis=0), mode="r", pivoting=True)
     size = np.abs(np.diag(triangle))
     return np.sort(order[: int((size > 1e-9 * size[0]).sum())]).astype(np.int64)

@@ -12,9 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from multiprocessing.queues import SimpleQueue
 from typing import ClassVar
 
-import torch
-
 from polyclinic_simulations.cells import run_piece
+from polyclinic_simulations.metrics import is_survival
 from polyclinic_simulations.store import Job, Piece
 from polyclinic_simulations.watcher import Watcher
 
@@ -29,6 +28,7 @@ def run_pieces(job: Job, pieces: Sequence[Piece], workers: int, watcher: Watcher
         for piece in pieces:
             run_piece(job, piece, watcher.advance)
         return
+    _import_once(job)
     context = multiprocessing.get_context("fork")
     progress: SimpleQueue[float] = context.SimpleQueue()
     executor = ProcessPoolExecutor(
@@ -49,10 +49,21 @@ def run_pieces(job: Job, pieces: Sequence[Piece], workers: int, watcher: Watcher
         executor.shutdown(wait=True, cancel_futures=True)
 
 
+def _import_once(job: Job) -> None:
+    """Import what every piece of this job needs, before workers are forked."""
+    if job.gradients == "opacus":
+        import polyclinic_client.gradients  # noqa: F401, PLC0415  (torch: seconds)
+    if is_survival(job.study):
+        import lifelines  # noqa: F401, PLC0415  (a second)
+
+
 def _start_worker(job: Job, progress: SimpleQueue[float]) -> None:
     """Prepare a worker: Ctrl-C is the parent's business, one core is enough."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    if job.gradients == "opacus":
+        import torch  # noqa: PLC0415
+
+        torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     _Worker.job, _Worker.advance = job, staticmethod(progress.put)
 

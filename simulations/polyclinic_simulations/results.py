@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from polyclinic_common.evaluation.reading import GroupReading, Reading, RoundReadings
 from polyclinic_server.acceptance import Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index")
 Metrics = dict[str, float | None]
@@ -269,6 +272,8 @@ class Result(Record):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a cell and test group, for analysis in a notebook."""
+        import pandas as pd  # noqa: PLC0415
+
         rows = []
         for cell in self.cells:
             key = {name: getattr(cell, name) for name in SettingRecord.model_fields}

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
-
-import pandas as pd
+from typing import TYPE_CHECKING, get_args
 
 from polyclinic_common.canonical import canonical_hash
 from polyclinic_common.errors import Code, SimulationError, StudyError
@@ -27,6 +25,9 @@ from polyclinic_simulations.store import Job, Piece, Store
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.summaries import summarise_sites
 from polyclinic_simulations.watcher import Silent, Watcher
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ENGINE = "inline"
 LARGEST_EPSILON = 50.0
@@ -170,7 +171,7 @@ def _run_missing(
         if job.store.read_run(setting, seed) is None
     ]
     if pieces:
-        from polyclinic_simulations.pool import run_pieces  # noqa: PLC0415  (torch: seconds)
+        from polyclinic_simulations.pool import run_pieces  # noqa: PLC0415  (Flower: a second)
 
         run_pieces(job, pieces, workers, watcher)
 
@@ -189,6 +190,8 @@ def _gather(store: Store, setting: Setting, seed: int) -> Cell:
 def _load(
     study: str | Path | Study, data: str | Path | pd.DataFrame | None
 ) -> tuple[Study, pd.DataFrame]:
+    import pandas as pd  # noqa: PLC0415
+
     if isinstance(study, Study) and isinstance(data, pd.DataFrame):
         return study, data
     if isinstance(study, Study) or isinstance(data, pd.DataFrame):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import pandas as pd
 from pydantic import ValidationError
 
 from polyclinic_common.canonical import canonical_hash
@@ -15,6 +14,9 @@ from polyclinic_common.study.manifest import Study
 from polyclinic_server.observers import Checkpoint
 from polyclinic_simulations.results import Record, Run, SharedBaselines
 from polyclinic_simulations.setting import Setting
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Kept = TypeVar("Kept", bound=Record)
 
