@@ -140,10 +140,11 @@ def file_system(path: Path) -> str:
     """Return the type of the file system that holds `path` (proc(5), mounts)."""
     mounts = [line.split(" ") for line in _MOUNTS.read_text(encoding="utf-8").splitlines()]
     resolved = path.resolve()
+    above = {str(each): len(each.parts) for each in (resolved, *resolved.parents)}
     holding = [
-        (len(place.parts), index, kind)
+        (above[place], index, kind)
         for index, (_, where, kind, *_) in enumerate(mounts)
-        if (place := Path(_unescaped(where))) == resolved or place in resolved.parents
+        if (place := _unescaped(where)) in above
     ]
     return max(holding)[2] if holding else ""
 

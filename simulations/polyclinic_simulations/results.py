@@ -22,7 +22,7 @@ SettingKey = tuple[str, float | None, str, int | None, float]
 class Record(BaseModel):
     """Immutable, nothing unknown."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Scores(Record):
