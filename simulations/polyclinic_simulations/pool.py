@@ -60,12 +60,17 @@ def _import_once(job: Job) -> None:
 def _start_worker(job: Job, progress: SimpleQueue[float]) -> None:
     """Prepare a worker: Ctrl-C is the parent's business, one core is enough."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    use_one_core(job)
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    _Worker.job, _Worker.advance = job, staticmethod(progress.put)
+
+
+def use_one_core(job: Job) -> None:
+    """Keep the libraries of this process from using more than one core."""
     if job.gradients == "opacus":
         import torch  # noqa: PLC0415
 
         torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    _Worker.job, _Worker.advance = job, staticmethod(progress.put)
 
 
 def _end_with_parent(parent: int) -> None:
