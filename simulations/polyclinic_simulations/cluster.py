@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from polyclinic_common.errors import Code, SimulationError
+from polyclinic_common.errors import Code, PolyclinicError, SimulationError
 from polyclinic_simulations.cells import run_piece
 from polyclinic_simulations.engines.ray import refuse_in_use
 from polyclinic_simulations.pool import use_one_core
@@ -103,8 +103,8 @@ def _do_all(job: Job, pieces: Sequence[Piece], watcher: Watcher) -> None:
 
     start = None if job.start is None else job.start.read_bytes()
     parcel, here = ray.put(Parcel(job, start)), versions()
-    tally = ray.remote(num_cpus=0)(Tally).remote()
-    work = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(_work)
+    tally = _remote(Tally, num_cpus=0).remote()
+    work = _remote(_work, num_cpus=1, scheduling_strategy="SPREAD")
     waiting = {work.remote([parcel], here, piece, tally): piece for piece in pieces}
     while waiting:
         done, _ = ray.wait(list(waiting), timeout=POLL_S)
@@ -162,22 +162,36 @@ def refuse_other(there: Mapping[str, str]) -> None:
 def _refuse_other_machines(address: str) -> None:
     """Compare versions on every machine that has cores to compute on."""
     import ray  # noqa: PLC0415
+    from ray.exceptions import RayTaskError  # noqa: PLC0415
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: PLC0415
 
     machines = [
-        node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")
+        node["NodeID"]
+        for node in ray.nodes()  # type: ignore[no-untyped-call]
+        if node["Alive"] and node["Resources"].get("CPU")
     ]
     if not machines:
         raise _unreachable(address, "has no machine with a core")
     asked = [
-        ray.remote(
+        _remote(
+            refuse_other,
             num_cpus=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(machine, soft=False),
-        )(refuse_other).remote(versions())
+        ).remote(versions())
         for machine in machines
     ]
     for each in asked:
-        _result(each)
+        try:
+            ray.get(each)
+        except RayTaskError as error:
+            raise _as_it_was(error, _without_polyclinic()) from error
+
+
+def _remote(what: Any, **options: Any) -> Any:
+    """Return a function or class whose calls run somewhere on the cluster."""
+    import ray  # noqa: PLC0415
+
+    return ray.remote(**options)(what)
 
 
 def _result(finished: Any) -> Any:
@@ -188,15 +202,20 @@ def _result(finished: Any) -> Any:
     try:
         return ray.get(finished)
     except RayTaskError as error:
-        if isinstance(error.cause, ModuleNotFoundError):
-            raise SimulationError(
-                Code.CLUSTER_DIFFERS,
-                "A machine of the cluster has not all the packages that this one has.",
-                "Install the same Polyclinic with the same extras there, then run it again.",
-            ) from error
-        if error.cause is None:
-            raise
-        raise error.cause from error
+        raise _as_it_was(error, error.cause or error) from error
+
+
+def _as_it_was(error: Any, otherwise: Exception) -> Exception:
+    """Return the coded error that a task raised, or something else where it raised none."""
+    return error.cause if isinstance(error.cause, PolyclinicError) else otherwise
+
+
+def _without_polyclinic() -> SimulationError:
+    return SimulationError(
+        Code.CLUSTER_DIFFERS,
+        "A machine of the cluster has no Polyclinic that can do this one's work.",
+        "Install the same Polyclinic with the same extras on all machines, then run it again.",
+    )
 
 
 @contextmanager
@@ -215,7 +234,7 @@ def _connected(address: str) -> Iterator[None]:
         yield
     except RayTaskError:
         raise  # a defect: its own trace says where
-    except RayError as error:
+    except (RayError, ConnectionError) as error:
         raise _unreachable(address, "lost a piece of work or went away") from error
     finally:
         ray.shutdown()
