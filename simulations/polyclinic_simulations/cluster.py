@@ -126,7 +126,7 @@ def _work(parcel: Sequence[Any], there: Mapping[str, str], piece: Piece, tally: 
     teller = Teller(tally)
     with TemporaryDirectory() as scratch:
         job = _unpacked(sent, Path(scratch))
-        use_one_core(job)
+        use_one_core(job, [piece])
         run_piece(job, piece, teller.advance)
         ray.get(teller.tell())
         return collect(job.store.folder)
