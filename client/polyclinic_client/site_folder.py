@@ -44,6 +44,7 @@ class SiteFolder(OpenFiles):
         witness: Path | None = None,
         identity: Identity | None = None,
         declared_reset: bool = False,
+        durable: bool = True,
     ) -> SiteFolder:
         """Make the folder of a new site.
 
@@ -53,6 +54,8 @@ class SiteFolder(OpenFiles):
             As `Ledger.create`.
         identity : Identity or None
             The hospital's key; None makes one.
+        durable : bool
+            As `open_file`: False for simulated hospitals only.
 
         Raises
         ------
@@ -73,12 +76,20 @@ class SiteFolder(OpenFiles):
             fallback_cap=fallback_cap,
             witness=witness,
             declared_reset=declared_reset,
+            durable=durable,
         )
-        return SiteFolder(path, identity, ledger, Journal.create(path / JOURNAL, identity))
+        journal = Journal.create(path / JOURNAL, identity, durable=durable)
+        return SiteFolder(path, identity, ledger, journal)
 
     @staticmethod
-    def open(path: Path, *, witness: Path | None = None, read_only: bool = False) -> SiteFolder:
-        """Open the folder of a site.
+    def open(
+        path: Path,
+        *,
+        witness: Path | None = None,
+        read_only: bool = False,
+        durable: bool = True,
+    ) -> SiteFolder:
+        """Open the folder of a site; `durable` as in `create`.
 
         Raises
         ------
@@ -87,9 +98,9 @@ class SiteFolder(OpenFiles):
             its witness.
         """
         identity = read_identity(path)
-        ledger = Ledger.open(path / LEDGER, identity, witness, read_only=read_only)
+        ledger = Ledger.open(path / LEDGER, identity, witness, read_only=read_only, durable=durable)
         try:
-            journal = Journal.open(path / JOURNAL, identity, read_only=read_only)
+            journal = Journal.open(path / JOURNAL, identity, read_only=read_only, durable=durable)
         except BaseException:
             ledger.close()
             raise

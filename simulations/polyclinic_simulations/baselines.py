@@ -5,11 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import pandas as pd
-from lifelines import CoxPHFitter, KaplanMeierFitter
-from lifelines.exceptions import ConvergenceWarning
 from numpy.typing import NDArray
-from scipy.linalg import qr
 
 from polyclinic_common.models.network import Vector
 from polyclinic_common.models.predict import Prediction, predict
@@ -79,6 +75,8 @@ def trivial(federation: Federation) -> Scores:
     observed, outcome = federation.observed_train, federation.study.outcome
     mean, curve = float(np.nanmean(observed.value)), None
     if isinstance(outcome, Survival):
+        from lifelines import KaplanMeierFitter  # noqa: PLC0415  (seconds)
+
         known = observed.take(~np.isnan(observed.value))
         fitted = KaplanMeierFitter().fit(known.value, known.event)
         curve = fitted.survival_function_at_times(list(outcome.grid)).to_numpy()
@@ -114,6 +112,10 @@ def cox(federation: Federation) -> Scores | None:
     outcome = federation.study.outcome
     if not isinstance(outcome, Survival):
         return None
+    import pandas as pd  # noqa: PLC0415
+    from lifelines import CoxPHFitter  # noqa: PLC0415  (seconds, for outcomes without a time)
+    from lifelines.exceptions import ConvergenceWarning  # noqa: PLC0415
+
     observed, x = federation.observed_train, federation.pooled.x
     varying = independent_columns(x)
     known = ~np.isnan(observed.value)
@@ -135,6 +137,8 @@ def independent_columns(x: Floats) -> NDArray[np.int64]:
 
     Pivoted QR of the centred columns: Golub and Van Loan, Matrix Computations (2013), section 5.4.
     """
+    from scipy.linalg import qr  # noqa: PLC0415  (heavy)
+
     triangle, order = qr(x - x.mean(axis=0), mode="r", pivoting=True)
     size = np.abs(np.diag(triangle))
     return np.sort(order[: int((size > 1e-9 * size[0]).sum())]).astype(np.int64)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.consortium.statements import rounded
@@ -31,6 +31,9 @@ from polyclinic_simulations.metrics import reported_metrics, score
 from polyclinic_simulations.resampling import patient_weights, resampled
 from polyclinic_simulations.results import Metrics, Scores
 from polyclinic_simulations.setting import made_up_hospital
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from lifelines import KaplanMeierFitter
 from numpy.typing import NDArray
 
 from polyclinic_common.evaluation.observed import Observed
@@ -169,5 +168,7 @@ def _risk_groups(outcome: Survival, observed: Observed, risk: Floats) -> list[Ri
 
 def _kaplan_meier(observed: Observed, group: NDArray[np.int64], times: list[float]) -> list[float]:
     """Kaplan and Meier, Nonparametric estimation from incomplete observations (1958)."""
+    from lifelines import KaplanMeierFitter  # noqa: PLC0415  (heavy)
+
     fitter = KaplanMeierFitter().fit(observed.value[group], observed.event[group])
     return [float(value) for value in fitter.survival_function_at_times(times)]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from polyclinic_common.evaluation.interval import Reading
 from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
 from polyclinic_server.acceptance import Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index", "td_auc", "ibs")
 Metrics = dict[str, float | None]
@@ -21,7 +23,7 @@ SettingKey = tuple[str, float | None, str, int | None, float]
 class Record(BaseModel):
     """Immutable, nothing unknown."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Scores(Record):
@@ -336,6 +338,8 @@ class Result(Record):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a cell and test group, for analysis in a notebook."""
+        import pandas as pd  # noqa: PLC0415
+
         rows = []
         for cell in self.cells:
             key = {name: getattr(cell, name) for name in SettingRecord.model_fields}

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
-
-import pandas as pd
+from typing import TYPE_CHECKING, get_args
 
 from polyclinic_common.canonical import canonical_hash
 from polyclinic_common.data.encoding import Encoding
@@ -33,6 +31,9 @@ from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.summaries import summarise_sites
 from polyclinic_simulations.watcher import Silent, Watcher
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ENGINE = "inline"
 LARGEST_EPSILON = 50.0
 SMALLEST_DECLARED = 10
@@ -53,6 +54,7 @@ def simulate(
     start: str | Path | None = None,
     out: str | Path | None = None,
     workers: int = 1,
+    cluster: str | None = None,
     watcher: Watcher | None = None,
 ) -> Result:
     """Simulate a federation and compare it with honest baselines.
@@ -90,6 +92,8 @@ def simulate(
         nothing. Called again with the same folder, only what is missing is run.
     workers : int
         Processes to use; with Ray one, which shares its work among Ray's.
+    cluster : str or None
+        Address of a Ray cluster (extra ``ray``) whose machines run the cells instead of this one.
     watcher : Watcher or None
         Told how it gets on.
 
@@ -108,6 +112,7 @@ def simulate(
     manifest, frame = _load(study, data)
     settings = make_settings(manifest, modes, epsilons, strategies, sites, drops)
     _refuse_options(seeds, gradients, engine)
+    _refuse_cluster(cluster, engine)
     _refuse_moving(engine, settings)
     _refuse_expired(manifest)
     refuse_unusable(manifest, frame)
@@ -129,7 +134,7 @@ def simulate(
     with output_folder(out) as folder:
         job = Job(manifest, frame, Store(folder, identity), engine, gradients, start)
         processes = 1 if engine == "ray" else workers
-        _run_missing(job, settings, seeds, processes, watcher or Silent())
+        _run_missing(job, settings, seeds, processes, watcher or Silent(), cluster)
         cells = [
             _gather(job, setting, seed)
             for setting in settings
@@ -178,7 +183,12 @@ def output_folder(out: Path | None) -> Iterator[Path]:
 
 
 def _run_missing(
-    job: Job, settings: list[Setting], seeds: int, workers: int, watcher: Watcher
+    job: Job,
+    settings: list[Setting],
+    seeds: int,
+    workers: int,
+    watcher: Watcher,
+    cluster: str | None = None,
 ) -> None:
     """Do whatever is not kept from an earlier call; baselines first, they take longest."""
     pieces = [
@@ -194,8 +204,12 @@ def _run_missing(
         for setting in settings
         if seed in setting.seeds(job.study, seeds) and job.store.read_run(setting, seed) is None
     ]
-    if pieces:
-        from polyclinic_simulations.pool import run_pieces  # noqa: PLC0415  (torch: seconds)
+    if pieces and cluster is not None:
+        from polyclinic_simulations.cluster import run_on_cluster  # noqa: PLC0415  (Flower, Ray)
+
+        run_on_cluster(job, pieces, cluster, watcher)
+    elif pieces:
+        from polyclinic_simulations.pool import run_pieces  # noqa: PLC0415  (Flower: a second)
 
         run_pieces(job, pieces, workers, watcher)
 
@@ -215,6 +229,8 @@ def _gather(job: Job, setting: Setting, seed: int) -> Cell:
 def _load(
     study: str | Path | Study, data: str | Path | pd.DataFrame | None
 ) -> tuple[Study, pd.DataFrame]:
+    import pandas as pd  # noqa: PLC0415
+
     if isinstance(study, Study) and isinstance(data, pd.DataFrame):
         return study, data
     if isinstance(study, Study) or isinstance(data, pd.DataFrame):
@@ -251,6 +267,21 @@ def _refuse_options(seeds: int, gradients: str, engine: str) -> None:
             Code.SIMULATION_OPTION, f"There are no gradients {gradients!r}.", "Use fast or opacus."
         )
     _refuse_engine(engine)
+
+
+def _refuse_cluster(cluster: str | None, engine: str) -> None:
+    """Refuse a cluster without Ray, or one under Ray's own simulation."""
+    if cluster is None:
+        return
+    if engine != ENGINE:
+        raise SimulationError(
+            Code.SIMULATION_OPTION,
+            "On a cluster every cell runs inline, in one process.",
+            "Leave out --engine ray or --cluster.",
+        )
+    from polyclinic_simulations.engines.ray import refuse_absent  # noqa: PLC0415  (Flower)
+
+    refuse_absent(own=False)
 
 
 def _refuse_moving(engine: str, settings: Sequence[Setting]) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.genotype import diplotype_copies, snp_copies
@@ -33,6 +33,9 @@ from polyclinic_common.study.features import Diplotype, Snp
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
 from polyclinic_common.study.sections import SplitColumn
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_WORDS = 5
 MOST_LETTERS = 20
@@ -188,6 +191,8 @@ def _check_words(declared: Declared, series: pd.Series) -> ColumnCheck:
 def _unknown_words(declared: Declared, words: pd.Series) -> pd.Series[int]:
     """Return how often each unknown word occurs, the most frequent first."""
     if not declared.words and declared.feature is None:
+        import pandas as pd  # noqa: PLC0415
+
         return pd.Series(dtype=np.int64)
     counts = words.value_counts().sort_index()
     unknown = counts[~counts.index.isin(_understood(declared, counts.index))]
@@ -201,6 +206,8 @@ def _shorten(word: str) -> str:
 
 def _understood(declared: Declared, words: pd.Index) -> list[str]:
     """Return those of the distinct `words` that the study understands."""
+    import pandas as pd  # noqa: PLC0415
+
     series = pd.Series(words, dtype=object)
     if isinstance(declared.feature, Snp):
         copies = snp_copies(declared.feature, series)

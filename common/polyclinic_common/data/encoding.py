@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.columns import Matrix, encode_feature, feature_names, to_unit
@@ -20,6 +20,9 @@ from polyclinic_common.rowwise import exp, log
 from polyclinic_common.study.features import Categorical, Feature, Numeric
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Arms, Binary, Continuous, Outcome, Survival
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def encode_outcome(
     raise TypeError(type(outcome).__name__)
 
 
-@encode_outcome.register
+@encode_outcome.register(Continuous)
 def _(outcome: Continuous, frame: pd.DataFrame) -> tuple[Matrix, Matrix]:
     values = as_number(column_or_missing(frame, outcome.column))
     unit = to_unit(transform(outcome, np.clip(values, *outcome.range)), _bounds(outcome))[:, None]
@@ -174,14 +177,14 @@ def _(outcome: Continuous, frame: pd.DataFrame) -> tuple[Matrix, Matrix]:
     return np.where(known, unit, 0.0), known.astype(np.float64)
 
 
-@encode_outcome.register
+@encode_outcome.register(Binary)
 def _(outcome: Binary, frame: pd.DataFrame) -> tuple[Matrix, Matrix]:
     words = as_text(column_or_missing(frame, outcome.column)).to_numpy()[:, None]
     positive = (words == outcome.positive).astype(np.float64)
     return positive, positive + (words == outcome.negative)
 
 
-@encode_outcome.register
+@encode_outcome.register(Survival)
 def _(outcome: Survival, frame: pd.DataFrame) -> tuple[Matrix, Matrix]:
     """Discrete-time hazard: an interval counts for patients at risk through it or with the event.
 

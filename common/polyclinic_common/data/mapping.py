@@ -19,9 +19,9 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from pydantic import Field, ValidationError
 
 from polyclinic_common.data.table import as_number, as_text
@@ -29,6 +29,9 @@ from polyclinic_common.errors import Code, DataError, Problem
 from polyclinic_common.study.base import Part
 from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_common.study.manifest import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ALIKE = 0.6
 MOST_LEVELS = 8
@@ -90,6 +93,8 @@ def apply_mapping(mapping: Mapping, frame: pd.DataFrame, study: Study) -> pd.Dat
     DataError
         With one problem for every entry of the mapping that does not fit study or table.
     """
+    import pandas as pd  # noqa: PLC0415
+
     problems = list(_misfits(mapping, frame, study))
     if problems:
         raise _invalid("The mapping does not fit the study and the table.", problems)
@@ -130,6 +135,8 @@ def _is_scaled(entry: ColumnSource) -> bool:
 
 def _translate(entry: ColumnSource, values: pd.Series) -> pd.Series:
     """Apply codes, then factor and offset; what is no number stays as it stands."""
+    import pandas as pd  # noqa: PLC0415
+
     if entry.codes is not None:
         words = as_text(values)
         values = words.map(entry.codes).where(words.isin(list(entry.codes)), words)

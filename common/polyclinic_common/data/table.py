@@ -6,15 +6,16 @@ import math
 import re
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.words import canonical_word
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
@@ -29,6 +30,9 @@ def read_table(path: Path) -> pd.DataFrame:
     DataError
         If the file cannot be read, is not UTF-8, has no rows or repeats a column name.
     """
+    import pandas as pd  # noqa: PLC0415  (half a second, for those who read no table)
+    import pyarrow as pa  # noqa: PLC0415
+
     try:
         if path.suffix.lower() in {".parquet", ".pq"}:
             frame = _read_parquet(path)
@@ -71,6 +75,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     By default an empty cell turns a column of whole numbers into floats, which write large codes
     in another way: one patient's missing code would change everybody's word.
     """
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     table = pq.read_table(path)
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
@@ -81,6 +88,8 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415
+
     frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8", header=None)
     names = [str(name).strip() for name in frame.iloc[0]]
     if len(names) == 1 and any(separator in names[0] for separator in ";\t|"):
@@ -97,6 +106,8 @@ def as_text(values: pd.Series) -> pd.Series:
 
     ``1.0``, ``1`` and true are the same word, whether the file held them as text or as numbers.
     """
+    import pandas as pd  # noqa: PLC0415
+
     return pd.Series([_word(value) for value in values], index=values.index, dtype=object)
 
 
@@ -119,6 +130,8 @@ def read_numbers(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.boo
 
     Missing, unreadable and infinite values become NaN; the last two count as present.
     """
+    import pandas as pd  # noqa: PLC0415
+
     if pd.api.types.is_any_real_numeric_dtype(values):
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     else:
@@ -144,4 +157,6 @@ def column_or_missing(frame: pd.DataFrame, column: str) -> pd.Series:
     """Return a column of `frame`, or one that is missing throughout where it is absent."""
     if column in frame.columns:
         return frame[column]
+    import pandas as pd  # noqa: PLC0415
+
     return pd.Series([None] * len(frame), index=frame.index, dtype=object)
