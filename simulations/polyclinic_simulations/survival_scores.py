@@ -50,7 +50,7 @@ def statuses(observed: Observed, times: tuple[float, ...]) -> list[Status | None
     for t in times:
         cases = happened & (time <= t)
         free = (time > t) | ((time == t) & ~happened)
-        lost = not free.any() and not (happened[time == time.max()].any() and time.max() <= t)
+        lost = not free.any() and not (happened[time == time.max()].all() and time.max() <= t)
         weights = np.zeros(len(time))
         weights[cases | free] = weight(np.minimum(time, t)[cases | free])
         found.append(None if lost else Status(cases, free, weights))

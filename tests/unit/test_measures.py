@@ -29,4 +29,5 @@ def test_the_metric_that_headlines_comes_first_and_none_is_lost() -> None:
     assert [each.key for each in measures_of(study, "accuracy")] == ["accuracy", "auc", "brier"]
     named = small_study(evaluation={"metrics": ["accuracy"]})
     assert [each.key for each in measures_of(named, "auc")] == ["auc", "brier", "accuracy"]
-    assert [each.key for each in measures_of(small_study("survival"), "c_index")] == ["c_index"]
+    found = [each.key for each in measures_of(small_study("survival"), "c_index")]
+    assert found == ["c_index", "td_auc", "ibs"]
