@@ -40,6 +40,9 @@ SITE_DAYS = 365
 _SLACK = dt.timedelta(minutes=10)  # for clocks that are behind the authority's
 _SERIAL_BITS = 63
 _MODE = 0o600
+_LONGEST_COMMON_NAME = 64  # bytes (X.520, ub-common-name, as `cryptography` counts)
+_DIGITS = 16
+_WHOLE_NAME = x509.ObjectIdentifier("2.5.4.13")  # description: up to 1024 letters
 
 
 def generate_key() -> Key:
@@ -126,9 +129,10 @@ def same_fingerprint(one: str, other: str) -> bool:
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """Return the name that a certificate was made out to."""
-    (attribute,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(attribute.value)
+    """Return the whole name that a certificate was made out to."""
+    (short,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    whole = certificate.subject.get_attributes_for_oid(_WHOLE_NAME)
+    return str(whole[0].value if whole else short.value)
 
 
 def days_left(certificate: x509.Certificate, now: dt.datetime) -> int:
@@ -280,7 +284,18 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
 
 
 def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    """Return a subject; one too long for a common name stands whole in the attribute beside it."""
+    whole = name.encode()
+    if len(whole) <= _LONGEST_COMMON_NAME:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    digest = hashlib.sha256(whole).hexdigest()[:_DIGITS]
+    start = whole[: _LONGEST_COMMON_NAME - _DIGITS - 1].decode(errors="ignore").rstrip()
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, f"{start}~{digest}"),
+            x509.NameAttribute(_WHOLE_NAME, name),
+        ]
+    )
 
 
 def _host(host: str) -> x509.GeneralName:

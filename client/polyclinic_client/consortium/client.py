@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 
 from polyclinic_client.chained_log import Row
+from polyclinic_client.consortium.channel import open_channel
 from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership, unusable
 from polyclinic_client.consortium.row_seal import RowSeal
 from polyclinic_client.site_files import read_identity
@@ -25,7 +26,6 @@ from polyclinic_common.consortium.transport import (
     LARGEST_MESSAGE,
     STREAM_S,
     UNARY_S,
-    limits,
     read_error,
 )
 from polyclinic_common.errors import Code, ConsortiumError
@@ -105,7 +105,8 @@ class ConsortiumClient(OpenFiles):
         Raises
         ------
         ConsortiumError
-            C025 if this site has not joined, C003 if a key or certificate cannot be read.
+            C025 if this site has not joined, C003 if a key or certificate cannot be read, C033 if
+            the proxy that the environment names cannot be used.
         """
         membership = Membership.read(folder)
         try:
@@ -113,7 +114,7 @@ class ConsortiumClient(OpenFiles):
         except OSError as error:
             raise unusable(Path(str(error.filename))) from None
         credentials = grpc.ssl_channel_credentials(trusted, key, own)
-        channel = grpc.secure_channel(membership.address, credentials, limits(LARGEST_MESSAGE))
+        channel = open_channel(membership.host, membership.port, credentials, LARGEST_MESSAGE)
         return ConsortiumClient(channel, membership, RowSeal(read_identity(folder)))
 
     def close(self) -> None:

@@ -19,8 +19,10 @@ from polyclinic_client.node.node import Node
 from polyclinic_client.node.rest import Rest
 from polyclinic_client.node.status import StatusFile, only_node
 from polyclinic_client.node.warm_worker import WarmWorker
+from polyclinic_client.proxy import proxy_for
 from polyclinic_client.site_files import JOURNAL, SECRETS, read_identity
 from polyclinic_common import pki
+from polyclinic_common.consortium.address import host_port
 from polyclinic_common.errors import Code, NodeError
 from polyclinic_common.modes import require_private
 
@@ -36,8 +38,8 @@ class NodeSettings:
     ----------
     folder : Path
         The hospital's folder.
-    address : str
-        Host and port of the server.
+    host, port : str, int
+        Where the server listens.
     certificate, key, authority : Path
         PEM files: what this node shows, and who may have signed the server's certificate.
     opener : str
@@ -48,7 +50,8 @@ class NodeSettings:
     """
 
     folder: Path
-    address: str
+    host: str
+    port: int
     certificate: Path
     key: Path
     authority: Path
@@ -76,7 +79,8 @@ def run_node(
     LedgerError
         If the journal cannot be used.
     ConsortiumError
-        C029 if others may read or change what the folder holds.
+        C029 if others may read or change what the folder holds, C033 if the proxy that the
+        environment names cannot be used.
     """
     require_private(settings.folder, SECRETS)
     context, key = _credentials(settings)
@@ -85,7 +89,8 @@ def run_node(
     folder = settings.folder
     with only_node(folder), Journal.open(folder / JOURNAL, identity) as journal:
         status = StatusFile(folder, os.getpid())
-        fleet = Fleet(settings.address, context, key)
+        proxy = proxy_for(settings.host, settings.port)
+        fleet = Fleet(host_port(settings.host, settings.port), context, key, proxy)
         node = Node(fleet, worker, journal, status, rest or Rest())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _interrupt(node))
