@@ -71,18 +71,22 @@ def pem(certificate: x509.Certificate) -> bytes:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner may read.
+    """Write a new file that only its owner may read, whole or not at all.
 
     Raises
     ------
     FileExistsError
         If there is such a file: a key is never overwritten.
     """
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+    if path.exists():
+        raise FileExistsError(path)
+    part = path.with_name(path.name + ".part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    part.rename(path)
 
 
 def read_key(path: Path) -> Key:

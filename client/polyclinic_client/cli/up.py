@@ -25,6 +25,7 @@ def up(site: SiteOption = SITE) -> None:
     from polyclinic_client.proxy import way_to
     from polyclinic_client.site_folder import SiteFolder
     from polyclinic_common import logs
+    from polyclinic_common.consortium.address import host_port
 
     membership = Membership.read(site)
     with SiteFolder.open(site, read_only=True) as folder:
@@ -32,8 +33,7 @@ def up(site: SiteOption = SITE) -> None:
     way = way_to(membership.host, membership.fleet_port)
     settings = NodeSettings(
         folder=site,
-        host=membership.host,
-        port=membership.fleet_port,
+        address=host_port(membership.host, membership.fleet_port),
         certificate=site / TLS,
         key=site / TLS_KEY,
         authority=site / AUTHORITY,

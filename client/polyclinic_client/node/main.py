@@ -22,7 +22,7 @@ from polyclinic_client.node.warm_worker import WarmWorker
 from polyclinic_client.proxy import proxy_for
 from polyclinic_client.site_files import JOURNAL, SECRETS, read_identity
 from polyclinic_common import pki
-from polyclinic_common.consortium.address import host_port
+from polyclinic_common.consortium.address import parted
 from polyclinic_common.errors import Code, NodeError
 from polyclinic_common.modes import require_private
 
@@ -38,8 +38,8 @@ class NodeSettings:
     ----------
     folder : Path
         The hospital's folder.
-    host, port : str, int
-        Where the server listens.
+    address : str
+        Host and port of the server.
     certificate, key, authority : Path
         PEM files: what this node shows, and who may have signed the server's certificate.
     opener : str
@@ -50,8 +50,7 @@ class NodeSettings:
     """
 
     folder: Path
-    host: str
-    port: int
+    address: str
     certificate: Path
     key: Path
     authority: Path
@@ -89,8 +88,7 @@ def run_node(
     folder = settings.folder
     with only_node(folder), Journal.open(folder / JOURNAL, identity) as journal:
         status = StatusFile(folder, os.getpid())
-        proxy = proxy_for(settings.host, settings.port)
-        fleet = Fleet(host_port(settings.host, settings.port), context, key, proxy)
+        fleet = Fleet(settings.address, context, key, proxy_for(*parted(settings.address)))
         node = Node(fleet, worker, journal, status, rest or Rest())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _interrupt(node))

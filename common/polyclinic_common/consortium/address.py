@@ -61,6 +61,12 @@ def host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def parted(address: str) -> tuple[str, int]:
+    """Return host and port of what `host_port` made."""
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 def unusable_address(text: str, why: str, remedy: str) -> ConsortiumError:
     """Return the error for an address that cannot be used."""
     return ConsortiumError(
