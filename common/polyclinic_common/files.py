@@ -8,7 +8,6 @@ from pathlib import Path
 
 from polyclinic_common.errors import Code, DataError
 
-
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),

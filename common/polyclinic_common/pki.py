@@ -243,6 +243,15 @@ def client_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLCont
     return _strict(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key, authority)
 
 
+def trusting_context(authority: x509.Certificate) -> ssl.SSLContext:
+    """Return TLS 1.3 (1.2 at least) that trusts `authority` alone and shows no certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.load_verify_locations(cadata=pem(authority).decode("ascii"))
+    return context
+
+
 def _strict(
     context: ssl.SSLContext, certificate: Path, key: Path, authority: Path
 ) -> ssl.SSLContext:

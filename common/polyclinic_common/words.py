@@ -59,7 +59,11 @@ def odd_letters(text: str) -> str:
     """
     for number, line in enumerate(text.splitlines(), 1):
         for place, letter in enumerate(line, 1):
-            if letter in _CURLED or (not letter.isascii() and letter.isspace()) or is_hidden(letter):
+            if (
+                letter in _CURLED
+                or (not letter.isascii() and letter.isspace())
+                or is_hidden(letter)
+            ):
                 name = unicodedata.name(letter, "a hidden letter").lower()
                 return (
                     f"Line {number}, column {place} holds U+{ord(letter):04X} ({name}): type a "

@@ -31,9 +31,7 @@ def open_channel(
     options: Options = [*limits(largest), ("grpc.enable_http_proxy", 0)]
     if proxy is None:
         return grpc.secure_channel(address, credentials, options)
-    return grpc.secure_channel(
-        proxy.address, credentials, options + _through(proxy, host, address)
-    )
+    return grpc.secure_channel(proxy.address, credentials, options + _through(proxy, host, address))
 
 
 def _through(proxy: Proxy, host: str, address: str) -> Options:

@@ -32,6 +32,7 @@ from polyclinic_common.errors import Code, ConsortiumError
 
 ROWS_AT_ONCE, BYTES_AT_ONCE = 200, 1 << 20
 LARGEST_MODEL = 1 << 30  # bytes
+MOST_STUDIES = 10_000  # a server that sends pages without end is not followed
 
 
 @dataclass(frozen=True)
@@ -142,13 +143,19 @@ class ConsortiumClient(OpenFiles):
         return [Peer(each.name, each.identity, each.state) for each in found.peers]
 
     def studies(self) -> list[Offered]:
-        """Return the studies on offer; their signatures are not checked yet."""
-        with self._coded():
-            found = self._stub.ListStudies(pb.StudiesRequest(), timeout=UNARY_S)
-        return [
-            Offered(SignedStudy(each.manifest, each.signature), each.declared, each.approved)
-            for each in found.studies
-        ]
+        """Return the studies on offer, page by page; their signatures are not checked yet."""
+        offered: list[Offered] = []
+        after = b""
+        while True:
+            with self._coded():
+                page = self._stub.ListStudies(pb.StudiesRequest(after=after), timeout=UNARY_S)
+            offered += [
+                Offered(SignedStudy(each.manifest, each.signature), each.declared, each.approved)
+                for each in page.studies
+            ]
+            if not (page.more and page.studies and len(offered) < MOST_STUDIES):
+                return offered
+            after = offered[-1].signed.hash
 
     def roster(self, study_hash: bytes) -> list[RosterEntry]:
         """Return what the hospitals of a study signed; not checked yet."""

@@ -93,7 +93,9 @@ class Limits:
         typed = self.epsilon_cap is not None or self.fallback_cap is not None
         if typed and self.differ(ledger):
             kept = ledger.state.epsilon_cap
-            ledger.set_caps(kept if self.epsilon_cap is None else self.epsilon_cap, self.fallback_cap)
+            ledger.set_caps(
+                kept if self.epsilon_cap is None else self.epsilon_cap, self.fallback_cap
+            )
 
     def _has_other_delta(self, ledger: Ledger) -> bool:
         return self.delta is not None and self.delta != ledger.delta

@@ -22,7 +22,7 @@ _PORT = re.compile(r"(?P<host>[^:\[\]]+|\[[^\[\]]*\]):(?P<port>\d*)")
 
 
 def read_host(text: str) -> str:
-    """Return a DNS name (lower case, IDNA) or IP address in the form that calls and certificates use.
+    """Return a DNS name (lower case, IDNA) or IP address as calls and certificates take it.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def _read_label(label: str) -> str:
     if label.isascii() and not label.startswith("xn--"):
         if not label:
             raise ValueError("a part of it is empty")
-        if len(label) > 63:  # noqa: PLR2004  (RFC 1035)
+        if len(label) > 63:
             raise ValueError(f"a part of it has {len(label)} letters where DNS knows 63")
         if _LABEL.fullmatch(label) is None:
             raise ValueError("DNS names hold letters, digits, hyphens and dots only")

@@ -178,7 +178,7 @@ def _certified(invitation: Invitation) -> Invitation | None:
 
 
 def _unquoted(text: str) -> str:
-    """Return a text with what mail calls quoted-printable undone: `=` breaks lines, `=2D` is `-`."""
+    """Return a text with quoted-printable undone: mail writes `=` at a break, `=2D` for `-`."""
     return quopri.decodestring(text.encode()).decode(errors="replace")
 
 

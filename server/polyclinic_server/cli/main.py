@@ -53,7 +53,8 @@ def init(
     if as_json:
         print_json({"folder": str(folder), "fingerprint": shown, "ports": ports.model_dump()})
         return
-    typer.echo(f"Made the consortium {settings.name!r} at {settings.address} in {folder}. Keep a copy of that folder, locked up.")
+    typer.echo(f"Made the consortium {settings.name!r} at {settings.address} in {folder}.")
+    typer.echo("Keep a copy of that folder, locked up.")
     typer.echo(f"Authority's fingerprint, to be read out to hospitals:  {shown}")
     typer.echo(f"Settings: {folder / CONFIG}. Next: polyclinic server up --folder {folder}")
 
