@@ -27,6 +27,8 @@ from polyclinic_common.words import is_hidden
 PREFIX = "polyclinic-"
 LONGEST_TEXT = 16_384  # letters, with all that stands between them
 _CHECK_BYTES = 4
+_HEAD = b"l" + (7).to_bytes(8, "big") + b"t"  # seven parts, the first a text: see `packing`
+_SHORT = 32  # letters that show the head
 _BEGINNING = re.compile(re.escape(PREFIX), re.IGNORECASE)
 _LETTERS = re.compile(r"[A-Za-z0-9_-]+")
 _TAG = re.compile(r"</?[A-Za-z][A-Za-z0-9]*(\s[^<>]*)?/?>")
@@ -114,7 +116,7 @@ def read_invitation(text: str) -> Invitation:
     ConsortiumError
         C005 if there is none, or it is cut off or altered.
     """
-    read = [text, html.unescape(_TAG.sub("", text)), _unquoted(text)]
+    read = [text, html.unescape(_TAG.sub(" ", text)), _unquoted(text)]
     starts = [found for each in read for found in _starts(each)]
     for following in starts:
         whole = _whole_in(following)
@@ -140,10 +142,17 @@ def _whole_in(text: str) -> Invitation | None:
     body = ""
     for found in _LETTERS.finditer(text):
         body += found[0]
+        if len(body) >= _SHORT and not _is_one(body[:_SHORT]):
+            return None
         whole = _read(body) or _read(body.rstrip("_-"))  # marks of emphasis behind it
         if whole is not None:
             return whole
     return None
+
+
+def _is_one(start: str) -> bool:
+    """Say whether an invitation begins with these letters; what they say is not checked yet."""
+    return base64.urlsafe_b64decode(start)[_CHECK_BYTES:].startswith(_HEAD)
 
 
 def _read(body: str) -> Invitation | None:
