@@ -9,6 +9,7 @@ from polyclinic_client.journal import Journal
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.witness import read_witness
 from polyclinic_client.site_files import (
+    IDENTITY,
     JOURNAL,
     LEDGER,
     finish,
@@ -17,7 +18,7 @@ from polyclinic_client.site_files import (
     write_unfinished,
 )
 from polyclinic_client.sqlite_file import OpenFiles, coded
-from polyclinic_common.errors import LedgerError
+from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.modes import make_private
 from polyclinic_common.secure_sum.identity import Identity
 
@@ -78,6 +79,7 @@ class SiteFolder(OpenFiles):
         begun = read_unfinished(path)
         if begun is not None and identity in (None, begun):
             _clear(path, begun, witness)
+        _require_empty(path)
         identity = identity or begun or Identity.generate()
         write_unfinished(path, identity)
         ledger = Ledger.create(
@@ -131,6 +133,17 @@ def _clear(path: Path, begun: Identity, witness: Path | None) -> None:
     if witness is not None and witness.exists() and _is_of_first_row(witness, begun):
         with coded(witness):
             witness.unlink()
+
+
+def _require_empty(path: Path) -> None:
+    """Refuse a folder with a ledger whose key is gone: a new key would have it taken for begun."""
+    left = [name for name in (LEDGER, JOURNAL) if (path / name).exists()]
+    if left and not (path / IDENTITY).exists():
+        raise LedgerError(
+            Code.LEDGER_EXISTS,
+            f"{path} holds {' and '.join(left)} without the hospital's key.",
+            f"Put {IDENTITY} back from a copy, or name another folder.",
+        )
 
 
 def _is_of_first_row(witness: Path, begun: Identity) -> bool:
