@@ -15,7 +15,7 @@ from polyclinic_client.consortium.join import join
 from polyclinic_client.consortium.membership import MEMBERSHIP, Membership
 from polyclinic_client.consortium.take_part import find_study
 from polyclinic_client.preflight import preflight, preflight_of
-from polyclinic_client.site_files import IDENTITY
+from polyclinic_client.site_files import IDENTITY, LEDGER
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.transport import LARGEST_STUDY

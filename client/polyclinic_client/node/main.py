@@ -28,6 +28,10 @@ from polyclinic_common.modes import require_private
 
 IDLE_S = 300.0
 LONGEST_S = 900.0
+JOIN_ANEW = (
+    "Put the file back from a copy; or ask the operator for a new invitation, move consortium.json "
+    "and tls.key away and join again: identity, ledger and journal stay."
+)
 
 
 @dataclass(frozen=True)
@@ -112,9 +116,9 @@ def _credentials(settings: NodeSettings) -> tuple[ssl.SSLContext, EllipticCurveP
         context = pki.client_context(settings.certificate, settings.key, settings.authority)
         key = load_pem_private_key(settings.key.read_bytes(), password=None)
     except (OSError, ValueError) as error:  # SSLError is an OSError
-        raise _no_start("Its certificate or key cannot be read.", "Join again.") from error
+        raise _no_start("Its certificate or key cannot be read.", JOIN_ANEW) from error
     if not isinstance(key, EllipticCurvePrivateKey):
-        raise _no_start("Its key is not an elliptic-curve key.", "Join again.")
+        raise _no_start("Its key is not an elliptic-curve key.", JOIN_ANEW)
     return context, key
 
 
