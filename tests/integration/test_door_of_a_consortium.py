@@ -12,11 +12,14 @@ from typer.testing import CliRunner
 from polyclinic_client.cli.main import app
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.join import join
-from polyclinic_client.consortium.membership import MEMBERSHIP, Membership
+from polyclinic_client.consortium.membership import MEMBERSHIP, TLS_KEY, Membership, tls_context
 from polyclinic_client.consortium.take_part import find_study
+from polyclinic_client.node.fleet import Fleet, UnreachableError
 from polyclinic_client.preflight import preflight, preflight_of
+from polyclinic_client.proxy import proxy_for
 from polyclinic_client.site_files import IDENTITY, LEDGER
 from polyclinic_client.site_folder import SiteFolder
+from polyclinic_common import pki
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.transport import LARGEST_STUDY
 from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
@@ -129,12 +132,27 @@ def test_every_way_to_name_a_proxy_is_taken_by_all(
     assert proxy.connected.count(f"localhost:{ports.consortium}") == 2
     shown = [check.what for check in checks if check.name == "proxy"]
     assert all(address in what and "p%40w" not in what and "p@w" not in what for what in shown)
+    _call_as_a_node(empty.path("site 0"))
+    assert f"localhost:{ports.fleet}" in proxy.connected
+    sent = b"proxy-authorization: basic dxnlcjpwqhc="  # user:p@w, by whoever connects
+    assert {sent in head.lower() for head in proxy.heads} == {"credentials" in setting}
     monkeypatch.setenv("no_proxy", "localhost")
     before = len(proxy.connected)
     with empty.client("site 0") as client:
         assert client.status().name == "site 0"
     assert len(proxy.connected) == before
     proxy.listener.close()
+
+
+def _call_as_a_node(folder: Path) -> None:
+    """Try to reach the runs' port, which is not served here, as a node does."""
+    member = Membership.read(folder)
+    proxy = proxy_for(member.host, member.fleet_port)
+    key = pki.read_key(folder / TLS_KEY)
+    fleet = Fleet(f"{member.host}:{member.fleet_port}", tls_context(folder), key, proxy)
+    with pytest.raises(UnreachableError):
+        fleet.activate()
+    fleet.close()
 
 
 def test_preflight_before_joining_uses_nothing_up_and_names_what_is_wrong(empty: Loopback) -> None:
@@ -210,8 +228,8 @@ def test_joining_is_repeated_after_any_failure_with_the_limits_typed_last(
             join(path, invitation, accounts=accounts, delta=1e-4, epsilon_cap=5.0, witness=witness)
     assert not (path / MEMBERSHIP).exists()
     known = step == "write"  # its account is the hospital's by then: delta and witness stay
-    typed = {} if known else {"delta": 1e-6, "witness": tmp_path / "other"}
-    limits = {"epsilon_cap": 1.5, "fallback_cap": 4.0}
+    typed: dict[str, Any] = {} if known else {"delta": 1e-6, "witness": tmp_path / "other"}
+    limits: dict[str, Any] = {"epsilon_cap": 1.5, "fallback_cap": 4.0}
     join(path, invitation, accounts=accounts, **limits, **typed)
     with SiteFolder.open(path) as site, empty.client("site 0") as client:
         ledger = site.ledger
