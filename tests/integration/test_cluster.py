@@ -198,11 +198,15 @@ def refused(**options: object) -> str:
     return caught.value.code
 
 
-def test_a_cluster_that_is_not_there_is_refused() -> None:
+@pytest.mark.parametrize("kind", ["", "ray://"])
+def test_a_cluster_that_is_not_there_is_refused(kind: str, tmp_path: Path) -> None:
     if find_spec("ray") is None:
         unavailable("ray", "install the extra ray")
-    assert refused(cluster=f"127.0.0.1:{free_port()}") == "X007"
-    assert refused(cluster=f"ray://127.0.0.1:{free_port()}") == "X007"
+    nowhere = Cluster(f"{kind}127.0.0.1:{free_port()}", os.environ)
+    assert nowhere.run(tmp_path, {"modes": ["none"]})["error"] == "X007"
+
+
+def test_an_address_that_is_none_or_does_not_fit_is_refused() -> None:
     for nonsense in ("auto", "127.0.0.1", "127.0.0.1:port", ":6379", "host:70000"):
         assert refused(cluster=nonsense) == "X003"
     assert refused(cluster="127.0.0.1:6379", engine="ray", modes=["local"]) == "X003"

@@ -283,7 +283,7 @@ def test_a_run_cut_off_before_its_metrics_came_releases_them_once(
         raise CutError
 
     with monkeypatch.context() as patched:
-        patched.setattr("polyclinic_server.coordinator.MetricSum", lost)
+        patched.setattr("polyclinic_server.metric_sums.Evaluation.judged", lost)
         with pytest.raises(CutError):
             train(made, tmp_path / "sites", checkpoint=checkpoint)
     resumed = train(made, tmp_path / "sites", checkpoint=checkpoint)
