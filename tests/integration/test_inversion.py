@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from polyclinic_common.data.holdout import held_out
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.privacy.account import spent_epsilon
+from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.privacy.plan import CALIBRATION, GRADIENT, secure_sum_plans
 from polyclinic_server.optimizer import State
 from polyclinic_simulations.audit.genotypes import MISSING, Floats, of_gene, posterior
@@ -75,7 +76,7 @@ def test_in_the_short_way_every_hospital_adds_its_share_in_every_round() -> None
         plans[GRADIENT].variance: sites * study.training.rounds,
         plans[CALIBRATION].variance: sites * study.calibration.steps,
     }
-    costs = {plan.headline: plan.rounds for plan in plans.values()}
+    costs: dict[Charge, int] = {plan.headline: plan.rounds for plan in plans.values()}
     assert spent_epsilon(costs, study.privacy.delta) <= 1.0
 
 
