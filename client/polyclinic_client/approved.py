@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.data.holdout import declared_for_training, held_out
 from polyclinic_common.evaluation.observed import held_out_cohort
 from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_common.study.manifest import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)

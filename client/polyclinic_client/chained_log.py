@@ -132,6 +132,7 @@ class ChainedLog:
         first: bytes,
         sequence: int = 1,
         timeout: float = TIMEOUT,
+        durable: bool = True,
     ) -> ChainedLog:
         """Make a log with a first row, in one transaction.
 
@@ -147,6 +148,8 @@ class ChainedLog:
             Body of the first row.
         sequence : int
             Number of the first row.
+        durable : bool
+            As `open_file`.
 
         Raises
         ------
@@ -155,7 +158,7 @@ class ChainedLog:
         """
         require_local(path)
         make_file(path)
-        connection = open_file(path, timeout=timeout)
+        connection = open_file(path, timeout=timeout, durable=durable)
         try:
             with coded(path):
                 connection.execute("PRAGMA journal_mode=WAL")
@@ -181,8 +184,9 @@ class ChainedLog:
         *,
         read_only: bool = False,
         timeout: float = TIMEOUT,
+        durable: bool = True,
     ) -> ChainedLog:
-        """Open an existing log; its rows are checked as they are read.
+        """Open an existing log; its rows are checked as they are read; `durable` as `open_file`.
 
         Raises
         ------
@@ -190,7 +194,7 @@ class ChainedLog:
             L001 if there is none, L002 if it is damaged or another hospital's, L003 if the disk
             refuses.
         """
-        connection = open_file(path, timeout=timeout, read_only=read_only)
+        connection = open_file(path, timeout=timeout, read_only=read_only, durable=durable)
         try:
             log = ChainedLog(path, kind, identity, connection)
             with coded(path):

@@ -224,26 +224,29 @@ class Journal(OpenFiles):
         log.skip_to_end()
 
     @staticmethod
-    def create(path: Path, identity: Identity) -> Journal:
-        """Make a journal.
+    def create(path: Path, identity: Identity, *, durable: bool = True) -> Journal:
+        """Make a journal; `durable` as `open_file`.
 
         Raises
         ------
         LedgerError
             L007 if there is one, L003 if the disk refuses.
         """
-        return Journal(ChainedLog.create(path, KIND, identity, first=Began().body()))
+        first = Began().body()
+        return Journal(ChainedLog.create(path, KIND, identity, first=first, durable=durable))
 
     @staticmethod
-    def open(path: Path, identity: Identity, *, read_only: bool = False) -> Journal:
-        """Open a journal.
+    def open(
+        path: Path, identity: Identity, *, read_only: bool = False, durable: bool = True
+    ) -> Journal:
+        """Open a journal; `durable` as `open_file`.
 
         Raises
         ------
         LedgerError
             L001 if there is none, L002 if it is damaged or another hospital's.
         """
-        log = ChainedLog.open(path, KIND, identity, read_only=read_only)
+        log = ChainedLog.open(path, KIND, identity, read_only=read_only, durable=durable)
         try:
             return Journal(log)
         except BaseException:

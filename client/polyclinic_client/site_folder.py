@@ -7,8 +7,18 @@ from pathlib import Path
 
 from polyclinic_client.journal import Journal
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.site_files import IDENTITY, JOURNAL, LEDGER, read_identity, write_identity
+from polyclinic_client.ledger.witness import read_witness
+from polyclinic_client.site_files import (
+    IDENTITY,
+    JOURNAL,
+    LEDGER,
+    finish,
+    read_identity,
+    read_unfinished,
+    write_unfinished,
+)
 from polyclinic_client.sqlite_file import OpenFiles, coded
+from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.modes import make_private
 from polyclinic_common.secure_sum.identity import Identity
 
@@ -44,15 +54,21 @@ class SiteFolder(OpenFiles):
         witness: Path | None = None,
         identity: Identity | None = None,
         declared_reset: bool = False,
+        durable: bool = True,
     ) -> SiteFolder:
-        """Make the folder of a new site.
+        """Make the folder of a new site; cut off anywhere, it can be called again.
+
+        Its key gets its name last. Until then nothing can have been released or promised, so what
+        an earlier call left is taken away; the key itself is used again.
 
         Parameters
         ----------
         delta, epsilon_cap, fallback_cap, witness, declared_reset
             As `Ledger.create`.
         identity : Identity or None
-            The hospital's key; None makes one.
+            The hospital's key; None makes one, or takes that of an earlier call.
+        durable : bool
+            As `open_file`: False for simulated hospitals only.
 
         Raises
         ------
@@ -63,8 +79,12 @@ class SiteFolder(OpenFiles):
         """
         with coded(path):
             make_private(path)
-        identity = identity or Identity.generate()
-        write_identity(path / IDENTITY, identity)
+        begun = read_unfinished(path)
+        if begun is not None and identity in (None, begun):
+            _clear(path, begun, witness)
+        _require_empty(path)
+        identity = identity or begun or Identity.generate()
+        write_unfinished(path, identity)
         ledger = Ledger.create(
             path / LEDGER,
             identity,
@@ -73,12 +93,25 @@ class SiteFolder(OpenFiles):
             fallback_cap=fallback_cap,
             witness=witness,
             declared_reset=declared_reset,
+            durable=durable,
         )
-        return SiteFolder(path, identity, ledger, Journal.create(path / JOURNAL, identity))
+        try:
+            journal = Journal.create(path / JOURNAL, identity, durable=durable)
+            finish(path)
+        except BaseException:
+            ledger.close()
+            raise
+        return SiteFolder(path, identity, ledger, journal)
 
     @staticmethod
-    def open(path: Path, *, witness: Path | None = None, read_only: bool = False) -> SiteFolder:
-        """Open the folder of a site.
+    def open(
+        path: Path,
+        *,
+        witness: Path | None = None,
+        read_only: bool = False,
+        durable: bool = True,
+    ) -> SiteFolder:
+        """Open the folder of a site; `durable` as in `create`.
 
         Raises
         ------
@@ -87,9 +120,9 @@ class SiteFolder(OpenFiles):
             its witness.
         """
         identity = read_identity(path)
-        ledger = Ledger.open(path / LEDGER, identity, witness, read_only=read_only)
+        ledger = Ledger.open(path / LEDGER, identity, witness, read_only=read_only, durable=durable)
         try:
-            journal = Journal.open(path / JOURNAL, identity, read_only=read_only)
+            journal = Journal.open(path / JOURNAL, identity, read_only=read_only, durable=durable)
         except BaseException:
             ledger.close()
             raise
@@ -99,3 +132,33 @@ class SiteFolder(OpenFiles):
         """Close ledger and journal."""
         self.ledger.close()
         self.journal.close()
+
+
+def _clear(path: Path, begun: Identity, witness: Path | None) -> None:
+    """Take away the ledger, journal and witness of a site that was begun and never finished."""
+    with coded(path):
+        for name in (LEDGER, JOURNAL):
+            for file in path.glob(f"{name}*"):
+                file.unlink()
+    if witness is not None and witness.exists() and _is_of_first_row(witness, begun):
+        with coded(witness):
+            witness.unlink()
+
+
+def _require_empty(path: Path) -> None:
+    """Refuse a folder with a ledger whose key is gone: a new key would have it taken for begun."""
+    left = [name for name in (LEDGER, JOURNAL) if (path / name).exists()]
+    if left and not (path / IDENTITY).exists():
+        raise LedgerError(
+            Code.LEDGER_EXISTS,
+            f"{path} holds {' and '.join(left)} without the hospital's key.",
+            f"Put {IDENTITY} back from a copy, or name another folder.",
+        )
+
+
+def _is_of_first_row(witness: Path, begun: Identity) -> bool:
+    """Say whether a witness knows the beginning of this hospital's ledger and nothing more."""
+    try:
+        return read_witness(witness, begun.public).counter == 1
+    except LedgerError:
+        return False

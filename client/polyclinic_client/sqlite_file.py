@@ -84,13 +84,18 @@ def absent(path: Path) -> LedgerError:
     )
 
 
-def open_file(path: Path, *, timeout: float, read_only: bool = False) -> sqlite3.Connection:
+def open_file(
+    path: Path, *, timeout: float, read_only: bool = False, durable: bool = True
+) -> sqlite3.Connection:
     """Return a connection to an existing file, in autocommit mode, synced at every commit.
 
     Parameters
     ----------
     timeout : float
         Seconds to wait for another process's transaction.
+    durable : bool
+        False leaves syncing to the operating system, so that a power failure can lose or spoil
+        what was committed. For simulated hospitals, which hold no patient's budget.
 
     Raises
     ------
@@ -109,7 +114,7 @@ def open_file(path: Path, *, timeout: float, read_only: bool = False) -> sqlite3
             isolation_level=None,
             check_same_thread=False,
         )
-        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'OFF'}")
         connection.execute("PRAGMA secure_delete=ON")
     return connection
 
@@ -135,10 +140,11 @@ def file_system(path: Path) -> str:
     """Return the type of the file system that holds `path` (proc(5), mounts)."""
     mounts = [line.split(" ") for line in _MOUNTS.read_text(encoding="utf-8").splitlines()]
     resolved = path.resolve()
+    above = {str(each): len(each.parts) for each in (resolved, *resolved.parents)}
     holding = [
-        (len(place.parts), index, kind)
+        (above[place], index, kind)
         for index, (_, where, kind, *_) in enumerate(mounts)
-        if (place := Path(_unescaped(where))) == resolved or place in resolved.parents
+        if (place := _unescaped(where)) in above
     ]
     return max(holding)[2] if holding else ""
 

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from pathlib import Path
 
 from polyclinic_common.errors import Code, DataError
+
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def decoded(content: bytes) -> str:
+    """Return the text in a file that a person wrote: UTF-8, or what its byte order mark says.
+
+    Raises
+    ------
+    UnicodeDecodeError
+        If it is neither.
+    """
+    marked = (encoding for mark, encoding in _MARKS if content.startswith(mark))
+    return content.decode(next(marked, "utf-8"))
 
 
 def write_atomically(path: Path, content: bytes) -> None:

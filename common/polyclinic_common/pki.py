@@ -40,6 +40,9 @@ SITE_DAYS = 365
 _SLACK = dt.timedelta(minutes=10)  # for clocks that are behind the authority's
 _SERIAL_BITS = 63
 _MODE = 0o600
+_LONGEST_COMMON_NAME = 64  # bytes (X.520, ub-common-name, as `cryptography` counts)
+_DIGITS = 16
+_WHOLE_NAME = x509.ObjectIdentifier("2.5.4.13")  # description: up to 1024 letters
 
 
 def generate_key() -> Key:
@@ -68,18 +71,22 @@ def pem(certificate: x509.Certificate) -> bytes:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a new file that only its owner may read.
+    """Write a new file that only its owner may read, whole or not at all.
 
     Raises
     ------
     FileExistsError
         If there is such a file: a key is never overwritten.
     """
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE)
+    if path.exists():
+        raise FileExistsError(path)
+    part = path.with_name(path.name + ".part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _MODE)
     with os.fdopen(handle, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    part.rename(path)
 
 
 def read_key(path: Path) -> Key:
@@ -126,9 +133,10 @@ def same_fingerprint(one: str, other: str) -> bool:
 
 
 def common_name(certificate: x509.Certificate) -> str:
-    """Return the name that a certificate was made out to."""
-    (attribute,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(attribute.value)
+    """Return the whole name that a certificate was made out to."""
+    (short,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    whole = certificate.subject.get_attributes_for_oid(_WHOLE_NAME)
+    return str(whole[0].value if whole else short.value)
 
 
 def days_left(certificate: x509.Certificate, now: dt.datetime) -> int:
@@ -235,6 +243,15 @@ def client_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLCont
     return _strict(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), certificate, key, authority)
 
 
+def trusting_context(authority: x509.Certificate) -> ssl.SSLContext:
+    """Return TLS 1.3 (1.2 at least) that trusts `authority` alone and shows no certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    context.load_verify_locations(cadata=pem(authority).decode("ascii"))
+    return context
+
+
 def _strict(
     context: ssl.SSLContext, certificate: Path, key: Path, authority: Path
 ) -> ssl.SSLContext:
@@ -280,7 +297,18 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
 
 
 def _named(name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    """Return a subject; one too long for a common name stands whole in the attribute beside it."""
+    whole = name.encode()
+    if len(whole) <= _LONGEST_COMMON_NAME:
+        return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    digest = hashlib.sha256(whole).hexdigest()[:_DIGITS]
+    start = whole[: _LONGEST_COMMON_NAME - _DIGITS - 1].decode(errors="ignore").rstrip()
+    return x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, f"{start}~{digest}"),
+            x509.NameAttribute(_WHOLE_NAME, name),
+        ]
+    )
 
 
 def _host(host: str) -> x509.GeneralName:

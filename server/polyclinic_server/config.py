@@ -14,10 +14,17 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from polyclinic_common import pki
+from polyclinic_common.consortium.address import (
+    LARGEST_PORT,
+    read_host,
+    require_reachable,
+)
 from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.files import decoded
 from polyclinic_common.modes import make_private, require_private
 from polyclinic_common.secure_sum.identity import Identity
-from polyclinic_common.study.base import Part
+from polyclinic_common.study.base import Part, Text
+from polyclinic_common.words import tidy
 from polyclinic_server.store.store import Store
 
 CONFIG = "config.toml"
@@ -25,7 +32,8 @@ AUTHORITY_KEY, AUTHORITY = "authority.key", "authority.pem"
 SERVER_KEY, SERVER = "server.key", "server.pem"
 OPERATOR_KEY = "operator.key"
 STORE = "store.sqlite"
-Port = Annotated[int, Field(ge=1, le=65535)]
+LONGEST_NAME = 200  # letters of a consortium's name
+Port = Annotated[int, Field(ge=1, le=LARGEST_PORT)]
 
 
 class Ports(Part):
@@ -53,7 +61,7 @@ class Settings(Part):
         Where the authority's key lies, seen from the folder; it may be absent while nobody joins.
     """
 
-    name: str = Field(min_length=1, max_length=60)
+    name: Annotated[Text, Field(min_length=1, max_length=LONGEST_NAME)]
     address: str = Field(min_length=1, max_length=253)
     listen: str = "0.0.0.0"  # noqa: S104  (hospitals call from outside)
     ports: Ports = Ports()
@@ -76,6 +84,38 @@ authority_key = {json.dumps(self.authority_key)}  # may be taken away while nobo
 """
 
 
+def settings_of(name: str, address: str, listen: str, first_port: int) -> Settings:
+    """Return the settings of a new server, from what a person typed.
+
+    Parameters
+    ----------
+    first_port : int
+        First of three ports in a row.
+
+    Raises
+    ------
+    ConsortiumError
+        C031 with what cannot be used, and why.
+    """
+    host = require_reachable(read_host(address))
+    seen = tidy(name)
+    if not 0 < len(seen) <= LONGEST_NAME:
+        raise ConsortiumError(
+            Code.ADDRESS_INVALID,
+            f"A consortium cannot have a name of {len(seen)} letters.",
+            f"Give it a name of 1 to {LONGEST_NAME} letters.",
+        )
+    last = LARGEST_PORT - len(Ports.model_fields) + 1
+    if not 1 <= first_port <= last:
+        raise ConsortiumError(
+            Code.ADDRESS_INVALID,
+            f"{first_port} cannot be the first of three ports in a row.",
+            f"Choose --first-port from 1 to {last}.",
+        )
+    ports = Ports(enrolment=first_port, consortium=first_port + 1, fleet=first_port + 2)
+    return Settings(name=seen, address=host, listen=read_host(listen), ports=ports)
+
+
 @dataclass(frozen=True)
 class ServerFolder:
     """The folder of a server; made by `create` or `open`."""
@@ -96,8 +136,9 @@ class ServerFolder:
         ------
         ConsortiumError
             C001 if there is anything in that folder, C003 if it cannot be written to, C029 if it
-            belongs to another user.
+            belongs to another user, C031 if a name or address is none.
         """
+        known = list(dict.fromkeys(require_reachable(read_host(host)) for host in hosts))
         try:
             make_private(path)
             if any(path.iterdir()):
@@ -106,7 +147,7 @@ class ServerFolder:
                     f"There is something in {path} already, and it is left as it is.",
                     "Use it, or name another folder with --folder.",
                 )
-            _write_keys(path, settings, hosts)
+            _write_keys(path, settings, known)
             (path / CONFIG).write_text(settings.text(), encoding="utf-8")
         except OSError as error:
             raise ConsortiumError(
@@ -135,7 +176,7 @@ class ServerFolder:
                 "Make one with `polyclinic server init`, or name its folder with --folder.",
             )
         try:
-            data = tomllib.loads(file.read_text(encoding="utf-8"))
+            data = tomllib.loads(decoded(file.read_bytes()))
             return ServerFolder(path, Settings.model_validate(data))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
             where = _where(error) if isinstance(error, ValidationError) else str(error)

@@ -29,7 +29,7 @@ from polyclinic_server.calibration import Calibrator
 from polyclinic_server.combiner import Combiner, Descent
 from polyclinic_server.flower import Ask, Mail, Watch, unwatched
 from polyclinic_server.menu import Menu
-from polyclinic_server.metric_sums import Evaluation, MetricSum
+from polyclinic_server.metric_sums import Evaluation
 from polyclinic_server.observers import Observer, Round
 from polyclinic_server.optimizer import State
 from polyclinic_server.reach import Reaches
@@ -211,10 +211,11 @@ class SumRounds:
 
     def measured(self, state: State) -> State:
         """Return the state with the metrics that are due after its round."""
-        if not self.plan.owes_metrics(state):
+        evaluation, number = self.plan.evaluation, state.round_number
+        if evaluation is None or not self.plan.owes_metrics(state):
             return state
-        number = state.round_number
-        released = MetricSum(number, *self._sum(state, METRICS, number, state.average))
+        model = state.average
+        released = evaluation.judged(number, model, *self._sum(state, METRICS, number, model))
         return self._after(replace(state, released=(*state.released, released)))
 
     def _started(self, state: State) -> State:
@@ -291,7 +292,7 @@ class UpdateRounds:
             return state
         sums = self._released(number, METRICS, state.average, evaluation.layout.length)
         total = np.sum(list(sums.values()), axis=0)
-        released = MetricSum(number, total, tuple(sums))
+        released = evaluation.judged(number, state.average, total, tuple(sums))
         return replace(state, released=(*state.released, released))
 
     def _released(

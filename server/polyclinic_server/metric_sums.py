@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
 
 from polyclinic_common.evaluation.layout import Layout, make_layout, private_of
 from polyclinic_common.evaluation.reading import GroupReading, Size, held_out_sizes, read_sum
+from polyclinic_common.evaluation.survival import hazard_profile
 from polyclinic_common.models.network import Vector
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study.manifest import Study
@@ -29,11 +31,15 @@ class MetricSum:
         The noisy sum, in units of the clip.
     sites : tuple of str
         The hospitals in it.
+    profile : array of shape (K,) or None
+        Survival: what the model that was judged adds to a patient's risk in every interval; None
+        in states of earlier versions.
     """
 
     round_number: int
     total: Vector
     sites: tuple[str, ...]
+    profile: Vector | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Evaluation:
         Groups with fewer patients are not shown.
     patience : int or None
         Releases without a better value of the first metric, after which training stops.
+    profile_of : callable
+        Gives what a model adds to a patient's risk in every interval; None but for survival.
     """
 
     rounds: tuple[int, ...]
@@ -62,19 +70,29 @@ class Evaluation:
     sizes: Mapping[str, Size]
     smallest: int
     patience: int | None = None
+    profile_of: Callable[[Vector], Vector | None] = lambda _: None
 
     @classmethod
     def of(cls, study: Study, plan: SumPlan, declared: Mapping[str, int]) -> Self:
         """Return the evaluation that a study asks for of hospitals that declared these patients."""
         layout, private = make_layout(study), private_of(study)
         rounds, sizes = study.metric_rounds, held_out_sizes(study, declared)
-        return cls(rounds, layout, plan, sizes, private.smallest, private.patience)
+        profile_of = partial(hazard_profile, study)
+        return cls(rounds, layout, plan, sizes, private.smallest, private.patience, profile_of)
+
+    def judged(
+        self, round_number: int, model: Vector, total: Vector, sites: tuple[str, ...]
+    ) -> MetricSum:
+        """Return what was released about a model, with what is needed of the model to read it."""
+        return MetricSum(round_number, total, sites, self.profile_of(model))
 
     def read(self, released: MetricSum) -> tuple[GroupReading, ...]:
         """Return the metrics of every group, with intervals."""
         noise = self.plan.deviation * np.sqrt(len(released.sites))
         sizes = {site: size for site, size in self.sizes.items() if site in released.sites}
-        return read_sum(self.layout, released.total, float(noise), sizes, self.smallest)
+        return read_sum(
+            self.layout, released.total, float(noise), sizes, self.smallest, released.profile
+        )
 
     def stops(self, released: Sequence[MetricSum]) -> bool:
         """Say whether training stops: a function of what was released, and charged, alone."""

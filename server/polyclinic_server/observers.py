@@ -121,6 +121,11 @@ class Checkpoint:
             "round_number": np.array([float(state.round_number)]),
         }
         vectors |= {f"metrics {index}": said.total for index, said in enumerate(state.released)}
+        vectors |= {
+            f"profile {index}": said.profile
+            for index, said in enumerate(state.released)
+            if said.profile is not None
+        }
         if state.candidates:
             vectors["candidates"] = np.stack(state.candidates)
         if state.calibrated is not None:
@@ -152,7 +157,12 @@ class Checkpoint:
                 vectors["average"],
                 bytes.fromhex(header["carried"]),
                 tuple(
-                    MetricSum(number, vectors[f"metrics {index}"], tuple(sites))
+                    MetricSum(
+                        number,
+                        vectors[f"metrics {index}"],
+                        tuple(sites),
+                        vectors.get(f"profile {index}"),
+                    )
                     for index, (number, sites) in enumerate(json.loads(header["released"]))
                 ),
                 candidates=tuple(vectors.get("candidates", ())),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -10,16 +11,24 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from polyclinic_common.consortium.signed import SignedStudy, find_signed
 from polyclinic_common.consortium.statements import Declaration
+from polyclinic_common.consortium.transport import LARGEST_STUDY
 from polyclinic_common.errors import Code, ConsortiumError, RunError, StudyError
 from polyclinic_common.secure_sum.statements import read_signed
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.words import alike
 from polyclinic_server.config import ServerFolder
 from polyclinic_server.store.store import Store
 
 
 @dataclass(frozen=True)
 class Published:
-    """A study, its hospitals that train, and which of them declared a size and approved it."""
+    """A study, its hospitals that train, and which of them declared a size and approved it.
+
+    Attributes
+    ----------
+    closed : bool
+        Whether it was taken off the offer.
+    """
 
     id: str
     version: str
@@ -30,6 +39,7 @@ class Published:
     sites: tuple[str, ...]
     declared: tuple[str, ...]
     approved: tuple[str, ...]
+    closed: bool = False
 
 
 def publish_study(folder: ServerFolder, study: Study) -> list[str]:
@@ -38,7 +48,8 @@ def publish_study(folder: ServerFolder, study: Study) -> list[str]:
     Raises
     ------
     ConsortiumError
-        C016 if it promises no privacy.
+        C016 if it promises no privacy, C032 if no hospital could fetch it, C013 if it names a
+        hospital otherwise than it was invited, C034 if it was closed.
     StudyError
         S005 if it has expired.
     """
@@ -49,18 +60,64 @@ def publish_study(folder: ServerFolder, study: Study) -> list[str]:
             'Use mode "secure-sum" or "local"; mode none is for simulation.',
         )
     _require_current(study)
+    signed = SignedStudy.sign(study, folder.operator)
+    _require_fetchable(signed)
     store = folder.open_store()
-    store.publish(SignedStudy.sign(study, folder.operator))
-    invited = {site.name for site in store.sites()}
-    store.close()
+    try:
+        invited = [site.name for site in store.sites()]
+        _require_as_invited(study, invited)
+        store.require_open(signed.hash, "Give it a new version, and publish that.")
+        store.publish(signed)
+    finally:
+        store.close()
     return [name for name in study.training_sites if name not in invited]
+
+
+def close_study(folder: ServerFolder, word: str) -> Published:
+    """Take a study off the offer for good, so that hospitals see its live version alone.
+
+    Parameters
+    ----------
+    word : str
+        Its id, or the start of its hash.
+
+    Raises
+    ------
+    StudyError
+        S004 if no open study, or several, match.
+    RunError
+        R006 if a run of it goes on.
+    """
+    store = folder.open_store()
+    try:
+        signed = find_signed(_open(store), folder.operator.public, word)
+        going = [
+            run.id
+            for run in store.runs()
+            if run.study == signed.hash.hex() and run.state == "running"
+        ]
+        if going:
+            raise RunError(
+                Code.RUN_GOING,
+                f"The run {going[0]} of this study goes on.",
+                f"Wait for its end, or: polyclinic server run stop {going[0]}",
+            )
+        store.close_study(signed.hash)
+        return _published(store, signed, folder.operator.public, closed=True)
+    finally:
+        store.close()
 
 
 def published_studies(folder: ServerFolder) -> list[Published]:
     """Return all studies with their hospitals' progress, in the order of publication."""
     store = folder.open_store()
     found = [
-        _published(store, SignedStudy(each.manifest, each.signature), folder.operator.public)
+        _published(
+            store,
+            SignedStudy(each.manifest, each.signature),
+            folder.operator.public,
+            closed=each.closed is not None,
+        )
         for each in store.studies()
     ]
     store.close()
@@ -93,7 +150,7 @@ def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participa
     Raises
     ------
     StudyError
-        S004 if no study, or several, match; S005 if it has expired.
+        S004 if no open study, or several, match; S005 if it has expired.
     RunError
         R001 if fewer than m hospitals have approved it.
     PrivacyError
@@ -101,8 +158,7 @@ def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participa
     """
     store = folder.open_store()
     operator_key = folder.operator.public
-    offered = [SignedStudy(each.manifest, each.signature) for each in store.studies()]
-    signed = find_signed(offered, operator_key, word)
+    signed = find_signed(_open(store), operator_key, word)
     study = signed.read(operator_key)
     parts = store.parts(signed.hash)
     declared = {part.site: read_signed(Declaration, part.declaration) for part in parts}
@@ -130,6 +186,39 @@ def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participa
     return study, found
 
 
+def _open(store: Store) -> list[SignedStudy]:
+    """Return the studies that are not closed."""
+    return [
+        SignedStudy(each.manifest, each.signature)
+        for each in store.studies()
+        if each.closed is None
+    ]
+
+
+def _require_fetchable(signed: SignedStudy) -> None:
+    size = len(signed.manifest)
+    if size > LARGEST_STUDY:
+        raise ConsortiumError(
+            Code.STUDY_TOO_LARGE,
+            f"The study has {size} bytes, and hospitals can fetch {LARGEST_STUDY}.",
+            "Name fewer columns, or shorter names and sources: a panel can be split, or chosen "
+            "from public knowledge beforehand.",
+        )
+
+
+def _require_as_invited(study: Study, invited: Sequence[str]) -> None:
+    """Refuse a name that people read as an invited hospital's and that is written otherwise."""
+    known = {alike(name): name for name in invited}
+    for name in study.roster.sites:
+        twin = known.get(alike(name), name)
+        if name not in invited and twin != name:
+            raise ConsortiumError(
+                Code.SITE_STATE,
+                f"The study names {name!r}, and the hospital was invited as {twin!r}.",
+                f"Write {twin!r} in the study's roster.",
+            )
+
+
 def _node_key(certificate: str) -> str:
     shown = x509.load_pem_x509_certificate(certificate.encode())
     key = shown.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -145,7 +234,9 @@ def _require_current(study: Study) -> None:
         )
 
 
-def _published(store: Store, signed: SignedStudy, operator_key: bytes) -> Published:
+def _published(
+    store: Store, signed: SignedStudy, operator_key: bytes, *, closed: bool
+) -> Published:
     study = signed.read(operator_key)
     parts = [part for part in store.parts(signed.hash) if part.site in study.training_sites]
     return Published(
@@ -158,4 +249,5 @@ def _published(store: Store, signed: SignedStudy, operator_key: bytes) -> Publis
         sites=study.training_sites,
         declared=tuple(part.site for part in parts),
         approved=tuple(part.site for part in parts if part.approval is not None),
+        closed=closed,
     )

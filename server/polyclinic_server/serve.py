@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from polyclinic_common.consortium.address import read_host
 from polyclinic_common.consortium.signed import sign_model
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
@@ -43,7 +44,7 @@ def serve(folder: ServerFolder, ready: Callable[[Addresses], None]) -> None:
             certificate=folder.path / SERVER,
             key=folder.path / SERVER_KEY,
             authority=folder.path / AUTHORITY,
-            host=folder.settings.listen,
+            host=read_host(folder.settings.listen),
             port=folder.settings.ports.fleet,
         )
         mirror = partial(_mirroring, RunMirror(folder, handle.store))

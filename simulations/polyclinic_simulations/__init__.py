@@ -1,7 +1,7 @@
 """A whole federation on one machine: the same client and server code, with honest baselines.
 
 ``simulate`` is the call behind ``polyclinic simulate``; it is imported when it is first used, since
-it brings torch along.
+it is heavy.
 """
 
 from typing import TYPE_CHECKING

@@ -12,6 +12,7 @@ from polyclinic_server.observers import History, Progress, SiteModels
 from polyclinic_server.optimizer import State
 from polyclinic_simulations.baselines import (
     local_only,
+    on_formula,
     scores_by_site,
     scores_of,
     shared_baselines,
@@ -80,11 +81,11 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
         alone = local_only(federation, setting, Trainer(job.gradients))
         advance(rounds)
     common = scores_of(federation, trained.weights)
-    own = None
-    if study.training.personalisation != "none":
-        names = [site.name for site in federation.sites]
-        kept = {name: models.models.get(name, trained.weights) for name in names}
-        own = scores_by_site(federation, kept)
+    names = [site.name for site in federation.sites]
+    personal = study.training.personalisation != "none"
+    found = models.models if personal else {}
+    kept = {name: found.get(name, trained.weights) for name in names}
+    own = scores_by_site(federation, kept) if personal else None
     return Run(
         mode=setting.mode,
         epsilon=setting.epsilon,
@@ -100,6 +101,7 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
         menu=tried_settings(federation, trained.candidates, trained.metrics, trained.chosen),
         verdict=trained.verdict,
         test=own or common,
+        on_formula=on_formula(federation, kept),
         broadcast=common if own else None,
         local_only_private=alone,
         figures=make_figures(federation, trained.weights, history),

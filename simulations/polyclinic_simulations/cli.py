@@ -29,6 +29,8 @@ Examples:
   polyclinic simulate --from-table my.csv --site-column hospital --outcome-column response
 
   polyclinic simulate heart --data ~/polyclinic-data --json
+
+  polyclinic simulate gbsg2 --epsilon 0.5 1 2 4 --seeds 20 --cluster 192.0.2.7:6379
 """
 
 
@@ -121,6 +123,13 @@ def simulate(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes (default: one a core).")
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Run the cells on the machines of a Ray cluster: HOST:PORT or ray://HOST:PORT.",
+        ),
+    ] = None,
     from_table: Annotated[
         Path | None, typer.Option(help="Draft a manifest from this table and run it.")
     ] = None,
@@ -162,6 +171,12 @@ def simulate(
             "--from-table drafts a study of its own; a STUDY or --data was given beside it.",
             "Leave out --from-table, or STUDY and --data.",
         )
+    if cluster is not None and workers is not None:
+        raise SimulationError(
+            Code.SIMULATION_OPTION,
+            "A cluster has its own number of processes: one a core.",
+            "Leave out --workers or --cluster.",
+        )
     if mlflow:
         refuse_absent()
     name = Path(study or from_table or "study").stem
@@ -191,6 +206,7 @@ def simulate(
                 seeds=seeds,
                 out=folder,
                 workers=workers or len(os.sched_getaffinity(0)),
+                cluster=cluster,
                 watcher=watcher,
             )
     except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from polyclinic_common.study import Study
+from polyclinic_simulations.intervals import gap
 from polyclinic_simulations.results import (
     Baselines,
     Cell,
@@ -15,7 +16,7 @@ from polyclinic_simulations.results import (
     Scores,
     SettingKey,
 )
-from polyclinic_simulations.setting import alone_strategy
+from polyclinic_simulations.setting import FIXED_SPLITS, alone_strategy, runs_once
 
 TOGETHER = "together"
 
@@ -27,8 +28,13 @@ NAMES = {
     "pooled_converged": "Pooled data, fully fitted",
     "cox": "Cox model, pooled data",
     "trivial": "Same prediction for everybody",
+    "nobody": "Always answering no",
     "broadcast": "Common model, before personalising",
 }
+
+UNTRAINED = frozenset({"cox", "published", "trivial", "nobody"})
+SHARED = frozenset({"local_only_non_private", "pooled_same_trainer", "pooled_converged"})
+MODES = ("secure-sum", "local", "none")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +43,10 @@ class Line:
 
     `epsilon` and `mode` are null where nothing was trained on patients of single hospitals.
     `cells` are the runs of a setting, empty for a baseline; `beside` are the settings that a
-    baseline belongs to; `variant` says what else was varied; `formula` names a published formula.
+    baseline belongs to; `variant` says what else was varied. `formula` names a published formula,
+    and `note` says on how many patients it is scored where that is not all of them. `once` holds
+    where every run would give the same: then there is one. `names_mode` is set where several
+    private modes were run.
     """
 
     key: str
@@ -48,11 +57,14 @@ class Line:
     variant: str = ""
     beside: frozenset[SettingKey] = frozenset()
     formula: str = ""
+    note: str = ""
+    once: bool = False
+    names_mode: bool = False
 
     @property
     def name(self) -> str:
         """Name without the setting."""
-        return NAMES.get(self.key) or f"Published: {self.formula}"
+        return NAMES.get(self.key) or f"Published: {self.formula}{self.note}"
 
     @property
     def spent(self) -> PrivacySpent:
@@ -71,7 +83,8 @@ class Line:
             return ""
         if self.epsilon is None:
             return "no privacy" + self.variant
-        mode = "" if self.mode == "secure-sum" else f", mode {self.mode}"
+        named = self.names_mode or self.mode != "secure-sum"
+        mode = f", mode {self.mode}" if named else ""
         return f"ε = {self.epsilon:g}{mode}{self.variant}"
 
     @property
@@ -100,6 +113,11 @@ class Line:
         """Return the metric in one subgroup, one value a seed."""
         return self._each(lambda scores: scores.by_subgroup.get(name, {}).get(metric))
 
+    def sampling_error(self, metric: str) -> float | None:
+        """Return the standard error of the metric with other test patients, without noise."""
+        found = gap([(scores, None) for scores in self.scores.values()], metric, noiseless=True)
+        return None if found is None or found.sampling is None else found.sampling**0.5
+
     def _each(self, read: Callable[[Scores], float | None]) -> list[float | None]:
         return [read(scores) for scores in self.scores.values()]
 
@@ -126,6 +144,10 @@ class Comparison:
         """Return the lines that differ from the headline in mode and epsilon alone."""
         return [line for line in lines if line.variant == self.headline.variant]
 
+    def rivals(self, metric: str) -> list[Line]:
+        """Return the baselines in which `metric` means something: a constant answer has one AUC."""
+        return [line for line in self.baselines if line.key != "nobody" or metric == "accuracy"]
+
     def baseline(self, key: str) -> Line | None:
         """Return the baseline that belongs to the headline."""
         wanted = self.headline.cells[0].setting
@@ -142,7 +164,10 @@ class Comparison:
 def compare(study: Study, result: Result) -> Comparison | None:
     """Sort the cells of `result` into settings and baselines; None without any cell."""
     varied = _varied(result)
-    settings = [_setting(cells, varied) for cells in result.settings()]
+    several = len({cell.mode for cell in result.cells if cell.epsilon is not None}) > 1
+    settings = [
+        replace(_setting(study, cells, varied), names_mode=several) for cells in result.settings()
+    ]
     if not settings:
         return None
     variants = list(dict.fromkeys(line.variant for line in settings))
@@ -150,13 +175,16 @@ def compare(study: Study, result: Result) -> Comparison | None:
         key=lambda line: (
             line.epsilon is None,
             variants.index(line.variant),
-            line.mode,
+            MODES.index(line.mode or "none"),
             line.epsilon or 0.0,
         )
     )
     wanted = (study.privacy.mode, study.privacy.epsilon)
     headline = next((s for s in settings if (s.mode, s.epsilon) == wanted), settings[0])
-    return Comparison(tuple(settings), tuple(_baselines(result.cells, settings)), headline)
+    baselines = [
+        replace(line, names_mode=several) for line in _baselines(study, result.cells, settings)
+    ]
+    return Comparison(tuple(settings), tuple(baselines), headline)
 
 
 def _varied(result: Result) -> list[str]:
@@ -165,19 +193,25 @@ def _varied(result: Result) -> list[str]:
     return [name for name in fields if len({getattr(cell, name) for cell in result.cells}) > 1]
 
 
-def _setting(cells: list[Cell], varied: list[str]) -> Line:
+def _setting(study: Study, cells: list[Cell], varied: list[str]) -> Line:
     first = cells[0]
-    scores = {cell.seed: cell.test for cell in cells}
+    once = runs_once(study, first.mode, first.drop)
+    scores = one_run({cell.seed: cell.test for cell in cells}, once=once)
     words = {
         "strategy": first.strategy,
         "sites": _hospitals(first.sites),
         "drop": f"{first.drop:.0%} dropout",
     }
     variant = "".join(f", {words[name]}" for name in varied)
-    return Line(TOGETHER, scores, first.mode, first.epsilon, tuple(cells), variant)
+    return Line(TOGETHER, scores, first.mode, first.epsilon, tuple(cells), variant, once=once)
 
 
-def _baselines(cells: list[Cell], settings: list[Line]) -> list[Line]:
+def one_run(scores: dict[int, Scores], *, once: bool) -> dict[int, Scores]:
+    """Return one run where every run would give the same."""
+    return dict(list(scores.items())[:1]) if once else scores
+
+
+def _baselines(study: Study, cells: list[Cell], settings: list[Line]) -> list[Line]:
     lines = [
         _beside(setting, "local_only_private", lambda cell: cell.baselines.local_only_private)
         for setting in settings
@@ -193,9 +227,29 @@ def _baselines(cells: list[Cell], settings: list[Line]) -> list[Line]:
     ]
     for name in cells[0].baselines.published_formulas:
         found = _shared(alike, "published", partial(_formula, name=name))
-        lines += [replace(line, formula=name) for line in found]
+        note = _patients_note(cells[0].baselines, name)
+        lines += [replace(line, formula=name, note=note) for line in found]
     lines += _shared(alike, "trivial", lambda b: b.trivial)
-    return [line for line in lines if line.scores]
+    lines += _shared(alike, "nobody", lambda b: b.nobody)
+    return [
+        replace(line, scores=one_run(line.scores, once=True), once=True)
+        if _is_once(study, line)
+        else line
+        for line in lines
+        if line.scores
+    ]
+
+
+def _is_once(study: Study, line: Line) -> bool:
+    """Say whether every run gives a baseline again: its split, start and training are fixed."""
+    if line.key in UNTRAINED:
+        return study.evaluation.holdout.kind in FIXED_SPLITS
+    return line.key in SHARED and runs_once(study, "none")
+
+
+def _patients_note(beside: Baselines, name: str) -> str:
+    scored, everybody = beside.published_patients.get(name), beside.test_patients
+    return f" ({scored} of {everybody} patients)" if scored and scored < everybody else ""
 
 
 def _formula(beside: Baselines, name: str) -> Scores | None:
@@ -261,15 +315,3 @@ def _pick(cells: Iterable[Cell], read: Callable[[Baselines], Scores | None]) -> 
         if scores is not None:
             found.setdefault(cell.seed, scores)
     return found
-
-
-def difference(one: Line, other: Line, metric: str) -> list[float]:
-    """Return `one` minus `other`, seed by seed, where both are defined."""
-    differences = []
-    for seed, scores in one.scores.items():
-        left = scores.overall.get(metric)
-        beside = other.scores.get(seed)
-        right = None if beside is None else beside.overall.get(metric)
-        if left is not None and right is not None:
-            differences.append(left - right)
-    return differences

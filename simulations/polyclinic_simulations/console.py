@@ -8,13 +8,14 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from polyclinic_common.study.describe import hospitals_in_words
 from polyclinic_common.study.manifest import Study
-from polyclinic_simulations.comparison import Line, compare
-from polyclinic_simulations.measures import measure_of
+from polyclinic_simulations.comparison import Comparison, Line, compare
+from polyclinic_simulations.measures import Measure, measure_of, measures_of
 from polyclinic_simulations.private_view import (
     MenuRow,
     PrivateRow,
@@ -24,7 +25,10 @@ from polyclinic_simulations.private_view import (
     private_rows,
     verdict_words,
 )
-from polyclinic_simulations.results import METRICS, Result, SumSpent
+from polyclinic_simulations.report.calibration_words import warning
+from polyclinic_simulations.report.verdicts import nobody_words, verdicts
+from polyclinic_simulations.report.words import spread_words
+from polyclinic_simulations.results import Result, SumSpent
 
 PIPED_WIDTH = 140
 
@@ -78,8 +82,8 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
     table = Table(
         title=f"{study.id}{synthetic}: exact test scores, mean ± standard error; ε promised"
     )
-    metrics = [measure_of(study, metric) for metric in METRICS if metric in study.metrics]
-    main = measure_of(study, result.main_metric)
+    metrics = measures_of(study, result.main_metric)
+    main = metrics[0]
     table.add_column("model")
     for measure in metrics:
         table.add_column(measure.heading, justify="right")
@@ -96,6 +100,7 @@ def print_result(study: Study, result: Result, folder: Path) -> None:
         add(line)
     console.print(table)
     _print_held_out(console, study)
+    _print_comparison(console, study, comparison, metrics)
     _print_menu(console, study, comparison.settings)
     private = private_rows(study, comparison.private)
     if private:
@@ -123,6 +128,21 @@ def _print_start(console: Console, result: Result) -> None:
     )
     for line in result.warm_start_columns:
         console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _print_comparison(
+    console: Console, study: Study, comparison: Comparison, measures: Sequence[Measure]
+) -> None:
+    """Print what ± means, how the headline compares, and a warning where calibration is off."""
+    head, main = comparison.headline, measures[0]
+    said = [
+        spread_words(study, head, main),
+        nobody_words(comparison, measures),
+        *verdicts(comparison, main),
+        warning(study, comparison),
+    ]
+    for words in filter(None, said):
+        console.print(escape(words), soft_wrap=True, highlight=False)
 
 
 def _print_menu(console: Console, study: Study, lines: Sequence[Line]) -> None:

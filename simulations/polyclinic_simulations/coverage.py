@@ -22,6 +22,7 @@ from scipy.special import expit
 from polyclinic_client.integers import on_grid
 from polyclinic_common.consortium.statements import rounded
 from polyclinic_common.data.encoding import start_logits
+from polyclinic_common.evaluation.interval import Reading
 from polyclinic_common.evaluation.layout import CLIP, Floats, Layout, make_layout
 from polyclinic_common.evaluation.reading import GroupReading, Size, held_out_sizes, read_sum
 from polyclinic_common.evaluation.statistics import Judged
@@ -47,6 +48,7 @@ OUTCOMES: dict[str, dict[str, Any]] = {
         "grid": [100, 200, 300, 400, 500, 600, 700, 800],
     },
 }
+PROFILE = np.linspace(-0.2, 0.2, 8)  # of the made-up model's hazards over the grid, about a risk
 HOLDOUTS: dict[Way, dict[str, Any]] = {
     "fraction": {"kind": "fraction", "fraction": HELD_OUT},
     "column": {"kind": "column", "column": "split", "test": "test"},
@@ -146,10 +148,9 @@ def coverage(design: Design, repetitions: int, seed: int = 0) -> dict[tuple[str,
     hits: dict[tuple[str, str], list[bool]] = {}
     for _ in range(repetitions):
         for group in _released(study, layout, design, random):
-            for metric, said in group.metrics.items():
-                if said is not None:
-                    held = said.low <= truths[group.name, metric] <= said.high
-                    hits.setdefault((group.name, metric), []).append(held)
+            for metric, said in _said(group).items():
+                held = said.low <= truths[group.name, metric] <= said.high
+                hits.setdefault((group.name, metric), []).append(held)
     return {key: float(np.mean(held)) for key, held in hits.items()}
 
 
@@ -164,13 +165,23 @@ def _truths(
     for _ in range(POPULATION // CHUNK):
         judged, truth = draw(kind, CHUNK, random)
         total, size = total + layout.rows(judged, truth).sum(axis=0), size + CHUNK
-    groups = read_sum(layout, KNOWN * total, 0.0, {"everywhere": Size(size, 0.0)}, 1)
+    everybody = {"everywhere": Size(size, 0.0)}
+    groups = read_sum(layout, KNOWN * total, 0.0, everybody, 1, PROFILE)
     return {
         (group.name, metric): said.value
         for group in groups
-        for metric, said in group.metrics.items()
-        if said is not None
+        for metric, said in _said(group).items()
     }
+
+
+def _said(group: GroupReading) -> dict[str, Reading]:
+    """Return everything that is shown of a group with an interval, by name."""
+    found = dict(group.metrics)
+    for time in group.times:
+        found |= {f"survival at {time.end:g}": time.observed, f"AUC at {time.end:g}": time.auc}
+        for index, risk in enumerate(time.by_risk, start=1):
+            found[f"survival at {time.end:g} in risk bin {index}"] = risk.observed
+    return {name: said for name, said in found.items() if said is not None}
 
 
 def _released(
@@ -189,7 +200,7 @@ def _released(
     total = on_grid(np.concatenate(rows), CLIP, GRID).sum(axis=0)
     total += SystemNoise().discrete(layout.length, variance, b"coverage")
     sizes = held_out_sizes(study, declared)
-    return read_sum(layout, total * GRID, np.sqrt(variance) * GRID, sizes, 1)
+    return read_sum(layout, total * GRID, np.sqrt(variance) * GRID, sizes, 1, PROFILE)
 
 
 def main(repetitions: int) -> None:

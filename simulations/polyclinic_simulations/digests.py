@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from polyclinic_common.errors import Code, DataError, ModelError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def table_digest(frame: pd.DataFrame) -> str:
@@ -18,6 +20,8 @@ def table_digest(frame: pd.DataFrame) -> str:
     DataError
         If cells hold lists or other values that have no hash.
     """
+    import pandas as pd  # noqa: PLC0415
+
     try:
         hashes = pd.util.hash_pandas_object(frame, index=False).to_numpy()
     except TypeError:
@@ -30,6 +34,8 @@ def table_digest(frame: pd.DataFrame) -> str:
 
 
 def _unhashable(frame: pd.DataFrame) -> str:
+    import pandas as pd  # noqa: PLC0415
+
     hashable = pd.api.types.is_hashable
     return next(str(name) for name, values in frame.items() if not values.map(hashable).all())
 

@@ -103,8 +103,21 @@ def activations(layers: Weights, x: Matrix) -> list[Matrix]:
     for matrix, bias in layers.hidden:
         hidden = inputs[-1] @ matrix.T
         hidden += bias
-        inputs.append(np.tanh(hidden, out=hidden))
+        inputs.append(_tanh(hidden))
     return inputs
+
+
+def _tanh(values: Matrix) -> Matrix:
+    """Return the hyperbolic tangent within 4e-16, in the place of `values`.
+
+    As ``1 - 2 / (exp(2 values) + 1)``: numpy's exp is several times faster than its tanh.
+    """
+    values *= 2.0
+    np.exp(np.clip(values, -80.0, 80.0, out=values), out=values)  # beyond, it is -1 or 1
+    values += 1.0
+    np.divide(-2.0, values, out=values)
+    values += 1.0
+    return values
 
 
 def _backward(layers: Weights, inputs: list[Matrix], at_score: Vector) -> list[Matrix]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.consortium.statements import rounded
 from polyclinic_common.data.check import check_table
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.data.holdout import held_out, uniform
+from polyclinic_common.data.report import OTHER_EVENT
 from polyclinic_common.data.table import as_number, as_text
 from polyclinic_common.errors import Code, DataError, Problem, SimulationError
 from polyclinic_common.evaluation.observed import (
@@ -22,11 +24,16 @@ from polyclinic_common.evaluation.observed import (
     observe,
     subgroup_rows,
 )
-from polyclinic_common.study.manifest import Study
+from polyclinic_common.models.predict import Prediction
+from polyclinic_common.study.manifest import Study, time_grid
 from polyclinic_common.study.menu import MenuEntry
-from polyclinic_simulations.metrics import score
+from polyclinic_simulations.metrics import reported_metrics, score
+from polyclinic_simulations.resampling import patient_weights, resampled
 from polyclinic_simulations.results import Metrics, Scores
 from polyclinic_simulations.setting import made_up_hospital
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 
@@ -41,7 +48,8 @@ class SiteData:
     """One site: its encoded cohorts, observed outcomes, and rows of every audited subgroup.
 
     `observed`, `subgroups` and `published` (predictions of published formulas, by name) are those
-    of the test patients; `held_out` are the same patients as private metrics see them.
+    of the test patients, `numbers` their patient numbers; `held_out` are the same patients as
+    private metrics see them.
     """
 
     name: str
@@ -52,6 +60,7 @@ class SiteData:
     subgroups: dict[str, Rows]
     published: dict[str, Floats]
     held_out: Cohort
+    numbers: tuple[str, ...] = ()
 
     @property
     def declared(self) -> int:
@@ -114,17 +123,33 @@ class Federation:
         """Observed outcomes of all test patients."""
         return Observed.concatenate([site.observed for site in self.sites])
 
-    def score(self, predicted: dict[str, Floats]) -> Scores:
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """Metrics that are reported, the one that headlines first."""
+        everybody = Observed.concatenate([self.observed_train, self.observed])
+        return reported_metrics(self.study, everybody.value)
+
+    @cached_property
+    def weights(self) -> Floats:
+        """How often every test patient counts in every resample."""
+        return patient_weights([number for site in self.sites for number in site.numbers])
+
+    def score(self, predicted: dict[str, Prediction]) -> Scores:
         """Score predictions for every site's test patients, overall, by site and by subgroup."""
-        pooled = np.concatenate([predicted[site.name] for site in self.sites])
+        pooled = Prediction.concatenate([predicted[site.name] for site in self.sites])
         observed = self.observed
         by_site = {s.name: score(self.study, s.observed, predicted[s.name]) for s in self.sites}
         by_subgroup: dict[str, Metrics] = {}
         for name in self.sites[0].subgroups:
             rows = np.concatenate([site.subgroups[name] for site in self.sites])
-            by_subgroup[name] = score(self.study, observed.take(rows), pooled[rows])
+            by_subgroup[name] = score(self.study, observed.take(rows), pooled.take(rows))
         return Scores(
-            overall=score(self.study, observed, pooled), by_site=by_site, by_subgroup=by_subgroup
+            overall=score(self.study, observed, pooled),
+            by_site=by_site,
+            by_subgroup=by_subgroup,
+            resampled=resampled(
+                observed, pooled, self.weights, self.reported, time_grid(self.study)
+            ),
         )
 
 
@@ -151,15 +176,18 @@ def refuse_unusable(study: Study, frame: pd.DataFrame) -> None:
             f"The site column {column!r} holds names that are not in the roster, or none.",
             "Correct the column or the roster of the study.",
         )
+    reports = {site: check_table(study, rows) for site, rows in frame.groupby(words, sort=False)}
     problems = [
         Problem(f"{site}, {problem.place}", problem.what, problem.remedy)
-        for site, rows in frame.groupby(words, sort=False)
-        for problem in check_table(study, rows).problems
+        for site, report in reports.items()
+        for problem in report.problems
     ]
     if problems:
+        competing = any(report.other_events for report in reports.values())
+        why = f": {OTHER_EVENT}" if competing else ""
         raise DataError(
-            Code.DATA_UNUSABLE,
-            "The table cannot be used as it is.",
+            Code.EVENT_OTHER if competing else Code.DATA_UNUSABLE,
+            f"The table cannot be used as it is{why}.",
             "Mend what is listed; `polyclinic data check` shows more of one hospital's table.",
             problems,
         )
@@ -241,4 +269,5 @@ def _site(encoding: Encoding, name: str, train: pd.DataFrame, test: pd.DataFrame
             if str(column).startswith(PUBLISHED)
         },
         held_out=held_out_cohort(encoding, test, name),
+        numbers=tuple(map(str, as_text(test[encoding.study.cohort.patient_id]))),
     )

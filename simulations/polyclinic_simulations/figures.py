@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from lifelines import KaplanMeierFitter
 from numpy.typing import NDArray
 
 from polyclinic_common.evaluation.observed import Observed
@@ -13,7 +12,16 @@ from polyclinic_common.study.outcomes import Continuous, Survival
 from polyclinic_server.observers import History
 from polyclinic_simulations.federation import Federation
 from polyclinic_simulations.metrics import score
-from polyclinic_simulations.results import CalibrationBin, Figures, RiskGroup
+from polyclinic_simulations.reliability import reliability_of_hazards, reliability_of_yes_or_no
+from polyclinic_simulations.results import (
+    AtTime,
+    CalibrationBin,
+    Figures,
+    Reliability,
+    RiskGroup,
+    TimeCalibration,
+)
+from polyclinic_simulations.survival_scores import observed_survival, statuses
 
 Floats = NDArray[np.float64]
 CALIBRATION_BINS = 5
@@ -24,10 +32,10 @@ RISK_GROUPS = ("low predicted risk", "medium predicted risk", "high predicted ri
 def make_figures(federation: Federation, weights: Vector, history: History) -> Figures:
     """Return the plots' data of one trained model."""
     study = federation.study
-    metric = study.metrics[0]
+    metric = federation.reported[0]
     x, observed, outcome = federation.x_test, federation.observed, study.outcome
     predictions = [predict(study, federation.encoding, model, x) for model in history.models]
-    curve = [score(study, observed, prediction.value)[metric] for prediction in predictions]
+    curve = [score(study, observed, prediction)[metric] for prediction in predictions]
     known = ~np.isnan(observed.value)
     prediction = predict(study, federation.encoding, weights, x[known])
     observed = observed.take(known)
@@ -37,10 +45,13 @@ def make_figures(federation: Federation, weights: Vector, history: History) -> F
             **common,
             calibration=_survival_calibration(outcome, observed, prediction),
             risk_groups=_risk_groups(outcome, observed, prediction.value),
+            times=_time_calibration(outcome, observed, prediction),
+            reliability=_survival_reliability(federation, known, observed, prediction),
         )
     calibration = _calibration(observed.value, prediction.value)
     if not isinstance(outcome, Continuous):
-        return Figures(**common, calibration=calibration)
+        reliability = reliability_of_yes_or_no(observed.value, prediction.value)
+        return Figures(**common, calibration=calibration, reliability=reliability)
     edges = np.linspace(*outcome.range, JOINT_BINS + 1)
     counts, _, _ = np.histogram2d(
         np.clip(observed.value, *outcome.range), prediction.value, bins=[edges, edges]
@@ -85,6 +96,62 @@ def _survival_calibration(
     ]
 
 
+def _time_calibration(
+    outcome: Survival, observed: Observed, prediction: Prediction
+) -> list[TimeCalibration]:
+    """Survival at every time of the grid, predicted and observed, by fifth of predicted risk."""
+    if prediction.survival is None or observed.value.size == 0:
+        return []
+    fifths = _groups(prediction.value, CALIBRATION_BINS)
+    overall = statuses(observed, outcome.grid)
+    by_fifth = [statuses(_members(observed, group), outcome.grid) for group in fifths]
+    found = []
+    for index, time in enumerate(outcome.grid):
+        predicted = prediction.survival[:, index]
+        bins = [
+            CalibrationBin(
+                predicted=float(predicted[group].mean()), observed=seen, patients=len(group)
+            )
+            for group, within in zip(fifths, by_fifth, strict=True)
+            if (seen := observed_survival(within[index])) is not None
+        ]
+        found.append(
+            TimeCalibration(
+                time=time,
+                predicted=float(predicted.mean()),
+                observed=observed_survival(overall[index]),
+                fifths=bins,
+            )
+        )
+    return found
+
+
+def _members(observed: Observed, group: NDArray[np.int64]) -> Observed:
+    return Observed(observed.value[group], observed.event[group])
+
+
+def _survival_reliability(
+    federation: Federation, known: NDArray[np.bool_], observed: Observed, prediction: Prediction
+) -> Reliability | None:
+    """Compare events with the hazards of the intervals that every patient was at risk in."""
+    outcome, survival = federation.study.outcome, prediction.survival
+    if not isinstance(outcome, Survival) or survival is None:
+        return None
+    happened, at_risk = (
+        np.concatenate([getattr(site.test, name) for site in federation.sites])[known]
+        for name in ("y", "mask")
+    )
+    before = np.column_stack([np.ones(len(survival)), survival[:, :-1]])
+    hazards = 1.0 - survival / before
+    everybody = np.arange(len(survival))
+    seen = _kaplan_meier(observed, everybody, list(outcome.grid))
+    by_time = [
+        AtTime(time=time, predicted=float(1.0 - survival[:, k].mean()), observed=1.0 - seen[k])
+        for k, time in enumerate(outcome.grid)
+    ]
+    return reliability_of_hazards(happened, at_risk, hazards, prediction.value, by_time)
+
+
 def _risk_groups(outcome: Survival, observed: Observed, risk: Floats) -> list[RiskGroup]:
     times = [0.0, *outcome.grid]
     groups = _groups(risk, len(RISK_GROUPS))
@@ -101,5 +168,7 @@ def _risk_groups(outcome: Survival, observed: Observed, risk: Floats) -> list[Ri
 
 def _kaplan_meier(observed: Observed, group: NDArray[np.int64], times: list[float]) -> list[float]:
     """Kaplan and Meier, Nonparametric estimation from incomplete observations (1958)."""
+    from lifelines import KaplanMeierFitter  # noqa: PLC0415  (heavy)
+
     fitter = KaplanMeierFitter().fit(observed.value[group], observed.event[group])
     return [float(value) for value in fitter.survival_function_at_times(times)]

@@ -20,7 +20,7 @@ from polyclinic_common.data.table import as_text, read_table
 from polyclinic_common.errors import Code, DataError, Problem, SimulationError
 from polyclinic_common.files import write_atomically
 from polyclinic_common.study import Study, load_study
-from polyclinic_common.study.base import NAME, NAME_RULE
+from polyclinic_common.study.base import NAME, NAME_RULE, SITE_RULE, is_site_name
 from polyclinic_common.study.outcomes import Binary, Continuous
 from polyclinic_simulations.federation import PUBLISHED
 from polyclinic_simulations.guesses import (
@@ -133,13 +133,13 @@ def _sites(words: pd.Series, column: str) -> list[str]:
             f"The site column {column!r} names {len(sites)} hospitals; a federation needs two.",
             "Name another --site-column, or add the tables of more hospitals.",
         )
-    unusable = sum(re.fullmatch(NAME, site) is None for site in sites)
+    unusable = sum(not is_site_name(site) for site in sites)
     if unusable:
         raise DataError(
             Code.DATA_UNUSABLE,
             f"{unusable} of {len(sites)} hospitals in the column {column!r} have a name that a "
             "study cannot use.",
-            f"Rename them. {NAME_RULE}",
+            f"Rename them. {SITE_RULE}",
         )
     return sites
 

@@ -70,8 +70,8 @@ class Measure:
         mean, error = self.scaled(values)
         if mean is None:
             return UNKNOWN
-        shown = f"{mean:.{self.decimals}f}".replace("-", "−")
-        return shown if error is None else f"{shown} ± {error:.{self.decimals}f}"
+        shown = decimals(mean, self.decimals)
+        return shown if error is None else f"{shown} ± {decimals(error, self.decimals)}"
 
     def phrase(self, values: Sequence[float | None]) -> str:
         """Return ``mean ± standard error unit``."""
@@ -79,8 +79,21 @@ class Measure:
 
     def apart(self, differences: Sequence[float | None]) -> str:
         """Return the mean of `differences ± standard error unit`."""
-        unit = "percentage points" if self.unit == "%" else self.unit
-        return f"{self.text(differences)} {unit}".strip()
+        return f"{self.text(differences)} {self._unit_apart}".strip()
+
+    def size(self, difference: float) -> str:
+        """Return the size of a difference, without its sign, with its unit."""
+        shown = decimals(abs(difference) * self.factor, self.decimals)
+        return f"{shown} {self._unit_apart}".strip()
+
+    def interval(self, low: float, high: float) -> str:
+        """Return ``low to high``, of stored values, without unit."""
+        ends = (decimals(end * self.factor, self.decimals) for end in (low, high))
+        return " to ".join(ends)
+
+    @property
+    def _unit_apart(self) -> str:
+        return "percentage points" if self.unit == "%" else self.unit
 
 
 _ALL = {
@@ -137,8 +150,45 @@ _ALL = {
             "Harrell's concordance: of two comparable patients, how often the one with the higher "
             "predicted risk has the earlier event (0.5 is chance, 1 is perfect)",
         ),
+        Measure(
+            "td_auc",
+            "time-dependent AUC",
+            "tells who has the event by a time with an area under the ROC curve of {} "
+            "(0.5 is chance, 1 is perfect)",
+            "of two patients, one with the event by a time of the grid and one without it then: "
+            "how often the first has the higher predicted risk, over all times (0.5 is chance, 1 "
+            "is perfect); whose follow-up ends before is stood for by those who are seen (IPCW)",
+        ),
+        Measure(
+            "ibs",
+            "integrated Brier score",
+            "predicts survival with an integrated Brier score of {} (0 is perfect)",
+            "mean squared distance between predicted survival and whether a patient is without the "
+            "event, averaged over time up to the end of the grid (0 is perfect); whose follow-up "
+            "ends before is stood for by those who are seen (IPCW)",
+        ),
     )
 }
+
+
+def measures_of(study: Study, main: str) -> list[Measure]:
+    """Return the measures that a simulation reports, the one that headlines first.
+
+    Parameters
+    ----------
+    main : str
+        Metric that headlines: ``Result.main_metric``.
+    """
+    first = (main, "brier") if main == "auc" else (main,)
+    order = study.metrics if main == study.metrics[0] else first
+    rest = [metric for metric in study.metrics if metric not in order]
+    return [measure_of(study, metric) for metric in (*order, *rest)]
+
+
+def decimals(number: float, digits: int) -> str:
+    """Write a number with so many digits after the point, a true minus, and no minus zero."""
+    shown = f"{number:.{digits}f}"
+    return shown.removeprefix("-") if float(shown) == 0.0 else shown.replace("-", "−")
 
 
 def measure_of(study: Study, metric: str) -> Measure:

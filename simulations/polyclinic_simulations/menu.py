@@ -61,5 +61,5 @@ def tried_settings(
 
 def _exact(federation: Federation, weights: Vector) -> float | None:
     study, encoding = federation.study, federation.encoding
-    predicted = predict(study, encoding, weights, federation.x_test).value
-    return score(study, federation.observed, predicted)[study.deciding_metric]
+    prediction = predict(study, encoding, weights, federation.x_test)
+    return score(study, federation.observed, prediction)[study.deciding_metric]

@@ -12,8 +12,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from multiprocessing.queues import SimpleQueue
 from typing import ClassVar
 
-import torch
-
 from polyclinic_simulations.cells import run_piece
 from polyclinic_simulations.store import Job, Piece
 from polyclinic_simulations.watcher import Watcher
@@ -29,10 +27,14 @@ def run_pieces(job: Job, pieces: Sequence[Piece], workers: int, watcher: Watcher
         for piece in pieces:
             run_piece(job, piece, watcher.advance)
         return
+    _import_once(job, pieces)
     context = multiprocessing.get_context("fork")
     progress: SimpleQueue[float] = context.SimpleQueue()
     executor = ProcessPoolExecutor(
-        min(workers, len(pieces)), context, initializer=_start_worker, initargs=(job, progress)
+        min(workers, len(pieces)),
+        context,
+        initializer=_start_worker,
+        initargs=(job, pieces, progress),
     )
     try:
         waiting: set[Future[None]] = {executor.submit(_work, piece) for piece in pieces}
@@ -49,12 +51,33 @@ def run_pieces(job: Job, pieces: Sequence[Piece], workers: int, watcher: Watcher
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_worker(job: Job, progress: SimpleQueue[float]) -> None:
+def _import_once(job: Job, pieces: Sequence[Piece]) -> None:
+    """Import what several pieces of this job need, before workers are forked."""
+    if _needs_torch(job, pieces):
+        import torch  # noqa: F401, PLC0415  (seconds)
+    if job.study.outcome.kind == "survival":
+        import lifelines  # noqa: F401, PLC0415  (a second)
+
+
+def _start_worker(job: Job, pieces: Sequence[Piece], progress: SimpleQueue[float]) -> None:
     """Prepare a worker: Ctrl-C is the parent's business, one core is enough."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    use_one_core(job, pieces)
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     _Worker.job, _Worker.advance = job, staticmethod(progress.put)
+
+
+def _needs_torch(job: Job, pieces: Sequence[Piece]) -> bool:
+    """Say whether torch has a part: in closed form only the converged baseline needs it."""
+    return job.gradients == "opacus" or any(piece.baselines for piece in pieces)
+
+
+def use_one_core(job: Job, pieces: Sequence[Piece]) -> None:
+    """Keep the libraries of this process, which does some of these pieces, to one core."""
+    if _needs_torch(job, pieces):
+        import torch  # noqa: PLC0415
+
+        torch.set_num_threads(1)
 
 
 def _end_with_parent(parent: int) -> None:

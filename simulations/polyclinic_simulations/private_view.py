@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from polyclinic_common.evaluation.reading import GroupReading, Reading
+from polyclinic_common.evaluation.interval import Reading
+from polyclinic_common.evaluation.reading import GroupReading
 from polyclinic_common.study import Study
+from polyclinic_common.study.describe import group_in_words
 from polyclinic_common.study.menu import MenuEntry, menu_in_words, setting_in_words
 from polyclinic_simulations.comparison import Line
-from polyclinic_simulations.measures import UNKNOWN, Measure, measure_of
+from polyclinic_simulations.measures import UNKNOWN, Measure, decimals, measure_of
 from polyclinic_simulations.results import Cell, Metrics
 
 EVERYBODY = "all test patients"
 _SHARE = Measure("share", "share", "", "", unit="%", factor=100.0, decimals=1)
+_AUC = Measure("auc", "AUC", "", "")
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def private_rows(study: Study, lines: Sequence[Line]) -> list[PrivateRow]:
 def _rows_of(study: Study, line: Line) -> list[PrivateRow]:
     rows: list[PrivateRow] = []
     for group in line.cells[0].private_groups:
-        name = EVERYBODY if group.kind == "overall" else group.name
+        name = EVERYBODY if group.kind == "overall" else group_in_words(study, group.name)
         if group.suppressed:
             shown = f"too few ({group.patients:.0f} by the noisy count)"
             rows.append(PrivateRow(line.label, name, UNKNOWN, shown, UNKNOWN))
@@ -116,10 +119,18 @@ def _bins(group: GroupReading) -> list[tuple[str, str]]:
         for each in group.calibration
         if (said := each.observed) is not None
     ]
-    rows += [
-        (f"Events up to {each.end:g}, of those at risk", f"{each.events:.0f} of {each.at_risk:.0f}")
-        for each in group.times
-    ]
+    for each in group.times:
+        rows.append(
+            (
+                f"Events up to {each.end:g}, of those at risk",
+                f"{each.events:.0f} of {each.at_risk:.0f}",
+            )
+        )
+        if each.observed is not None and each.predicted is not None:
+            name = f"Without the event at {each.end:g}, where {each.predicted:.1%} is predicted"
+            rows.append((name, _text(_SHARE, each.observed)))
+        if each.auc is not None:
+            rows.append((f"AUC at {each.end:g}", _text(_AUC, each.auc)))
     return rows
 
 
@@ -160,7 +171,7 @@ def _text(measure: Measure, reading: Reading | None) -> str:
     if reading is None:
         return "lost in the noise"
     value, low, high = (
-        f"{number * measure.factor:.{measure.decimals}f}"
+        decimals(number * measure.factor, measure.decimals)
         for number in (reading.value, reading.low, reading.high)
     )
     return f"{value} ({low} to {high})"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from polyclinic_common.evaluation.reading import GroupReading, Reading, RoundReadings
+from polyclinic_common.evaluation.interval import Reading
+from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
 from polyclinic_server.acceptance import Verdict
 
-METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index")
+if TYPE_CHECKING:
+    import pandas as pd
+
+METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index", "td_auc", "ibs")
 Metrics = dict[str, float | None]
 SettingKey = tuple[str, float | None, str, int | None, float]
 
@@ -19,15 +23,20 @@ SettingKey = tuple[str, float | None, str, int | None, float]
 class Record(BaseModel):
     """Immutable, nothing unknown."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Scores(Record):
-    """Metrics of one model on the test patients; null where undefined."""
+    """Metrics of one model on the test patients; null where undefined.
+
+    `resampled` are the overall metrics with the test patients resampled, the same patients for
+    every model; left out of ``result.json``.
+    """
 
     overall: Metrics
     by_site: dict[str, Metrics]
     by_subgroup: dict[str, Metrics]
+    resampled: dict[str, list[float | None]] = {}
 
     def mean_of_sites(self, metric: str) -> float | None:
         """Return the unweighted mean over the sites where `metric` is defined."""
@@ -84,10 +93,12 @@ class SharedBaselines(Record):
     `local_only_*` and `pooled_same_trainer` train as the cell beside them does.
     `published_formulas` are all formulas that the table brings predictions of, by name; the first
     of them is `published`. `published_patients` says on how many of the `test_patients` (those
-    whose outcome is known) each can be computed.
+    whose outcome is known) each can be computed. `nobody` answers no for everybody (yes/no
+    outcomes).
     """
 
     trivial: Scores
+    nobody: Scores | None = None
     local_only_non_private: Scores | None
     pooled_same_trainer: Scores
     pooled_converged: Scores
@@ -129,6 +140,53 @@ class RiskGroup(Record):
     patients: int
 
 
+class TimeCalibration(Record):
+    """Share of patients without the event at a time of the grid: mean predicted, and observed.
+
+    `observed` by Kaplan-Meier; null where nobody is followed until then. `fifths` are the same for
+    fifths of predicted risk, the lowest first; those that nobody is followed in are left out.
+    """
+
+    time: float
+    predicted: float
+    observed: float | None
+    fifths: list[CalibrationBin]
+
+
+class Counted(Record):
+    """Outcomes or events of patients with similar predictions: expected, and observed.
+
+    `variance` is that of the observed number, were the predictions right.
+    """
+
+    patients: int
+    expected: float
+    observed: float
+    variance: float
+
+
+class AtTime(Record):
+    """Share of patients with an event by a time of the grid: predicted, and by Kaplan-Meier."""
+
+    time: float
+    predicted: float
+    observed: float
+
+
+class Reliability(Record):
+    """How far probabilities can be read as such.
+
+    `fifths` are sorted by prediction. `slope` is that of the outcome on the model's score (1 is
+    right, above 1 predictions lie too close together), with its standard error; null where it
+    cannot be fitted. `by_time` is filled for survival alone.
+    """
+
+    fifths: list[Counted]
+    slope: float | None
+    slope_error: float | None
+    by_time: list[AtTime] = []
+
+
 class Figures(Record):
     """What the plots need; aggregates, no single patient.
 
@@ -137,6 +195,7 @@ class Figures(Record):
     middle time of the grid, observed by Kaplan-Meier).
     `joint`: counts on a square grid over `joint_range`, rows observed, columns predicted
     (continuous outcomes).
+    `times`: survival at every time of the grid, predicted against observed.
     """
 
     curve_rounds: list[int]
@@ -145,6 +204,8 @@ class Figures(Record):
     joint: list[list[int]] = []
     joint_range: tuple[float, float] | None = None
     risk_groups: list[RiskGroup] = []
+    times: list[TimeCalibration] = []
+    reliability: Reliability | None = None
 
 
 class Tried(Record):
@@ -187,7 +248,9 @@ class Run(SettingRecord):
 
     `broadcast` is set where the study personalises: the common model's scores, beside those of
     every site's own model in `test`. `private` are the charged metrics, with 95 % intervals; all
-    other scores are exact, which only a simulation can know. `verdict` are the hospitals' votes.
+    other scores are exact, which only a simulation can know. `on_formula` are scores on the test
+    patients for whom a published formula can be computed, by its name, where that is not all of
+    them. `verdict` are the hospitals' votes.
     `menu` are the settings that were trained and chosen from, in the order of `private`.
     """
 
@@ -196,6 +259,7 @@ class Run(SettingRecord):
     verdict: Verdict | None
     menu: list[Tried]
     test: Scores
+    on_formula: dict[str, Scores] = {}
     broadcast: Scores | None
     local_only_private: Scores | None
     timing: Timing
@@ -210,6 +274,7 @@ class Cell(SettingRecord):
     verdict: Verdict | None = None
     menu: list[Tried] = []
     test: Scores
+    on_formula: dict[str, Scores] = {}
     broadcast: Scores | None = None
     baselines: Baselines
     timing: Timing
@@ -273,6 +338,8 @@ class Result(Record):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a cell and test group, for analysis in a notebook."""
+        import pandas as pd  # noqa: PLC0415
+
         rows = []
         for cell in self.cells:
             key = {name: getattr(cell, name) for name in SettingRecord.model_fields}
@@ -284,6 +351,23 @@ class Result(Record):
                 private = _private_columns(cell.private_of(kind, name))
                 rows.append({**key, "group": kind, "name": name, **scores, **private})
         return pd.DataFrame(rows)
+
+
+def plain_json(result: Result) -> str:
+    """Return ``result.json``: everything but what only the report needs."""
+    one = {"resampled": True}
+    cell: dict[str, Any] = {
+        "figures": True,
+        "test": one,
+        "broadcast": one,
+        "on_formula": {"__all__": one},
+        "baselines": {
+            name: {"__all__": one} if name == "published_formulas" else one
+            for name, field in Baselines.model_fields.items()
+            if "Scores" in str(field.annotation)
+        },
+    }
+    return result.model_dump_json(exclude={"cells": {"__all__": cell}}, indent=1)
 
 
 def _private_columns(group: GroupReading | None) -> dict[str, float]:

@@ -8,6 +8,7 @@ from polyclinic_common.study import Study, parse_study
 
 # With one hospital there is nothing to combine: these train it exactly as fedavg does.
 LIKE_FEDAVG_ALONE = frozenset({"fedmedian", "fedtrimmedavg", "krum"})
+FIXED_SPLITS = frozenset({"column", "sites"})
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Setting:
         """Setting of the baselines beside this one: its training on one cohort, no privacy."""
         return Setting("none", None, alone_strategy(self.strategy), self.sites)
 
+    def seeds(self, study: Study, count: int) -> range:
+        """Return the seeds that are run: one where all of them would give the same."""
+        return range(1 if runs_once(study, self.mode, self.drop) else count)
+
     def apply(self, study: Study) -> Study:
         """Return the study that this setting trains; its hash is what sites check.
 
@@ -58,6 +63,20 @@ class Setting:
             data["roster"] = {"sites": [made_up_hospital(index) for index in range(self.sites)]}
             data["privacy"] = {k: v for k, v in data["privacy"].items() if k not in {"m", "c"}}
         return parse_study(data, study.id)
+
+
+def runs_once(study: Study, mode: str | None, drop: float = 0.0) -> bool:
+    """Say whether every seed would give the same: no split, start, batch, outage or noise is drawn.
+
+    `mode` is None where nothing is trained at single hospitals.
+    """
+    return (
+        mode in {None, "none"}
+        and drop == 0.0
+        and study.evaluation.holdout.kind in FIXED_SPLITS
+        and study.model.kind == "linear"
+        and study.training.schedule == "full"
+    )
 
 
 def alone_strategy(strategy: str) -> str:

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import get_args
-
-import pandas as pd
+from typing import TYPE_CHECKING, get_args
 
 from polyclinic_common.canonical import canonical_hash
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, SimulationError, StudyError
+from polyclinic_common.evaluation.observed import observe
 from polyclinic_common.files import write_atomically
 from polyclinic_common.models.network import initial_weights
 from polyclinic_common.models.start import read_start
@@ -24,12 +23,16 @@ from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Mode
 from polyclinic_simulations.digests import start_digest, table_digest
 from polyclinic_simulations.federation import refuse_repeated, refuse_unusable
-from polyclinic_simulations.results import Cell, Result
+from polyclinic_simulations.metrics import reported_metrics
+from polyclinic_simulations.results import Cell, Result, plain_json
 from polyclinic_simulations.setting import Setting
 from polyclinic_simulations.store import Job, Piece, Store
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.summaries import summarise_sites
 from polyclinic_simulations.watcher import Silent, Watcher
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ENGINE = "inline"
 LARGEST_EPSILON = 50.0
@@ -51,6 +54,7 @@ def simulate(
     start: str | Path | None = None,
     out: str | Path | None = None,
     workers: int = 1,
+    cluster: str | None = None,
     watcher: Watcher | None = None,
 ) -> Result:
     """Simulate a federation and compare it with honest baselines.
@@ -72,7 +76,8 @@ def simulate(
     drops : sequence of float
         Probabilities of a hospital to miss a round (default: 0).
     seeds : int
-        How many seeds; each fixes a split and an initialisation, never noise.
+        How many seeds; each fixes a split and an initialisation, never noise. Where every seed
+        would give the same (a fixed split without privacy), one is run.
     gradients : str
         ``"fast"`` (closed form) or ``"opacus"``, which a hospital's node runs; equal up to
         rounding.
@@ -87,6 +92,8 @@ def simulate(
         nothing. Called again with the same folder, only what is missing is run.
     workers : int
         Processes to use; with Ray one, which shares its work among Ray's.
+    cluster : str or None
+        Address of a Ray cluster (extra ``ray``) whose machines run the cells instead of this one.
     watcher : Watcher or None
         Told how it gets on.
 
@@ -105,6 +112,7 @@ def simulate(
     manifest, frame = _load(study, data)
     settings = make_settings(manifest, modes, epsilons, strategies, sites, drops)
     _refuse_options(seeds, gradients, engine)
+    _refuse_cluster(cluster, engine)
     _refuse_moving(engine, settings)
     _refuse_expired(manifest)
     refuse_unusable(manifest, frame)
@@ -126,13 +134,17 @@ def simulate(
     with output_folder(out) as folder:
         job = Job(manifest, frame, Store(folder, identity), engine, gradients, start)
         processes = 1 if engine == "ray" else workers
-        _run_missing(job, settings, seeds, processes, watcher or Silent())
-        cells = [_gather(job.store, setting, seed) for setting in settings for seed in range(seeds)]
+        _run_missing(job, settings, seeds, processes, watcher or Silent(), cluster)
+        cells = [
+            _gather(job, setting, seed)
+            for setting in settings
+            for seed in setting.seeds(manifest, seeds)
+        ]
         result = Result(
             study=manifest.id,
             study_hash=manifest.hash(),
             version=version("polyclinic"),
-            main_metric=manifest.metrics[0],
+            main_metric=reported_metrics(manifest, observe(manifest, frame).value)[0],
             sites=summarise_sites(manifest, frame),
             cells=cells,
             warm_start=start.name if start is not None else None,
@@ -171,29 +183,40 @@ def output_folder(out: Path | None) -> Iterator[Path]:
 
 
 def _run_missing(
-    job: Job, settings: list[Setting], seeds: int, workers: int, watcher: Watcher
+    job: Job,
+    settings: list[Setting],
+    seeds: int,
+    workers: int,
+    watcher: Watcher,
+    cluster: str | None = None,
 ) -> None:
     """Do whatever is not kept from an earlier call; baselines first, they take longest."""
     pieces = [
         Piece(seed, setting, baselines=True)
         for seed in range(seeds)
         for setting in dict.fromkeys(setting.alone for setting in settings)
-        if job.store.read_baselines(setting, seed) is None
+        if seed in setting.seeds(job.study, seeds)
+        and job.store.read_baselines(setting, seed) is None
     ]
     pieces += [
         Piece(seed, setting)
         for seed in range(seeds)
         for setting in settings
-        if job.store.read_run(setting, seed) is None
+        if seed in setting.seeds(job.study, seeds) and job.store.read_run(setting, seed) is None
     ]
-    if pieces:
-        from polyclinic_simulations.pool import run_pieces  # noqa: PLC0415  (torch: seconds)
+    if pieces and cluster is not None:
+        from polyclinic_simulations.cluster import run_on_cluster  # noqa: PLC0415  (Flower, Ray)
+
+        run_on_cluster(job, pieces, cluster, watcher)
+    elif pieces:
+        from polyclinic_simulations.pool import run_pieces  # noqa: PLC0415  (Flower: a second)
 
         run_pieces(job, pieces, workers, watcher)
 
 
-def _gather(store: Store, setting: Setting, seed: int) -> Cell:
-    run, shared = store.read_run(setting, seed), store.read_baselines(setting, seed)
+def _gather(job: Job, setting: Setting, seed: int) -> Cell:
+    store, beside = job.store, setting.alone.seeds(job.study, seed + 1)[-1]
+    run, shared = store.read_run(setting, seed), store.read_baselines(setting, beside)
     if run is None or shared is None:
         raise SimulationError(
             Code.SIMULATION_OUTPUT,
@@ -206,6 +229,8 @@ def _gather(store: Store, setting: Setting, seed: int) -> Cell:
 def _load(
     study: str | Path | Study, data: str | Path | pd.DataFrame | None
 ) -> tuple[Study, pd.DataFrame]:
+    import pandas as pd  # noqa: PLC0415
+
     if isinstance(study, Study) and isinstance(data, pd.DataFrame):
         return study, data
     if isinstance(study, Study) or isinstance(data, pd.DataFrame):
@@ -242,6 +267,21 @@ def _refuse_options(seeds: int, gradients: str, engine: str) -> None:
             Code.SIMULATION_OPTION, f"There are no gradients {gradients!r}.", "Use fast or opacus."
         )
     _refuse_engine(engine)
+
+
+def _refuse_cluster(cluster: str | None, engine: str) -> None:
+    """Refuse a cluster without Ray, or one under Ray's own simulation."""
+    if cluster is None:
+        return
+    if engine != ENGINE:
+        raise SimulationError(
+            Code.SIMULATION_OPTION,
+            "On a cluster every cell runs inline, in one process.",
+            "Leave out --engine ray or --cluster.",
+        )
+    from polyclinic_simulations.engines.ray import refuse_absent  # noqa: PLC0415  (Flower)
+
+    refuse_absent(own=False)
 
 
 def _refuse_moving(engine: str, settings: Sequence[Setting]) -> None:
@@ -313,7 +353,6 @@ def _refuse_setting(study: Study, setting: Setting) -> None:
 def _write(study: Study, result: Result, out: Path) -> None:
     from polyclinic_simulations.report import write_report  # noqa: PLC0415  (matplotlib)
 
-    plain = result.model_dump_json(exclude={"cells": {"__all__": {"figures"}}}, indent=1)
-    write_atomically(out / "result.json", plain.encode())
+    write_atomically(out / "result.json", plain_json(result).encode())
     write_atomically(out / "cells.csv", result.to_frame().to_csv(index=False).encode())
     write_report(study, result, out / "report.html")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import pandas as pd
 from pydantic import ValidationError
 
 from polyclinic_common.canonical import canonical_hash
@@ -16,7 +17,13 @@ from polyclinic_server.observers import Checkpoint
 from polyclinic_simulations.results import Record, Run, SharedBaselines
 from polyclinic_simulations.setting import Setting
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Kept = TypeVar("Kept", bound=Record)
+Files = Mapping[str, bytes]
+"""Contents of files by their path below the output folder."""
+CELLS, SITES = "cells", "sites"
 
 
 @dataclass(frozen=True)
@@ -61,15 +68,33 @@ class Store:
     def checkpoint(self, setting: Setting, seed: int) -> Checkpoint:
         """Return the observer that lets this run go on after an interruption."""
         name = self.run_id(setting, seed)
-        return Checkpoint(self.folder / "cells" / f"{name}.safetensors", name)
+        return Checkpoint(self.folder / CELLS / f"{name}.safetensors", name)
 
     def hospitals(self, setting: Setting, seed: int) -> Path:
         """Return where a run's hospitals keep their ledgers and journals."""
-        return self.folder / "sites" / self.run_id(setting, seed)
+        return self.folder / SITES / self.run_id(setting, seed)
 
     def model_path(self, setting: Setting, seed: int) -> Path:
         """Return where a run's model is kept."""
         return self.folder / "models" / f"{self.run_id(setting, seed)}.safetensors"
+
+    def keep(self, piece: Piece, files: Files) -> None:
+        """Keep what a piece wrote on another machine, in the place of what was begun here.
+
+        The cell comes last: with it the piece counts as finished.
+        """
+        if not piece.baselines:
+            self.checkpoint(piece.setting, piece.seed).path.unlink(missing_ok=True)
+            shutil.rmtree(self.hospitals(piece.setting, piece.seed), ignore_errors=True)
+        for name in sorted(files, key=lambda name: name.startswith(f"{CELLS}/")):
+            path = (self.folder / name).resolve()
+            if not path.is_relative_to(self.folder.resolve()):
+                raise ValueError(f"{name} lies outside the output folder")
+            secret = name.startswith(f"{SITES}/")
+            path.parent.mkdir(mode=0o700 if secret else 0o777, parents=True, exist_ok=True)
+            write_atomically(path, files[name])
+            if secret:
+                path.chmod(0o600)
 
     def _baselines_name(self, setting: Setting, seed: int) -> str:
         return canonical_hash([self.identity, "baselines", *setting.alone.key, seed])[:16]
@@ -77,12 +102,12 @@ class Store:
     def _read(self, kind: type[Kept], name: str) -> Kept | None:
         """Read a kept file; an absent or damaged one counts as not kept."""
         try:
-            return kind.model_validate_json((self.folder / "cells" / f"{name}.json").read_bytes())
+            return kind.model_validate_json((self.folder / CELLS / f"{name}.json").read_bytes())
         except (FileNotFoundError, ValidationError):
             return None
 
     def _write(self, record: Record, name: str) -> None:
-        path = self.folder / "cells" / f"{name}.json"
+        path = self.folder / CELLS / f"{name}.json"
         write_atomically(path, record.model_dump_json().encode())
 
 
@@ -110,3 +135,12 @@ class Piece:
         """Return the work in it, in rounds of a federation."""
         alone = 0 if self.setting.epsilon is None else study.training.rounds
         return study.training.rounds if self.baselines else study.rounds + alone
+
+
+def collect(folder: Path) -> Files:
+    """Return all files below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

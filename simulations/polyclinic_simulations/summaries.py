@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import pandas as pd
 
 from polyclinic_common.data.table import as_text, column_or_missing
 from polyclinic_common.evaluation.observed import Observed
@@ -12,6 +13,9 @@ from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Binary, Continuous
 from polyclinic_simulations.federation import build_federation
 from polyclinic_simulations.results import SiteSummary
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def summarise_sites(study: Study, frame: pd.DataFrame) -> list[SiteSummary]:
@@ -47,6 +51,6 @@ def _outcome_words(study: Study, observed: Observed) -> str:
     if isinstance(outcome, Continuous):
         return f"mean {known.value.mean():.3g} {outcome.unit}"
     if isinstance(outcome, Binary):
-        return f"{known.value.mean():.0%} {outcome.positive}"
+        return f"{100 * known.value.mean():.0f} % {outcome.column} = {outcome.positive}"
     middle = np.median(known.value)
     return f"{int(known.event.sum())} events, median follow-up {middle:.0f} {outcome.unit}"

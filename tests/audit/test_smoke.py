@@ -6,7 +6,7 @@ from tests.audit.__main__ import Caught, first_failure
 from tests.audit.mutations import MUTATIONS
 from tests.audit.plugin import NONE
 
-ASKED_FOR = 28
+ASKED_FOR = 30
 
 
 def test_a_defect_is_caught_by_a_named_test() -> None:

@@ -725,6 +725,7 @@ class Proxy(threading.Thread):
         super().__init__(daemon=True)
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.connected: list[str] = []
+        self.heads: list[bytes] = []
 
     @property
     def url(self) -> str:
@@ -745,6 +746,7 @@ class Proxy(threading.Thread):
         assert method == b"CONNECT"
         host, _, port = target.decode().rpartition(":")
         self.connected.append(target.decode())
+        self.heads.append(head)
         try:
             outside = socket.create_connection((host, int(port)))
         except OSError:

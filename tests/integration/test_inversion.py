@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.holdout import held_out
 from polyclinic_common.errors import PolyclinicError
-from polyclinic_common.privacy.plan import GRADIENT, secure_sum_plans
+from polyclinic_common.privacy.account import spent_epsilon
+from polyclinic_common.privacy.charges import Charge
+from polyclinic_common.privacy.plan import CALIBRATION, GRADIENT, secure_sum_plans
 from polyclinic_server.optimizer import State
 from polyclinic_simulations.audit.genotypes import MISSING, Floats, of_gene, posterior
 from polyclinic_simulations.audit.inversion import (
@@ -66,11 +69,15 @@ def test_in_the_short_way_every_hospital_adds_its_share_in_every_round() -> None
     study = SUM.apply(STUDY)
     federation = build_federation(study, TABLE.head(600), 0)
     released_model(federation, SUM, Trainer(noise=Recorder))
-    assert len(drawn) == len(study.roster.sites) * study.training.rounds
-    plan = secure_sum_plans(study, "products", federation.declared.values())[GRADIENT]
-    assert plan.length == federation.encoding.width
-    assert set(drawn) == {plan.variance}
-    assert plan.headline_epsilon(study.privacy.delta) <= 1.0
+    sites = len(study.roster.sites)
+    plans = secure_sum_plans(study, "products", federation.declared.values())
+    assert plans[GRADIENT].length == federation.encoding.width
+    assert Counter(drawn) == {
+        plans[GRADIENT].variance: sites * study.training.rounds,
+        plans[CALIBRATION].variance: sites * study.calibration.steps,
+    }
+    costs: dict[Charge, int] = {plan.headline: plan.rounds for plan in plans.values()}
+    assert spent_epsilon(costs, study.privacy.delta) <= 1.0
 
 
 def test_test_patients_never_reach_training() -> None:

@@ -12,6 +12,7 @@ from polyclinic_common.study.describe import describe
 from polyclinic_server.metric_sums import MetricSum
 from polyclinic_server.observers import Checkpoint, Round
 from polyclinic_server.optimizer import State
+from polyclinic_simulations import simulate
 from polyclinic_simulations.comparison import compare
 from polyclinic_simulations.console import print_result
 from polyclinic_simulations.private_view import EVERYBODY, private_rows
@@ -81,6 +82,42 @@ def test_people_see_private_values_with_intervals_and_which_scores_are_exact(
     assert comparison is not None
     rows = private_rows(STUDY, comparison.private)
     assert {row.group for row in rows} >= {EVERYBODY, "site 0", "sex = male"}
+
+
+def test_survival_over_time_is_shown_beside_the_concordance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the terminal, the report and the files: exact, private, and at every time of the grid."""
+    study = small_study(
+        "survival",
+        training={"rounds": 4},
+        privacy={"epsilon": 50.0},
+        evaluation={"private": {"share": 0.9}},
+    )
+    result = simulate(study, small_table(3000), out=tmp_path)
+    print_result(study, result, tmp_path)
+    shown, report = capsys.readouterr().out, (tmp_path / "report.html").read_text()
+    for name in ("C-index", "Time-dependent AUC", "Integrated Brier score"):
+        assert name.split()[0] in shown
+        assert name in report
+    (cell,) = result.cells
+    assert [time.time for time in cell.figures.times] == [100, 200, 300, 400]
+    for time in cell.figures.times:
+        assert time.observed is not None
+        assert len(time.fifths) == 5
+    comparison = compare(study, result)
+    assert comparison is not None
+    shown_rows = {row.metric: row for row in private_rows(study, comparison.private)}
+    for metric in ("Time-dependent AUC", "Integrated Brier score"):
+        assert shown_rows[metric].private != "lost in the noise"
+        assert shown_rows[metric].exact != "–"
+    assert any(name.startswith("Without the event at 400, where") for name in shown_rows)
+    row = result.to_frame().query("group == 'overall'").iloc[0]
+    assert row.ibs_low < row.ibs_private < row.ibs_high
+    assert 0 < row.ibs < 0.25
+    assert cell.baselines.trivial.overall["ibs"] is not None
+    assert cell.baselines.cox is not None
+    assert (cell.baselines.cox.overall["ibs"] or 1.0) < cell.baselines.trivial.overall["ibs"]
 
 
 def test_the_study_says_in_plain_words_what_metrics_cost_and_tell() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,17 +14,24 @@ from polyclinic_common.evaluation.observed import levels_of
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.describe import describe, outcome_in_words, treatment_in_words
-from polyclinic_common.study.sections import LOWER_IS_BETTER
+from polyclinic_common.study.sections import LOWER_IS_BETTER, Mode
+from polyclinic_simulations.comparison import compare
 from polyclinic_simulations.console import print_result
+from polyclinic_simulations.measures import measure_of
 from polyclinic_simulations.report import render_report, write_report
+from polyclinic_simulations.report.calibration_words import warning
+from polyclinic_simulations.report.drawing import look
 from polyclinic_simulations.results import (
     METRICS,
+    AtTime,
     Baselines,
     CalibrationBin,
     Cell,
+    Counted,
     Figures,
     Metrics,
     PrivacySpent,
+    Reliability,
     Result,
     RiskGroup,
     Scores,
@@ -32,6 +39,7 @@ from polyclinic_simulations.results import (
     Timing,
 )
 
+WIDEST = 9  # columns of the widest table: they fit a sheet of paper
 SITES = tuple(f"hospital {number:02d}" for number in range(1, 13))
 OUTCOMES: dict[str, dict[str, Any]] = {
     "continuous": {
@@ -67,6 +75,8 @@ TYPICAL = {
     "auc": 0.88,
     "brier": 0.13,
     "c_index": 0.68,
+    "td_auc": 0.71,
+    "ibs": 0.18,
 }
 
 
@@ -116,8 +126,14 @@ class Maker:
         return scores
 
     def scores(self, loss: float) -> Scores:
+        overall = self.metrics(loss, 0.012)
         return Scores(
-            overall=self.metrics(loss, 0.012),
+            resampled={
+                metric: [value * (1 + step) for step in np.linspace(-0.02, 0.02, 50)]
+                for metric, value in overall.items()
+                if value is not None
+            },
+            overall=overall,
             by_site={site: self.metrics(loss, 0.05) for site in SITES},
             by_subgroup={name: self.metrics(loss, 0.03) for name in groups_of(self.study)},
         )
@@ -466,8 +482,10 @@ def test_a_sampled_run_shows_prv_for_information_and_what_two_hospitals_cost() -
 
 
 def with_formula(result: Result, scored: int) -> Result:
+    """Return the result with a formula that can judge `scored` of 200 patients."""
     cells = []
     for cell in result.cells:
+        same = {"clinical formula": cell.baselines.pooled_converged} if scored < 200 else {}
         beside = cell.baselines.model_copy(
             update={
                 "published": cell.baselines.trivial,
@@ -476,19 +494,39 @@ def with_formula(result: Result, scored: int) -> Result:
                 "test_patients": 200,
             }
         )
-        cells.append(cell.model_copy(update={"baselines": beside}))
+        cells.append(cell.model_copy(update={"baselines": beside, "on_formula": same}))
     return result.model_copy(update={"cells": cells})
 
 
 def test_a_formula_that_misses_patients_says_how_many_it_has() -> None:
     study = make_study("continuous")
-    some = Page(render_report(study, with_formula(make_result(study), 150))).text
-    assert "clinical formula is scored on 150 of 200 test patients" in some
-    assert "a formula from the literature, not fitted here" in some
-    assert "the published formula (on fewer patients, see Results)" in some
-    every = Page(render_report(study, with_formula(make_result(study), 200))).text
-    assert "is scored on" not in every
-    assert "on fewer patients" not in every
+    some = Page(render_report(study, with_formula(make_result(study), 150)))
+    assert "clinical formula is scored on 150 of 200 test patients" in some.text
+    assert "a formula from the literature, not fitted here" in some.text
+    assert "both on the 150 of 200 test patients who have every value that it needs" in some.text
+    assert any(row[0] == "Published: clinical formula (150 of 200 patients)" for row in some.rows)
+    every = Page(render_report(study, with_formula(make_result(study), 200)))
+    assert "is scored on" not in every.text
+    assert "both on the" not in every.text
+    assert "Against the published formula clinical formula: " in every.text
+
+
+def test_formula_and_model_stand_on_the_same_patients_and_the_model_on_all_beside_them() -> None:
+    study = make_study("continuous")
+    result = with_formula(make_result(study, [1.0]), 150)
+    page = Page(render_report(study, result))
+    header = next(row for row in page.rows if "Model, same patients" in row)
+    row = next(row for row in page.rows if row[0] == "clinical formula" and len(row) == len(header))
+    shown = dict(zip(header, row, strict=True))
+    measure = measure_of(study, "mae")
+    cells = result.cells
+    assert shown["Patients"] == "150 of 200"
+    for name, scores in {
+        "Formula": [cell.baselines.published_formulas["clinical formula"] for cell in cells],
+        "Model, same patients": [cell.on_formula["clinical formula"] for cell in cells],
+        "Model, all test patients": [cell.test for cell in cells],
+    }.items():
+        assert shown[name].startswith(measure.text([each.overall["mae"] for each in scores]))
 
 
 def calibrated(result: Result, bins: list[tuple[float, float]]) -> Result:
@@ -519,8 +557,9 @@ def test_probabilities_that_are_clearly_off_are_warned_of(
     study = make_study(kind)
     text = Page(render_report(study, calibrated(make_result(study), bins))).text
     assert "must not be read as probabilities" in text
-    assert "Without privacy it is" in text
+    assert "Without privacy: " in text
     assert said in text
+    assert "Remedy: " in text
 
 
 @pytest.mark.parametrize(
@@ -534,6 +573,178 @@ def test_no_warning_where_chance_explains_the_calibration(bins: list[tuple[float
     study = make_study("binary")
     text = Page(render_report(study, calibrated(make_result(study), bins))).text
     assert "must not be read as probabilities" not in text
+
+
+def rare(study: Study, expected: list[float], observed: list[float], slope: float) -> Result:
+    """Return a result of private and plain cells; predicted and observed deaths of 200 each."""
+
+    def reliability(predicted: list[float], slope: float) -> Reliability:
+        fifths = [
+            Counted(patients=200, expected=e, observed=o, variance=e * (1 - e / 200))
+            for e, o in zip(predicted, observed, strict=True)
+        ]
+        return Reliability(fifths=fifths, slope=slope, slope_error=0.15)
+
+    cells = []
+    for cell in make_result(study, [1.0, None], seeds=3).cells:
+        private = cell.epsilon is not None
+        found = reliability(expected if private else observed, slope if private else 1.0)
+        figures = cell.figures.model_copy(update={"reliability": found})
+        cells.append(cell.model_copy(update={"figures": figures}))
+    return make_result(study, []).model_copy(update={"cells": cells})
+
+
+SEEN = [4.0, 6.0, 8.0, 10.0, 42.6]
+TOO_FEW = [6.0, 6.4, 7.0, 8.8, 21.2]
+
+
+def test_a_rare_outcome_that_is_predicted_too_seldom_is_warned_of() -> None:
+    """7 % die, 0.70 of them are predicted, of the highest fifth 10.6 % and 21.3 % die."""
+    study = make_study("binary")
+    text = Page(render_report(study, rare(study, TOO_FEW, SEEN, 1.0))).text
+    assert "must not be read as probabilities" in text
+    assert "0.70 times as many are predicted as were observed (49.4 and 70.6 of 1000" in text
+    assert "in the highest fifth of predictions 10.6 % are predicted and 21.3 % observed" in text
+    assert "The clip: the rare patients" in text
+    assert "Noise: the ridge" not in text
+
+
+def test_a_total_that_is_off_is_warned_of_though_no_fifth_is() -> None:
+    study = make_study("binary")
+    few = [0.72 * seen for seen in SEEN]
+    text = Page(render_report(study, rare(study, few, SEEN, 1.0))).text
+    assert "0.72 times as many are predicted as were observed" in text
+    assert "fifth of predictions" not in text.partition("0.72 times")[2].partition("Remedy")[0]
+
+
+def test_flattened_probabilities_are_put_down_to_the_ridge() -> None:
+    study = make_study("binary")
+    flat = [12.0, 13.0, 14.0, 15.0, 16.6]
+    text = Page(render_report(study, rare(study, flat, SEEN, 2.2))).text
+    assert "the calibration slope is 2.20" in text
+    assert "Noise: the ridge that steadies training" in text
+    assert "The clip" not in text
+
+
+def test_what_mends_probabilities_is_never_what_the_study_has() -> None:
+    study = make_study("binary")
+    result = rare(study, TOO_FEW, SEEN, 1.6)
+    comparison = compare(study, result)
+    assert comparison is not None
+
+    def remedy(**training: object) -> str:
+        changed = study.training.model_copy(update=training)
+        return warning(study.model_copy(update={"training": changed}), comparison).partition(
+            "Remedy: "
+        )[2]
+
+    ridge, phase = 'training.ridge = "release"', "[training.calibration]"
+    both, first = remedy(), remedy(ridge="release")
+    assert ridge in both
+    assert phase in both
+    assert ridge not in first
+    assert phase in first
+    last = remedy(ridge="release", calibration={"share": 0.1})
+    assert ridge not in last
+    assert phase not in last
+    assert "more patients or a larger epsilon; or recalibrate locally" in last
+
+
+def test_a_hospital_that_was_held_out_and_differs_is_called_drift() -> None:
+    holdout = {"kind": "sites", "sites": [SITES[0]]}
+    study = make_study("binary", evaluation={"holdout": holdout})
+    result = rare(study, TOO_FEW, SEEN, 1.0)
+    plain = [cell.model_copy(update={"figures": result.cells[0].figures}) for cell in result.cells]
+    text = Page(render_report(study, result.model_copy(update={"cells": plain}))).text
+    assert "it differs from those that train (drift)" in text
+    assert "recalibrate locally" in text
+    assert "training.ridge" not in text
+
+
+def test_events_by_a_time_of_the_grid_are_warned_of() -> None:
+    study = make_study("survival")
+    result = rare(study, SEEN, SEEN, 1.0)
+    assert "must not be read" not in Page(render_report(study, result)).text
+    early = [AtTime(time=365.0, predicted=0.05, observed=0.02)]
+    cells = []
+    for cell in result.cells:
+        found = cell.figures.reliability
+        assert found is not None
+        found = found.model_copy(update={"by_time": early})
+        figures = cell.figures.model_copy(update={"reliability": found})
+        cells.append(cell.model_copy(update={"figures": figures}))
+    text = Page(render_report(study, result.model_copy(update={"cells": cells}))).text
+    assert "by time 365 5.0 % are predicted and 2.0 % observed" in text
+
+
+def test_nine_settings_leave_no_table_wider_than_a_page_and_no_minus_zero() -> None:
+    study = make_study("binary")
+    local = make_result(study, [0.5, 1.0, 2.0, 4.0, None])
+    summed = [
+        cell.model_copy(update={"mode": "secure-sum"})
+        for cell in local.cells
+        if cell.epsilon is not None
+    ]
+    result = local.model_copy(update={"cells": [*summed, *local.cells]})
+    html = render_report(study, result)
+    page = Page(html)
+    assert max(len(row) for row in page.rows) <= WIDEST
+    assert not re.search(r"[-−]0(\.0+)?(?![.\d])", page.text)
+    for mode in ("secure-sum", "local"):
+        for epsilon in ("0.5", "1", "2", "4"):
+            assert f"Trained together, ε = {epsilon}, mode {mode}" in page.text
+    for mode in ("mode secure-sum", "mode local", "mode none"):
+        assert mode in html
+
+
+def test_modes_differ_by_colour_and_by_mark() -> None:
+    looks = [look(mode) for mode in (*get_args(Mode), None)]
+    assert len({colour for colour, _ in looks}) == len({mark for _, mark in looks}) == 4
+
+
+def test_groups_without_any_patient_have_no_row() -> None:
+    study = make_study("binary")
+    result = make_result(study)
+    nothing: Metrics = dict.fromkeys(METRICS)
+
+    def emptied(scores: Scores) -> Scores:
+        return scores.model_copy(update={"by_site": scores.by_site | {SITES[0]: nothing}})
+
+    cells = [
+        cell.model_copy(
+            update={
+                "test": emptied(cell.test),
+                "baselines": cell.baselines.model_copy(
+                    update={
+                        "local_only_non_private": emptied(cell.baselines.local_only_non_private)
+                        if cell.baselines.local_only_non_private
+                        else None
+                    }
+                ),
+            }
+        )
+        for cell in result.cells
+    ]
+    page = Page(render_report(study, result.model_copy(update={"cells": cells})))
+    named = [row[0] for row in page.rows if row]
+    assert named.count(SITES[0]) == 1  # in the table of the data alone
+    assert named.count(SITES[1]) > 1
+
+
+def test_coded_levels_are_called_by_their_labels() -> None:
+    sex = {
+        "name": "sex",
+        "kind": "categorical",
+        "levels": ["0", "1"],
+        "labels": {"0": "female", "1": "male"},
+        "source": "form",
+    }
+    cohort = {"patient_id": "patient", "site": "hospital", "features": [sex]}
+    study = make_study("binary", cohort=cohort, subgroups=[{"column": "sex"}])
+    page = Page(render_report(study, make_result(study)))
+    assert any(row[0] == "sex = female" for row in page.rows if row)
+    assert "categorical: 0 (female), 1 (male)" in page.text
+    assert "sex = 0" not in page.text
 
 
 @pytest.mark.parametrize("kind", sorted(OUTCOMES))

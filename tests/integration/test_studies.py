@@ -24,7 +24,7 @@ from polyclinic_simulations.studies.iwpc.loader import (
     repaired,
     years,
 )
-from polyclinic_simulations.studies.registry import HERE
+from polyclinic_simulations.studies.registry import HERE, find_study
 
 PUBLIC = ("actg175", "heart", "iwpc", "tcga-brca")
 WITHOUT_FOLDER = ("gbsg2", "warfarin")
@@ -45,7 +45,9 @@ def assert_usable_everywhere(study: Study, table: pd.DataFrame) -> None:
 def assert_keeps_every_default(study: Study) -> None:
     """One setting of training and privacy serves every study."""
     assert study.privacy.model_fields_set == set()
-    assert study.training.model_fields_set == set()
+    assert study.training.model_fields_set == {"ridge", "calibration"}
+    assert study.training == find_study("gbsg2").training
+    assert study.training.ridge == "release"
 
 
 @pytest.mark.parametrize("name", WITHOUT_FOLDER)

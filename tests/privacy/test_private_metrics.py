@@ -16,7 +16,10 @@ from polyclinic_client.journal import Left
 from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.errors import RunError
-from polyclinic_common.evaluation.reading import RoundReadings
+from polyclinic_common.evaluation.layout import make_layout
+from polyclinic_common.evaluation.reading import RoundReadings, Size, read_sum
+from polyclinic_common.evaluation.survival import hazard_profile
+from polyclinic_common.models.predict import predict
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.privacy.plan import METRICS, metrics_plan
 from polyclinic_common.study import Study, parse_study
@@ -110,6 +113,33 @@ def test_without_noise_the_reading_is_the_exact_metric(
         assert reading is not None
         assert reading.value == pytest.approx(exact[metric], rel=1e-3)
         assert reading.low < reading.value < reading.high
+
+
+@pytest.mark.parametrize("mode", ["secure-sum", "local"])
+def test_without_noise_survival_is_read_nearly_as_it_is(mode: str, tmp_path: Path) -> None:
+    """A sum bears what reading it needs to know of the model.
+
+    After so few rounds most patients share a risk bin: the concordance counts their pairs half.
+    """
+    made = federation(mode, "survival")
+    checkpoint = Checkpoint(tmp_path / "state.safetensors", "run")
+    trained = train(made, tmp_path / "sites", checkpoint=checkpoint)
+    state = checkpoint.load()
+    assert state is not None
+    (said,) = state.released
+    sizes = {"site 0": Size(100.0, 1.0)}
+    (all_,) = read_sum(make_layout(made.study), said.total, 1e-3, sizes, 1, said.profile)
+    exact = scores_of(made, trained.weights).overall
+    values = {name: reading.value for name, reading in all_.metrics.items() if reading}
+    assert 0.5 < values["c_index"] < (exact["c_index"] or 0.0)
+    assert values["td_auc"] == pytest.approx(exact["td_auc"], abs=0.06)
+    assert values["ibs"] == pytest.approx(exact["ibs"], abs=0.02)
+    predicted = predict(made.study, made.encoding, trained.weights, made.x_test).survival
+    assert predicted is not None
+    assert [time.predicted for time in all_.times] == pytest.approx(
+        predicted.mean(axis=0).tolist(), abs=0.06
+    )
+    assert said.profile == pytest.approx(hazard_profile(made.study, trained.weights))
 
 
 @pytest.mark.parametrize("mode", ["secure-sum", "local"])
@@ -253,7 +283,7 @@ def test_a_run_cut_off_before_its_metrics_came_releases_them_once(
         raise CutError
 
     with monkeypatch.context() as patched:
-        patched.setattr("polyclinic_server.coordinator.MetricSum", lost)
+        patched.setattr("polyclinic_server.metric_sums.Evaluation.judged", lost)
         with pytest.raises(CutError):
             train(made, tmp_path / "sites", checkpoint=checkpoint)
     resumed = train(made, tmp_path / "sites", checkpoint=checkpoint)

@@ -315,5 +315,5 @@ def test_the_vote_is_paid_out_of_the_studys_budget_or_the_study_is_refused() -> 
 
     mu = gdp.mu_of(1.0, 1e-5)
     assert training_share(study(0.1)) == pytest.approx(1 - (Vote(epsilon=0.1).mu / mu) ** 2)
-    with pytest.raises(PrivacyError, match="leaves nothing"):
+    with pytest.raises(PrivacyError, match="leave nothing"):
         training_share(study(0.5))

@@ -17,6 +17,7 @@ from polyclinic_common.evaluation.observed import Observed, held_out_cohort
 from polyclinic_common.evaluation.reading import Size, held_out_sizes, read_sum
 from polyclinic_common.evaluation.statistics import Judged, RiskHistogram, statistic_of
 from polyclinic_common.models.network import initial_weights
+from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study import Study
 from polyclinic_simulations.coverage import Design, coverage, draw, study_of
 from polyclinic_simulations.metrics import score
@@ -89,7 +90,7 @@ def test_a_histogram_gives_nearly_the_metric_of_all_pairs(metric: str) -> None:
     cells = histogram.rows(judged).sum(axis=0)
     ordered, counted = histogram.pairs()
     binned = float(cells @ ordered @ cells / (cells @ counted @ cells))
-    exact = score(made, Observed(judged.value, judged.event), judged.predicted)[metric]
+    exact = score(made, Observed(judged.value, judged.event), Prediction(judged.predicted))[metric]
     assert binned == pytest.approx(exact, abs=0.03)
 
 

@@ -257,7 +257,7 @@ def test_a_drafted_study_is_not_trained_on_a_column_that_tells_the_outcome(
     going_on = "simulate o/t.toml --data o/t-table.csv --out o"
     assert f"`polyclinic {going_on}`" in shown
     short = Path("o/t.toml")
-    short.write_text(short.read_text() + "\n[training]\nrounds = 1\n")
+    short.write_text(short.read_text().replace("[training]", "[training]\nrounds = 1"))
     assert typed(f"{going_on} --mode none", capsys)[0] == 0
 
 

@@ -12,7 +12,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import (
     Criticality,
     ExtensionPolicy,
@@ -43,6 +43,32 @@ def test_a_server_is_known_by_its_names_and_addresses(authority: pki.Authority) 
     assert verifier(x509.DNSName("polyclinic.example.org")).verify(made, [])
     with pytest.raises(VerificationError):
         verifier(x509.DNSName("elsewhere.example.org")).verify(made, [])
+
+
+LONG = (
+    "Universit\u00e4tsklinikum K\u00f6ln, Klinik f\u00fcr Innere Medizin und Herzchirurgie, Haus 40"
+)
+
+
+def test_a_name_longer_than_a_common_name_is_kept_whole() -> None:
+    """64 bytes are the certificate's limit, not the hospital's."""
+    long = pki.Authority.create(LONG * 2)
+    assert pki.common_name(long.certificate) == LONG * 2
+    key = pki.generate_key()
+    made = long.certify_site(pki.read_request(pki.make_request(key, LONG)), LONG)
+    made.verify_directly_issued_by(long.certificate)
+    other = long.certify_site(key.public_key(), LONG + "a")
+    shorts = [
+        str(each.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+        for each in (made, other)
+    ]
+    assert (pki.common_name(made), pki.common_name(other)) == (LONG, LONG + "a")
+    assert all(len(short.encode()) <= 64 for short in shorts)
+    assert shorts[0] != shorts[1]
+    host = ".".join(["a" * 30] * 5)
+    server = long.certify_server(key.public_key(), [host])
+    verifier = PolicyBuilder().store(Store([long.certificate])).build_server_verifier
+    assert verifier(x509.DNSName(host)).verify(server, [])
 
 
 def test_a_site_is_a_client_under_the_name_the_authority_gave(authority: pki.Authority) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from polyclinic_client.accounts.registry import Account, Registry, absent
 from polyclinic_client.accounts.rule import SecondRule
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.site_files import IDENTITY, read_identity
+from polyclinic_client.site_files import IDENTITY, read_identity, read_unfinished
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.errors import Code, ConsortiumError, LedgerError
 from polyclinic_common.files import write_atomically
@@ -62,7 +62,8 @@ def begin_account(
         A001 if another account stands, A002 if one is lost and no reset is declared, A006 if this
         one was ended, A004 and A005 as `Registry.open`.
     """
-    own = read_identity(path).public if (path / IDENTITY).exists() else None
+    identity = read_identity(path) if (path / IDENTITY).exists() else read_unfinished(path)
+    own = identity.public if identity is not None else None
     with Registry.open(accounts, create=True) as registry, registry.writing():
         held = registry.accounts()
         if own in held:

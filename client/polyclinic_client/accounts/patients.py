@@ -6,10 +6,12 @@ import hmac
 import re
 import unicodedata
 from decimal import Decimal
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from polyclinic_common.data.table import as_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HASH_BYTES = 16
 _WHOLE_FLOAT = re.compile(r"[0-9]+(\.0+|(\.[0-9]+)?e\+[0-9]{2})")  # 123.0, 1e+16

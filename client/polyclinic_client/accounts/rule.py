@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from polyclinic_client.ledger.entries import Entry
 from polyclinic_common.errors import Code, ConsortiumError, Problem
+from polyclinic_common.files import decoded
 from polyclinic_common.words import is_control
 
 APPROVERS = 2
@@ -80,7 +81,7 @@ def read_rule(path: Path) -> SecondRule:
         A007 if it cannot be read or keeps nothing apart.
     """
     try:
-        return SecondRule.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return SecondRule.model_validate(tomllib.loads(decoded(path.read_bytes())))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
         raise refused_rule(f"{path} cannot be read as TOML") from None
     except ValidationError as error:

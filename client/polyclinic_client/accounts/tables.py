@@ -7,7 +7,7 @@ node, no approval, no answer to a message.
 
 from __future__ import annotations
 
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from polyclinic_client.accounts.account import account_of, most_of
 from polyclinic_client.accounts.patients import joined, keyed_hashes, parted
@@ -15,6 +15,9 @@ from polyclinic_client.accounts.registry import Account, Registry
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.studies import StudyBook
 from polyclinic_common.errors import Code, ConsortiumError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def admit_table(site: SiteFolder, study_hash: bytes, numbers: pd.Series) -> None:

@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 app.command(epilog="Example:  polyclinic client join invitation.txt")(membership.join)
 app.command(epilog="Example:  polyclinic client status")(membership.status)
-app.command(epilog="Example:  polyclinic client preflight")(preflight.preflight)
+app.command(epilog="Example:  polyclinic client preflight invitation.txt")(preflight.preflight)
 app.command(epilog="Example:  polyclinic client up")(up.up)
 app.command(epilog="Example:  polyclinic client model 1f0c --out model.safetensors")(model.model)
 app.add_typer(peers.app, name="peers")

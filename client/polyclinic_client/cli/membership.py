@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from polyclinic_client.cli.accounts import AccountsOption, RuleOption, confirmed_rule
+from polyclinic_client.cli.invited import HELP, read_invited
 from polyclinic_client.cli.options import SITE, SiteOption, WitnessOption
 from polyclinic_common.cli.study import AsJson
 
@@ -17,9 +16,7 @@ DELTA = 1e-5
 
 
 def join(
-    invitation: Annotated[
-        str, typer.Argument(help="The invitation, the file that holds it, or - to type it in.")
-    ],
+    invitation: Annotated[str, typer.Argument(help=HELP)],
     site: SiteOption = SITE,
     epsilon_cap: Annotated[
         float | None,
@@ -33,8 +30,12 @@ def join(
         typer.Option(help="Limit if every release counted at fallback; none if left out."),
     ] = None,
     delta: Annotated[
-        float, typer.Option(help="Delta of the account: below 1 / (patients of this hospital).")
-    ] = DELTA,
+        float | None,
+        typer.Option(
+            help="Delta of the account: below 1 / (patients of this hospital). "
+            f"[default: {DELTA:g}]"
+        ),
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Do not ask: the fingerprint was compared before.")
     ] = False,
@@ -57,13 +58,14 @@ def join(
     from polyclinic_client.accounts.account import Beginning
     from polyclinic_client.accounts.registry import default_registry
     from polyclinic_client.consortium.join import join as join_consortium
+    from polyclinic_client.proxy import way_to
     from polyclinic_client.site_files import read_identity
     from polyclinic_common.cli.main import print_json
-    from polyclinic_common.consortium.invitation import read_invitation
     from polyclinic_common.secure_sum.identity import fingerprint
     from polyclinic_common.words import plain
 
-    invited = read_invitation(_text(invitation))
+    invited = read_invited(invitation)
+    typer.echo(f"{invited.host} is called {way_to(invited.host, invited.port)}.", err=True)
     if not yes:
         _compare(invited.site, invited.fingerprint)
         epsilon_cap = _ask_cap() if epsilon_cap is None else epsilon_cap
@@ -75,7 +77,7 @@ def join(
         accounts=accounts or default_registry(),
         how=Beginning(declare_reset, confirmed_rule(second_account)),
         delta=delta,
-        epsilon_cap=EPSILON_CAP if epsilon_cap is None else epsilon_cap,
+        epsilon_cap=epsilon_cap,
         fallback_cap=fallback_cap,
         witness=witness,
     )
@@ -97,16 +99,6 @@ def join(
     )
     typer.echo(f"This hospital's fingerprint, to be read out to the others:  {own}")
     typer.echo("Next: polyclinic client peers list, then: polyclinic client study list")
-
-
-def _text(invitation: str) -> str:
-    if invitation == "-":
-        return sys.stdin.read()
-    path = Path(invitation)
-    try:
-        return path.read_text(encoding="utf-8") if path.is_file() else invitation
-    except OSError:  # a line too long for the name of a file
-        return invitation
 
 
 def _compare(name: str, shown: str) -> None:

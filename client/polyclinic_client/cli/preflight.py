@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from polyclinic_client.cli.invited import HELP, read_invited
 from polyclinic_client.cli.options import SITE, SiteOption
 from polyclinic_common.cli.study import AsJson
 
 
-def preflight(site: SiteOption = SITE, as_json: AsJson = False) -> None:
+def preflight(
+    invitation: Annotated[
+        str | None, typer.Argument(help=f"Before joining. {HELP}", show_default=False)
+    ] = None,
+    site: SiteOption = SITE,
+    as_json: AsJson = False,
+) -> None:
     """Check network, proxy, TLS interception, clock, disk, memory, certificate, version, modes.
 
-    Exit status 0 if this machine can take part; every failure comes with what to do.
+    With an invitation, before joining: what can be known by then. Nothing is used up by it. Exit
+    status 0 if this machine can take part; every failure comes with what to do.
     """
     from dataclasses import asdict
 
     from polyclinic_client.preflight import preflight as look
+    from polyclinic_client.preflight import preflight_of
     from polyclinic_common.cli.main import print_json
     from polyclinic_common.errors import Code, ConsortiumError, Problem
 
-    checks = look(site)
+    checks = look(site) if invitation is None else preflight_of(read_invited(invitation), site)
     if as_json:
         print_json([asdict(check) for check in checks])
     else:

@@ -22,15 +22,18 @@ def up(site: SiteOption = SITE) -> None:
     from polyclinic_client.ledger.journalled import check_journalled
     from polyclinic_client.node.main import NodeSettings, run_node
     from polyclinic_client.node.rest import Rest
+    from polyclinic_client.proxy import way_to
     from polyclinic_client.site_folder import SiteFolder
     from polyclinic_common import logs
+    from polyclinic_common.consortium.address import host_port
 
     membership = Membership.read(site)
     with SiteFolder.open(site, read_only=True) as folder:
         check_journalled(folder.ledger, folder.journal.events())
+    way = way_to(membership.host, membership.fleet_port)
     settings = NodeSettings(
         folder=site,
-        address=f"{membership.host}:{membership.fleet_port}",
+        address=host_port(membership.host, membership.fleet_port),
         certificate=site / TLS,
         key=site / TLS_KEY,
         authority=site / AUTHORITY,
@@ -39,6 +42,7 @@ def up(site: SiteOption = SITE) -> None:
 
     def ready() -> None:
         typer.echo(f"{membership.name}: node of {membership.consortium}. Ctrl-C stops it.")
+        typer.echo(f"The server {membership.host} is called {way}.")
         keeper.start()
 
     logs.start()

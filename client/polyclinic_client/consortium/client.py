@@ -13,6 +13,7 @@ from pathlib import Path
 import grpc
 
 from polyclinic_client.chained_log import Row
+from polyclinic_client.consortium.channel import open_channel
 from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership, unusable
 from polyclinic_client.consortium.row_seal import RowSeal
 from polyclinic_client.site_files import read_identity
@@ -25,13 +26,13 @@ from polyclinic_common.consortium.transport import (
     LARGEST_MESSAGE,
     STREAM_S,
     UNARY_S,
-    limits,
     read_error,
 )
 from polyclinic_common.errors import Code, ConsortiumError
 
 ROWS_AT_ONCE, BYTES_AT_ONCE = 200, 1 << 20
 LARGEST_MODEL = 1 << 30  # bytes
+MOST_STUDIES = 10_000  # a server that sends pages without end is not followed
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class ConsortiumClient(OpenFiles):
         Raises
         ------
         ConsortiumError
-            C025 if this site has not joined, C003 if a key or certificate cannot be read.
+            C025 if this site has not joined, C003 if a key or certificate cannot be read, C033 if
+            the proxy that the environment names cannot be used.
         """
         membership = Membership.read(folder)
         try:
@@ -113,7 +115,7 @@ class ConsortiumClient(OpenFiles):
         except OSError as error:
             raise unusable(Path(str(error.filename))) from None
         credentials = grpc.ssl_channel_credentials(trusted, key, own)
-        channel = grpc.secure_channel(membership.address, credentials, limits(LARGEST_MESSAGE))
+        channel = open_channel(membership.host, membership.port, credentials, LARGEST_MESSAGE)
         return ConsortiumClient(channel, membership, RowSeal(read_identity(folder)))
 
     def close(self) -> None:
@@ -141,13 +143,19 @@ class ConsortiumClient(OpenFiles):
         return [Peer(each.name, each.identity, each.state) for each in found.peers]
 
     def studies(self) -> list[Offered]:
-        """Return the studies on offer; their signatures are not checked yet."""
-        with self._coded():
-            found = self._stub.ListStudies(pb.StudiesRequest(), timeout=UNARY_S)
-        return [
-            Offered(SignedStudy(each.manifest, each.signature), each.declared, each.approved)
-            for each in found.studies
-        ]
+        """Return the studies on offer, page by page; their signatures are not checked yet."""
+        offered: list[Offered] = []
+        after = b""
+        while True:
+            with self._coded():
+                page = self._stub.ListStudies(pb.StudiesRequest(after=after), timeout=UNARY_S)
+            offered += [
+                Offered(SignedStudy(each.manifest, each.signature), each.declared, each.approved)
+                for each in page.studies
+            ]
+            if not (page.more and page.studies and len(offered) < MOST_STUDIES):
+                return offered
+            after = offered[-1].signed.hash
 
     def roster(self, study_hash: bytes) -> list[RosterEntry]:
         """Return what the hospitals of a study signed; not checked yet."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polyclinic_client.sqlite_file import MODE
 from polyclinic_common import pki
+from polyclinic_common.consortium.address import host_port
 from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.files import write_atomically
 
@@ -51,7 +52,7 @@ class Membership(BaseModel):
     @property
     def address(self) -> str:
         """Host and port of the consortium service."""
-        return f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
     def write(self, folder: Path) -> None:
         """Write it to a site's folder."""

@@ -76,6 +76,7 @@ class LedgerFile(OpenFiles):
         witness: Path | None = None,
         known: Sequence[tuple[int, bytes]] = (),
         declared_reset: bool = False,
+        durable: bool = True,
     ) -> Self:
         """Make the ledger of a hospital.
 
@@ -95,6 +96,8 @@ class LedgerFile(OpenFiles):
         declared_reset : bool
             Whether the hospital knowingly begins anew although there was a ledger before. Peers
             see it: the counter goes on from the highest known, the history does not.
+        durable : bool
+            As `open_file`.
 
         Raises
         ------
@@ -130,6 +133,7 @@ class LedgerFile(OpenFiles):
             schema=(_VECTORS,),
             first=first.body(),
             sequence=max(counters, default=0) + 1,
+            durable=durable,
         )
         ledger = cls(log, identity, witness)
         ledger.write_witness()
@@ -137,7 +141,13 @@ class LedgerFile(OpenFiles):
 
     @classmethod
     def open(
-        cls, path: Path, identity: Identity, witness: Path | None = None, *, read_only: bool = False
+        cls,
+        path: Path,
+        identity: Identity,
+        witness: Path | None = None,
+        *,
+        read_only: bool = False,
+        durable: bool = True,
     ) -> Self:
         """Open the ledger and compare it with its witness.
 
@@ -147,13 +157,16 @@ class LedgerFile(OpenFiles):
             Where the witness lies now; None takes the path kept in the ledger, if any.
         read_only : bool
             Look only: every writing method fails with L003.
+        durable : bool
+            As `open_file`.
 
         Raises
         ------
         LedgerError
             L001 if there is none, L006 if it is behind its witness or the witness is gone.
         """
-        ledger = cls.open_unwitnessed(path, identity, witness, read_only=read_only)
+        log = ChainedLog.open(path, KIND, identity, read_only=read_only, durable=durable)
+        ledger = cls._of(log, identity, witness)
         try:
             if ledger.witness is not None:
                 testimony = read_witness(ledger.witness, identity.public)
@@ -171,7 +184,13 @@ class LedgerFile(OpenFiles):
         cls, path: Path, identity: Identity, witness: Path | None = None, *, read_only: bool = False
     ) -> Self:
         """Open without asking the witness, which stays as it is: for recovery only."""
-        log = ChainedLog.open(path, KIND, identity, read_only=read_only)
+        return cls._of(
+            ChainedLog.open(path, KIND, identity, read_only=read_only), identity, witness
+        )
+
+    @classmethod
+    def _of(cls, log: ChainedLog, identity: Identity, witness: Path | None) -> Self:
+        """Return the ledger of an open log, which is closed if it cannot be read."""
         kept = log.extras.get("witness")
         try:
             return cls(log, identity, witness or (Path(kept.decode()) if kept else None))

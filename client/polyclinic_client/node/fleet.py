@@ -1,7 +1,7 @@
 """Flower's Fleet API from a hospital's side: this room's one file on Flower's internals.
 
-Flower 1.41. Connections go out only, through the proxy that the environment names, and never to
-where a redirect points. App Bundles are never fetched.
+Flower 1.41. Connections go out only, through the proxy that they are given, and never to where a
+redirect points. App Bundles are never fetched.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from polyclinic_client.proxy import Proxy
+
 BEAT_S = 10
 CALL_S = 30.0
 OBJECTS_S = 60.0
@@ -92,9 +94,17 @@ class Fleet:
         Whom to trust, and the certificate to show.
     key : EllipticCurvePrivateKey
         The certificate's key, which is the node's key too.
+    proxy : Proxy or None
+        What to connect through; the environment is not looked at.
     """
 
-    def __init__(self, address: str, context: ssl.SSLContext, key: EllipticCurvePrivateKey):
+    def __init__(
+        self,
+        address: str,
+        context: ssl.SSLContext,
+        key: EllipticCurvePrivateKey,
+        proxy: Proxy | None = None,
+    ):
         logging.getLogger("flwr").setLevel(logging.ERROR)
         logging.getLogger("httpx").setLevel(logging.WARNING)
         public = key.public_key()
@@ -105,7 +115,10 @@ class Fleet:
             verify=context,
             timeout=CALL_S,
         )
-        self._client._client.follow_redirects = False
+        self._client._client.close()
+        self._client._client = httpx.Client(
+            verify=context, timeout=CALL_S, trust_env=False, proxy=_http_proxy(proxy)
+        )
         self._node = Node()
 
     def close(self) -> None:
@@ -184,6 +197,14 @@ class Fleet:
                 ),
                 object_ids_to_push=set(pushed.objects_to_push),
             )
+
+
+def _http_proxy(proxy: Proxy | None) -> httpx.Proxy | None:
+    """Return a proxy as httpx takes it."""
+    if proxy is None:
+        return None
+    headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else {}
+    return httpx.Proxy(f"http://{proxy.address}", headers=headers)
 
 
 def to_bytes(content: RecordDict) -> bytes:

@@ -19,13 +19,19 @@ from polyclinic_client.node.node import Node
 from polyclinic_client.node.rest import Rest
 from polyclinic_client.node.status import StatusFile, only_node
 from polyclinic_client.node.warm_worker import WarmWorker
+from polyclinic_client.proxy import proxy_for
 from polyclinic_client.site_files import JOURNAL, SECRETS, read_identity
 from polyclinic_common import pki
+from polyclinic_common.consortium.address import parted
 from polyclinic_common.errors import Code, NodeError
 from polyclinic_common.modes import require_private
 
 IDLE_S = 300.0
 LONGEST_S = 900.0
+JOIN_ANEW = (
+    "Put the file back from a copy; or ask the operator for a new invitation, move consortium.json "
+    "and tls.key away and join again: identity, ledger and journal stay."
+)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,8 @@ def run_node(
     LedgerError
         If the journal cannot be used.
     ConsortiumError
-        C029 if others may read or change what the folder holds.
+        C029 if others may read or change what the folder holds, C033 if the proxy that the
+        environment names cannot be used.
     """
     require_private(settings.folder, SECRETS)
     context, key = _credentials(settings)
@@ -85,7 +92,7 @@ def run_node(
     folder = settings.folder
     with only_node(folder), Journal.open(folder / JOURNAL, identity) as journal:
         status = StatusFile(folder, os.getpid())
-        fleet = Fleet(settings.address, context, key)
+        fleet = Fleet(settings.address, context, key, proxy_for(*parted(settings.address)))
         node = Node(fleet, worker, journal, status, rest or Rest())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: _interrupt(node))
@@ -109,9 +116,9 @@ def _credentials(settings: NodeSettings) -> tuple[ssl.SSLContext, EllipticCurveP
         context = pki.client_context(settings.certificate, settings.key, settings.authority)
         key = load_pem_private_key(settings.key.read_bytes(), password=None)
     except (OSError, ValueError) as error:  # SSLError is an OSError
-        raise _no_start("Its certificate or key cannot be read.", "Join again.") from error
+        raise _no_start("Its certificate or key cannot be read.", JOIN_ANEW) from error
     if not isinstance(key, EllipticCurvePrivateKey):
-        raise _no_start("Its key is not an elliptic-curve key.", "Join again.")
+        raise _no_start("Its key is not an elliptic-curve key.", JOIN_ANEW)
     return context, key
 
 

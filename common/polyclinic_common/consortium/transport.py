@@ -12,6 +12,9 @@ MODEL_PART = 1 << 18
 UNARY_S = 20.0
 STREAM_S = 3600.0  # to watch a run
 FETCH_S = 600.0  # to take a model or kept rows
+LARGEST_STUDY = 3 << 20  # bytes of its canonical form: what fits into a message, with room
+PREFLIGHT = "Run: polyclinic client preflight"
+_TOO_LARGE = "larger than max"  # gRPC's words for a message beyond `limits`
 CODE_KEY, REMEDY_KEY = "polyclinic-code", "polyclinic-remedy-bin"
 
 STATUS = {
@@ -48,8 +51,16 @@ def limits(largest: int) -> list[tuple[str, int]]:
     ]
 
 
-def read_error(error: grpc.RpcError, address: str) -> PolyclinicError:
-    """Return the coded error in what a call raised."""
+def read_error(error: grpc.RpcError, address: str, look: str = PREFLIGHT) -> PolyclinicError:
+    """Return the coded error in what a call raised.
+
+    Parameters
+    ----------
+    address : str
+        Who was called.
+    look : str
+        What finds out why the server is not reached.
+    """
     assert isinstance(error, grpc.Call)  # noqa: S101  (every error of a call is one)
     carried = dict(error.trailing_metadata() or ())
     code, remedy = carried.get(CODE_KEY), carried.get(REMEDY_KEY)
@@ -57,18 +68,25 @@ def read_error(error: grpc.RpcError, address: str) -> PolyclinicError:
     if isinstance(code, str) and code in known and isinstance(remedy, bytes):
         what = str(error.details())
         return ConsortiumError(known[code], what, remedy.decode(errors="replace"))
-    return _uncoded(error.code(), address)
+    return _uncoded(error.code(), str(error.details()), address, look)
 
 
-def _uncoded(status: grpc.StatusCode, address: str) -> ConsortiumError:
+def _uncoded(status: grpc.StatusCode, details: str, address: str, look: str) -> ConsortiumError:
+    if status is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in details:
+        return ConsortiumError(
+            Code.STUDY_TOO_LARGE,
+            f"A message of {address} would be larger than one may be.",
+            "Ask the operator to run this version of Polyclinic, which sends long lists in pages, "
+            "and to close studies that are too large.",
+        )
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return ConsortiumError(
             Code.TOO_MANY_TRIES,
-            f"The server {address} takes no more calls now, or the message is too large.",
+            f"The server {address} takes no more calls now.",
             "Wait a minute and try again.",
         )
     return ConsortiumError(
         Code.NOT_REACHED,
         f"The server {address} was not reached, or is not this consortium's ({status.name}).",
-        "Run: polyclinic client preflight",
+        look,
     )

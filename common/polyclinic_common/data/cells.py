@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import re
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.columns import inside
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.rules import ValueRules
 from polyclinic_common.data.table import as_cells, as_text, read_numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MISSING = None
 CELL = re.compile(
@@ -70,6 +73,8 @@ def translate_numbers(
 
     What nobody understands stays as it stands, unless `rules` say what it means.
     """
+    import pandas as pd  # noqa: PLC0415
+
     numbers, present = read_numbers(values)
     texts = values.map(lambda cell: cell.strip() if isinstance(cell, str) else None)
     marked = rules.thousands is not None or rules.decimal not in {None, "."}
@@ -132,4 +137,6 @@ def translate_codes(
 
 
 def _key(code: str) -> str:
+    import pandas as pd  # noqa: PLC0415
+
     return str(as_cells(pd.Series([code], dtype=object)).iloc[0])

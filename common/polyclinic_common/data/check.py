@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import reduce
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from numpy import bool_
 from numpy.typing import NDArray
 
@@ -34,7 +34,11 @@ from polyclinic_common.errors import Problem
 from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_common.study.features import Panel
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.outcomes import Survival
 from polyclinic_common.study.sections import SplitColumn
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_DISTINCT = 20
 
@@ -88,6 +92,7 @@ def check_table(study: Study, frame: pd.DataFrame, mapping: Mapping | None = Non
         problems=tuple(problems),
         notes=tuple(_notes(study, frame, columns, known)),
         deviations=deviations,
+        other_events=sum(column.unknown for column in columns if _has_other(study, column)),
     )
 
 
@@ -153,6 +158,16 @@ def _check_words(
         unknown_distinct=len(unknown),
     )
     return check, list(word_deviations(declared, series, unknown, rules))
+
+
+def _has_other(study: Study, column: ColumnCheck) -> bool:
+    """Say whether a column is the event's and holds a third word beside the study's two.
+
+    Where it holds neither of the two it is not mapped yet, and no patient has a known outcome.
+    """
+    outcome = study.outcome
+    is_event = isinstance(outcome, Survival) and column.column == outcome.event
+    return is_event and 0 < column.unknown < column.values
 
 
 def _outcome_problems(any_known: bool, columns: tuple[ColumnCheck, ...]) -> Iterator[Problem]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import hashlib
 from functools import singledispatch
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.genotype import diplotype_copies, snp_copies
@@ -29,6 +29,9 @@ from polyclinic_common.study.features import (
     Projection,
     Snp,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Matrix = NDArray[np.float64]
 ROUNDING = 1e-9  # relative to the greater bound
@@ -49,6 +52,8 @@ def to_unit(values: Matrix, bounds: tuple[float, float]) -> Matrix:
 
 def indicators(values: pd.Series, levels: tuple[str, ...]) -> Matrix:
     """Return indicators of `levels` and, last, of a missing or unknown word; shape (n, L + 1)."""
+    import pandas as pd  # noqa: PLC0415
+
     codes = pd.Categorical(as_words(values, levels), categories=list(levels)).codes.astype(np.int64)
     rows = np.where(codes < 0, len(levels), codes)
     return np.asarray(np.eye(len(levels) + 1)[rows], dtype=np.float64)
@@ -80,35 +85,35 @@ def encode_feature(feature: Feature, frame: pd.DataFrame) -> Matrix:  # noqa: AR
     raise TypeError(type(feature).__name__)
 
 
-@encode_feature.register
+@encode_feature.register(Numeric)
 def _(feature: Numeric, frame: pd.DataFrame) -> Matrix:
     numbers = as_number(column_or_missing(frame, feature.name))
     return _with_missing(to_unit(numbers, feature.range)[:, None])
 
 
-@encode_feature.register
+@encode_feature.register(Ordinal)
 def _(feature: Ordinal, frame: pd.DataFrame) -> Matrix:
     known = indicators(column_or_missing(frame, feature.name), feature.levels)
     steps = np.append(np.linspace(-1.0, 1.0, len(feature.levels)), 0.0)
     return np.column_stack([steps[known.argmax(axis=1)], known[:, -1]])
 
 
-@encode_feature.register
+@encode_feature.register(Categorical)
 def _(feature: Categorical, frame: pd.DataFrame) -> Matrix:
     return indicators(column_or_missing(frame, feature.name), feature.levels)
 
 
-@encode_feature.register
+@encode_feature.register(Snp)
 def _(feature: Snp, frame: pd.DataFrame) -> Matrix:
     return _with_missing(snp_copies(feature, column_or_missing(frame, feature.name)) - 1.0)
 
 
-@encode_feature.register
+@encode_feature.register(Diplotype)
 def _(feature: Diplotype, frame: pd.DataFrame) -> Matrix:
     return _with_missing(diplotype_copies(feature, column_or_missing(frame, feature.name)))
 
 
-@encode_feature.register
+@encode_feature.register(Panel)
 def _(feature: Panel, frame: pd.DataFrame) -> Matrix:
     columns = [as_number(column_or_missing(frame, column)) for column in feature.columns]
     values = to_unit(np.column_stack(columns), feature.range)

@@ -12,13 +12,15 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import pandas as pd
 from pydantic import Field
 
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.study.base import Part
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SEPARATORS = (",", ";", "\t", "|")
 LINES_LOOKED_AT = 200
@@ -73,6 +75,8 @@ def read_csv(path: Path, form: TableForm) -> pd.DataFrame:
     OSError
         If the file cannot be read.
     """
+    import pandas as pd  # noqa: PLC0415
+
     lines, form = _lines(path, form)
     names: list[str] = []
     columns: list[list[str]] = []

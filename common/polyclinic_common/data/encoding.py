@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import singledispatch
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.columns import Matrix, encode_feature, feature_names, to_unit
@@ -20,6 +20,9 @@ from polyclinic_common.rowwise import exp, log
 from polyclinic_common.study.features import Categorical, Feature, Numeric
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Arms, Binary, Continuous, Outcome, Survival
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def encode_outcome(
     raise TypeError(type(outcome).__name__)
 
 
-@encode_outcome.register
+@encode_outcome.register(Continuous)
 def _(outcome: Continuous, frame: pd.DataFrame) -> tuple[Matrix, Matrix]:
     read = read_outcome(outcome, frame)
     values = np.clip(np.where(read.known, read.value, outcome.start), *outcome.range)
@@ -174,14 +177,14 @@ def _(outcome: Continuous, frame: pd.DataFrame) -> tuple[Matrix, Matrix]:
     return np.where(read.known, unit, 0.0)[:, None], read.known[:, None].astype(np.float64)
 
 
-@encode_outcome.register
+@encode_outcome.register(Binary)
 def _(outcome: Binary, frame: pd.DataFrame) -> tuple[Matrix, Matrix]:
     read = read_outcome(outcome, frame)
     positive = np.where(read.known, read.value, 0.0)[:, None]
     return positive, read.known[:, None].astype(np.float64)
 
 
-@encode_outcome.register
+@encode_outcome.register(Survival)
 def _(outcome: Survival, frame: pd.DataFrame) -> tuple[Matrix, Matrix]:
     """Discrete-time hazard: an interval counts for patients at risk through it or with the event.
 

@@ -7,10 +7,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.cells import MISSING, read_cell, unit_in
@@ -23,6 +22,9 @@ from polyclinic_common.data.table import as_cells, read_numbers
 from polyclinic_common.data.units import Conversion, canonical_unit, conversions_to
 from polyclinic_common.data.vocabulary import NO_VALUES
 from polyclinic_common.study.describe import Declared
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_CODES = 20
 MISSING_CODE = re.compile(r"-?(9{1,6}|9+[6-8]|8{2,6}|7{2,6})|-[1-9]")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from polyclinic_common.data.deviation import Deviation, Found, toml, written
 from polyclinic_common.data.find_words import examples
@@ -18,6 +17,9 @@ from polyclinic_common.data.units import conversions_to
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
 from polyclinic_common.study.sections import SplitColumn
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PATIENTS = "[patients]"
 SHORTENED = re.compile(r"\d([.,]\d+)?E\+?\d+", re.IGNORECASE)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from polyclinic_common.data.deviation import FILL_IN, MOST_EXAMPLES, Found, shortened
 from polyclinic_common.data.patient_number import same_number
@@ -13,6 +12,9 @@ from polyclinic_common.data.rules import ValueRules
 from polyclinic_common.data.table import as_text, as_words
 from polyclinic_common.data.vocabulary import NO_CALLS, NO_VALUES, meant, understood
 from polyclinic_common.study.describe import Declared
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_CODES = 50
 FEWEST_TOLD = 10  # patients among whom an event that never occurs is remarkable
@@ -49,7 +51,9 @@ def word_deviations(
             "If they mean something else, say so in `codes`.",
         )
     rest = Counter({word: n for word, n in unknown.items() if word not in codes})
-    if rest:
+    if rest and declared.what.startswith("event") and present & set(declared.words):
+        yield _other_event(rest)
+    elif rest:
         yield _without_meaning(rest, int(series.notna().sum()))
     enough = series.notna().sum() >= FEWEST_TOLD
     if outcome and enough and not unknown and not rules.as_is:
@@ -93,6 +97,19 @@ def _without_meaning(rest: Counter[str], present: int) -> Found:
         else "Entries that the study has no word for.",
         {"missing": tuple(sorted(rest))} if few else {"others": "missing"},
         "If they mean one of the study's words, say so in `codes`.",
+    )
+
+
+def _other_event(rest: Counter[str]) -> Found:
+    few = len(rest) <= MOST_CODES
+    return Found(
+        f"{rest.total()} are neither of the study's two words.",
+        rest.total(),
+        examples(rest),
+        "A third event word is a competing event, which is not modelled.",
+        {"missing": tuple(sorted(rest))} if few else {"others": "missing"},
+        "This leaves such patients out; by `codes` to the word for censored they are followed "
+        "until then, as is usual for a competing event.",
     )
 
 

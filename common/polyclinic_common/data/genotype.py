@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.table import as_text
 from polyclinic_common.study.features import Diplotype, Snp
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SEPARATOR = re.compile(r"[/|\s,:]+")
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.table import as_text, as_words, column_or_missing
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Fraction, SplitColumn
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEAST_DECLARED = 10
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import singledispatch
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
@@ -36,6 +36,9 @@ from polyclinic_common.study.features import (
 )
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Survival
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 NEARLY = 0.98
 CHANCE = 1e-4
@@ -240,7 +243,7 @@ def _columns_of(feature: Feature, frame: pd.DataFrame) -> Iterator[_Column]:  # 
     raise TypeError(type(feature).__name__)
 
 
-@_columns_of.register
+@_columns_of.register(Numeric)
 def _(feature: Numeric, frame: pd.DataFrame) -> Iterator[_Column]:
     yield _Column(feature.name, as_number(column_or_missing(frame, feature.name)))
 
@@ -253,19 +256,19 @@ def _(feature: Categorical | Ordinal, frame: pd.DataFrame) -> Iterator[_Column]:
     yield _Column(feature.name, level, ordered=isinstance(feature, Ordinal))
 
 
-@_columns_of.register
+@_columns_of.register(Snp)
 def _(feature: Snp, frame: pd.DataFrame) -> Iterator[_Column]:
     yield _Column(feature.name, snp_copies(feature, column_or_missing(frame, feature.name))[:, 0])
 
 
-@_columns_of.register
+@_columns_of.register(Diplotype)
 def _(feature: Diplotype, frame: pd.DataFrame) -> Iterator[_Column]:
     copies = diplotype_copies(feature, column_or_missing(frame, feature.name))
     for values in copies.T:
         yield _Column(feature.name, values)
 
 
-@_columns_of.register
+@_columns_of.register(Panel)
 def _(feature: Panel, frame: pd.DataFrame) -> Iterator[_Column]:
     for column in feature.columns:
         yield _Column(column, as_number(column_or_missing(frame, column)))

@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from pydantic import ValidationError
 
 from polyclinic_common.data.cells import translate_codes, translate_numbers
@@ -36,6 +36,9 @@ from polyclinic_common.errors import Code, DataError, Problem
 from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import outcome_columns
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ALIKE = 0.6
 MOST_CANDIDATES = 3
@@ -122,6 +125,8 @@ def translate(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Translated
         With one problem for every entry of the mapping that does not fit study or table, and for
         every code that stands in no cell.
     """
+    import pandas as pd  # noqa: PLC0415
+
     problems = list(_misfits(mapping, frame, study))
     if problems:
         raise _invalid("The mapping does not fit the study and the table.", problems)
@@ -188,6 +193,8 @@ def _translate(
     rules: ValueRules, declared: Declared, values: pd.Series
 ) -> tuple[pd.Series, dict[str, int], list[str]]:
     """Apply codes, then what else the rules say; what nobody understands stays as it stands."""
+    import pandas as pd  # noqa: PLC0415
+
     values, applied, unmatched = translate_codes(values, rules)
     if declared.bounds is not None:
         if rules.of_numbers or rules.others:

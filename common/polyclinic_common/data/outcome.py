@@ -8,14 +8,17 @@ that is cut to the range would be another patient's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.columns import inside
 from polyclinic_common.data.table import as_number, as_words, column_or_missing
 from polyclinic_common.study.outcomes import Binary, Continuous, Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.patient_number import same_number
@@ -13,6 +12,9 @@ from polyclinic_common.data.rules import PatientRules
 from polyclinic_common.data.table import as_number, as_text, column_or_missing
 from polyclinic_common.study.describe import declared_columns
 from polyclinic_common.study.manifest import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def patient_numbers(study: Study, frame: pd.DataFrame) -> pd.Series:
@@ -61,6 +63,8 @@ def settle_patients(
 
 
 def _one_row_each(rule: str, frame: pd.DataFrame, numbers: pd.Series, study: Study) -> pd.DataFrame:
+    import pandas as pd  # noqa: PLC0415
+
     alone = pd.Series([f"\n{row}" for row in range(len(numbers))], index=numbers.index)
     keys = numbers.where(numbers.notna(), alone)
     if rule != "mean":

@@ -10,6 +10,8 @@ from polyclinic_common.data.deviation import Deviation, Settled
 from polyclinic_common.data.leaks import Leak
 from polyclinic_common.errors import Code, DataError, Problem
 
+OTHER_EVENT = "its event column has a third word, and competing events are not modelled"
+
 
 @dataclass(frozen=True)
 class UnitError:
@@ -68,7 +70,8 @@ class CheckReport:
 
     `deviations` are what nobody has said the meaning of: each is among the problems, too.
     `settled` is what the mapping says, with how often it applied. `leaks` are columns that all but
-    tell the outcome; they do not make the table unusable.
+    tell the outcome; they do not make the table unusable. `other_events` counts words of an event
+    column that are neither of the study's two.
     """
 
     study: str
@@ -84,6 +87,12 @@ class CheckReport:
     leaks: tuple[Leak, ...] = ()
     deviations: tuple[Deviation, ...] = ()
     settled: tuple[Settled, ...] = ()
+    other_events: int = 0
+
+    @property
+    def code(self) -> Code:
+        """Code of the error that an unusable table causes."""
+        return Code.EVENT_OTHER if self.other_events else Code.DATA_UNUSABLE
 
     @property
     def usable(self) -> bool:
@@ -105,9 +114,10 @@ class CheckReport:
         if self.usable:
             return self
         count = "1 reason" if len(self.problems) == 1 else f"{len(self.problems)} reasons"
+        why = f": {OTHER_EVENT}" if self.other_events else ""
         raise DataError(
-            Code.DATA_UNUSABLE,
-            f"The table cannot be used for the study {self.study} ({count}).",
+            self.code,
+            f"The table cannot be used for the study {self.study} ({count}){why}.",
             "Mend the extract or the mapping, and try again.",
             self.problems,
         )

@@ -6,16 +6,17 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from polyclinic_common.data.csv_file import TableForm, read_csv, refuse_repeated_names
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.words import canonical_word, cell_word
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TRUTHS = (("1", "TRUE", "True", "true"), ("0", "FALSE", "False", "false"))
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -37,6 +38,8 @@ def read_table(path: Path, form: TableForm | None = None) -> pd.DataFrame:
         If the file cannot be read as stated, has no rows or repeats a column name; the text names
         the line, and what to state where that can be seen.
     """
+    import pyarrow as pa  # noqa: PLC0415
+
     try:
         if path.suffix.lower() in {".parquet", ".pq"}:
             frame = _read_parquet(path)
@@ -63,6 +66,9 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     By default an empty cell turns a column of whole numbers into floats, which write large codes
     in another way: one patient's missing code would change everybody's word.
     """
+    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     refuse_repeated_names(pq.read_schema(path).names, path.name)
     table = pq.read_table(path)
     for index, field in enumerate(table.schema):
@@ -111,6 +117,8 @@ def _truths(vocabulary: Sequence[str]) -> dict[str | None, str]:
 
 def _each(values: pd.Series, read: Callable[[str], str | None]) -> pd.Series:
     """Read every cell by itself, every distinct text of a column of texts once."""
+    import pandas as pd  # noqa: PLC0415
+
     if pd.api.types.infer_dtype(values, skipna=True) == "string":
         places, texts = pd.factorize(values)
         words = np.array([*map(read, texts), None], dtype=object)[places]  # -1, missing, is last
@@ -134,6 +142,8 @@ def read_numbers(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.boo
 
     Missing, unreadable and infinite values become NaN; the last two count as present.
     """
+    import pandas as pd  # noqa: PLC0415
+
     if pd.api.types.is_any_real_numeric_dtype(values):
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     else:
@@ -159,4 +169,6 @@ def column_or_missing(frame: pd.DataFrame, column: str) -> pd.Series:
     """Return a column of `frame`, or one that is missing throughout where it is absent."""
     if column in frame.columns:
         return frame[column]
+    import pandas as pd  # noqa: PLC0415
+
     return pd.Series([None] * len(frame), index=frame.index, dtype=object)

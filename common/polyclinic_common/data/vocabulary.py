@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.genotype import diplotype_copies, snp_copies
@@ -14,6 +14,9 @@ from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.table import as_words
 from polyclinic_common.study.describe import Declared
 from polyclinic_common.study.features import Diplotype, Feature, Snp
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Words of one meaning, in the languages of hospitals that have exported them.
 SYNONYMS = (
@@ -34,6 +37,8 @@ COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 def understood(declared: Declared, words: pd.Index) -> list[str]:
     """Return those of the distinct `words` that the study understands."""
+    import pandas as pd  # noqa: PLC0415
+
     series = pd.Series(words, dtype=object)
     if isinstance(declared.feature, Snp):
         copies = snp_copies(declared.feature, series)

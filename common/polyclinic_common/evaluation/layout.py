@@ -3,6 +3,7 @@
 A patient's entries in all tables form one vector of norm at most 1: shares of the squared norm
 are dealt out among the tables that a patient can be in at once, and within each among metrics.
 Where no public number says how many patients a table holds, they are counted in it, with noise.
+All survival metrics are read from the cells of one histogram, whichever of them a study names.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from polyclinic_common.evaluation.statistics import Count, Judged, Statistic, st
 from polyclinic_common.models.network import Vector
 from polyclinic_common.models.predict import predict
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.sections import Fraction, Metric, PrivateEvaluation
+from polyclinic_common.study.sections import (
+    SURVIVAL_METRICS,
+    Fraction,
+    Metric,
+    PrivateEvaluation,
+)
 
 Floats = NDArray[np.float64]
 Kind = Literal["overall", "site", "subgroup"]
@@ -37,7 +43,7 @@ class Part:
     Attributes
     ----------
     metric : str
-        The metric, or "count".
+        The metric, the first of those that are read from the same entries, or "count".
     statistic : Statistic
         What a patient adds.
     start : int
@@ -159,6 +165,8 @@ def _groups(study: Study) -> list[tuple[int, Kind, str, int | None]]:
 def _parts(study: Study, share: float, start: int, *, counted: bool) -> tuple[Part, ...]:
     """Return the entries of one table, which takes this share of a patient's squared norm."""
     metrics = study.private_metrics
+    if metrics[0] in SURVIVAL_METRICS:
+        metrics = metrics[:1]
     shares: list[tuple[Metric | Literal["count"], Statistic, float]] = []
     left = share
     if counted:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.encoding import Cohort, Encoding
@@ -15,6 +15,9 @@ from polyclinic_common.data.table import as_number, as_words, column_or_missing
 from polyclinic_common.study.features import Categorical, Ordinal
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Arms
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.bool_]

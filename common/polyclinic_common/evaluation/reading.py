@@ -23,35 +23,29 @@ Who is held out without a known outcome adds zeros. In a counted table such a pa
 either; under a public number c = 0 stands for them, and the mean of u is read as if theirs were
 1/2. A share of ordered pairs
 :math:`n^T A n / n^T D n` of a histogram n does not change when n is scaled, so that its cells may
-be taken as Poisson: each has variance :math:`n_c + \sigma^2`.
+be taken as Poisson: each has variance :math:`n_c + \sigma^2`. So do the survival figures of
+:mod:`polyclinic_common.evaluation.survival`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit
 
+from polyclinic_common.evaluation.interval import CLEAR, CLEAR_PAIRS, Reading, Z
 from polyclinic_common.evaluation.layout import Floats, Kind, Layout, Table
 from polyclinic_common.evaluation.statistics import Mean, RiskHistogram
+from polyclinic_common.evaluation.survival import estimate
+from polyclinic_common.evaluation.survival_reading import TimeReading, read_survival, read_times
+from polyclinic_common.models.network import Vector
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Fraction
 
-Z = 1.959963984540054
-CLEAR, CLEAR_PAIRS = 3.0, 8.0  # standard deviations of a denominator above zero, at least
 DECLARED_VARIANCE = 100.0 / 12.0  # of a number that was rounded to ten
-
-
-@dataclass(frozen=True)
-class Reading:
-    """A metric with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -62,15 +56,6 @@ class BinReading:
     high: float
     patients: float
     observed: Reading | None
-
-
-@dataclass(frozen=True)
-class TimeReading:
-    """Survival: patients at risk at the start of a time bin that ends at `end`, and its events."""
-
-    end: float
-    at_risk: float
-    events: float
 
 
 @dataclass(frozen=True)
@@ -145,6 +130,7 @@ def read_sum(
     deviation: float,
     sizes: Mapping[str, Size],
     smallest: int,
+    profile: Vector | None = None,
 ) -> tuple[GroupReading, ...]:
     """Return what a noisy metric sum says of every group.
 
@@ -161,12 +147,22 @@ def read_sum(
         do not look at them.
     smallest : int
         Groups with fewer patients, by the noisy count, are not shown.
+    profile : array of shape (K,) or None
+        Survival: what the model that was judged adds to a patient's risk in every interval, of
+        :func:`polyclinic_common.evaluation.survival.hazard_profile`.
     """
-    return tuple(_read(table, total, deviation, sizes, smallest) for table in layout.tables)
+    return tuple(
+        _read(table, total, deviation, sizes, smallest, profile) for table in layout.tables
+    )
 
 
 def _read(
-    table: Table, total: Floats, deviation: float, sizes: Mapping[str, Size], smallest: int
+    table: Table,
+    total: Floats,
+    deviation: float,
+    sizes: Mapping[str, Size],
+    smallest: int,
+    profile: Vector | None,
 ) -> GroupReading:
     size = _size(table, total, deviation, sizes)
     spread = math.sqrt(size.variance)
@@ -181,12 +177,14 @@ def _read(
         match part.statistic:
             case Mean() as mean if part.metric != "count":
                 metrics[part.metric] = read_mean(mean, entries, noise, size)
-            case RiskHistogram() as histogram if part.metric != "count":
-                metrics[part.metric] = read_pairs(histogram, entries, noise)
-                if part.metric == "auc":
-                    calibration = _calibration(histogram, entries, noise, smallest)
-                else:
-                    times = _times(histogram, entries)
+            case RiskHistogram(ends=()) as histogram:
+                metrics["auc"] = read_pairs(histogram, entries, noise)
+                calibration = _calibration(histogram, entries, noise, smallest)
+            case RiskHistogram() as histogram:
+                found = estimate(histogram, entries, profile)
+                metrics["c_index"] = read_pairs(histogram, entries, noise)
+                metrics |= read_survival(found, entries, noise)
+                times = read_times(histogram, entries, noise, found, smallest)
     return GroupReading(
         table.kind,
         table.name,
@@ -269,16 +267,3 @@ def _calibration(
             observed = Reading(share, float(low), float(high))
         found.append(BinReading(edges[index], edges[index + 1], size.value, observed))
     return tuple(found)
-
-
-def _times(histogram: RiskHistogram, cells: Floats) -> tuple[TimeReading, ...]:
-    """Return noisy numbers at risk and of events, time bin by time bin."""
-    by_outcome = cells.reshape(histogram.bins, histogram.outcomes).sum(axis=0)
-    last = histogram.outcomes // 2
-    events, ended = by_outcome[:last], by_outcome[last:]
-    leaving = np.append(events, 0.0) + ended
-    at_risk: Sequence[float] = np.cumsum(leaving[::-1])[::-1].tolist()
-    return tuple(
-        TimeReading(histogram.ends[index], at_risk[index], float(events[index]))
-        for index in range(last)
-    )

@@ -20,7 +20,7 @@ from polyclinic_common.data.encoding import start_logits
 from polyclinic_common.rowwise import logit
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
-from polyclinic_common.study.sections import Metric
+from polyclinic_common.study.sections import SURVIVAL_METRICS, Metric
 
 Floats = NDArray[np.float64]
 SQUARE_SHARE = 0.1
@@ -128,6 +128,8 @@ class RiskHistogram:
     ends : tuple of float
         Survival: right ends of the time bins; the outcomes are an event in each, then the end of
         follow-up in each and beyond the last.
+    positions : tuple of int
+        Survival: numbers of these ends in the study's grid, from 0.
     """
 
     edges: tuple[float, ...]
@@ -136,6 +138,7 @@ class RiskHistogram:
     outcome: Callable[[Judged], NDArray[np.int64]]
     ahead: Floats
     ends: tuple[float, ...] = ()
+    positions: tuple[int, ...] = ()
 
     @property
     def bins(self) -> int:
@@ -166,7 +169,7 @@ def statistic_of(study: Study, metric: Metric) -> Statistic:
     """Return what patients add for a metric of this study."""
     if metric == "auc":
         return _binary_histogram(study)
-    if metric == "c_index":
+    if metric in SURVIVAL_METRICS:
         return _survival_histogram(study)
     bound = study.error_bound
     return {
@@ -204,25 +207,33 @@ def _binary_histogram(study: Study) -> RiskHistogram:
     )
 
 
-def time_edges(outcome: Survival) -> tuple[float, ...]:
-    """Return the right ends of the time bins of the histogram: some times of the grid."""
-    count = min(TIME_BINS, len(outcome.grid))
-    last = len(outcome.grid) - 1
-    return tuple(outcome.grid[round(last * (k + 1) / count)] for k in range(count))
+def time_positions(outcome: Survival) -> tuple[int, ...]:
+    """Return which times of the grid are right ends of the time bins of the histogram, from 0.
+
+    All of them where they are few enough, else evenly spread ones; always the last.
+    """
+    times = len(outcome.grid)
+    count = min(TIME_BINS, times)
+    return tuple((k + 1) * times // count - 1 for k in range(count))
 
 
 def _survival_histogram(study: Study) -> RiskHistogram:
-    """Return the histogram of a survival study; pairs within one time bin do not count."""
+    """Return the histogram of a survival study; pairs within one time bin do not count.
+
+    An event at the end of a bin is in it; whose follow-up ends there was followed through it.
+    """
     outcome = study.outcome
     if not isinstance(outcome, Survival):
         raise TypeError(outcome.kind)
-    ends = time_edges(outcome)
+    positions = time_positions(outcome)
+    ends = tuple(outcome.grid[position] for position in positions)
     last = len(ends)
 
     def came_true(judged: Judged) -> NDArray[np.int64]:
         when = np.searchsorted(ends, judged.value)
         event = (judged.event > 0.5) & (when < last)
-        return np.where(event, when, last + when)
+        followed = np.searchsorted(ends, judged.value, side="right")
+        return np.where(event, when, last + np.where(judged.event > 0.5, when, followed))
 
     when = np.array([*range(last), *range(last + 1)])
     event = np.arange(2 * last + 1) < last
@@ -233,4 +244,5 @@ def _survival_histogram(study: Study) -> RiskHistogram:
         outcome=came_true,
         ahead=(event[:, None] & (when[:, None] < when[None, :])).astype(np.float64),
         ends=ends,
+        positions=positions,
     )

@@ -30,6 +30,18 @@ class Prediction:
     value: NDArray[np.float64]
     survival: NDArray[np.float64] | None = None
 
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Prediction:
+        """Return the predictions for the patients that `rows` selects."""
+        survival = None if self.survival is None else self.survival[rows]
+        return Prediction(self.value[rows], survival)
+
+    @staticmethod
+    def concatenate(parts: list[Prediction]) -> Prediction:
+        """Return all predictions of `parts`; without survival if one is without."""
+        curves = [part.survival for part in parts if part.survival is not None]
+        survival = np.concatenate(curves) if len(curves) == len(parts) else None
+        return Prediction(np.concatenate([part.value for part in parts]), survival)
+
 
 def predict(study: Study, encoding: Encoding, weights: Vector, x: Vector) -> Prediction:
     """Predict for encoded rows `x` of shape (n, width)."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
 from polyclinic_common.errors import Code, PrivacyError
@@ -37,6 +36,8 @@ def delta_of(epsilon: float, mu: float) -> float:
 
 def epsilon_of(mu: float, delta: float) -> float:
     """Return the smallest epsilon for which a `mu`-GDP mechanism is (epsilon, delta)-DP."""
+    from scipy.optimize import brentq  # noqa: PLC0415  (heavy)
+
     _check_delta(delta)
     if mu <= 0 or delta_of(0.0, mu) <= delta:
         return 0.0
@@ -52,6 +53,8 @@ def mu_of(epsilon: float, delta: float) -> float:
     PrivacyError
         If epsilon is not positive or delta is not strictly between 0 and 1.
     """
+    from scipy.optimize import brentq  # noqa: PLC0415  (heavy)
+
     _check_delta(delta)
     if not 0 < epsilon < math.inf:
         raise PrivacyError(

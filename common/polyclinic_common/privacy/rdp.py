@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 from scipy.special import betaln
 
 from polyclinic_common.errors import Code, PrivacyError
@@ -117,6 +116,8 @@ def noise_multiplier(
     def excess(log_multiplier: float) -> float:
         spent = spent_with(math.exp(log_multiplier))
         return math.log(max(spent / epsilon, 1e-3))
+
+    from scipy.optimize import brentq  # noqa: PLC0415  (heavy)
 
     low = math.log(solved(room - steps * orders / (orders - 1) * math.log(sampling_rate)))
     high = math.log(2 * solved(room))

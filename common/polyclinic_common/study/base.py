@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+)
 from pydantic_core import PydanticCustomError
 
-from polyclinic_common.words import canonical_word, is_control
+from polyclinic_common.words import canonical_word, is_control, tidy
 
 
 class Part(BaseModel):
@@ -23,6 +31,14 @@ NAME_RULE = (
     "at most 80 characters."
 )
 Name = Annotated[str, Field(pattern=NAME)]
+LONGEST_SITE = 80
+SITE_RULE = (
+    "Write it as people do: letters, digits, blanks and punctuation but brackets [] {} and "
+    "backslashes, beginning with a letter, a digit or an apostrophe, at most "
+    f"{LONGEST_SITE} characters."
+)
+_NOT_IN_SITES = frozenset("[]{}\\@")
+_OTHER_IN_SITES = frozenset("+>|")
 
 
 def _shown_as_it_is(text: str) -> str:
@@ -71,9 +87,62 @@ def _producible(word: str) -> str:
     return word
 
 
+def is_site_name(text: str) -> bool:
+    """Say whether a hospital can be called so: as people write its name, and safe to show."""
+    return (
+        0 < len(text) <= LONGEST_SITE
+        and tidy(text) == text
+        and (text[0].isalnum() or text[0] in "'\u2019")
+        and any(letter.isalnum() for letter in text)
+        and all(_may_name(letter) for letter in text)
+    )
+
+
+def _may_name(letter: str) -> bool:
+    kind = unicodedata.category(letter)
+    plain = kind[0] in "LMNP" and letter not in _NOT_IN_SITES
+    return letter == " " or letter in _OTHER_IN_SITES or plain
+
+
+def _site_name(text: str) -> str:
+    if not is_site_name(text):
+        seen = tidy(text)
+        remedy = f"Write {seen!r}." if seen != text and is_site_name(seen) else SITE_RULE
+        raise PydanticCustomError(
+            "site_name", "the name cannot be a hospital's", {"remedy": remedy}
+        )
+    return text
+
+
 Word = Annotated[Text, AfterValidator(_producible)]
-Site = Annotated[Name, AfterValidator(_producible)]
+Site = Annotated[Text, AfterValidator(_site_name), AfterValidator(_producible)]
 Range = Annotated[tuple[float, float], AfterValidator(_ascending)]
+
+
+def _pairs(labels: object) -> object:
+    """Return a mapping as pairs, which cannot be changed; anything else as it is."""
+    return tuple(labels.items()) if isinstance(labels, dict) else labels
+
+
+# What coded levels are called, for readers alone: `{ "0" = "female", "1" = "male" }`.
+Labels = Annotated[tuple[tuple[Text, Text], ...], BeforeValidator(_pairs), PlainSerializer(dict)]
+
+
+def no_labels() -> Any:
+    """Return the field of labels: absent unless given, so that older studies keep their hash."""
+    return Field(default=(), exclude_if=lambda labels: not labels)
+
+
+def check_labels(labels: tuple[tuple[str, str], ...], levels: tuple[str, ...]) -> None:
+    """Refuse a label for what is no level, and two levels with one label."""
+    names = [name for _, name in labels]
+    wrong = [level for level, _ in labels if level not in levels]
+    if wrong or len(set(names)) < len(names):
+        raise PydanticCustomError(
+            "labels_do_not_fit",
+            "the labels name something else than the levels, or two levels alike",
+            {"remedy": "Give each level one label of its own, or leave it out."},
+        )
 
 
 def check_vocabulary(words: tuple[str, ...], *, at_least: int) -> tuple[str, ...]:

@@ -6,7 +6,16 @@ import math
 from dataclasses import dataclass
 
 from polyclinic_common.models.calibration import BOUNDS
-from polyclinic_common.study.features import Diplotype, Feature, Numeric, Panel, Snp, columns_of
+from polyclinic_common.study.features import (
+    Categorical,
+    Diplotype,
+    Feature,
+    Numeric,
+    Ordinal,
+    Panel,
+    Snp,
+    columns_of,
+)
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.menu import NUMBERS, menu_in_words
 from polyclinic_common.study.outcomes import Arms, Binary, Continuous, Survival
@@ -82,6 +91,32 @@ def _word(name: str, role: str, kind: str, words: tuple[str, ...]) -> Declared:
     return Declared(name, (name,), role, f"{kind}: {', '.join(words)}", words=words)
 
 
+def _labels_of(study: Study, column: str) -> dict[str, str]:
+    """Return what the levels of a column or of the arms are called, where they have labels."""
+    for feature in study.cohort.features:
+        if feature.name == column and isinstance(feature, Categorical | Ordinal):
+            return dict(feature.labels)
+    treatment = study.treatment
+    arms = isinstance(treatment, Arms) and treatment.column == column
+    return dict(treatment.labels) if arms and isinstance(treatment, Arms) else {}
+
+
+def group_in_words(study: Study, name: str) -> str:
+    """Return what a subgroup is called: its level by its label, where it has one."""
+    for subgroup in study.subgroups:
+        level = name.removeprefix(f"{subgroup.column} = ")
+        label = _labels_of(study, subgroup.column).get(level)
+        if level != name and label is not None:
+            return f"{subgroup.column} = {label}"
+    return name
+
+
+def _levels_in_words(levels: tuple[str, ...], labels: tuple[tuple[str, str], ...]) -> list[str]:
+    """Return levels as they stand in tables, with what they are called in brackets."""
+    called = dict(labels)
+    return [f"{level} ({called[level]})" if level in called else level for level in levels]
+
+
 def _declared_feature(feature: Feature) -> Declared:
     name, columns = feature.name, columns_of(feature)
     if isinstance(feature, Numeric | Panel):
@@ -97,7 +132,7 @@ def _declared_feature(feature: Feature) -> Declared:
     if isinstance(feature, Diplotype):
         what = f"diplotype of {', '.join((feature.reference, *feature.alleles))}"
         return Declared(name, columns, "feature", what, feature=feature)
-    what = f"{feature.kind}: {', '.join(feature.levels)}"
+    what = f"{feature.kind}: {', '.join(_levels_in_words(feature.levels, feature.labels))}"
     return Declared(name, columns, "feature", what, words=feature.levels, feature=feature)
 
 
@@ -106,7 +141,9 @@ def _declared_treatment(study: Study) -> list[Declared]:
     if treatment is None:
         return []
     if isinstance(treatment, Arms):
-        return [_word(treatment.column, "treatment", "arms", treatment.arms)]
+        what = f"arms: {', '.join(_levels_in_words(treatment.arms, treatment.labels))}"
+        column = treatment.column
+        return [Declared(column, (column,), "treatment", what, words=treatment.arms)]
     return [_number(treatment.column, "treatment", "dose", treatment.unit, treatment.range)]
 
 
@@ -162,7 +199,11 @@ def treatment_in_words(study: Study) -> str:
     treatment = study.treatment
     if treatment is None:
         return "none declared."
-    given = " or ".join(treatment.arms) if isinstance(treatment, Arms) else f"in {treatment.unit}"
+    given = (
+        " or ".join(_levels_in_words(treatment.arms, treatment.labels))
+        if isinstance(treatment, Arms)
+        else f"in {treatment.unit}"
+    )
     warning = ""
     if treatment.assignment == "observational":
         warning = " Not assigned by chance: nothing here estimates its effect."

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from polyclinic_common.study.base import (
+    Labels,
     Name,
     Part,
     Range,
@@ -19,7 +20,9 @@ from polyclinic_common.study.base import (
     Text,
     Unit,
     Word,
+    check_labels,
     check_vocabulary,
+    no_labels,
 )
 
 
@@ -34,31 +37,43 @@ class Numeric(Part):
 
 
 class Ordinal(Part):
-    """Ordered levels, mapped to equal steps on [-1, 1]."""
+    """Ordered levels, mapped to equal steps on [-1, 1]; `labels` name them for readers."""
 
     name: Name
     kind: Literal["ordinal"]
     levels: tuple[Word, ...]
     source: Source
+    labels: Labels = no_labels()
 
     @field_validator("levels")
     @classmethod
     def _levels(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
         return check_vocabulary(levels, at_least=2)
 
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Ordinal:
+        check_labels(self.labels, self.levels)
+        return self
+
 
 class Categorical(Part):
-    """Unordered levels, one indicator each."""
+    """Unordered levels, one indicator each; `labels` name them for readers."""
 
     name: Name
     kind: Literal["categorical"]
     levels: tuple[Word, ...]
     source: Source
+    labels: Labels = no_labels()
 
     @field_validator("levels")
     @classmethod
     def _levels(cls, levels: tuple[str, ...]) -> tuple[str, ...]:
         return check_vocabulary(levels, at_least=2)
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Categorical:
+        check_labels(self.labels, self.levels)
+        return self
 
 
 class Snp(Part):

@@ -11,7 +11,9 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from polyclinic_common.errors import Code, Problem, StudyError
+from polyclinic_common.files import decoded
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.words import odd_letters
 
 TEMPLATE = Path(__file__).with_name("template.toml")
 
@@ -33,7 +35,7 @@ def load_study(path: Path) -> Study:
         With one problem for every wrong field: its place, its value and a remedy.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = decoded(path.read_bytes())
     except FileNotFoundError:
         raise StudyError(
             Code.STUDY_UNREADABLE,
@@ -52,7 +54,7 @@ def load_study(path: Path) -> Study:
         raise StudyError(
             Code.STUDY_SYNTAX,
             f"The study file {path} is not valid TOML: {error}.",
-            "Mend the line that is named.",
+            odd_letters(text) or "Mend the line that is named.",
         ) from error
     return parse_study(data, path.name)
 

@@ -9,25 +9,42 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from polyclinic_common.study.base import Name, Part, Range, Source, Unit, Word, check_vocabulary
+from polyclinic_common.study.base import (
+    Labels,
+    Name,
+    Part,
+    Range,
+    Source,
+    Unit,
+    Word,
+    check_labels,
+    check_vocabulary,
+    no_labels,
+)
 
 # The longest life on record lasted 122 years.
 LONGEST_LIFE = {"days": 45_000.0, "weeks": 6_500.0, "months": 1_500.0, "years": 125.0}
 
 
 class Arms(Part):
-    """Treatment arms; encoded as indicators."""
+    """Treatment arms; encoded as indicators; `labels` name them for readers."""
 
     kind: Literal["arms"]
     column: Name
     arms: tuple[Word, ...]
     assignment: Literal["randomised", "observational"]
     source: Source
+    labels: Labels = no_labels()
 
     @field_validator("arms")
     @classmethod
     def _arms(cls, arms: tuple[str, ...]) -> tuple[str, ...]:
         return check_vocabulary(arms, at_least=2)
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Arms:
+        check_labels(self.labels, self.arms)
+        return self
 
 
 class Dose(Part):
@@ -150,7 +167,6 @@ class Survival(Part):
                 {"remedy": "Give time and event columns of their own, and two different codes."},
             )
         return self
-
 
     @property
     def bounds(self) -> tuple[float, float]:

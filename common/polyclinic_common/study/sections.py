@@ -16,13 +16,15 @@ from polyclinic_common.study.base import Name, Part, Site, Word, check_vocabular
 from polyclinic_common.study.menu import MenuEntry
 
 Mode = Literal["secure-sum", "local", "none"]
-Metric = Literal["mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index"]
+Metric = Literal["mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index", "td_auc", "ibs"]
+SurvivalMetric = Literal["c_index", "td_auc", "ibs"]
 
-LOWER_IS_BETTER: frozenset[Metric] = frozenset({"mae", "rmse", "brier"})
+LOWER_IS_BETTER: frozenset[Metric] = frozenset({"mae", "rmse", "brier", "ibs"})
+SURVIVAL_METRICS: tuple[SurvivalMetric, ...] = ("c_index", "td_auc", "ibs")
 METRICS_OF: dict[str, tuple[Metric, ...]] = {
     "continuous": ("mae", "rmse", "within_20"),
     "binary": ("accuracy", "auc", "brier"),
-    "survival": ("c_index",),
+    "survival": SURVIVAL_METRICS,
 }
 
 

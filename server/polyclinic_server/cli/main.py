@@ -45,16 +45,16 @@ def init(
     """
     from polyclinic_common import pki
     from polyclinic_common.cli.main import print_json
-    from polyclinic_server.config import CONFIG, Ports, ServerFolder, Settings
+    from polyclinic_server.config import CONFIG, ServerFolder, settings_of
 
-    ports = Ports(enrolment=first_port, consortium=first_port + 1, fleet=first_port + 2)
-    settings = Settings(name=name, address=address, listen=listen, ports=ports)
+    settings = settings_of(name, address, listen, first_port)
     made = ServerFolder.create(folder, settings, also or [])
-    shown = pki.fingerprint(made.authority_certificate)
+    shown, ports = pki.fingerprint(made.authority_certificate), settings.ports
     if as_json:
         print_json({"folder": str(folder), "fingerprint": shown, "ports": ports.model_dump()})
         return
-    typer.echo(f"Made the consortium {name!r} in {folder}. Keep a copy of that folder, locked up.")
+    typer.echo(f"Made the consortium {settings.name!r} at {settings.address} in {folder}.")
+    typer.echo("Keep a copy of that folder, locked up.")
     typer.echo(f"Authority's fingerprint, to be read out to hospitals:  {shown}")
     typer.echo(f"Settings: {folder / CONFIG}. Next: polyclinic server up --folder {folder}")
 

@@ -43,14 +43,14 @@ def invite(
     if as_json:
         print_json(
             {
-                "site": name,
+                "site": invitation.site,
                 "invitation": text,
                 "fingerprint": invitation.fingerprint,
                 "expires": invitation.until.isoformat(),
             }
         )
         return
-    typer.echo(f"Invitation for {name}, good once, until {until}:\n")
+    typer.echo(f"Invitation for {invitation.site}, good once, until {until}:\n")
     typer.echo(text if out is None else f"  in {out}")
     typer.echo("\nSend it to the hospital, which runs:  polyclinic client join INVITATION")
     typer.echo(f"Read this out when it asks for it by telephone:  {invitation.fingerprint}")

@@ -41,6 +41,35 @@ def publish(
     typer.echo("Hospitals see it with `polyclinic client study list`.")
 
 
+@app.command(epilog="Example:  polyclinic server study close 3f9c01d27a41")
+def close(
+    study: Annotated[
+        str, typer.Argument(help="The study: its id, or the start of its hash.", metavar="STUDY")
+    ],
+    folder: FolderOption = FOLDER,
+    as_json: AsJson = False,
+) -> None:
+    """Take a dead version off the offer for good: no data, approvals or runs of it any more.
+
+    What hospitals signed of it stays in the store. The same file can be published again once its
+    version has changed.
+    """
+    from polyclinic_common.cli.main import print_json
+    from polyclinic_server.config import ServerFolder
+    from polyclinic_server.publish import close_study
+
+    closed = close_study(ServerFolder.open(folder), study)
+    if as_json:
+        print_json({"id": closed.id, "hash": closed.hash, "closed": True})
+        return
+    typer.echo(f"Closed {closed.id} {closed.version}, hash {closed.hash[:12]}.")
+    if closed.approved:
+        typer.echo(
+            f"Its approvals end when these withdraw: {', '.join(closed.approved)}. Tell them: "
+            "until then their ledgers keep what it may still cost."
+        )
+
+
 @app.command("list", epilog="Example:  polyclinic server study list")
 def list_studies(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     """Show every study: who has declared a size, who has approved, who is missing."""
@@ -70,6 +99,8 @@ def list_studies(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None
             each.expires,
             f"{len(each.declared)} of {len(each.sites)}",
             f"{len(each.approved)} of {len(each.sites)} (needs {each.m})",
-            escape(", ".join(name for name in each.sites if name not in each.approved)),
+            "closed"
+            if each.closed
+            else escape(", ".join(name for name in each.sites if name not in each.approved)),
         )
     Console(highlight=False).print(table)

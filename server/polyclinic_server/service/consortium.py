@@ -7,11 +7,12 @@ that, since every hospital checks the same again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from polyclinic_common.consortium import consortium_pb2 as pb
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumServicer
@@ -21,7 +22,7 @@ from polyclinic_common.consortium.statements import (
     StudyApproval,
     Withdrawal,
 )
-from polyclinic_common.consortium.transport import FETCH_S, MODEL_PART
+from polyclinic_common.consortium.transport import FETCH_S, LARGEST_STUDY, MODEL_PART
 from polyclinic_common.secure_sum.statements import Statement, read_signed
 from polyclinic_server.config import ServerFolder
 from polyclinic_server.service.guard import caller, require_deadline
@@ -36,8 +37,11 @@ WATCH_EVERY_S = 0.5
 MOST_ROWS, MOST_BYTES = 100_000, 1 << 28  # kept for one hospital
 ROWS_AT_ONCE, ROWS_SENT = 500, 12  # with the largest rows, within a message
 LARGEST_ROW = 1 << 18  # bytes
+LARGEST_LIST = LARGEST_STUDY + (1 << 16)  # bytes of a page: the largest study and what it needs
+_FRAME = 8  # bytes around an entry of a list, at most
 OVER = {"stopped", "finished", "failed"}
 S = TypeVar("S", bound=Statement)
+Listed = TypeVar("Listed", bound=Message)
 
 
 class Consortium(ConsortiumServicer):
@@ -72,8 +76,13 @@ class Consortium(ConsortiumServicer):
     def ListStudies(
         self, request: pb.StudiesRequest, context: grpc.ServicerContext
     ) -> pb.StudyList:
-        """Return all studies as the operator signed them."""
-        return pb.StudyList(studies=[self._offered(each.hash) for each in self._store.studies()])
+        """Return a page of the open studies as the operator signed them.
+
+        One too large for a message, which an earlier version took, stops nobody: it is left out.
+        """
+        names = self._store.open_studies(LARGEST_STUDY, request.after)
+        page = list(_fitting(self._offered(name) for name in names))
+        return pb.StudyList(studies=page, more=len(page) < len(names))
 
     def GetRoster(self, request: pb.RosterRequest, context: grpc.ServicerContext) -> pb.RosterReply:
         """Return what every hospital of a study declared and approved, as it signed it."""
@@ -90,6 +99,7 @@ class Consortium(ConsortiumServicer):
         """Keep a hospital's name and declared size for a study."""
         site = caller(self._store, context)
         declaration = self._signed(Declaration, request, site.identity)
+        self._store.require_open(declaration.study_hash)
         study = self._store.study(declaration.study_hash).read(self._folder.operator.public)
         if declaration.name != site.name or site.name not in study.training_sites:
             raise bad_request("the study does not name this hospital, or holds it out")
@@ -101,6 +111,7 @@ class Consortium(ConsortiumServicer):
         """Keep a hospital's approval."""
         site = caller(self._store, context)
         approval = self._signed(StudyApproval, request, site.identity)
+        self._store.require_open(approval.study_hash)
         study = self._store.study(approval.study_hash).read(self._folder.operator.public)
         self._store.approve(site.name, approval, request.statement, study.training_sites)
         return pb.Accepted()
@@ -113,8 +124,8 @@ class Consortium(ConsortiumServicer):
         return pb.Accepted()
 
     def ListRuns(self, request: pb.RunsRequest, context: grpc.ServicerContext) -> pb.RunList:
-        """Return all runs, the latest first."""
-        return pb.RunList(runs=[_status(run) for run in self._store.runs()])
+        """Return the latest runs, as many as a message holds, the latest first."""
+        return pb.RunList(runs=_fitting(_status(run) for run in self._store.runs()))
 
     def WatchRun(
         self, request: pb.RunRequest, context: grpc.ServicerContext
@@ -186,6 +197,16 @@ class Consortium(ConsortiumServicer):
         if statement.identity != identity or statement.run != ANY_RUN:
             raise bad_request("a statement is not the calling hospital's")
         return statement
+
+
+def _fitting(messages: Iterable[Listed]) -> Iterator[Listed]:
+    """Give messages from the first on, at least one, as long as they fit into one list."""
+    size = 0
+    for message in messages:
+        size += message.ByteSize() + _FRAME
+        if size > LARGEST_LIST and size > message.ByteSize() + _FRAME:
+            return
+        yield message
 
 
 def _status(run: Run) -> pb.RunStatus:

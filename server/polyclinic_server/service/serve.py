@@ -12,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from polyclinic_common.consortium import consortium_pb2 as pb
+from polyclinic_common.consortium.address import host_port, read_host
 from polyclinic_common.consortium.consortium_pb2_grpc import (
     add_ConsortiumServicer_to_server,
     add_EnrolmentServicer_to_server,
@@ -111,9 +112,9 @@ def serve_consortium(folder: ServerFolder) -> ConsortiumHandle:
     add_ConsortiumServicer_to_server(Consortium(folder, store), consortium)
     _add_health_and_reflection(enrolment, "Enrolment")
     _add_health_and_reflection(consortium, "Consortium")
-    ports = settings.ports
-    _listen(enrolment, settings.listen, ports.enrolment, _credentials(folder, mutual=False))
-    _listen(consortium, settings.listen, ports.consortium, _credentials(folder, mutual=True))
+    ports, listen = settings.ports, read_host(settings.listen)
+    _listen(enrolment, listen, ports.enrolment, _credentials(folder, mutual=False))
+    _listen(consortium, listen, ports.consortium, _credentials(folder, mutual=True))
     for server in (enrolment, consortium):
         server.start()
     return ConsortiumHandle(store, (enrolment, consortium))
@@ -159,12 +160,13 @@ def _listen(
     server: grpc.Server, address: str, port: int, credentials: grpc.ServerCredentials
 ) -> None:
     try:
-        server.add_secure_port(f"{address}:{port}", credentials)
+        server.add_secure_port(host_port(address, port), credentials)
     except RuntimeError:
         raise ConsortiumError(
             Code.PORT_TAKEN,
-            f"The server cannot listen on {address}:{port}.",
-            "Stop what listens there, or set another port in config.toml.",
+            f"The server cannot listen on {host_port(address, port)}.",
+            "Stop what listens there, or set another port, or an address of this machine to listen "
+            "on, in config.toml.",
         ) from None
 
 

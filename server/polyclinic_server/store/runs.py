@@ -144,4 +144,6 @@ def _full() -> ConsortiumError:
 
 
 def _no_run(what: str) -> RunError:
-    return RunError(Code.RUN_UNKNOWN, what, "See: polyclinic client status")
+    return RunError(
+        Code.RUN_UNKNOWN, what, "See: polyclinic client status, or polyclinic server run list"
+    )

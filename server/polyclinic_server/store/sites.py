@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 from cryptography import x509
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from polyclinic_common import pki
 from polyclinic_common.consortium.invitation import Invitation, hash_secret
 from polyclinic_common.errors import Code, ConsortiumError
-from polyclinic_common.words import plain
+from polyclinic_common.words import alike, plain
 from polyclinic_server.store.database import Database, now, wrong_state
 from polyclinic_server.store.tables import Invited, Site
 
@@ -28,10 +29,16 @@ class Sites(Database):
         Raises
         ------
         ConsortiumError
-            C013 if a hospital of that name has joined.
+            C013 if a hospital of that name has joined, or one is written almost so.
         """
         with self._session() as session:
             site = session.get(Site, invitation.site)
+            twin = None if site is not None else _alike(session, invitation.site)
+            if twin is not None:
+                raise wrong_state(
+                    f"{invitation.site!r} and the hospital {twin!r} look the same.",
+                    f"Write {twin!r}, or give another hospital a name that people can tell apart.",
+                )
             if site is not None and site.state == "joined":
                 raise wrong_state(f"{invitation.site} has joined already.", "Revoke it first.")
             if site is None:
@@ -127,7 +134,7 @@ class Sites(Database):
             C013 if there is none of that name.
         """
         with self._session() as session:
-            return _known(session.get(Site, name), name)
+            return _named(session, name)
 
     def site_of(self, serial: int) -> Site | None:
         """Return the hospital that holds the certificate with this serial number."""
@@ -137,7 +144,7 @@ class Sites(Database):
     def revoke(self, name: str) -> None:
         """Shut a hospital out: at its next call nothing is answered; open invitations end."""
         with self._session() as session:
-            _known(session.get(Site, name), name).state = "revoked"
+            _named(session, name).state = "revoked"
             for invited in session.scalars(select(Invited).filter_by(site=name)):
                 invited.expires = min(invited.expires, now())
 
@@ -162,10 +169,19 @@ def _issued(site: Site, identity: bytes, key: bytes) -> x509.Certificate:
     raise _invitation(Code.INVITATION_USED, "was used already")
 
 
-def _known(site: Site | None, name: str) -> Site:
+def _named(session: Session, name: str) -> Site:
+    site = session.get(Site, name)
     if site is None:
-        raise wrong_state(f"There is no hospital {name!r}.", "See: polyclinic server site list")
+        twin = _alike(session, name)
+        remedy = "See: polyclinic server site list" if twin is None else f"Write {twin!r}."
+        raise wrong_state(f"There is no hospital {name!r}.", remedy)
     return site
+
+
+def _alike(session: Session, name: str) -> str | None:
+    """Return the name of a hospital that people would read as this one, if there is any."""
+    seen = alike(name)
+    return next((each for each in session.scalars(select(Site.name)) if alike(each) == seen), None)
 
 
 def _invitation(code: Code, why: str) -> ConsortiumError:

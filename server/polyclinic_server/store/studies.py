@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.statements import Declaration, StudyApproval, Withdrawal
 from polyclinic_common.errors import Code, ConsortiumError, StudyError
 from polyclinic_server.store.database import Database, bad_request, now
 from polyclinic_server.store.tables import Part, PublishedStudy, Site
+
+INSTEAD = (
+    "Take the version on offer (polyclinic client study list), or ask the operator for a new one."
+)
 
 
 class Studies(Database):
@@ -34,6 +38,57 @@ class Studies(Database):
         with self._session() as session:
             ordered = select(PublishedStudy).order_by(PublishedStudy.published, PublishedStudy.hash)
             return session.scalars(ordered).all()
+
+    def open_studies(self, largest: int, after: bytes = b"") -> list[str]:
+        """Return the hashes of the studies on offer, in order of publication.
+
+        Parameters
+        ----------
+        largest : int
+            Those with more bytes are left out.
+        after : bytes
+            Hash of the study that they follow; empty for all.
+        """
+        order = PublishedStudy.published, PublishedStudy.hash
+        query = (
+            select(PublishedStudy.hash)
+            .where(PublishedStudy.closed.is_(None))
+            .where(func.length(PublishedStudy.manifest) <= largest)
+            .order_by(*order)
+        )
+        with self._session() as session:
+            last = session.get(PublishedStudy, after.hex())
+            if last is not None:
+                query = query.where(tuple_(*order) > (last.published, last.hash))
+            return list(session.scalars(query)) if last is not None or not after else []
+
+    def close_study(self, study_hash: bytes) -> None:
+        """Take a study off the offer for good; what hospitals signed of it stays."""
+        with self._session() as session:
+            found = session.get_one(PublishedStudy, study_hash.hex())
+            found.closed = found.closed or now()
+
+    def require_open(self, study_hash: bytes, remedy: str = INSTEAD) -> None:
+        """Refuse to go on with a study that was closed.
+
+        Parameters
+        ----------
+        remedy : str
+            What to do instead.
+
+        Raises
+        ------
+        ConsortiumError
+            C034.
+        """
+        with self._session() as session:
+            found = session.get(PublishedStudy, study_hash.hex())
+            if found is not None and found.closed is not None:
+                raise ConsortiumError(
+                    Code.STUDY_CLOSED,
+                    f"The study {found.hash[:12]} was closed by the operator.",
+                    remedy,
+                )
 
     def study(self, study_hash: bytes) -> SignedStudy:
         """Return one study.

@@ -55,7 +55,7 @@ class Invited(Table):
 
 
 class PublishedStudy(Table):
-    """A study as its operator signed it; `hash` is hexadecimal."""
+    """A study as its operator signed it; `hash` is hexadecimal; `closed` is when it was closed."""
 
     __tablename__ = "studies"
 
@@ -63,6 +63,7 @@ class PublishedStudy(Table):
     manifest: Mapped[bytes]
     signature: Mapped[bytes]
     published: Mapped[int]
+    closed: Mapped[int | None]
 
 
 class Part(Table):

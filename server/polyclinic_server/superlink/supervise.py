@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyclinic_common.consortium.address import host_port
 from polyclinic_common.errors import RunError
 from polyclinic_common.files import write_atomically
 from polyclinic_server.superlink.bundle import bundle_hash
@@ -220,4 +221,4 @@ def _without_proxies() -> dict[str, str]:
 
 def _name(sock: socket.socket) -> str:
     host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host_port(host, port)

@@ -6,12 +6,16 @@ Adding these up here gives the same model, and many draws of it, in a tenth of t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from polyclinic_client.integers import Moment
+from polyclinic_client.calibration import calibration_source
+from polyclinic_client.integers import Moment, NoisyIntegers
 from polyclinic_client.training import sum_sources
 from polyclinic_common.models.network import Vector
-from polyclinic_common.privacy.plan import GRADIENT, secure_sum_plans
+from polyclinic_common.privacy.plan import CALIBRATION, GRADIENT, secure_sum_plans
+from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
 from polyclinic_server.combiner import Descent
 from polyclinic_server.optimizer import State
@@ -42,14 +46,30 @@ def released_model(
         sum_sources(gradients, site.train, plans, trainer.noise(b""))[GRADIENT]
         for site in federation.training_sites
     ]
-    combiner = run_plan(federation, setting, SUMMED, {}, 0.0, plans).combiner
-    if not isinstance(combiner, Descent):
-        raise TypeError(type(combiner).__name__)
+    plan = run_plan(federation, setting, SUMMED, {}, 0.0, plans)
+    if not isinstance(plan.combiner, Descent):
+        raise TypeError(type(plan.combiner).__name__)
     state = State.start(start_weights(federation))
     while state.round_number < study.training.rounds:
-        release = ReleaseId(SUMMED, state.round_number + 1, GRADIENT)
-        moment = Moment(release, broadcast_hash(state.weights))
-        total = np.sum([source.draw(state.weights, moment) for source in sources], axis=0)
-        gradient = total * plans[GRADIENT].grid
-        state = combiner.descend(state, gradient, list(federation.declared))
+        gradient = _sum(sources, plans[GRADIENT], GRADIENT, state.round_number + 1, state.weights)
+        state = plan.combiner.descend(state, gradient, list(federation.declared))
+    if plan.calibrator is None:
+        return state.average
+    sources = [
+        calibration_source(federation.encoding, site.train, plans[CALIBRATION], trainer.noise(b""))
+        for site in federation.training_sites
+    ]
+    for number in plan.calibration_rounds:
+        model = plan.calibrator.model(state.begun(plan.calibrator))
+        total = _sum(sources, plans[CALIBRATION], CALIBRATION, number, model)
+        state = state.calibrate(plan.calibrator, number, total, len(sources))
     return state.average
+
+
+def _sum(
+    sources: Sequence[NoisyIntegers], plan: SumPlan, kind: str, number: int, weights: Vector
+) -> Vector:
+    """Return the noisy sum of all hospitals in a round, in the unit of the clip."""
+    moment = Moment(ReleaseId(SUMMED, number, kind), broadcast_hash(weights))
+    total = np.sum([source.draw(weights, moment) for source in sources], axis=0)
+    return np.asarray(total * plan.grid, dtype=np.float64)

@@ -118,8 +118,10 @@ class SimulationGrid(Grid):
             raise SimulationStopped
 
 
-def refuse_absent() -> None:
+def refuse_absent(*, own: bool = True) -> None:
     """Refuse where the extra `ray` is not installed.
+
+    `own`: a Ray is started, unless the environment names one; it listens to this process only.
 
     Raises
     ------
@@ -127,14 +129,14 @@ def refuse_absent() -> None:
         If Ray cannot be imported.
     """
     os.environ.update(_QUIET)
-    if "RAY_ADDRESS" not in os.environ and "ray" not in sys.modules:
+    if own and "RAY_ADDRESS" not in os.environ and "ray" not in sys.modules:
         os.environ.update(_LOOPBACK, RAY_AUTH_TOKEN=secrets.token_hex(32))
     try:
         import ray  # noqa: F401, PLC0415  (optional, and heavy)
     except ModuleNotFoundError:
         raise SimulationError(
             Code.SIMULATION_OPTION,
-            "The engine ray needs Ray, which is not installed.",
+            "This needs Ray, which is not installed.",
             "Install the extra: pip install 'polyclinic[ray]'.",
         ) from None
 
@@ -184,17 +186,30 @@ def _simulate(server: ServerApp, client_app: ClientApp, sites: int) -> None:
         )
 
 
-@contextmanager
-def _ray_for(sites: int) -> Iterator[None]:
-    """Start Ray, with no more workers than sites, and leave nothing of it behind."""
+def refuse_in_use() -> None:
+    """Refuse where this process has a Ray already.
+
+    Raises
+    ------
+    SimulationError
+        If it has.
+    """
     import ray  # noqa: PLC0415
 
     if ray.is_initialized():
         raise SimulationError(
             Code.SIMULATION_OPTION,
             "Ray is already in use in this process.",
-            "Call ray.shutdown() before; a simulation starts Ray and ends it.",
+            "Call ray.shutdown() before; a simulation begins with Ray and ends it.",
         )
+
+
+@contextmanager
+def _ray_for(sites: int) -> Iterator[None]:
+    """Start Ray, with no more workers than sites, and leave nothing of it behind."""
+    import ray  # noqa: PLC0415
+
+    refuse_in_use()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as scratch:
         if "RAY_ADDRESS" not in os.environ:

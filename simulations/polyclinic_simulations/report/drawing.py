@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
-from matplotlib import colormaps, rc_context
+from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
-
-from polyclinic_simulations.comparison import Comparison, Line
 
 WIDTH = 6.4
 LETTERS_ABREAST = 84
@@ -24,6 +22,9 @@ INK, MUTED, FAINT = "#1d2733", "#5b6775", "#dde2e8"
 # Okabe and Ito's colours: apart for every common form of colour blindness.
 BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+DASHES = ("-", "--", "-.", ":")
+LOOKS = {"secure-sum": (BLUE, "o"), "local": (VERMILION, "s"), "none": (INK, "D")}
+LIGHTEST = 0.55
 _STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "polyclinic",
@@ -83,22 +84,29 @@ def finish(figure: Figure, key: str, alt: str, caption: str) -> Plot:
     return Plot(Markup(svg), alt, caption)  # noqa: S704 - matplotlib escapes every text in it
 
 
-def colours(comparison: Comparison) -> dict[str, str]:
-    """Return a colour for every setting by label: darker is stronger privacy, grey is none."""
-    private = comparison.private
-    shades = colormaps["viridis"]
-    picked = {
-        line.label: BLUE
-        if len(private) == 1
-        else to_hex(shades(0.1 + 0.7 * i / (len(private) - 1)))
-        for i, line in enumerate(private)
-    }
-    return picked | {line.label: MUTED for line in comparison.settings if line.epsilon is None}
+def look(mode: str | None) -> tuple[str, str]:
+    """Return colour and marker of a mode: each tells it from the others without the other one."""
+    return LOOKS.get(mode or "", (MUTED, "v"))
 
 
-def dashes(line: Line) -> str:
-    """Return the line style: dashed without privacy."""
-    return "--" if line.epsilon is None else "-"
+def shades(colour: str, count: int) -> list[str]:
+    """Return `count` shades of a colour, from the colour itself to a lighter one."""
+    red, green, blue = to_rgb(colour)
+    lighter = [LIGHTEST * step / max(1, count - 1) for step in range(count)]
+    return [
+        to_hex((red + (1 - red) * by, green + (1 - green) * by, blue + (1 - blue) * by))
+        for by in lighter
+    ]
+
+
+def name_above(axes: Axes, name: str) -> None:
+    """Name the vertical axis above it, where a name of any length fits."""
+    axes.set_title(name, loc="left", fontsize=8.5)
+
+
+def name_below(axes: Axes, name: str) -> None:
+    """Name the horizontal axis from its right end, so that a long name grows to the left."""
+    axes.set_xlabel(name, loc="right")
 
 
 def dots(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,14 +17,23 @@ from polyclinic_common.study.describe import (
 )
 from polyclinic_simulations.comparison import Comparison, Line, compare
 from polyclinic_simulations.hospitals import bypassed
-from polyclinic_simulations.measures import Measure, measure_of
+from polyclinic_simulations.measures import Measure, measures_of
 from polyclinic_simulations.private_view import (
     menu_rows,
     menu_words,
     private_rows,
     verdict_words,
 )
-from polyclinic_simulations.report import calibration, patient_plots, score_plots, tables, words
+from polyclinic_simulations.report import (
+    calibration_words,
+    comparison_tables,
+    groups,
+    patient_plots,
+    score_plots,
+    tables,
+    verdicts,
+    words,
+)
 from polyclinic_simulations.report.drawing import Plot, style
 from polyclinic_simulations.report.tables import Table
 from polyclinic_simulations.results import PrivacySpent, Result
@@ -46,16 +54,9 @@ BASELINES = {
     "Published": "a formula from the literature, not fitted here",
     "Same prediction for everybody": "the mean outcome of the training patients, whoever the "
     "patient is: a model has to beat it",
+    "Always answering no": "no patient is predicted to have the outcome; what an accuracy has to "
+    "beat",
 }
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Results by site or by subgroup."""
-
-    table: Table
-    more: Table | None
-    plot: Plot
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,9 @@ class Findings:
     spent: PrivacySpent
     privacy: Table
     overall: Table
+    nobody: str
+    differences: Table | None
+    beside_formulas: Table | None
     menu: Table | None
     menu_words: list[str]
     private: Table | None
@@ -83,12 +87,14 @@ class Findings:
     formulas: list[str]
     overview: Plot
     trade_off: Plot | None
-    by_site: Groups | None
-    by_subgroup: Groups | None
+    by_site: groups.Groups | None
+    by_subgroup: groups.Groups | None
     gap: str
     learning: Plot | None
     calibration: Plot | None
     miscalibrated: str
+    reliability: Table | None
+    by_time: Table | None
     joint: Plot | None
     survival: Plot | None
     baselines: Facts
@@ -119,7 +125,7 @@ def render_report(study: Study, result: Result) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    measures = [measure_of(study, metric) for metric in study.metrics]
+    measures = measures_of(study, result.main_metric)
     comparison = compare(study, result)
     with style():
         sites_plot = patient_plots.sites_plot(result.sites)
@@ -140,17 +146,17 @@ def render_report(study: Study, result: Result) -> str:
 def _findings(
     study: Study, result: Result, comparison: Comparison, measures: list[Measure]
 ) -> Findings:
-    head, main = comparison.headline, measure_of(study, result.main_metric)
+    head, main = comparison.headline, measures[0]
     promise = next((line for line in comparison.private if line is head), None)
     promise = promise or next(iter(comparison.private), head)
     spent = promise.spent
     used = [line.name.partition(":")[0] for line in comparison.baselines]
     return Findings(
-        conclusion=words.conclusion(comparison, main, len(study.training_sites)),
-        verdicts=words.verdicts(comparison, main),
+        conclusion=words.conclusion(comparison, measures, len(study.training_sites)),
+        verdicts=verdicts.verdicts(comparison, main),
         measure=main.axis,
-        tiles=_tiles(comparison, main),
-        spread=words.spread_words(study, len(head.scores)),
+        tiles=_tiles(comparison, measures),
+        spread=words.spread_words(study, head, main),
         modes=[words.MODES[mode] for mode in _modes(comparison) if mode in words.MODES],
         epsilon=words.epsilon_words(spent),
         sums=words.sum_words(spent),
@@ -160,19 +166,24 @@ def _findings(
         spent=spent,
         privacy=tables.privacy_table(comparison),
         overall=tables.overall_table(comparison, measures),
+        nobody=verdicts.nobody_words(comparison, measures),
+        differences=comparison_tables.differences_table(comparison, main),
+        beside_formulas=comparison_tables.formulas_table(comparison, main),
         menu=tables.menu_table(study, menu_rows(study, comparison.settings)),
         menu_words=menu_words(study, comparison.settings),
         private=tables.private_table(private_rows(study, comparison.private)),
         verdict=verdict_words(promise),
-        formulas=words.formula_words(comparison),
+        formulas=verdicts.formula_words(comparison),
         overview=score_plots.overview_plot(comparison, main),
         trade_off=_trade_off(comparison, main),
-        by_site=_by_site(result, comparison, main, measures),
-        by_subgroup=_by_subgroup(comparison, main, measures),
+        by_site=groups.by_site(study, result, comparison, measures),
+        by_subgroup=groups.by_subgroup(study, comparison, measures),
         gap=words.gap_words(study, comparison, main),
         learning=score_plots.learning_plot(comparison, main),
         calibration=patient_plots.calibration_plot(study, comparison),
-        miscalibrated=calibration.warning(study, comparison),
+        miscalibrated=calibration_words.warning(study, comparison),
+        reliability=comparison_tables.calibration_table(study, _calibrated(comparison)),
+        by_time=comparison_tables.times_table(study, head),
         joint=patient_plots.joint_plot(study, head),
         survival=patient_plots.survival_plot(study, head),
         baselines=[(name, meaning) for name, meaning in BASELINES.items() if name in used],
@@ -189,73 +200,27 @@ def _trade_off(comparison: Comparison, main: Measure) -> Plot | None:
     return score_plots.privacy_utility_plot(comparison, main) if len(epsilons) > 1 else None
 
 
-def _tiles(comparison: Comparison, main: Measure) -> list[Tile]:
+def _tiles(comparison: Comparison, measures: list[Measure]) -> list[Tile]:
     """Return the few figures that stand on top of the page."""
-    head = comparison.headline
+    head, main = comparison.headline, measures[0]
     lines = [
         head,
         comparison.baseline("pooled_converged"),
         comparison.baseline("local_only_private"),
         comparison.baseline("local_only_non_private"),
     ]
-    return [(line.label, main.text(line.overall(main.key)), main.unit) for line in lines if line]
+    tiles = [(line.label, main.text(line.overall(main.key)), main.unit) for line in lines if line]
+    brier = next((each for each in measures[1:] if each.key == "brier"), None)
+    if brier is not None:
+        said = f"{head.label}: Brier score (lower is better)"
+        tiles.insert(1, (said, brier.text(head.overall("brier")), ""))
+    return tiles
 
 
-def _beside(comparison: Comparison) -> list[Line]:
-    """Return the lines that are shown by group in plots."""
-    alone = comparison.baseline("local_only_non_private")
-    lines = [comparison.headline, comparison.open, alone]
+def _calibrated(comparison: Comparison) -> list[Line]:
+    """Return the lines whose calibration is shown."""
+    lines = [comparison.headline, comparison.open]
     return list({line.label: line for line in lines if line is not None}.values())
-
-
-def _columns(comparison: Comparison) -> list[Line]:
-    """Return the lines that are shown by group in tables."""
-    alone = comparison.baseline("local_only_non_private")
-    same = [line for line in comparison.settings if line.sites == comparison.headline.sites]
-    common = [line for line in comparison.baselines if line.key == "broadcast"]
-    return [*same, *common, *([alone] if alone else [])]
-
-
-def _by_site(
-    result: Result, comparison: Comparison, main: Measure, measures: list[Measure]
-) -> Groups | None:
-    patients: dict[str, int] | None = {site.name: site.test for site in result.sites}
-    names = list(patients or {})
-    if comparison.headline.sites is not None:  # made-up hospitals: sizes are not those of the study
-        first = next(iter(comparison.headline.scores.values()))
-        patients, names = None, list(first.by_site)
-    if not names:
-        return None
-    read = partial(_at_site, metric=main.key)
-    return Groups(
-        tables.group_table(_columns(comparison), names, read, main, "Hospital", patients),
-        tables.metrics_table(comparison.headline, names, _at_site, measures, "Hospital")
-        if len(measures) > 1
-        else None,
-        score_plots.groups_plot(_beside(comparison), names, read, main, "by-site"),
-    )
-
-
-def _by_subgroup(comparison: Comparison, main: Measure, measures: list[Measure]) -> Groups | None:
-    names = comparison.subgroups
-    if not names:
-        return None
-    read = partial(_in_subgroup, metric=main.key)
-    return Groups(
-        tables.group_table(_columns(comparison), names, read, main, "Subgroup"),
-        tables.metrics_table(comparison.headline, names, _in_subgroup, measures, "Subgroup")
-        if len(measures) > 1
-        else None,
-        score_plots.groups_plot(_beside(comparison), names, read, main, "by-subgroup"),
-    )
-
-
-def _at_site(line: Line, name: str, metric: str) -> list[float | None]:
-    return line.at_site(name, metric)
-
-
-def _in_subgroup(line: Line, name: str, metric: str) -> list[float | None]:
-    return line.in_subgroup(name, metric)
 
 
 def _asked(study: Study) -> Facts:

@@ -14,16 +14,17 @@ from polyclinic_simulations.comparison import Comparison, Line
 from polyclinic_simulations.report.calibration import miss_words, pool_bins
 from polyclinic_simulations.report.drawing import (
     BLUE,
+    DASHES,
     GREEN,
     INK,
     MARKERS,
-    MUTED,
     ORANGE,
     VERMILION,
     Plot,
     blank,
     finish,
     legend_above,
+    look,
     row_labels,
 )
 from polyclinic_simulations.results import Cell, SiteSummary
@@ -65,8 +66,8 @@ def calibration_plot(study: Study, comparison: Comparison) -> Plot | None:
     if not series:
         return None
     figure, axes = blank(3.9)
-    looks = ((BLUE, "o", "-"), (MUTED, "D", "--"))
-    for (line, bins), (colour, marker, dash) in zip(series, looks, strict=False):
+    for (line, bins), dash in zip(series, DASHES, strict=False):
+        colour, marker = look(line.mode)
         predicted, observed = [b.predicted for b in bins], [b.observed for b in bins]
         axes.plot(predicted, observed, dash, marker=marker, color=colour, label=line.label)
     ends = [end for _, bins in series for b in bins for end in (b.predicted, b.observed)]

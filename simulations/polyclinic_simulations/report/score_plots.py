@@ -3,47 +3,52 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from polyclinic_simulations.comparison import Comparison, Line
+from polyclinic_simulations.comparison import TOGETHER, Comparison, Line
+from polyclinic_simulations.differences import beside_formulas
 from polyclinic_simulations.measures import Measure
 from polyclinic_simulations.report.drawing import (
-    BLUE,
-    INK,
-    MARKERS,
+    DASHES,
     MUTED,
-    VERMILION,
+    WIDTH,
     Plot,
     blank,
-    colours,
-    dashes,
     dots,
     finish,
     legend_above,
+    look,
+    name_above,
+    name_below,
     row_labels,
+    shades,
 )
 from polyclinic_simulations.results import Cell, mean_and_error
 
 ROW_HEIGHT = 0.27
-
-
-DASHES = ("-", "--", ":", "-.")
+DODGE = 1.03
+PANELS_ABREAST = 3
 
 
 def overview_plot(comparison: Comparison, measure: Measure) -> Plot:
     """Show every setting and baseline in one column of dots."""
-    lines = comparison.settings + comparison.baselines
+    lines = [*comparison.settings, *comparison.rivals(measure.key)]
     figure, axes = blank(0.7 + ROW_HEIGHT * len(lines))
+    named: set[str | None] = set()
     for row, line in enumerate(lines):
-        together = bool(line.cells)
+        together, (colour, marker) = bool(line.cells), look(line.mode)
         point = measure.scaled(line.overall(measure.key))
-        dots(axes, [row], [point], "", BLUE if together else MUTED, hollow=not together)
+        name = f"mode {line.mode}" if together and line.mode not in named else ""
+        named |= {line.mode}
+        dots(axes, [row], [point], name, colour, marker, hollow=not together)
     row_labels(axes, range(len(lines)), [line.label for line in lines])
     axes.axhline(len(comparison.settings) - 0.5, color=MUTED, linewidth=0.8)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(f"{measure.axis}, all test patients")
+    name_below(axes, f"{measure.axis}, all test patients")
+    legend_above(axes)
     values = "; ".join(f"{n.label}: {measure.phrase(n.overall(measure.key))}" for n in lines)
     return finish(
         figure,
@@ -56,29 +61,33 @@ def overview_plot(comparison: Comparison, measure: Measure) -> Plot:
 
 def privacy_utility_plot(comparison: Comparison, measure: Measure) -> Plot:
     """Show the metric against epsilon, with what no privacy would give as lines."""
-    figure, axes = blank(3.7)
-    shades = {"together": BLUE, "local_only_private": VERMILION}
+    figure, axes = blank(3.9)
     alone = tuple(line for line in comparison.baselines if line.epsilon is not None)
     curves: dict[tuple[str, str | None, str], list[Line]] = defaultdict(list)
     for line in comparison.private + alone:
         curves[line.key, line.mode, line.variant].append(line)
-    looks = list(dict.fromkeys((line.mode, line.variant) for line in comparison.private))
-    for (key, mode, variant), lines in curves.items():
-        name = f"{lines[0].name}{variant}" + (f" ({mode})" if mode != "secure-sum" else "")
-        dash = DASHES[looks.index((mode, variant)) % len(DASHES)]
-        _curve(axes, lines, measure, name, shades[key], dash)
+    variants = list(dict.fromkeys(line.variant for line in comparison.private))
+    for place, ((key, mode, variant), lines) in enumerate(curves.items()):
+        aside = DODGE ** (place - (len(curves) - 1) / 2)
+        name = f"{lines[0].name}{variant} ({mode})"
+        dash = DASHES[variants.index(variant) % len(DASHES)]
+        _curve(axes, lines, measure, name, dash, aside, hollow=key != TOGETHER)
     references = [
         comparison.open or comparison.baseline("pooled_same_trainer"),
         *(comparison.baseline(key) for key in ("local_only_non_private", "pooled_converged")),
-        *(comparison.baseline(key) for key in ("cox", "published", "trivial")),
-    ]
+        *(comparison.baseline(key) for key in ("cox", "trivial")),
+        *(beside.formula for beside in beside_formulas(comparison, comparison.headline)
+          if not beside.fewer),
+    ]  # fmt: skip
+    if measure.key == "accuracy":
+        references.append(comparison.baseline("nobody"))
     _reference_lines(axes, [line for line in references if line is not None], measure)
     ticks = sorted({line.epsilon for line in comparison.private if line.epsilon is not None})
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("ε promised to every patient (stronger privacy to the left)")
-    axes.set_ylabel(measure.axis)
+    name_above(axes, measure.axis)
     legend_above(axes)
     values = "; ".join(
         f"{line.setting}: {measure.phrase(line.overall(measure.key))}"
@@ -89,22 +98,36 @@ def privacy_utility_plot(comparison: Comparison, measure: Measure) -> Plot:
         "privacy",
         f"{measure.heading} against the promised ε on a logarithmic axis. Trained together: "
         f"{values}.",
-        "What privacy costs: the further left, the better each patient is protected. The labelled "
-        "lines do not depend on ε; whiskers and bands are one standard error over the runs.",
+        "What privacy costs: the further left, the better each patient is protected. Curves of one "
+        "ε stand slightly beside each other. Hollow: hospitals on their own. The labelled lines do "
+        "not depend on ε; whiskers and bands are one standard error over the runs.",
     )
 
 
 def _curve(
-    axes: Axes, lines: Sequence[Line], measure: Measure, name: str, colour: str, dash: str
+    axes: Axes,
+    lines: Sequence[Line],
+    measure: Measure,
+    name: str,
+    dash: str,
+    aside: float,
+    *,
+    hollow: bool,
 ) -> None:
     points = [(line.epsilon, *measure.scaled(line.overall(measure.key))) for line in lines]
-    known = [(eps, mean, error or 0.0) for eps, mean, error in points if mean is not None]
+    known = [
+        (eps * aside, mean, error or 0.0)
+        for eps, mean, error in points
+        if eps is not None and mean is not None
+    ]
     if known:
         epsilons, means, errors = zip(*known, strict=True)
-        marker = "o" if colour == BLUE else "s"
+        colour, marker = look(lines[0].mode)
         axes.errorbar(
-            epsilons, means, yerr=errors, fmt=f"{marker}{dash}", color=colour, label=name, capsize=3
-        )
+            epsilons, means, yerr=errors, fmt=f"{marker}{dash}", color=colour, label=name,
+            capsize=3, linewidth=1.0 if hollow else 1.8,
+            markerfacecolor="white" if hollow else colour,
+        )  # fmt: skip
 
 
 def _reference_lines(axes: Axes, lines: Sequence[Line], measure: Measure) -> None:
@@ -139,23 +162,29 @@ def _apart(heights: Sequence[tuple[float, str]], gap: float) -> list[float]:
 
 def groups_plot(
     lines: Sequence[Line],
-    names: Sequence[str],
+    names: Mapping[str, str],
     read: Callable[[Line, str], list[float | None]],
     measure: Measure,
     key: str,
 ) -> Plot:
-    """Show one row of dots a site or subgroup, one kind of dot a line."""
+    """Show one row of dots a site or subgroup, one kind of dot a line.
+
+    `names` are the groups with what they are called.
+    """
     figure, axes = blank(0.95 + ROW_HEIGHT * 1.15 * len(names))
-    looks = ((BLUE, "o", False), (INK, "D", True), (VERMILION, "s", True))
-    for index, (line, (colour, marker, hollow)) in enumerate(zip(lines, looks, strict=False)):
+    for index, line in enumerate(lines):
+        colour, marker = look(line.mode) if line.cells else look(None)
+        hollow = line is not lines[0]
         rows = [row + 0.2 * (index - (len(lines) - 1) / 2) for row in range(len(names))]
         points = [measure.scaled(read(line, name)) for name in names]
         dots(axes, rows, points, line.label, colour, marker, hollow=hollow)
-    row_labels(axes, range(len(names)), names)
-    axes.set_xlabel(measure.axis)
+    row_labels(axes, range(len(names)), list(names.values()))
+    name_below(axes, measure.axis)
     legend_above(axes)
     first = lines[0]
-    values = "; ".join(f"{name}: {measure.phrase(read(first, name))}" for name in names)
+    values = "; ".join(
+        f"{called}: {measure.phrase(read(first, name))}" for name, called in names.items()
+    )
     return finish(
         figure,
         key,
@@ -166,35 +195,57 @@ def groups_plot(
 
 
 def learning_plot(comparison: Comparison, measure: Measure) -> Plot | None:
-    """Show the metric during training: mean over seeds, band from lowest to highest."""
-    figure, axes = blank()
-    palette, drawn = colours(comparison), []
-    for line, marker in zip(comparison.settings, MARKERS * len(comparison.settings), strict=False):
-        rounds = _by_round(line.cells, measure.factor)
-        if not rounds:
-            continue
-        means = [mean_and_error(values)[0] or 0.0 for values in rounds.values()]
-        axes.fill_between(
-            list(rounds), list(map(min, rounds.values())), list(map(max, rounds.values())),
-            color=palette[line.label], alpha=0.12, linewidth=0,
-        )  # fmt: skip
-        axes.plot(
-            list(rounds), means, dashes(line), color=palette[line.label], label=line.label,
-            marker=marker, markersize=3.5,
-        )  # fmt: skip
-        drawn.append(f"{line.label}: from {means[0]:.3g} to {means[-1]:.3g}")
-    if not drawn:
+    """Show the metric during training, a panel a mode: mean over seeds, band of all runs."""
+    panels: dict[tuple[str | None, str], list[Line]] = defaultdict(list)
+    for line in comparison.settings:
+        if _by_round(line.cells, measure.factor):
+            panels[line.mode, line.variant].append(line)
+    if not panels:
         return None
-    axes.set_xlabel("round of training")
-    axes.set_ylabel(measure.axis)
-    legend_above(axes)
+    columns = min(PANELS_ABREAST, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(WIDTH, 0.4 + 3.0 * rows), layout="constrained")
+    grid = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    said: list[str] = []
+    for axes, ((mode, variant), lines) in zip(grid, panels.items(), strict=False):
+        said += _learning_panel(axes, lines, measure)
+        name = "no privacy" if mode == "none" else f"mode {mode}"
+        axes.set_title(f"{name}{variant}", loc="left", fontsize=8.5)
+        axes.set_xlabel("round of training")
+        axes.tick_params(labelbottom=True)
+        axes.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, handlelength=2.4,
+            columnspacing=1.0,
+        )  # fmt: skip
+    figure.suptitle(measure.axis, x=0.01, ha="left", fontsize=8.5)
     return finish(
         figure,
         "learning",
-        f"{measure.heading} during training. {'; '.join(drawn)}.",
+        f"{measure.heading} during training. {'; '.join(said)}.",
         "The averaged model on the test patients after each round: the mean over the runs, the "
         "band from the lowest to the highest run. A flat end says that more rounds would not help.",
     )
+
+
+def _learning_panel(axes: Axes, lines: Sequence[Line], measure: Measure) -> list[str]:
+    """Draw the settings of one mode; return where each begins and ends, in words."""
+    colour, marker = look(lines[0].mode)
+    said = []
+    for index, (line, shade) in enumerate(zip(lines, shades(colour, len(lines)), strict=True)):
+        rounds = _by_round(line.cells, measure.factor)
+        means = [mean_and_error(values)[0] or 0.0 for values in rounds.values()]
+        axes.fill_between(
+            list(rounds), list(map(min, rounds.values())), list(map(max, rounds.values())),
+            color=shade, alpha=0.15, linewidth=0,
+        )  # fmt: skip
+        axes.plot(
+            list(rounds), means, DASHES[index % len(DASHES)], color=shade, marker=marker,
+            label=line.plain_setting, markersize=3.5, linewidth=1.4,
+        )  # fmt: skip
+        said.append(f"{line.label}: from {means[0]:.3g} to {means[-1]:.3g}")
+    return said
 
 
 def _by_round(cells: Sequence[Cell], factor: float) -> dict[int, list[float]]:

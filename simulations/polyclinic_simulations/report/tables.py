@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from polyclinic_common.study import Study
 from polyclinic_common.study.describe import Declared, declared_columns
@@ -14,13 +14,16 @@ from polyclinic_simulations.private_view import MenuRow, PrivateRow
 from polyclinic_simulations.report.words import decimal, odds, suspicion, two_hospitals
 from polyclinic_simulations.results import SiteSummary, mean_and_error
 
+ABREAST = 5
+
 
 @dataclass(frozen=True)
 class Column:
-    """A heading; numbers are aligned right, words may wrap."""
+    """A heading; numbers are aligned right, words may wrap unless they are `short`."""
 
     title: str
     number: bool = True
+    short: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,13 @@ class Table:
     groups: tuple[tuple[str, int], ...] = ()
 
 
-def _words(*titles: str) -> tuple[Column, ...]:
+def word_columns(*titles: str) -> tuple[Column, ...]:
+    """Return columns of words."""
     return tuple(Column(title, number=False) for title in titles)
 
 
-def _numbers(*titles: str) -> tuple[Column, ...]:
+def number_columns(*titles: str) -> tuple[Column, ...]:
+    """Return columns of numbers."""
     return tuple(Column(title) for title in titles)
 
 
@@ -58,7 +63,7 @@ def columns_table(study: Study) -> Table:
     return Table(
         "What is known of each patient. Ranges and vocabularies are public: they come from the "
         "sources named, never from these patients.",
-        _words("Column", "Role", "Kind, unit and range", "Source"),
+        word_columns("Column", "Role", "Kind, unit and range", "Source"),
         rows,
     )
 
@@ -83,7 +88,11 @@ def sites_table(sites: Sequence[SiteSummary]) -> Table:
     return Table(
         "Patients at each hospital (numbers of training and test patients: of the first run). "
         "Missing: share of the values of the columns above that are not recorded.",
-        (*_words("Hospital"), *_numbers("Training", "Test", "Missing"), *_words("Outcome")),
+        (
+            *word_columns("Hospital"),
+            *number_columns("Training", "Test", "Missing"),
+            *word_columns("Outcome"),
+        ),
         tuple(rows),
     )
 
@@ -110,17 +119,17 @@ def privacy_table(comparison: Comparison) -> Table:
         "What each setting that was run promised at most, and what its dearest run spent: less "
         "where training stopped early. The bounds are those of what was spent.",
         (
-            *_words("Mode"),
-            *_numbers(
+            Column("Mode", number=False, short=True),
+            *number_columns(
                 "ε promised",
                 "ε spent",
                 "δ",
                 "Odds change by at most",
                 "50 % suspicion becomes at most",
             ),
-            *_numbers("ε spent, if in two hospitals' cohorts"),
-            *_numbers(*(["ε spent at fallback, if all others collude"] if summed else [])),
-            *_numbers(*(["ε by PRV, for information only"] if informed else [])),
+            *number_columns("ε spent, if in two hospitals' cohorts"),
+            *number_columns(*(["ε spent at fallback, if all others collude"] if summed else [])),
+            *number_columns(*(["ε by PRV, for information only"] if informed else [])),
         ),
         tuple(rows),
     )
@@ -129,7 +138,8 @@ def privacy_table(comparison: Comparison) -> Table:
 def overall_table(comparison: Comparison, measures: Sequence[Measure]) -> Table:
     """List every setting and baseline with every metric, over patients and over sites."""
     rows = []
-    for index, line in enumerate(comparison.settings + comparison.baselines):
+    shown = [line for line in comparison.baselines if _is_defined(line, measures)]
+    for index, line in enumerate([*comparison.settings, *shown]):
         cells = [measure.text(line.overall(measure.key)) for measure in measures]
         cells += [measure.text(line.mean_of_sites(measure.key)) for measure in measures]
         epsilon = UNKNOWN if line.epsilon is None else f"{line.epsilon:g}"
@@ -140,11 +150,21 @@ def overall_table(comparison: Comparison, measures: Sequence[Measure]) -> Table:
     headings = [measure.heading for measure in measures]
     return Table(
         "Above the line the models trained across the hospitals, below it what they are compared "
-        "with, on the same test patients. Mean ± standard error over the runs.",
-        (*_words("Model", "Mode"), *_numbers("ε promised", *headings, *headings)),
+        "with; on all test patients, but for formulas that say otherwise. Mean ± standard error "
+        "over the runs; a figure without ± is of one run, or the same in each.",
+        (
+            *word_columns("Model"),
+            Column("Mode", number=False, short=True),
+            *number_columns("ε promised", *headings, *headings),
+        ),
         tuple(rows),
         (("", 3), ("All test patients", len(measures)), ("Mean of hospitals", len(measures))),
     )
+
+
+def _is_defined(line: Line, measures: Sequence[Measure]) -> bool:
+    values = [value for measure in measures for value in line.overall(measure.key)]
+    return any(value is not None for value in values)
 
 
 def private_table(found: Sequence[PrivateRow]) -> Table | None:
@@ -156,7 +176,10 @@ def private_table(found: Sequence[PrivateRow]) -> Table | None:
         "Private metrics at the end: what the hospitals released, paid for out of the same promise "
         "as training, with 95 % intervals that include sampling and noise. Exact: the same metric "
         "without noise, which only a simulation can know.",
-        (*_words("Patients", "Model", "Metric"), *_numbers("Private (95 % interval)", "Exact")),
+        (
+            *word_columns("Patients", "Model", "Metric"),
+            *number_columns("Private (95 % interval)", "Exact"),
+        ),
         tuple(rows),
     )
 
@@ -171,52 +194,93 @@ def menu_table(study: Study, tried: Sequence[MenuRow]) -> Table | None:
         f"The menu, by {heading}. Private: as the hospitals released it, with 95 % intervals. "
         "Exact: on all test patients, which only a simulation can know.",
         (
-            *_words("Trained with", "Model"),
-            *_numbers("Private (95 % interval)", "Exact"),
-            *_words("Chosen"),
+            *word_columns("Trained with", "Model"),
+            *number_columns("Private (95 % interval)", "Exact"),
+            *word_columns("Chosen"),
         ),
         tuple(rows),
     )
 
 
-def group_table(
+def group_tables(
     lines: Sequence[Line],
-    names: Sequence[str],
+    names: Mapping[str, str],
     read: Callable[[Line, str], list[float | None]],
     measure: Measure,
     kind: str,
     patients: dict[str, int] | None = None,
+) -> list[Table]:
+    """List one metric by site or subgroup, a column a line; as many tables as fit a page's width.
+
+    `names` are the groups with what they are called.
+    """
+    return [
+        _group_table(part, names, read, measure, kind, patients) for part in _page_widths(lines)
+    ]
+
+
+def _page_widths(lines: Sequence[Line]) -> list[list[Line]]:
+    """Cut lines into parts of at most `ABREAST`: a mode each, those without privacy together."""
+    modes: dict[str, list[Line]] = {}
+    for line in lines:
+        modes.setdefault("" if line.epsilon is None else line.mode or "", []).append(line)
+    if len(lines) <= ABREAST:
+        return [list(lines)]
+    return [
+        part[start : start + ABREAST]
+        for part in modes.values()
+        for start in range(0, len(part), ABREAST)
+    ]
+
+
+def _group_table(
+    lines: Sequence[Line],
+    names: Mapping[str, str],
+    read: Callable[[Line, str], list[float | None]],
+    measure: Measure,
+    kind: str,
+    patients: dict[str, int] | None,
 ) -> Table:
-    """List one metric by site or subgroup, a column a line."""
     rows = []
-    for name in names:
+    for name, called in names.items():
         count = () if patients is None else (str(patients.get(name, UNKNOWN)),)
-        rows.append(Row((name, *count, *(measure.text(read(line, name)) for line in lines))))
-    counted = () if patients is None else _numbers("Test patients")
-    spans = Counter(line.name for line in lines)
+        rows.append(Row((called, *count, *(measure.text(read(line, name)) for line in lines))))
+    counted = () if patients is None else number_columns("Test patients")
+    spans = [(name, len(list(same))) for name, same in groupby(lines, key=lambda line: line.name)]
     return Table(
         f"{measure.heading} by {kind.lower()}, mean ± standard error over the runs.",
-        (*_words(kind), *counted, *_numbers(*(line.setting for line in lines))),
+        (
+            *word_columns(kind),
+            *counted,
+            *number_columns(*(line.setting or line.name for line in lines)),
+        ),
         tuple(rows),
-        (("", 1 + len(counted)), *spans.items()),
+        (("", 1 + len(counted)), *spans),
     )
 
 
 def metrics_table(
     line: Line,
-    names: Sequence[str],
+    names: Mapping[str, str],
     read: Callable[[Line, str, str], list[float | None]],
     measures: Sequence[Measure],
     kind: str,
+    nobody: Line | None = None,
 ) -> Table:
-    """List every metric of one line by site or subgroup."""
+    """List every metric of one line by site or subgroup; beside accuracy that of `nobody`."""
+    columns = [(measure.heading, line, measure) for measure in measures]
+    columns += [
+        (f"{measure.heading} of {nobody.name.lower()}", nobody, measure)
+        for measure in measures
+        if measure.key == "accuracy" and nobody is not None
+    ]
     rows = tuple(
-        Row((name, *(measure.text(read(line, name, measure.key)) for measure in measures)))
-        for name in names
+        Row((called, *(each.text(read(of, name, each.key)) for _, of, each in columns)))
+        for name, called in names.items()
     )
     return Table(
         f"All metrics by {kind.lower()}: {line.label}.",
-        (*_words(kind), *_numbers(*(measure.heading for measure in measures))),
+        (*word_columns(kind), *number_columns(*(heading for heading, _, _ in columns))),
         rows,
     )
 
@@ -236,8 +300,8 @@ def timing_table(comparison: Comparison) -> Table:
         "Runs and mean time of one run. The whole run includes evaluation and, with privacy, the "
         "hospitals on their own.",
         (
-            *_words("Setting", "Engine", "Seeds"),
-            *_numbers("Rounds", "Training (s)", "Whole run (s)"),
+            *word_columns("Setting", "Engine", "Seeds"),
+            *number_columns("Rounds", "Training (s)", "Whole run (s)"),
         ),
         tuple(rows),
     )

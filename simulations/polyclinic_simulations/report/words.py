@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
-from scipy.special import stdtrit
 
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study import Study
-from polyclinic_common.study.sections import LOWER_IS_BETTER, Fraction, SplitColumn
-from polyclinic_simulations.comparison import Comparison, Line, difference
+from polyclinic_common.study.describe import group_in_words
+from polyclinic_common.study.sections import Fraction, SplitColumn
+from polyclinic_simulations.comparison import Comparison, Line
 from polyclinic_simulations.measures import Measure
 from polyclinic_simulations.results import PrivacySpent, mean_and_error
-
-CLEAR = 0.975
 
 MODES = {
     "secure-sum": "Mode secure-sum: every hospital adds its share of the noise and hides its sum "
@@ -29,14 +28,16 @@ MODES = {
 }
 
 
-def conclusion(comparison: Comparison, measure: Measure, sites: int) -> str:
-    """Say what was found: the headline and its alternatives."""
+def conclusion(comparison: Comparison, measures: Sequence[Measure], sites: int) -> str:
+    """Say what was found: the headline and its alternatives; the first measure headlines."""
+    measure, others = measures[0], measures[1:]
     head = comparison.headline
     sites = head.cells[0].sites or sites
     how = "without privacy" if head.epsilon is None else f"with ε = {head.epsilon:g} promised"
     says = measure.says.format(measure.phrase(head.overall(measure.key)))
     hospitals = "one hospital" if sites == 1 else f"{sites} hospitals"
     found = [f"Trained across {hospitals} {how}, the model {says}."]
+    found += _brier_words(comparison, others)
     pooled = comparison.baseline("pooled_converged")
     if pooled is not None:
         value = measure.phrase(pooled.overall(measure.key))
@@ -55,87 +56,41 @@ def conclusion(comparison: Comparison, measure: Measure, sites: int) -> str:
     return " ".join(found)
 
 
-def verdicts(comparison: Comparison, measure: Measure) -> list[str]:
-    """Compare the headline with its alternatives, seed by seed."""
-    head = comparison.headline
-    rivals = [
-        (comparison.baseline("trivial"), "the same prediction for everybody"),
-        (comparison.baseline("local_only_non_private"), "a hospital's own model without privacy"),
-        (comparison.baseline("published"), _formula_rival(comparison)),
+def _brier_words(comparison: Comparison, others: Sequence[Measure]) -> list[str]:
+    """Say beside an AUC, which only ranks, how good the probabilities are."""
+    brier = next((each for each in others if each.key == "brier"), None)
+    same = comparison.baseline("trivial")
+    if brier is None or same is None:
+        return []
+    ours, theirs = (brier.phrase(x.overall("brier")) for x in (comparison.headline, same))
+    return [
+        f"Its probabilities have a Brier score of {ours} (0 is perfect); the same prediction for "
+        f"everybody has {theirs}."
     ]
-    if head.epsilon is not None:
-        same = comparison.open or comparison.baseline("pooled_same_trainer")
-        rivals.append((same, "the same training without privacy"))
-    found = [_verdict(head, line, measure, what) for line, what in rivals if line is not None]
-    found += [_along_epsilon(comparison, measure), _across_variants(comparison, measure)]
-    return [verdict for verdict in found if verdict]
 
 
-def _formula_rival(comparison: Comparison) -> str:
-    fewer = " (on fewer patients, see Results)" if formula_words(comparison) else ""
-    return f"the published formula{fewer}"
-
-
-def _verdict(head: Line, other: Line, measure: Measure, what: str) -> str:
-    """Compare two lines; clear means that the 95 % t-interval over the runs leaves out zero."""
-    differences = difference(head, other, measure.key)
-    mean, error = mean_and_error(differences)
-    if mean is None:
-        return ""
-    sign = -1.0 if measure.key in LOWER_IS_BETTER else 1.0
-    word = "better" if mean * sign > 0 else "worse"
-    by = measure.apart(differences if mean > 0 else [-value for value in differences])
-    if error is None:
-        return f"Against {what}: {word} by {by}, in this one run."
-    if abs(mean) > float(stdtrit(len(differences) - 1, CLEAR)) * error:
-        return f"Against {what}: clearly {word}, by {by}."
-    return f"Against {what}: no clear difference ({word} by {by})."
-
-
-def _along_epsilon(comparison: Comparison, measure: Measure) -> str:
-    mode = comparison.headline.mode
-    private = [line for line in comparison.alike(comparison.private) if line.mode == mode]
-    if len(private) < 2:
-        return ""
-    first, last = private[0], private[-1]
+def spread_words(study: Study, head: Line, measure: Measure) -> str:
+    """Say what ± means, and what it does not hold."""
+    seeds, fixed = len(head.scores), not isinstance(study.evaluation.holdout, Fraction)
+    said = "One run only: how much the figures vary from run to run is unknown."
+    if head.once:
+        said = "Every run would give these figures again: nothing in them is drawn."
+    elif seeds > 1:
+        varies = "the split into training and test patients, and the noise"
+        if fixed:
+            varies = "start and noise alone: the test patients are the same in every run"
+        said = f"± is one standard error over {seeds} runs, which differ in {varies}."
+    error = head.sampling_error(measure.key)
+    if error is not None:
+        what = "± is noise only. " if fixed and seeds > 1 else ""
+        said += (
+            f" {what}That other patients would give other figures is the test set's own standard "
+            f"error: {measure.size(error)} for the {measure.name} of {head.label}."
+        )
     return (
-        f"From a promised ε = {first.epsilon:g} to ε = {last.epsilon:g} the {measure.name} goes "
-        f"from {measure.phrase(first.overall(measure.key))} to "
-        f"{measure.phrase(last.overall(measure.key))}."
-    )
-
-
-def _across_variants(comparison: Comparison, measure: Measure) -> str:
-    """Name the variants that did best and worst with the headline's mode and epsilon."""
-    head = comparison.headline
-    means = {
-        line: mean_and_error(line.overall(measure.key))[0]
-        for line in comparison.settings
-        if (line.mode, line.epsilon) == (head.mode, head.epsilon)
-    }
-    known = [(mean, line) for line, mean in means.items() if mean is not None]
-    if len(known) < 2:
-        return ""
-    known.sort(key=lambda pair: pair[0], reverse=measure.key not in LOWER_IS_BETTER)
-    best, worst = known[0][1], known[-1][1]
-    return (
-        f"Of {len(known)} variants with {head.plain_setting}, best is {best.variant[2:]} "
-        f"({measure.phrase(best.overall(measure.key))}), last {worst.variant[2:]} "
-        f"({measure.phrase(worst.overall(measure.key))})."
-    )
-
-
-def spread_words(study: Study, seeds: int) -> str:
-    """Say what ± means."""
-    if seeds < 2:
-        return "One run only: how much the figures vary from run to run is unknown."
-    varies = "the split into training and test patients, and the noise"
-    if not isinstance(study.evaluation.holdout, Fraction):
-        varies = "start and noise; the test patients are the same in every run"
-    return (
-        f"± is one standard error over {seeds} runs, which differ in {varies}. "
-        "It does not include that another group of patients would give other figures. Differences "
-        "are taken run by run, and called clear where their 95 % interval leaves out zero."
+        f"{said} Differences are taken patient by patient and run by run; their 95 % intervals "
+        "hold both the choice of test patients and the noise, and a difference is called clear "
+        "where its interval leaves out zero."
     )
 
 
@@ -240,17 +195,6 @@ def _of_promised(spent: PrivacySpent) -> str:
     return f" of ε = {spent.epsilon_promised:.3g} promised"
 
 
-def formula_words(comparison: Comparison) -> list[str]:
-    """Say of every published formula that it is scored on fewer patients, where it is."""
-    beside = comparison.headline.cells[0].baselines
-    return [
-        f"Published: {name} is scored on {scored} of {beside.test_patients} test patients (first "
-        "run), those with every value that it needs; all other models are scored on all of them."
-        for name, scored in beside.published_patients.items()
-        if scored < beside.test_patients
-    ]
-
-
 def gap_words(study: Study, comparison: Comparison, measure: Measure) -> str:
     """Name the largest gap between subgroups of one column, and the same gap without privacy."""
     head, key = comparison.headline, measure.key
@@ -265,7 +209,8 @@ def gap_words(study: Study, comparison: Comparison, measure: Measure) -> str:
     _, low, high = max(gaps)
     lowest, highest = (measure.phrase(head.in_subgroup(name, key)) for name in (low, high))
     return (
-        f"{head.label}: the largest gap is between {low} ({lowest}) and {high} ({highest}): "
+        f"{head.label}: the largest gap is between {group_in_words(study, low)} ({lowest}) and "
+        f"{group_in_words(study, high)} ({highest}): "
         f"{_gap(head, low, high, measure)}.{_gap_without_privacy(comparison, low, high, measure)}"
     )
 
