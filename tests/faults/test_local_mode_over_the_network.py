@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +25,14 @@ from tests.faults.consortium_kit import (
 ROUNDS, EPSILON = 3, 4.0
 
 
+def test_a_run_of_mode_local_goes_through_and_every_update_is_charged_once(tmp_path: Path) -> None:
     changes = {"privacy": {"mode": "local", "epsilon": EPSILON}}
     with consortium(tmp_path, sites=3, rounds=ROUNDS, changes=changes) as house:
         house.start_server()
         for name in house.names:
             house.start_node(name)
-        names = house.names
-        up = lambda: all("INFO connected" in house.log(name) for name in house.names)  # noqa: E731
-        wait_for("nodes", up, LONG_S)
+        logs = partial(map, house.log, house.names)
+        wait_for("nodes", lambda: all("INFO connected" in log for log in logs()), LONG_S)
         run = start_run(house.server_folder, house.describe("run-1", patience_s=LONG_S))
         wait_for_event(run, "finished")
         answered = [event.sites for event in run.events() if event.what == "round"]
