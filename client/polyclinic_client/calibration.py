@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from polyclinic_client.integers import NoisyIntegers, on_grid
+from polyclinic_client.integers import NoisyIntegers, grid_total
 from polyclinic_client.patients import Block, Patients
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.calibration import ENTRIES, contributions
@@ -27,11 +25,8 @@ class SummedCalibration:
 
     def integer_sum(self, weights: Vector, blocks: Sequence[Block]) -> Integers:
         """Return the sum over the patients of all blocks at the broadcast model, shape (6,)."""
-        total = np.zeros(ENTRIES, dtype=np.int64)
-        for x, y, mask in blocks:
-            rows = contributions(self.encoding, weights, x, y, mask)
-            total += on_grid(rows, self.clip, self.grid).sum(axis=0)
-        return total
+        rows = (contributions(self.encoding, weights, *block) for block in blocks)
+        return grid_total(rows, ENTRIES, self.clip, self.grid)
 
 
 def calibration_source(

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from polyclinic_client.integers import NoisyIntegers, on_grid
+from polyclinic_client.integers import NoisyIntegers, grid_total
 from polyclinic_client.patients import Block, Patients
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.layout import Layout, contributions, make_layout
@@ -28,11 +26,8 @@ class SummedMetrics:
 
     def integer_sum(self, weights: Vector, blocks: Sequence[Block]) -> Integers:
         """Return the sum over the patients of all blocks at the broadcast model."""
-        total = np.zeros(self.layout.length, dtype=np.int64)
-        for x, truth, mask in blocks:
-            rows = contributions(self.layout, self.encoding, weights, x, truth, mask)
-            total += on_grid(rows, self.clip, self.grid).sum(axis=0)
-        return total
+        rows = (contributions(self.layout, self.encoding, weights, *block) for block in blocks)
+        return grid_total(rows, self.layout.length, self.clip, self.grid)
 
 
 def metrics_source(

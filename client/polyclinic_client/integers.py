@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
@@ -61,11 +61,8 @@ class SummedRows:
 
     def integer_sum(self, weights: Vector, blocks: Sequence[Block]) -> Integers:
         """Return the sum over the patients of all blocks, shape (d,)."""
-        total = np.zeros(weights.size, dtype=np.int64)
-        for block in blocks:
-            rows = on_grid(self.engine.patient_gradients(weights, block), self.clip, self.grid)
-            total += rows.sum(axis=0)
-        return total
+        rows = (self.engine.patient_gradients(weights, block) for block in blocks)
+        return grid_total(rows, weights.size, self.clip, self.grid)
 
 
 @dataclass(frozen=True)
@@ -86,6 +83,20 @@ class GridSums:
     def gradient_sum(self, weights: Vector, blocks: Sequence[Block]) -> Vector:
         """Return the sum over the patients of all blocks, shape (d,): exact up to 2^53 units."""
         return np.asarray(self.sums.integer_sum(weights, blocks) * self.grid, dtype=np.float64)
+
+
+def grid_total(rows: Iterable[Matrix], length: int, clip: float, grid: float) -> Integers:
+    """Return the sum over all patients in grid units, shape (length,), each as `on_grid` has it.
+
+    Parameters
+    ----------
+    rows : iterable of array of shape (B, length)
+        What the patients of every block add.
+    """
+    total = np.zeros(length, dtype=np.int64)
+    for block in rows:
+        total += on_grid(block, clip, grid).sum(axis=0)
+    return total
 
 
 def on_grid(rows: Matrix, clip: float, grid: float) -> Integers:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -86,7 +87,7 @@ def is_left_out(host: str, port: int, words: str) -> bool:
     Its words are parted by commas or blanks: ``*``, a host, a domain with all below it (with or
     without a dot or ``*.`` before it), an IP address or network, each with or without a port.
     """
-    return any(_fits(host.lower(), port, word) for word in words.replace(",", " ").split())
+    return any(_fits(host.lower(), port, word) for word in re.split(r"[,\s]+", words) if word)
 
 
 def way_to(host: str, port: int) -> str:

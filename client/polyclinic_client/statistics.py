@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polyclinic_client.integers import on_grid
+from polyclinic_client.integers import grid_total
 from polyclinic_client.patients import Block
 from polyclinic_common.models.network import Matrix, Vector
 from polyclinic_common.rowwise import row_norms
@@ -30,10 +30,9 @@ class SummedStatistics:
     def integer_sum(self, weights: Vector, blocks: Sequence[Block]) -> Integers:  # noqa: ARG002
         """Return the sum over the patients of all blocks; the model plays no part."""
         size = blocks[0][0].shape[1]
-        total = np.zeros(size * (size + 1) // 2 + size, dtype=np.int64)
-        for block in blocks:
-            total += on_grid(statistics_of(block), self.clip, self.grid).sum(axis=0)
-        return total
+        return grid_total(
+            map(statistics_of, blocks), size * (size + 1) // 2 + size, self.clip, self.grid
+        )
 
 
 def statistics_of(block: Block) -> Matrix:

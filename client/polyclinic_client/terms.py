@@ -47,8 +47,7 @@ class Terms:
 
     def fits(self, release: ReleaseId) -> bool:
         """Say whether this kind may be asked for in this round."""
-        rounds = self.rounds_of.get(release.kind)
-        return rounds is None or release.round_number in rounds
+        return fits(release, self.rounds_of)
 
     def __post_init__(self) -> None:
         """Refuse terms under which more than one chain of a round could complete.
@@ -65,3 +64,9 @@ class Terms:
                 f"m = {self.m} and c = {self.c} do not fit a roster of {size} hospitals.",
                 "c < m <= roster and 2m > roster + c must hold; correct the study.",
             )
+
+
+def fits(release: ReleaseId, rounds_of: Mapping[str, Collection[int]]) -> bool:
+    """Say whether a kind may be asked for in a round; one that is not named, in all."""
+    rounds = rounds_of.get(release.kind)
+    return rounds is None or release.round_number in rounds

@@ -13,6 +13,7 @@ from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.wanted import Wanted
 from polyclinic_client.mechanisms import Mechanism
 from polyclinic_client.refusals import RefusalError
+from polyclinic_client.terms import fits
 from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
 from polyclinic_common.privacy.plan import UPDATE
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
@@ -105,8 +106,7 @@ class Updates:
             each.reserved.release.round_number for each in self._ledger.releases_of(release.run)
         ]
         early = release.round_number < max(rounds, default=0)
-        asked_for = self._rounds_of.get(release.kind, (release.round_number,))
-        if early or release.round_number not in asked_for:
+        if early or not fits(release, self._rounds_of):
             raise RefusalError(Reason.OUT_OF_ORDER)
         if weights.shape != (self._length,) or not (np.abs(weights) <= LARGEST_WEIGHT).all():
             raise RefusalError(Reason.OUT_OF_ORDER)

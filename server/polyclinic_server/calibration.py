@@ -18,6 +18,7 @@ All of it is post-processing of what was released.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,7 @@ import numpy as np
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.calibration import BOUNDS, recalibrated, score_scale
 from polyclinic_common.models.network import Matrix, Vector
+from polyclinic_common.privacy.plan import CALIBRATION, rounds_of
 
 SHIFT_DEVIATION = {"logistic": 1.0, "hazard": 1.0, "squared": 0.25, "huber": 0.25}
 SLOPE_DEVIATION = 0.5
@@ -73,6 +75,11 @@ class Calibrator:
     @property
     def _loss(self) -> str:
         return self.encoding.study.loss
+
+    @property
+    def rounds(self) -> Collection[int]:
+        """In which rounds of a run it is asked for."""
+        return rounds_of(self.encoding.study)[CALIBRATION]
 
     def begun(self, model: Vector) -> Calibrated:
         """Return what is known before the first step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -69,8 +69,8 @@ class RunPlan:
         How hospitals vote on the trained model; None asks for no votes.
     menu : Menu or None
         Settings to train and choose from; None trains one.
-    calibrator, calibration_rounds
-        What sets level and slope right after training, and in which rounds; None in none.
+    calibrator : Calibrator or None
+        What sets level and slope right after training; None leaves them.
     identities : mapping
         Identity key of every site, by name; empty in the modes without secure sums.
     reaches : mapping
@@ -91,7 +91,6 @@ class RunPlan:
     acceptance: Acceptance | None = None
     menu: Menu | None = None
     calibrator: Calibrator | None = None
-    calibration_rounds: Collection[int] = ()
     identities: Mapping[str, bytes] = field(default_factory=dict)
     reaches: Reaches = field(default_factory=dict)
 
@@ -101,8 +100,9 @@ class RunPlan:
 
     def turned(self, state: State) -> State:
         """Return the state with the next setting of the menu begun, if one has just ended."""
-        begun = self.menu is None or state.calibrated is not None
-        return state if begun or self.menu is None else self.menu.turned(state)
+        if self.menu is None or state.calibrated is not None:
+            return state
+        return self.menu.turned(state)
 
     def is_trained(self, state: State) -> bool:
         """Say whether the rounds of training are over."""
@@ -123,7 +123,7 @@ class Rounds(Protocol):
         """Carry out the next round."""
         ...
 
-    def calibrate(self, state: State, number: int) -> Round:
+    def calibrate(self, state: State, number: int, calibrator: Calibrator) -> Round:
         """Carry out a round of calibration."""
         ...
 
@@ -143,9 +143,10 @@ def run_rounds(grid: Grid, plan: RunPlan, state: State, observers: Sequence[Obse
     state = plan.turned(rounds.measured(state))  # a run that was cut off may owe both
     while not plan.is_trained(state):
         state = plan.turned(_told(rounds.advance(state), observers))
-    for number in plan.calibration_rounds:
-        if number > state.round_number:
-            state = _told(rounds.calibrate(state, number), observers)
+    if plan.calibrator is not None:
+        for number in plan.calibrator.rounds:
+            if number > state.round_number:
+                state = _told(rounds.calibrate(state, number, plan.calibrator), observers)
     if plan.acceptance is not None:
         request = VoteRequest(plan.study_hash, plan.run_id, state.round_number, state.average)
         sites = list(plan.node_of)
@@ -201,11 +202,9 @@ class SumRounds:
         state = self.measured(state)
         return Round(state.round_number, {}, state, sites)
 
-    def calibrate(self, state: State, number: int) -> Round:
+    def calibrate(self, state: State, number: int, calibrator: Calibrator) -> Round:
         """Carry out a round of calibration."""
-        calibrator = _calibrator(self.plan)
-        model = calibrator.model(state.begun(calibrator))
-        total, sites = self._sum(state, CALIBRATION, number, model)
+        total, sites = self._sum(state, CALIBRATION, number, state.average)
         state = self._after(state.calibrate(calibrator, number, total, len(sites)))
         return Round(number, {}, self.measured(state), sites)
 
@@ -275,12 +274,10 @@ class UpdateRounds:
         state = self.measured(self.plan.combiner.step(state, updates))
         return Round(number, updates, state, tuple(updates), self.refused)
 
-    def calibrate(self, state: State, number: int) -> Round:
+    def calibrate(self, state: State, number: int, calibrator: Calibrator) -> Round:
         """Carry out a round of calibration."""
-        calibrator = _calibrator(self.plan)
         self.refused = {}
-        model = calibrator.model(state.begun(calibrator))
-        sums = self._released(number, CALIBRATION, model, ENTRIES)
+        sums = self._released(number, CALIBRATION, state.average, ENTRIES)
         total = np.sum(list(sums.values()), axis=0)
         state = self.measured(state.calibrate(calibrator, number, total, len(sums)))
         return Round(number, {}, state, tuple(sums), self.refused)
@@ -356,12 +353,6 @@ def _is_within(plan: RunPlan, request: TrainRequest, site: str, vector: Vector) 
     """Say whether a site can have computed this; where no reach is known, whatever it is."""
     reach = plan.reaches.get(request.kind, {}).get(site)
     return reach is None or reach.holds(vector, request.weights)
-
-
-def _calibrator(plan: RunPlan) -> Calibrator:
-    if plan.calibrator is None:
-        raise ValueError("the run has no calibration")
-    return plan.calibrator
 
 
 def _spoiled(number: int, kind: str, sites: Sequence[str]) -> RunError:

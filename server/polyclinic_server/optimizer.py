@@ -58,13 +58,10 @@ class State:
     def calibrate(
         self, calibrator: Calibrator, number: int, total: Vector, hospitals: int
     ) -> State:
-        """Return the state after a round of calibration; see `Calibrator.step`."""
-        known = calibrator.step(self.begun(calibrator), total, hospitals)
+        """Return the state after a round of calibration at `average`; see `Calibrator.step`."""
+        known = self.calibrated or calibrator.begun(self.average)
+        known = calibrator.step(known, total, hospitals)
         return replace(self, round_number=number, average=calibrator.model(known), calibrated=known)
-
-    def begun(self, calibrator: Calibrator) -> Calibrated:
-        """Return what is known of level and slope."""
-        return self.calibrated or calibrator.begun(self.average)
 
 
 @dataclass(frozen=True)

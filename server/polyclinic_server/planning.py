@@ -8,7 +8,7 @@ import numpy as np
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.network import Vector
-from polyclinic_common.privacy.plan import CALIBRATION, calibration_plan, noise_plan, rounds_of
+from polyclinic_common.privacy.plan import calibration_plan, honest_shares, noise_plan
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.calibration import Calibrator
@@ -72,7 +72,6 @@ def make_plan(
         acceptance=study.evaluation.acceptance if epsilon is not None else None,
         reaches=reaches or {},
         calibrator=make_calibrator(study, epsilon, declared),
-        calibration_rounds=rounds_of(study)[CALIBRATION],
     )
 
 
@@ -84,8 +83,7 @@ def make_calibrator(
         return None
     if epsilon is None:
         return Calibrator(Encoding(study), 0.0)
-    shares = study.m - study.c if study.privacy.mode == "secure-sum" else 1
-    plan = calibration_plan(study, shares, max(declared.values()))
+    plan = calibration_plan(study, honest_shares(study), max(declared.values()))
     return Calibrator(Encoding(study), plan.deviation)
 
 

@@ -13,7 +13,7 @@ from polyclinic_client.patients import Patients
 from polyclinic_client.training import local_calibration, local_mechanism
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.models.network import Vector, build_network
-from polyclinic_common.privacy.plan import CALIBRATION, rounds_of
+from polyclinic_common.privacy.plan import CALIBRATION
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
 from polyclinic_common.study import Study
 from polyclinic_server.calibration import Calibrator
@@ -61,7 +61,7 @@ def train_alone(
         state = combiner.step(state, {ALONE: change})
         own = broadcast + change if personal else state.weights
     if study.training.calibration is not None:
-        state = _calibrated(federation, cohort, declared, setting, trainer or Trainer(), state)
+        state = _calibrated(federation, cohort, declared, mechanism, trainer or Trainer(), state)
     return state.average
 
 
@@ -69,25 +69,23 @@ def _calibrated(
     federation: Federation,
     cohort: Cohort,
     declared: int,
-    setting: Setting,
+    mechanism: Mechanism | PlainMechanism,
     trainer: Trainer,
     state: State,
 ) -> State:
     """Return the state after calibration on the one cohort."""
-    study, encoding = federation.study, federation.encoding
-    plain = trainer.plain(study, encoding, cohort, declared, (federation.seed, declared))
-    release, deviation = None, 0.0
-    if setting.epsilon is not None:
-        release = local_calibration(encoding, cohort, declared, trainer.noise(b""))
-        deviation = release.plan.deviation
-    calibrator = Calibrator(encoding, deviation)
-    for number in rounds_of(study)[CALIBRATION]:
-        model = calibrator.model(state.begun(calibrator))
-        if release is None:
-            total = plain.calibration(model)
-        else:
-            moment = Moment(ReleaseId(ALONE, number, CALIBRATION), broadcast_hash(model))
-            total = np.ldexp(release.draw(model, model, moment), release.grid_exponent)
+    if isinstance(mechanism, PlainMechanism):
+        calibrator = Calibrator(federation.encoding, 0.0)
+        for number in calibrator.rounds:
+            total = mechanism.calibration(state.average)
+            state = state.calibrate(calibrator, number, total, hospitals=1)
+        return state
+    release = local_calibration(federation.encoding, cohort, declared, trainer.noise(b""))
+    calibrator = Calibrator(federation.encoding, release.plan.deviation)
+    for number in calibrator.rounds:
+        moment = Moment(ReleaseId(ALONE, number, CALIBRATION), broadcast_hash(state.average))
+        drawn = release.draw(state.average, state.average, moment)
+        total = np.ldexp(drawn, release.grid_exponent)
         state = state.calibrate(calibrator, number, total, hospitals=1)
     return state
 

@@ -221,11 +221,11 @@ def _without_polyclinic() -> SimulationError:
 @contextmanager
 def _connected(address: str) -> Iterator[None]:
     """Join the cluster and leave it again; nothing of this run goes on there."""
+    _refuse_unreachable(address)
     import ray  # noqa: PLC0415
     from ray.exceptions import RayError, RayTaskError  # noqa: PLC0415
 
     refuse_in_use()
-    _refuse_unreachable(address)
     try:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)

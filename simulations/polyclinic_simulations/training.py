@@ -15,7 +15,7 @@ from polyclinic_client.app import Answers, make_client_app
 from polyclinic_client.ledger.budget import Budget
 from polyclinic_common.evaluation.reading import RoundReadings
 from polyclinic_common.models.network import Vector, initial_weights
-from polyclinic_common.privacy.plan import GRADIENT, metrics_plan
+from polyclinic_common.privacy.plan import GRADIENT, honest_shares, metrics_plan
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_server.acceptance import Verdict
 from polyclinic_server.coordinator import RunPlan, make_server_app
@@ -176,9 +176,8 @@ def evaluation_of(federation: Federation) -> Evaluation | None:
     study, declared = federation.study, max(federation.declared.values())
     if not study.metric_rounds:
         return None
-    shares = study.m - study.c if study.privacy.mode == "secure-sum" else 1
     patients = {site.name: site.declared_in_all for site in federation.training_sites}
-    return Evaluation.of(study, metrics_plan(study, shares, declared), patients)
+    return Evaluation.of(study, metrics_plan(study, honest_shares(study), declared), patients)
 
 
 def readings(federation: Federation, state: State) -> tuple[RoundReadings, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,13 @@ from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.models.storage import load_vectors
 from polyclinic_common.privacy.plan import NODE_PATH, UPDATE
 from polyclinic_server.superlink.operate import start_run
-from tests.faults.consortium_kit import LONG_S, PATIENTS_A_SITE, consortium, wait_for_event
+from tests.faults.consortium_kit import (
+    LONG_S,
+    PATIENTS_A_SITE,
+    consortium,
+    wait_for,
+    wait_for_event,
+)
 
 ROUNDS, EPSILON = 3, 4.0
 
@@ -24,6 +31,8 @@ def test_a_run_of_mode_local_goes_through_and_every_update_is_charged_once(tmp_p
         house.start_server()
         for name in house.names:
             house.start_node(name)
+        logs = partial(map, house.log, house.names)
+        wait_for("nodes", lambda: all("INFO connected" in log for log in logs()), LONG_S)
         run = start_run(house.server_folder, house.describe("run-1", patience_s=LONG_S))
         wait_for_event(run, "finished")
         answered = [event.sites for event in run.events() if event.what == "round"]

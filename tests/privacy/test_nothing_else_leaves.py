@@ -119,11 +119,13 @@ REACHING = {
     "node/node.py": {"logging"},
     "node/warm_worker.py": {"multiprocessing", "subprocess"},
     "node/worker.py": {"ctypes", "importlib", "multiprocessing"},
+    "consortium/channel.py": {"grpc"},
     "consortium/client.py": {"grpc", "importlib"},
     "consortium/join.py": {"grpc", "importlib"},
     "consortium/keep_rows.py": {"logging"},  # says once why the server keeps no more rows
     "consortium/row_keeper.py": {"subprocess", "logging"},
     "consortium/membership.py": {"ssl"},
+    "proxy.py": {"urllib"},  # takes addresses apart
     "preflight.py": {"http", "importlib", "shutil", "socket", "ssl", "urllib"},
     "cli/study.py": {"shutil"},
     "cli/up.py": {"logging"},
@@ -132,7 +134,7 @@ PIPE = "node/worker.py"  # computes, and has nothing but a pipe to the node
 COMPUTING = {
     *("gradients", "held_out", "integers", "mechanisms", "member", "patients", "statistics"),
     *("studies", "training", "updates", "voting", "approved", "assembly", "node.sites", "pace"),
-    "accounts.patients",
+    *("accounts.patients", "calibration"),
 }
 
 

@@ -144,30 +144,34 @@ def local_sum_plan(study: Study, path: Path, declared: int, plan: NoisePlan) -> 
     )
 
 
+def honest_shares(study: Study) -> int:
+    """Return how many hospitals' noise counts in the headline: h = m - c; 1 in other modes."""
+    return study.m - study.c if study.privacy.mode == "secure-sum" else 1
+
+
 def metrics_plan(study: Study, shares: int, declared: int) -> SumPlan:
     """Return grid and noise of the metric sums of so many honest shares (1 in mode local)."""
-    epsilon, delta = study.privacy.epsilon, study.privacy.delta
-    return plan_sum(
-        part_of(epsilon, delta, metrics_share(study)),
-        delta,
-        len(study.metric_rounds),
-        make_layout(study).length,
-        CLIP,
-        shares,
-        path="rows",
-        most_patients=most_patients(declared),
-    )
+    rounds, length = len(study.metric_rounds), make_layout(study).length
+    return _rows_plan(study, metrics_share(study), rounds, length, CLIP, shares, declared)
 
 
 def calibration_plan(study: Study, shares: int, declared: int) -> SumPlan:
     """Return grid and noise of the calibration sums of so many honest shares (1 in mode local)."""
-    epsilon, delta, calibration = study.privacy.epsilon, study.privacy.delta, study.calibration
+    share, steps, clip = calibration_share(study), study.calibration.steps, BOUNDS[study.loss].clip
+    return _rows_plan(study, share, steps, ENTRIES, clip, shares, declared)
+
+
+def _rows_plan(
+    study: Study, share: float, rounds: int, length: int, clip: float, shares: int, declared: int
+) -> SumPlan:
+    """Return the plan of vectors summed row by row, for this share of the budget's mu^2."""
+    delta = study.privacy.delta
     return plan_sum(
-        part_of(epsilon, delta, calibration.share),
+        part_of(study.privacy.epsilon, delta, share),
         delta,
-        calibration.steps,
-        ENTRIES,
-        BOUNDS[study.loss].clip,
+        rounds,
+        length,
+        clip,
         shares,
         path="rows",
         most_patients=most_patients(declared),
@@ -195,15 +199,14 @@ def secure_sum_plans(study: Study, path: Path, declared: Collection[int]) -> dic
     """
     if study.privacy.mode != "secure-sum":
         return {}
-    epsilon, delta, shares = study.privacy.epsilon, study.privacy.delta, study.m - study.c
+    epsilon, delta, shares = study.privacy.epsilon, study.privacy.delta, honest_shares(study)
     most, left = most_patients(max(declared)), training_share(study)
     plans: dict[str, SumPlan] = {}
     if study.training.start == "statistics":
         width = Encoding(study).width
         entries = width * (width + 1) // 2 + width
-        part = part_of(epsilon, delta, left * STATISTICS_SHARE)
-        plans[STATISTICS] = plan_sum(
-            part, delta, 1, entries, STATISTICS_CLIP, shares, path="rows", most_patients=most
+        plans[STATISTICS] = _rows_plan(
+            study, left * STATISTICS_SHARE, 1, entries, STATISTICS_CLIP, shares, max(declared)
         )
         left *= 1.0 - STATISTICS_SHARE
     part, rounds = part_of(epsilon, delta, left), study.training_rounds

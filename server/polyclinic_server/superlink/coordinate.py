@@ -21,7 +21,7 @@ from polyclinic_common.data.holdout import declared_for_training
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.models.network import initial_weights
 from polyclinic_common.models.storage import save_model
-from polyclinic_common.privacy.plan import NODE_PATH, metrics_plan, secure_sum_plans
+from polyclinic_common.privacy.plan import NODE_PATH, honest_shares, metrics_plan, secure_sum_plans
 from polyclinic_server.coordinator import RunPlan, run_rounds
 from polyclinic_server.metric_sums import Evaluation
 from polyclinic_server.observers import Checkpoint, Round
@@ -124,9 +124,9 @@ def evaluation_of(description: RunDescription) -> Evaluation | None:
     study = description.parsed_study
     if not study.metric_rounds:
         return None
-    shares = study.m - study.c if study.privacy.mode == "secure-sum" else 1
     declared = {name: site.declared for name, site in description.sites.items()}
-    return Evaluation.of(study, metrics_plan(study, shares, description.largest), declared)
+    plan = metrics_plan(study, honest_shares(study), description.largest)
+    return Evaluation.of(study, plan, declared)
 
 
 def main() -> None:

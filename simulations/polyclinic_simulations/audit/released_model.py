@@ -59,9 +59,8 @@ def released_model(
         calibration_source(federation.encoding, site.train, plans[CALIBRATION], trainer.noise(b""))
         for site in federation.training_sites
     ]
-    for number in plan.calibration_rounds:
-        model = plan.calibrator.model(state.begun(plan.calibrator))
-        total = _sum(sources, plans[CALIBRATION], CALIBRATION, number, model)
+    for number in plan.calibrator.rounds:
+        total = _sum(sources, plans[CALIBRATION], CALIBRATION, number, state.average)
         state = state.calibrate(plan.calibrator, number, total, len(sources))
     return state.average
 

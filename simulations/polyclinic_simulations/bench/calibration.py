@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from polyclinic_common.models.network import Vector, build_network, logits
-from polyclinic_common.rowwise import expit, logit
+from polyclinic_common.rowwise import expit
 from polyclinic_simulations.bench.designs import Design, Floats
 from polyclinic_simulations.bench.trusted import Trusted
+from polyclinic_simulations.reliability import logistic_slope, logit
 
-TEST, LEAST = 5000, 1e-9
+TEST = 5000
 NEW = {"ridge": "release", "calibration": {"share": 0.1, "steps": 4}}
 DESIGNS = [
     Design(patients, prevalence, base=base)
@@ -43,14 +44,10 @@ class Judged(NamedTuple):
 
 def judged(predicted: Floats, truth: Floats) -> Judged:
     """Judge predictions; the slope is that of the true log odds' regression on the predicted."""
-    score = logit(np.clip(predicted, LEAST, 1.0 - LEAST))
-    x, both = np.column_stack([np.ones_like(score), score]), np.array([0.0, 1.0])
-    for _ in range(50):
-        chance = expit(x @ both)
-        curvature = (x.T * (chance * (1.0 - chance))) @ x + LEAST * np.eye(2)
-        both += np.clip(np.linalg.solve(curvature, x.T @ (truth - chance)), -1.0, 1.0)
+    slope, _ = logistic_slope(logit(predicted), truth, np.ones_like(truth))
     error = float(((predicted - truth) ** 2).mean())
-    return Judged(float(predicted.mean() / truth.mean()), float(both[1]), error)
+    ratio = float(predicted.mean() / truth.mean())
+    return Judged(ratio, np.nan if slope is None else slope, error)
 
 
 def draw(design: Design, epsilon: float, seed: int) -> tuple[Judged, Judged, float]:

@@ -19,7 +19,6 @@ from polyclinic_common.models.network import Vector, build_network, initial_weig
 from polyclinic_common.privacy.plan import (
     CALIBRATION,
     GRADIENT,
-    rounds_of,
     secure_sum_plans,
 )
 from polyclinic_common.privacy.sum_plan import SumPlan
@@ -78,9 +77,9 @@ class Trusted:
         calibrator = make_calibrator(study, self.epsilon, self.declared)
         if calibrator is None:
             return state.average
-        for number in rounds_of(study)[CALIBRATION]:
-            model = calibrator.model(state.begun(calibrator))
-            sums = np.sum([contributions(self.encoding, model, *b).sum(axis=0) for b in blocks], 0)
+        for number in calibrator.rounds:
+            rows = (contributions(self.encoding, state.average, *block) for block in blocks)
+            sums = np.sum([each.sum(axis=0) for each in rows], 0)
             sums = sums + self._noise(CALIBRATION, rng, ENTRIES)
             state = state.calibrate(calibrator, number, sums, len(self.declared))
         return state.average

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib.util import find_spec
 from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Any
@@ -126,19 +127,17 @@ def refuse_absent(*, own: bool = True) -> None:
     Raises
     ------
     SimulationError
-        If Ray cannot be imported.
+        If Ray is not installed.
     """
     os.environ.update(_QUIET)
     if own and "RAY_ADDRESS" not in os.environ and "ray" not in sys.modules:
         os.environ.update(_LOOPBACK, RAY_AUTH_TOKEN=secrets.token_hex(32))
-    try:
-        import ray  # noqa: F401, PLC0415  (optional, and heavy)
-    except ModuleNotFoundError:
+    if find_spec("ray") is None:
         raise SimulationError(
             Code.SIMULATION_OPTION,
             "This needs Ray, which is not installed.",
             "Install the extra: pip install 'polyclinic[ray]'.",
-        ) from None
+        )
 
 
 def run(
