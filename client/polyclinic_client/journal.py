@@ -1,6 +1,7 @@
 """The journal: who asked what, what left this hospital, and what was refused; for people to read.
 
-It says nothing about patients: sizes, hashes, public mechanisms and stable codes only.
+It says nothing about a patient: sizes, hashes, public mechanisms and stable codes only, and how often
+the rules of a mapping applied to a table. It stays here.
 """
 
 from __future__ import annotations
@@ -193,10 +194,44 @@ class PeerReset(Entry):
     run: Text = ""
 
 
-Event = Asked | Left | Settled | Refused | Failed | Bundle | Climbed | PeerReset
+class Rule(Entry):
+    """A rule of a mapping, and how often it applied; as `polyclinic_common.data.settled.Settled`.
+
+    Attributes
+    ----------
+    column, rule, how : str
+        The contract's column, the line's name, and what it says where no cell stands in it.
+    count : int
+        Cells or rows.
+    """
+
+    column: Text
+    rule: Text
+    how: Text = ""
+    count: Annotated[int, Field(ge=0)]
+
+
+class Table(Entry):
+    """A table was added for a study, or approved with it: what its mapping settled.
+
+    Attributes
+    ----------
+    what : str
+        What was done.
+    settled : tuple of Rule
+        Every rule, and how often it applied; no cell stands in it.
+    """
+
+    entry: Literal["table"] = "table"
+    what: Literal["added", "approved"]
+    study_hash: bytes
+    settled: tuple[Rule, ...] = ()
+
+
+Event = Asked | Left | Settled | Refused | Failed | Bundle | Climbed | PeerReset | Table
 _ADAPTER: TypeAdapter[Began | Event] = TypeAdapter(
     Annotated[
-        Began | Asked | Left | Settled | Refused | Failed | Bundle | Climbed | PeerReset,
+        Began | Asked | Left | Settled | Refused | Failed | Bundle | Climbed | PeerReset | Table,
         Field(discriminator="entry"),
     ]
 )

@@ -1,7 +1,7 @@
 """The book of studies in a site's folder: what was frozen, what others signed, what was approved.
 
 ``SITE/studies/HASH/`` holds, readable by its owner only: the study as the operator signed it, the
-mapping, the frozen table with its keyed digest, this hospital's declaration, and from approval on
+mapping, the frozen table with its keyed digest, how often each rule of the mapping applied, this hospital's declaration, and from approval on
 everybody's declarations and this hospital's approval. Everything is checked again when it is read.
 """
 
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from pydantic import TypeAdapter, ValidationError
 
 from polyclinic_client.consortium.membership import Membership, read_peers, unusable
 from polyclinic_client.consortium.roster import CheckedRoster, check_roster, require_verified
@@ -26,6 +27,7 @@ from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.sqlite_file import MODE
 from polyclinic_common.consortium.signed import SignedStudy, find_signed
 from polyclinic_common.consortium.statements import Declaration
+from polyclinic_common.data.settled import Settled
 from polyclinic_common.data.table import as_number, as_text
 from polyclinic_common.errors import Code, ConsortiumError, DataError, MessageError, StudyError
 from polyclinic_common.packing import pack, unpack
@@ -37,7 +39,9 @@ from polyclinic_common.study.manifest import Study
 STUDIES = "studies"
 MANIFEST, SIGNATURE = "study.json", "study.sig"
 MAPPING, TABLE, DIGEST = "mapping.toml", "table.parquet", "table.hmac"
+SETTLED = "settled.json"
 DECLARATION, ROSTER, APPROVAL = "declaration.bin", "roster.bin", "approval.bin"
+_SETTLED: TypeAdapter[tuple[Settled, ...]] = TypeAdapter(tuple[Settled, ...])
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,24 @@ class StudyBook:
             )
         return pd.read_parquet(io.BytesIO(content))
 
+    def settled(self, study_hash: bytes) -> tuple[Settled, ...]:
+        """Return how often each rule of the mapping applied to the frozen table.
+
+        Empty for a table that an earlier version froze.
+
+        Raises
+        ------
+        ConsortiumError
+            C003 if the file is damaged.
+        """
+        path = self._folder(study_hash) / SETTLED
+        if not path.exists():
+            return ()
+        try:
+            return _SETTLED.validate_json(self._read(study_hash, SETTLED))
+        except ValidationError:
+            raise unusable(path) from None
+
     def declaration(self, study_hash: bytes) -> Declaration:
         """Return what this hospital declared for a study.
 
@@ -205,9 +227,19 @@ class StudyBook:
             )
 
     def add(
-        self, signed: SignedStudy, frame: pd.DataFrame, mapping: bytes, declaration: bytes
+        self,
+        signed: SignedStudy,
+        frame: pd.DataFrame,
+        mapping: bytes,
+        declaration: bytes,
+        settled: tuple[Settled, ...] = (),
     ) -> None:
         """Freeze a checked table for a study, with this hospital's signed declaration.
+
+        Parameters
+        ----------
+        settled : tuple of Settled
+            What the mapping settled: kept beside the table, for this hospital alone.
 
         Raises
         ------
@@ -222,6 +254,7 @@ class StudyBook:
             (MANIFEST, signed.manifest),
             (SIGNATURE, signed.signature),
             (MAPPING, mapping),
+            (SETTLED, _SETTLED.dump_json(settled)),
             (TABLE, content),
             (DIGEST, self._digest(study_hash, content)),
             (DECLARATION, declaration),

@@ -17,6 +17,7 @@ from polyclinic_common.data.mapping import (
     first_mapping,
     guess_sources,
     load_mapping,
+    translate,
 )
 from polyclinic_common.data.report import CheckReport, ColumnCheck
 from polyclinic_common.data.rules import Mapping
@@ -131,15 +132,27 @@ def test_few_values_out_of_range_are_no_unit_error() -> None:
     assert column(report, "weight").unit_error is None
 
 
-def test_an_absent_feature_is_a_note_and_an_absent_outcome_a_refusal() -> None:
-    report = check_table(study(), table().drop(columns=["age", "arm"]))
-    assert report.usable
-    assert len(report.notes) == 2
+def test_an_absent_column_is_refused_and_a_feature_until_somebody_says_that_it_is_absent() -> None:
+    frame = table().drop(columns=["age", "arm"])
+    report = check_table(study(), frame)
+    assert set(reasons(report)) == {"age", "arm"}
     assert not column(report, "age").present
+    said = Mapping.model_validate({"columns": dict.fromkeys(("age", "arm"), {"absent": True})})
+    done = translate(said, frame, study())
+    assert check_table(study(), done.frame, said).usable
+    assert [str(each) for each in done.settled] == [
+        f"{name}: absent from the table: missing for all {PATIENTS} patients."
+        for name in ("age", "arm")
+    ]
     for needed in ("patient", "response"):
         report = check_table(study(), table().drop(columns=needed))
         assert set(reasons(report)) == {needed}
         assert "absent" in reasons(report)[needed]
+        assert "absent = true" not in str(report.problems)
+        with pytest.raises(DataError, match="does not fit"):
+            translate(
+                Mapping.model_validate({"columns": {needed: {"absent": True}}}), frame, study()
+            )
 
 
 def test_patients_in_two_rows_are_refused_however_the_number_is_written() -> None:

@@ -10,7 +10,7 @@ from polyclinic_client.cli.options import SITE, SiteOption
 from polyclinic_common.cli.study import AsJson
 
 if TYPE_CHECKING:
-    from polyclinic_client.journal import Climbed, Noted
+    from polyclinic_client.journal import Climbed, Noted, Table
 
 app = typer.Typer(no_args_is_help=True, help="The journal: who asked what, and what left.")
 
@@ -113,6 +113,7 @@ def _what(noted: Noted) -> str:
         PeerReset,
         Refused,
         Settled,
+        Table,
     )
     from polyclinic_common.secure_sum.identity import fingerprint
 
@@ -124,6 +125,8 @@ def _what(noted: Noted) -> str:
             found = "app bundle, not fetched"
         case Climbed(step=step):
             found = f"step {step} of the ladder"
+        case Table(what=what):
+            found = f"table {what}"
         case Asked(what=what) | Refused(what=what) | Settled(sum=what):
             found = what
         case Left(kind=kind):
@@ -134,12 +137,14 @@ def _what(noted: Noted) -> str:
 
 
 def _details(noted: Noted) -> str:
-    from polyclinic_client.journal import Asked, Bundle, Climbed, Left, Refused, Settled
+    from polyclinic_client.journal import Asked, Bundle, Climbed, Left, Refused, Settled, Table
 
     found = ""
     match noted.event:
         case Climbed() as climbed:
             found = _climbed(climbed)
+        case Table() as table:
+            found = _table(table)
         case Bundle(sha256=digest, flower_run=number):
             found = f"sha256 {digest.hex()[:12]}, Flower's run {number}"
         case Settled():
@@ -153,6 +158,14 @@ def _details(noted: Noted) -> str:
         case Refused(reason=reason):
             found = reason
     return found
+
+
+def _table(table: Table) -> str:
+    """Say what a mapping settled, in plain words."""
+    from polyclinic_common.data.settled import Settled
+
+    rules = [str(Settled(each.column, each.rule, each.count, each.how)) for each in table.settled]
+    return f"study {table.study_hash.hex()[:12]}; settled: {' '.join(rules) or 'nothing'}"
 
 
 def _climbed(climbed: Climbed) -> str:

@@ -97,6 +97,8 @@ def approve(
 
     It is the study that data were added for, as it was kept then; the server names none anew.
     """
+    from dataclasses import asdict
+
     from polyclinic_client.consortium.client import ConsortiumClient
     from polyclinic_client.consortium.take_part import approve as sign
     from polyclinic_client.consortium.take_part import finite, propose
@@ -119,6 +121,7 @@ def approve(
                 "fallback": finite(proposal.fallback),
                 "verified": len(proposal.checked.verified),
                 "lost_rounds": proposal.approval.lost_rounds,
+                "settled": [asdict(each) | {"words": str(each)} for each in proposal.settled],
             }
         )
         return
@@ -160,6 +163,8 @@ def _print(shown: Shown) -> None:
 
 
 def _ask(proposal: Proposal) -> None:
+    from polyclinic_common.words import plain
+
     study, privacy = proposal.study, proposal.study.privacy
     for line in (
         f"{study.id} {study.version}: {study.title}",
@@ -170,6 +175,9 @@ def _ask(proposal: Proposal) -> None:
         f"  fallback  epsilon {proposal.fallback:.3f} if all others colluded",
         f"  verified  {len(proposal.checked.verified)} of {len(proposal.checked.roster)} "
         "hospitals, itself included",
+        "What the mapping of this hospital's table settled; it stays here:",
+        *(f"  {plain(str(each))}" for each in proposal.settled),
+        *(() if proposal.settled else ("  nothing",)),
     ):
         typer.echo(line, err=True)
     typer.confirm("Let it run on this hospital's patients?", abort=True, err=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from polyclinic_client.accounts.account import note_spending, require_account
 from polyclinic_client.accounts.tables import admit_table, keep_table
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.roster import CheckedRoster, refused_roster, require_verified
+from polyclinic_client.journal import Rule, Table
 from polyclinic_client.ledger.budget import caps_needed
 from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.planning import lost_rounds, plan_approval
@@ -28,6 +30,7 @@ from polyclinic_common.data.check import report_table
 from polyclinic_common.data.mapping import load_mapping, translate
 from polyclinic_common.data.report import CheckReport
 from polyclinic_common.data.rules import Mapping
+from polyclinic_common.data.settled import Settled
 from polyclinic_common.data.table import read_table
 from polyclinic_common.errors import Code, ConsortiumError, PrivacyError
 from polyclinic_common.privacy.plan import most_patients
@@ -44,6 +47,8 @@ class Proposal:
         The most that the account can count for it at any moment, rounds that may be lost included.
     fallback : float
         If every release counted at fallback.
+    settled : tuple of Settled
+        What the mapping settled of the frozen table, for this hospital alone.
     """
 
     study: Study
@@ -51,6 +56,7 @@ class Proposal:
     approval: Approval
     epsilon: float
     fallback: float
+    settled: tuple[Settled, ...]
 
 
 def find_study(client: ConsortiumClient, word: str) -> SignedStudy:
@@ -107,7 +113,7 @@ def add_data(
         rules, content = load_mapping(mapping), mapping.read_bytes()
     translated = translate(rules, read_table(source, rules.table), study)
     frame = translated.frame
-    report = report_table(study, frame, rules, translated.settled)
+    report = report_table(study, translated, rules)
     if not report.usable:
         return report, 0
     declared = rounded(len(frame)) if declared is None else declared
@@ -130,9 +136,21 @@ def add_data(
     admit_table(site, signed.hash, frame[study.cohort.patient_id])
     statement = declaration.signed(site.identity)
     client.declare(statement)
-    book.add(signed, frame, content, statement)
+    book.add(signed, frame, content, statement, report.settled)
     keep_table(site, signed.hash)
+    _note_table(site, "added", signed.hash, report.settled)
     return report, declared
+
+
+def _note_table(
+    site: SiteFolder,
+    what: Literal["added", "approved"],
+    study_hash: bytes,
+    settled: tuple[Settled, ...],
+) -> None:
+    """Write what a mapping settled to the journal, which stays here."""
+    rules = tuple(Rule(**asdict(each)) for each in settled)
+    site.journal.write(Table(what=what, study_hash=study_hash, settled=rules))
 
 
 def propose(
@@ -166,7 +184,7 @@ def propose(
     wanted = lost_rounds(study) if lost is None else lost
     approval = plan_approval(study, checked.declared, name, wanted)
     epsilon, fallback = caps_needed(approval, site.ledger.delta)
-    return Proposal(study, checked, approval, epsilon, fallback)
+    return Proposal(study, checked, approval, epsilon, fallback, book.settled(study_hash))
 
 
 def _require_bare(declaration: Declaration) -> None:
@@ -220,6 +238,7 @@ def approve(site: SiteFolder, client: ConsortiumClient, proposal: Proposal) -> N
         fallback_cap=budget.fallback_cap or 0.0,
     ).signed(site.identity)
     book.keep_approval(study_hash, proposal.checked, statement)
+    _note_table(site, "approved", study_hash, proposal.settled)
     client.approve(statement)
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from polyclinic_common.data.rules import Mapping
     from polyclinic_common.study import Study
 
+MOST_NAMED = 20
+
 app = typer.Typer(no_args_is_help=True, help="Check a hospital's table against a study.")
 
 StudyFile = Annotated[Path, typer.Argument(help="The study manifest (TOML).", metavar="STUDY")]
@@ -68,7 +70,7 @@ def check(
     written = "" if mapping is None else mapping.read_text(encoding="utf-8-sig")
     frame = _read(table, rules, written, propose)
     translated = translate(rules, frame, contract)
-    report = report_table(contract, translated.frame, rules, translated.settled)
+    report = report_table(contract, translated, rules)
     if propose is not None:
         _propose(propose, written, report)
     if as_json:
@@ -96,9 +98,9 @@ def _read(table: Path, rules: Mapping, written: str, propose: Path | None) -> Da
 
 
 def _propose(path: Path, written: str, report: CheckReport) -> None:
-    from polyclinic_common.data.propose import propose
+    from polyclinic_common.data.propose import propose, without_proposals
 
-    write_new(path, propose(written, report.deviations))
+    write_new(path, propose(without_proposals(written), report.deviations))
     typer.echo(f"Wrote {path}: look at its lines that begin with # (it holds cells; local only).")
 
 
@@ -124,7 +126,8 @@ def first_map(study: Study, table: Path, out: Path | None, following: str) -> No
     frame = read_table(table, form)
     text = first_mapping(study, list(map(str, frame.columns)), form)
     rules = parse_mapping(text, "the first mapping").model_copy(update={"table": form})
-    found = check_table(study, translate(rules, frame, study).frame, rules)
+    translated = translate(rules, frame, study)
+    found = check_table(study, translated.frame, rules, translated.unused)
     text = propose(text, found.deviations)
     if out is None:
         sys.stdout.write(text)
@@ -139,6 +142,8 @@ def print_report(report: CheckReport, table_name: str) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table as Grid
+
+    from polyclinic_common.words import plain
 
     grid = Grid("column", "role", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     grid.add_column("missing", justify="right")
@@ -157,16 +162,23 @@ def print_report(report: CheckReport, table_name: str) -> None:
     for deviation in report.deviations:
         _print_deviation(console, deviation)
     for settled in report.settled:
-        console.print(
-            f"[green]settled[/] {escape(settled.column)}: {escape(settled.rule)} "
-            f"({settled.count} cells or rows)"
-        )
+        console.print(f"[green]settled[/] {escape(plain(str(settled)))}")
     for leak in report.leaks:
         console.print(f"[bold red]warning[/] {escape(str(leak))}")
     for note in report.notes:
         console.print(f"[yellow]note[/] {escape(note)}")
+    if report.unused:
+        console.print(f"[yellow]not used[/] {escape(plain(_unused(report.unused)))}")
     if report.usable:
         console.print("[green]usable[/] The table can be used for this study.")
+
+
+def _unused(columns: tuple[str, ...]) -> str:
+    """Say which columns of the table nothing is taken of."""
+    named = ", ".join(columns[:MOST_NAMED])
+    more = len(columns) - MOST_NAMED
+    number = "1 column" if len(columns) == 1 else f"{len(columns)} columns"
+    return f"{number} of the table: {named}{f' and {more} more' if more > 0 else ''}"
 
 
 def _print_deviation(console: Console, deviation: Deviation) -> None:

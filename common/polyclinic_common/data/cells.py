@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,13 +85,15 @@ def translate_numbers(
     gone = unread & texts.isin([cell for cell, number in found.items() if number is MISSING])
     gone = np.asarray(gone, dtype=np.bool_)
     read = [math.nan if found[cell] is MISSING else found[cell] for cell in texts[unread]]
+    before = numbers.copy()
     numbers[unread] = np.array(read, dtype=np.float64)
-    applied = {
-        "read": int((unread & strange & ~np.isnan(numbers)).sum()),
-        "censored": int(gone.sum()),
-    }
-    numbers, converted = _convert(numbers, rules, bounds)
-    applied["outside_factor"] = converted
+    changed = gone | (unread & ~np.isnan(numbers) & (numbers != before))
+    applied = Counter[str]()
+    for cell, count in texts[changed].value_counts().items():
+        applied[_rule_of(str(cell), rules)] += int(count)
+    if (rules.factor, rules.offset) != (1.0, 0.0):
+        applied["factor"] = int((~np.isnan(numbers)).sum())
+    numbers, applied["outside_factor"] = _convert(numbers, rules, bounds)
     beyond = ~np.isnan(numbers) & ~inside(numbers, bounds)
     if rules.outside == "clamp":
         numbers = np.clip(numbers, *bounds)
@@ -105,6 +108,18 @@ def translate_numbers(
     kept[gone] = None
     result = pd.Series(kept, index=values.index, dtype=object)
     return result, {rule: count for rule, count in applied.items() if count}
+
+
+def _rule_of(cell: str, rules: ValueRules) -> str:
+    """Return the rule that a cell is read by."""
+    parts = CELL.fullmatch(cell)
+    if parts is not None and (parts["sign"] or parts["plus"]):
+        return "censored"
+    if parts is not None and parts["unit"]:
+        return "units"
+    without = rules.model_copy(update={"thousands": None})
+    read = read_cell(cell, without)
+    return "thousands" if read is MISSING or read != read_cell(cell, rules) else "decimal"
 
 
 def _convert(
@@ -133,7 +148,9 @@ def translate_codes(
     unmatched = [code for code in codes if code not in counts.index]
     matched = cells.isin(list(codes))
     changed = values.astype(object).where(~matched, cells.map(codes))
-    return changed, {"codes": int(matched.sum())}, unmatched
+    missing = int(cells.isin([_key(code) for code in rules.missing]).sum())
+    applied = {"codes": int(matched.sum()) - missing, "missing": missing}
+    return changed, {rule: count for rule, count in applied.items() if count}, unmatched
 
 
 def _key(code: str) -> str:

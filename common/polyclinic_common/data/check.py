@@ -6,7 +6,7 @@ a few of these words.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from numpy import bool_
 from numpy.typing import NDArray
 
-from polyclinic_common.data.deviation import Deviation, Found, Settled, toml, written
+from polyclinic_common.data.deviation import Deviation, Found, toml, written
+from polyclinic_common.data.find_columns import absent_columns
 from polyclinic_common.data.find_numbers import (
     Numbers,
     count_numbers,
@@ -25,9 +26,10 @@ from polyclinic_common.data.find_rows import improbable, row_deviations
 from polyclinic_common.data.find_words import examples, unknown_words, word_deviations
 from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.leaks import find_leaks
+from polyclinic_common.data.mapping import Translated
 from polyclinic_common.data.outcome import read_outcome
 from polyclinic_common.data.patients import patient_numbers
-from polyclinic_common.data.report import CheckReport, ColumnCheck, column_problems
+from polyclinic_common.data.report import CheckReport, ColumnCheck
 from polyclinic_common.data.rules import Mapping, ValueRules
 from polyclinic_common.data.table import as_text
 from polyclinic_common.errors import Problem
@@ -48,7 +50,12 @@ def refuse_unusable(study: Study, frame: pd.DataFrame) -> CheckReport:
     return check_table(study, frame).require_usable()
 
 
-def check_table(study: Study, frame: pd.DataFrame, mapping: Mapping | None = None) -> CheckReport:
+def check_table(
+    study: Study,
+    frame: pd.DataFrame,
+    mapping: Mapping | None = None,
+    unused: Sequence[str] = (),
+) -> CheckReport:
     """Check a table in the contract's columns against `study`.
 
     A table is usable when everything in it is understood: whatever is not is a deviation, and
@@ -62,6 +69,8 @@ def check_table(study: Study, frame: pd.DataFrame, mapping: Mapping | None = Non
         The table after `translate`; it is not changed.
     mapping : Mapping, optional
         What it was translated by.
+    unused : sequence of str
+        Columns of the extract of which nothing got into the table.
     """
     mapping = mapping or Mapping()
     checked = [_check_column(declared, frame, mapping) for declared in declared_columns(study)]
@@ -71,12 +80,12 @@ def check_table(study: Study, frame: pd.DataFrame, mapping: Mapping | None = Non
     known = read_outcome(study.outcome, frame).known
     missing_ids = int(numbers.isna().sum())
     deviations = (
+        *absent_columns(study, frame, mapping, unused),
         *(deviation for _, found in checked for deviation in found),
         *row_deviations(study, frame, mapping, numbers),
         *improbable(study, frame, mapping),
     )
     problems = [
-        *(problem for column in columns for problem in column_problems(column)),
         *(deviation.problem() for deviation in deviations),
         *_outcome_problems(bool(known.any()), columns),
     ]
@@ -90,20 +99,18 @@ def check_table(study: Study, frame: pd.DataFrame, mapping: Mapping | None = Non
         without_outcome=int((~known).sum()),
         columns=columns,
         problems=tuple(problems),
-        notes=tuple(_notes(study, frame, columns, known)),
+        notes=tuple(_notes(study, frame, known)),
         deviations=deviations,
+        unused=tuple(unused),
         other_events=sum(column.unknown for column in columns if _has_other(study, column)),
     )
 
 
-def report_table(
-    study: Study,
-    frame: pd.DataFrame,
-    mapping: Mapping | None = None,
-    settled: tuple[Settled, ...] = (),
-) -> CheckReport:
+def report_table(study: Study, translated: Translated, mapping: Mapping) -> CheckReport:
     """Check a table as `check_table` does, and look for columns that all but tell the outcome."""
-    report = replace(check_table(study, frame, mapping), settled=settled)
+    frame = translated.frame
+    report = check_table(study, frame, mapping, translated.unused)
+    report = replace(report, settled=translated.settled)
     return replace(report, leaks=find_leaks(study, frame)) if report.usable else report
 
 
@@ -183,13 +190,8 @@ def _outcome_problems(any_known: bool, columns: tuple[ColumnCheck, ...]) -> Iter
 def _notes(
     study: Study,
     frame: pd.DataFrame,
-    columns: tuple[ColumnCheck, ...],
     known: NDArray[bool_],
 ) -> Iterator[str]:
-    for check in columns:
-        if check.role in {"feature", "treatment"} and check.columns_absent:
-            number = f" ({check.columns_absent} columns)" if check.columns_absent > 1 else ""
-            yield f"{check.column} is absent{number}: it counts as missing for every patient."
     for declared in declared_columns(study):
         if declared.role == "outcome" and known.any():
             values = as_text(frame.loc[known, declared.name])

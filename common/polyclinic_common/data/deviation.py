@@ -75,15 +75,6 @@ class Found:
     otherwise: str = ""
 
 
-@dataclass(frozen=True)
-class Settled:
-    """A rule of the mapping, and how often it applied."""
-
-    column: str
-    rule: str
-    count: int
-
-
 def written(found: Sequence[Found], place: str, section: str, rules: ValueRules) -> list[Deviation]:
     """Return the deviations of one column, each with the lines that settle it.
 

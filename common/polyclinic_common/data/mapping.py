@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -26,16 +27,17 @@ from pydantic import ValidationError
 
 from polyclinic_common.data.cells import translate_codes, translate_numbers
 from polyclinic_common.data.csv_file import TableForm, form_lines
-from polyclinic_common.data.deviation import Settled, settling_lines, toml
+from polyclinic_common.data.deviation import settling_lines, toml
+from polyclinic_common.data.misfits import misfits, source_of
 from polyclinic_common.data.patients import settle_patients
-from polyclinic_common.data.rules import Mapping, ValueRules
+from polyclinic_common.data.rules import ColumnSource, Mapping, ValueRules
+from polyclinic_common.data.settled import Settled, settled_rows, settled_values
 from polyclinic_common.data.table import as_text
 from polyclinic_common.data.units import Conversion, canonical_unit, conversions_to
 from polyclinic_common.data.vocabulary import understood
 from polyclinic_common.errors import Code, DataError, Problem
 from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.outcomes import outcome_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,10 +61,21 @@ NAMES = (
 
 @dataclass(frozen=True)
 class Translated:
-    """A table in the contract's columns, and what the mapping settled on the way."""
+    """A table in the contract's columns, and what the mapping settled on the way.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        The table.
+    settled : tuple of Settled
+        Every rule of the mapping, and how often it applied.
+    unused : tuple of str
+        Columns of the extract of which nothing gets into the table.
+    """
 
     frame: pd.DataFrame
     settled: tuple[Settled, ...]
+    unused: tuple[str, ...] = ()
 
 
 def load_mapping(path: Path) -> Mapping:
@@ -125,68 +138,106 @@ def translate(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Translated
         With one problem for every entry of the mapping that does not fit study or table, and for
         every code that stands in no cell.
     """
+    translated = translate_columns(mapping, frame, study)
+    contract, settled = settle_rows(mapping, translated.frame, study)
+    return Translated(contract, translated.settled + settled, translated.unused)
+
+
+def settle_rows(
+    mapping: Mapping, frame: pd.DataFrame, study: Study
+) -> tuple[pd.DataFrame, tuple[Settled, ...]]:
+    """Return the rows of one hospital's table that count, and what the mapping settled of them."""
+    frame, applied = settle_patients(mapping.patients, frame, study)
+    return frame, tuple(settled_rows(study.cohort.patient_id, mapping.patients, applied))
+
+
+def translate_columns(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Translated:
+    """Do what `translate` does, and leave all rows in: of several hospitals' tables in one.
+
+    Raises
+    ------
+    DataError
+        As `translate`.
+    """
     import pandas as pd  # noqa: PLC0415
 
-    problems = list(_misfits(mapping, frame, study))
+    problems = list(misfits(mapping, frame, study))
     if problems:
         raise _invalid("The mapping does not fit the study and the table.", problems)
-    columns, settled = {}, []
+    columns: dict[str, pd.Series] = {}
+    used, settled = set[str](), list[Settled]()
     for declared in declared_columns(study):
-        for column in declared.columns:
-            entry = mapping.columns.get(column)
-            source = column if entry is None else entry.source
-            if source not in frame.columns:
-                continue
-            rules = mapping.rules_of(column, declared.name)
-            values, applied, unmatched = _translate(rules, declared, frame[source])
-            columns[column] = values
-            settled += [Settled(column, rule, count) for rule, count in applied.items()]
-            problems += [_unmatched(column, rules, code) for code in unmatched]
+        sources = {
+            column: source
+            for column in declared.columns
+            if (source := source_of(mapping, column)) in frame.columns
+        }
+        used.update(sources.values())
+        done = _Rules(mapping, declared)
+        for column, source in sources.items():
+            columns[column] = done.translate(column, frame[source])
+        settled += done.settled(len(frame), len(declared.columns) - len(sources))
+        problems += done.unmatched()
     if problems:
         raise _invalid("Codes of the mapping stand in no cell of the table.", problems)
-    contract = pd.DataFrame(columns, index=frame.index)
-    contract, counts = settle_patients(mapping.patients, contract, study)
-    settled += [Settled(study.cohort.patient_id, rule, count) for rule, count in counts.items()]
-    return Translated(contract, tuple(settled))
+    unused = tuple(str(name) for name in frame.columns if name not in used)
+    return Translated(pd.DataFrame(columns, index=frame.index), tuple(settled), unused)
 
 
-def _unmatched(column: str, rules: ValueRules, code: str) -> Problem:
+class _Rules:
+    """The rules of a column, or of all columns of a panel, and how often each of them applied."""
+
+    def __init__(self, mapping: Mapping, declared: Declared):
+        self._mapping, self._declared = mapping, declared
+        self._applied: dict[str, Counter[str]] = {}
+        self._left: dict[str, set[str]] = {}
+        entries = [column for column in declared.columns if column in mapping.columns]
+        for place in (*entries, *([declared.name] if declared.name in mapping.panels else [])):
+            self._applied[place] = Counter()
+
+    def translate(self, column: str, values: pd.Series) -> pd.Series:
+        """Return a column in the study's words and unit."""
+        rules = self._mapping.rules_of(column, self._declared.name)
+        place = column if column in self._mapping.columns else self._declared.name
+        values, applied, unmatched = _translate(rules, self._declared, values)
+        self._applied.setdefault(place, Counter()).update(applied)
+        self._left[place] = self._left.get(place, set(unmatched)) & set(unmatched)
+        return values
+
+    def settled(self, rows: int, absent: int) -> Iterator[Settled]:
+        """Yield the rules, of a table of so many rows that lacks so many of the columns."""
+        for place, applied in self._applied.items():
+            given = self._given(place)
+            rules = self._mapping.rules_of(place, self._declared.name)
+            if given.absent and isinstance(given, ColumnSource):
+                yield Settled(place, "absent", rows)
+            elif given.absent:
+                yield Settled(place, "absent columns", absent)
+            if not isinstance(given, ColumnSource) or not given.absent:
+                yield from settled_values(place, given, rules, applied)
+
+    def unmatched(self) -> Iterator[Problem]:
+        """Yield a problem for every code that stands in no cell."""
+        for place, codes in self._left.items():
+            given = self._given(place)
+            section = "columns" if place in self._mapping.columns else "panels"
+            yield from (_unmatched(f"{section}.{place}", given, code) for code in sorted(codes))
+
+    def _given(self, place: str) -> ValueRules:
+        columns = self._mapping.columns
+        return columns.get(place) or self._mapping.panels.get(place) or ValueRules()
+
+
+def _unmatched(place: str, rules: ValueRules, code: str) -> Problem:
     codes = {key: word for key, word in (rules.codes or {}).items() if key.strip() != code}
     missing = tuple(key for key in rules.missing if key.strip() != code)
     left = ValueRules(codes=codes, missing=missing)
     lines = " and ".join(settling_lines(left, {"codes": {}, "missing": ()})) or "neither"
     return Problem(
-        f"columns.{column}",
+        place,
         f"The code {code!r} stands in no cell of the column.",
         f"Look at how the cells write it (data check without --map shows some), or write: {lines}",
     )
-
-
-def _misfits(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Iterator[Problem]:
-    contract = study.columns()
-    numbers = {c for d in declared_columns(study) if d.bounds is not None for c in d.columns}
-    for column, entry in mapping.columns.items():
-        place = f"columns.{column}"
-        if column not in contract:
-            yield Problem(
-                place, "The study has no such column.", "Use a name of `polyclinic study show`."
-            )
-        elif entry.of_numbers and column not in numbers:
-            yield Problem(
-                place, "A factor needs a column of numbers.", "Drop the factor, or use `codes`."
-            )
-        elif entry.outside == "clamp" and column in outcome_columns(study.outcome):
-            yield Problem(
-                place,
-                "An outcome outside its range is unknown, not the range's bound.",
-                'Write `outside = "missing"`.',
-            )
-        if entry.source not in frame.columns:
-            yield Problem(
-                place,
-                f"The table has no column {entry.source!r}.",
-                "Correct `source`; upper and lower case matter.",
-            )
 
 
 def _translate(
@@ -196,6 +247,8 @@ def _translate(
     import pandas as pd  # noqa: PLC0415
 
     values, applied, unmatched = translate_codes(values, rules)
+    if rules.as_is:
+        applied["as_is"] = int(values.notna().sum())
     if declared.bounds is not None:
         if rules.of_numbers or rules.others:
             values, more = translate_numbers(values, rules, declared.bounds)
@@ -232,7 +285,8 @@ def first_mapping(study: Study, table_columns: Sequence[str], form: TableForm | 
         lines += [f"# {line}" for line in stated]
     for declared in declared_columns(study):
         for column in declared.columns:
-            lines += ["", *_entry(declared, column, sure.get(column), table_columns)]
+            if column in sure or len(declared.columns) == 1:
+                lines += ["", *_entry(declared, column, sure.get(column), table_columns)]
     unused = [name for name in table_columns if name not in sure.values()]
     if unused:
         lines += ["", "## Columns of the table that are not used:"]
@@ -246,7 +300,7 @@ def _entry(
     head = f"## {declared.role}; {declared.what}"
     if source is not None:
         return [head, f"[columns.{toml(column)}]", f"source = {toml(source)}"]
-    found = [] if len(declared.columns) > 1 else candidates(declared, column, table_columns)
+    found = candidates(declared, column, table_columns)
     if not found:
         return [head, f"## [columns.{toml(column)}]: no column of a similar name"]
     first, *others = found[:MOST_CANDIDATES]

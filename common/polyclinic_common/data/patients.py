@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from polyclinic_common.data.columns import inside
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.rules import PatientRules
-from polyclinic_common.data.table import as_number, as_text, column_or_missing
-from polyclinic_common.study.describe import declared_columns
+from polyclinic_common.data.table import as_number, as_text, as_words, column_or_missing
+from polyclinic_common.data.vocabulary import understood
+from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_common.study.manifest import Study
 
 if TYPE_CHECKING:
@@ -48,39 +50,71 @@ def settle_patients(
     applied = {}
     numbers = patient_numbers(study, frame)
     if rules.exclude:
-        out = numbers.isin([same_number(each) for each in rules.exclude])
+        named = {same_number(each) for each in rules.exclude}
+        out = numbers.isin(named)
         applied["exclude"] = int(out.sum())
+        applied["excluded numbers"] = len(named & set(numbers))
         frame, numbers = frame[~out], numbers[~out]
-    if rules.empty == "drop":
-        empty = rows_without_content(study, frame) | numbers.isna().to_numpy()
+    if rules.empty is not None:
+        empty = rows_without_content(study, frame)
+        if rules.empty == "drop":
+            empty |= numbers.isna().to_numpy()
+            frame, numbers = frame[~empty], numbers[~empty]
         applied["empty"] = int(empty.sum())
-        frame, numbers = frame[~empty], numbers[~empty]
-    repeated = numbers.notna() & numbers.duplicated(keep=False)
-    if rules.rows is not None and repeated.any():
+    if rules.rows is not None:
+        repeated = numbers.notna() & numbers.duplicated(keep=False)
         applied["rows"] = int(repeated.sum())
-        frame = _one_row_each(rules.rows, frame, numbers, study)
+        frame, differing = _one_row_each(rules.rows, frame, numbers, study)
+        applied |= {"differ": differing} if differing else {}
     return frame.reset_index(drop=True), applied
 
 
-def _one_row_each(rule: str, frame: pd.DataFrame, numbers: pd.Series, study: Study) -> pd.DataFrame:
+def _one_row_each(
+    rule: str, frame: pd.DataFrame, numbers: pd.Series, study: Study
+) -> tuple[pd.DataFrame, int]:
+    """Return one row a patient, and how many cells count as missing since rows differ there.
+
+    The first or last row counts as it stands, its empty cells included: cells of two visits put
+    together would be a visit that never was.
+    """
     import pandas as pd  # noqa: PLC0415
 
     alone = pd.Series([f"\n{row}" for row in range(len(numbers))], index=numbers.index)
     keys = numbers.where(numbers.notna(), alone)
     if rule != "mean":
         keep: Literal["first", "last"] = "first" if rule == "first" else "last"
-        return frame.loc[~keys.duplicated(keep=keep)]
-    of_numbers = {c for d in declared_columns(study) if d.bounds for c in d.columns}
+        return frame.loc[~keys.duplicated(keep=keep)], 0
     first = ~keys.duplicated(keep="first")
-    columns = {}
+    declared = {column: each for each in declared_columns(study) for column in each.columns}
+    columns, differing = {}, 0
     for column in frame.columns:
         if column == study.cohort.patient_id:
             columns[column] = frame.loc[first, column]
-        elif column in of_numbers:
-            means = pd.Series(as_number(frame[column]), index=frame.index).groupby(keys).mean()
-            columns[column] = keys[first].map(means)
-        else:
-            words = as_text(frame[column]).groupby(keys)
-            one = words.first().where(words.nunique() == 1)
-            columns[column] = keys[first].map(one)
-    return pd.DataFrame(columns)
+            continue
+        mean, differ = _mean(declared[column], frame[column], keys)
+        columns[column] = keys[first].map(mean)
+        differing += differ
+    return pd.DataFrame(columns), differing
+
+
+def _mean(declared: Declared, values: pd.Series, keys: pd.Series) -> tuple[pd.Series, int]:
+    """Return every patient's mean, or the word of all rows; and in how many patients words differ.
+
+    A cell that is not understood is not averaged away: it stands for the patient's, to be seen.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    differ = 0
+    if declared.bounds is not None:
+        numbers = pd.Series(as_number(values), index=values.index)
+        strange = as_text(values).notna() & ~inside(numbers.to_numpy(), declared.bounds)
+        result = numbers.groupby(keys).mean().astype(object)
+    else:
+        words = as_words(values, declared.words)
+        strange = words.notna() & ~words.isin(understood(declared, pd.Index(words.dropna())))
+        by_patient = words.groupby(keys)
+        same = by_patient.nunique() <= 1
+        result, differ = by_patient.first().where(same, None), int((~same).sum())
+    odd = values[strange].groupby(keys[strange]).first()
+    result.loc[odd.index] = odd
+    return result, differ

@@ -6,20 +6,28 @@ begin with ``##`` only explain.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from polyclinic_common.data.csv_file import TableForm, form_lines
 from polyclinic_common.data.deviation import Deviation, toml
+from polyclinic_common.data.rules import ColumnSource, PatientRules
 from polyclinic_common.words import plain
 
 HEAD = (
     "## Proposals: nothing here is in effect before a person has looked at it. A line that begins",
     "## with one # is accepted by deleting that # and the blank behind it; ## only explains.",
 )
+_FIELDS = {*ColumnSource.model_fields, *PatientRules.model_fields, *TableForm.model_fields}
+_PROPOSED = re.compile(
+    rf"# (\[(table|patients|columns\b.*|panels\b.*)\]|({'|'.join(sorted(_FIELDS))}) = .*)"
+)
 
 
 def propose(mapping: str, deviations: Sequence[Deviation]) -> str:
     """Return the text of a mapping file with the lines that settle `deviations`, commented.
+
+    A section that stands there as a proposal already is left as it is.
 
     Parameters
     ----------
@@ -31,11 +39,36 @@ def propose(mapping: str, deviations: Sequence[Deviation]) -> str:
         own = [each for each in deviations if each.section == section]
         block = _block(own)
         place = _place(lines, section)
+        if f"# {_bare(section)}" in {f"# {_bare(line[2:])}" for line in lines if line[:2] == "# "}:
+            continue
         if place is None:
-            lines += ["", f"# {section}", *_source(section), *block]
+            lines += ["", f"# {section}", *_source(section, own), *block]
         else:
             lines[place:place] = block
     return "\n".join(lines) + "\n"
+
+
+def without_proposals(mapping: str) -> str:
+    """Return the text of a mapping file without proposals that nobody accepted.
+
+    What explains them goes with them; a section of proposals alone goes as a whole.
+    """
+    paragraphs = re.split(r"\n[ \t]*\n", mapping)
+    left = (_without_proposals(paragraph.splitlines()) for paragraph in paragraphs)
+    return "\n\n".join("\n".join(lines) for lines in left if lines)
+
+
+def _without_proposals(lines: Sequence[str]) -> list[str]:
+    if not any(_PROPOSED.fullmatch(line) for line in lines):
+        return list(lines)
+    if all(line.startswith("#") or not line.strip() for line in lines):
+        return []
+    head = next(n for n, line in enumerate(lines) if line.strip() and line[0] != "#")
+    return [
+        line
+        for number, line in enumerate(lines)
+        if not _PROPOSED.fullmatch(line) and (number < head or not line.startswith("##"))
+    ]
 
 
 def propose_form(mapping: str, form: TableForm) -> str:
@@ -55,8 +88,10 @@ def _block(deviations: Sequence[Deviation]) -> list[str]:
     return block + [f"# {line}" for line in dict.fromkeys(n for d in deviations for n in d.lines)]
 
 
-def _source(section: str) -> list[str]:
+def _source(section: str, deviations: Sequence[Deviation]) -> list[str]:
     """Return the source of a column that the mapping does not name: the column of that name."""
+    if any(line.startswith(("source", "absent")) for each in deviations for line in each.lines):
+        return []
     column = section.removeprefix("[columns.").removesuffix("]")
     return [f"# source = {column}"] if section.startswith("[columns.") else []
 

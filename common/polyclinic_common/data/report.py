@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from polyclinic_common.data.deviation import Deviation, Settled
+from polyclinic_common.data.deviation import Deviation
 from polyclinic_common.data.leaks import Leak
+from polyclinic_common.data.settled import Settled
 from polyclinic_common.errors import Code, DataError, Problem
 
 OTHER_EVENT = "its event column has a third word, and competing events are not modelled"
@@ -69,7 +69,8 @@ class CheckReport:
     """The result of a check: every column, the reasons against using the table, and notes.
 
     `deviations` are what nobody has said the meaning of: each is among the problems, too.
-    `settled` is what the mapping says, with how often it applied. `leaks` are columns that all but
+    `settled` is what the mapping says, with how often it applied. `unused` are columns of the
+    extract of which nothing gets in. `leaks` are columns that all but
     tell the outcome; they do not make the table unusable. `other_events` counts words of an event
     column that are neither of the study's two.
     """
@@ -87,6 +88,7 @@ class CheckReport:
     leaks: tuple[Leak, ...] = ()
     deviations: tuple[Deviation, ...] = ()
     settled: tuple[Settled, ...] = ()
+    unused: tuple[str, ...] = ()
     other_events: int = 0
 
     @property
@@ -101,7 +103,8 @@ class CheckReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as plain data for ``--json``."""
-        return {"usable": self.usable} | asdict(self)
+        told = [asdict(each) | {"words": str(each)} for each in self.settled]
+        return {"usable": self.usable} | asdict(self) | {"settled": told}
 
     def require_usable(self) -> CheckReport:
         """Return the report itself.
@@ -120,14 +123,4 @@ class CheckReport:
             f"The table cannot be used for the study {self.study} ({count}){why}.",
             "Mend the extract or the mapping, and try again.",
             self.problems,
-        )
-
-
-def column_problems(check: ColumnCheck) -> Iterator[Problem]:
-    """Return the problem of a column that a table cannot do without, where it is absent."""
-    if not check.present and check.role in {"patient id", "outcome", "split"}:
-        yield Problem(
-            check.column,
-            f"The {check.role} column is absent.",
-            "Name its source in the mapping (`data map` writes a first one).",
         )

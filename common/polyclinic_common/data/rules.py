@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from polyclinic_common.data.csv_file import Decimal, TableForm, Thousands
 from polyclinic_common.study.base import Part
@@ -36,6 +36,9 @@ class ValueRules(Part):
         Cells that nobody understands count as ``missing``.
     as_is : bool
         A person has looked at what seems improbable of the column as a whole: it is right.
+    absent : bool
+        The table has no such column (of a panel: not all of them); it counts as missing for every
+        patient.
     """
 
     codes: dict[str, str] | None = None
@@ -51,6 +54,7 @@ class ValueRules(Part):
     outside: Literal["clamp", "missing"] | None = None
     others: Literal["missing"] | None = None
     as_is: bool = False
+    absent: bool = False
 
     @property
     def of_numbers(self) -> bool:
@@ -61,9 +65,23 @@ class ValueRules(Part):
 
 
 class ColumnSource(ValueRules):
-    """Where one column of the contract comes from, and what its cells mean."""
+    """Where one column of the contract comes from, and what its cells mean; or that it is absent.
 
-    source: str = Field(min_length=1)
+    Attributes
+    ----------
+    source : str
+        The table's column; empty for a column that is absent.
+    """
+
+    source: str = Field(default="", validate_default=True)
+
+    @field_validator("source")
+    @classmethod
+    def _either(cls, source: str, info: ValidationInfo) -> str:
+        """Have a source, or none and ``absent``."""
+        if info.data.get("absent", False) == bool(source):
+            raise ValueError("write the table's column, or absent = true and no source")
+        return source
 
 
 class PatientRules(Part):

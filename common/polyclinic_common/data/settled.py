@@ -1,0 +1,107 @@
+"""What a mapping settled: its rules, and how often each of them applied. No cell stands in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from polyclinic_common.data.rules import PatientRules, ValueRules
+
+WORDS = {
+    "codes": "{count} cells read by `codes`",
+    "missing": "{count} cells with one of the codes in `missing` count as missing",
+    "decimal": "{count} numbers read with the decimal mark {how}",
+    "thousands": "{count} numbers read with {how} between thousands",
+    "units": "{count} numbers read with a unit behind them",
+    "censored": "{count} bounds such as below or above a number count as {how}",
+    "factor": "{count} numbers converted to the study's unit ({how})",
+    "outside_factor": "{count} numbers out of range converted ({how})",
+    "outside": "{count} numbers out of range count as {how}",
+    "others": "{count} cells that nobody understands count as missing",
+    "as_is": "{count} values that somebody looked at: right as they are",
+    "absent": "absent from the table: missing for all {count} patients",
+    "absent columns": "{count} columns of the panel are absent: missing for every patient",
+    "exclude": "{count} rows left out ({how} patient numbers in `exclude` stand in the table)",
+    "empty": "{count} rows without patient id or without content are {how}",
+    "rows": "{count} rows of patients who have several: {how}",
+    "differ": "{count} cells count as missing: a patient's rows have different words there",
+}
+KEPT_AS = {
+    "bound": "that number",
+    "clamp": "the bound of the range",
+    "drop": "dropped",
+    "keep": "kept",
+    "first": "the first counts, as it stands",
+    "last": "the last counts, as it stands",
+    "mean": "their mean counts",
+}
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A rule of the mapping, and how often it applied.
+
+    Attributes
+    ----------
+    column : str
+        The contract's column or panel; of rules about rows the patient number's.
+    rule : str
+        The line's name: ``outside``.
+    count : int
+        Cells, or rows.
+    how : str
+        What the line says, where no cell stands in it: ``clamp``. Empty for codes.
+    """
+
+    column: str
+    rule: str
+    count: int
+    how: str = ""
+
+    def __str__(self) -> str:
+        """Say it in plain words."""
+        how = KEPT_AS.get(self.how, self.how)
+        said = WORDS.get(self.rule, "{count} by `" + self.rule + "`")
+        return f"{self.column}: {said.format(count=self.count, how=how)}."
+
+
+def settled_values(
+    column: str, given: ValueRules, rules: ValueRules, applied: dict[str, int]
+) -> list[Settled]:
+    """Return the rules that are `given` for a column, and those that applied without.
+
+    Parameters
+    ----------
+    given, rules : ValueRules
+        What is written of the column, and what holds with the table's own marks.
+    applied : dict
+        How often each rule applied.
+    """
+    written = given.model_dump(exclude_defaults=True)
+    names = [name for name in WORDS if name in written or applied.get(name)]
+    return [Settled(column, name, applied.get(name, 0), _how(rules, name)) for name in names]
+
+
+def settled_rows(column: str, rules: PatientRules, applied: dict[str, int]) -> list[Settled]:
+    """Return what is written about rows, and how often it applied."""
+    found = {"exclude": f"{applied.get('excluded numbers', 0)} of {len(rules.exclude)}"}
+    found |= {"empty": rules.empty or "", "rows": rules.rows or ""}
+    names = ("exclude", "empty", "rows", "differ")
+    return [
+        Settled(column, name, applied[name], found.get(name, ""))
+        for name in names
+        if name in applied
+    ]
+
+
+def _how(rules: ValueRules, name: str) -> str:
+    if name == "factor":
+        return _conversion(rules.factor, rules.offset)
+    if name == "outside_factor":
+        return _conversion(rules.outside_factor or 1.0, rules.outside_offset)
+    if name in {"decimal", "thousands", "censored", "outside"}:
+        return str(getattr(rules, name))
+    return ""
+
+
+def _conversion(factor: float, offset: float) -> str:
+    return f"times {factor:.9g}" + (f" plus {offset:.9g}" if offset else "")
