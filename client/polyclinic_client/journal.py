@@ -1,7 +1,7 @@
 """The journal: who asked what, what left this hospital, and what was refused; for people to read.
 
-It says nothing about a patient: sizes, hashes, public mechanisms and stable codes only, and how often
-the rules of a mapping applied to a table. It stays here.
+It says nothing about a patient: sizes, hashes, public mechanisms and stable codes only, and how
+often the rules of a mapping applied to a table. It stays here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """The book of studies in a site's folder: what was frozen, what others signed, what was approved.
 
 ``SITE/studies/HASH/`` holds, readable by its owner only: the study as the operator signed it, the
-mapping, the frozen table with its keyed digest, how often each rule of the mapping applied, this hospital's declaration, and from approval on
-everybody's declarations and this hospital's approval. Everything is checked again when it is read.
+mapping, the frozen table with its keyed digest, how often each rule of the mapping applied, this
+hospital's declaration, and from approval on everybody's declarations and this hospital's approval.
+Everything is checked again when it is read.
 """
 
 from __future__ import annotations

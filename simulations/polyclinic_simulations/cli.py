@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import click
 import typer
@@ -13,6 +13,12 @@ from typer.core import TyperCommand
 
 from polyclinic_common.errors import Code, SimulationError
 from polyclinic_common.study.sections import Mode, Strategy
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from polyclinic_common.data.rules import Mapping
+    from polyclinic_common.study import Study
 
 INTERRUPTED = 130
 EXAMPLES = """
@@ -79,6 +85,12 @@ def simulate(
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Table of a manifest; data folder of a built-in study.")
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            "--map", help="Mapping of the table's columns to the study's, as for `data check`."
+        ),
     ] = None,
     mode: Annotated[
         list[str] | None,
@@ -160,16 +172,23 @@ def simulate(
 
     Writes result.json, cells.csv and report.html; after Ctrl-C the same command goes on.
     """
+    from polyclinic_common.data.mapping import load_mapping
     from polyclinic_simulations.console import RichWatcher, print_result
-    from polyclinic_simulations.from_table import Roles, draft_study, refuse_leaks, taken_for_event
+    from polyclinic_simulations.from_table import (
+        Roles,
+        draft_study,
+        refuse_leaks,
+        several_rows,
+        taken_for_event,
+    )
     from polyclinic_simulations.mlflow_log import log_result, refuse_absent
     from polyclinic_simulations.studies import resolve
 
-    if from_table is not None and (study is not None or data is not None):
+    if from_table is not None and (study, data, mapping) != (None, None, None):
         raise SimulationError(
             Code.SIMULATION_OPTION,
-            "--from-table drafts a study of its own; a STUDY or --data was given beside it.",
-            "Leave out --from-table, or STUDY and --data.",
+            "--from-table drafts a study of its own; STUDY, --data or --map was given beside it.",
+            "Leave out --from-table, or STUDY, --data and --map.",
         )
     if cluster is not None and workers is not None:
         raise SimulationError(
@@ -181,13 +200,17 @@ def simulate(
         refuse_absent()
     name = Path(study or from_table or "study").stem
     folder = out or Path("polyclinic-out", name)
+    rules = None
     if from_table is not None:
         roles = Roles(site_column, outcome_column, event_column, patient_column, event_is)
         manifest, frame = draft_study(from_table, roles, folder)
         sys.stderr.write(taken_for_event(manifest, roles))
+        sys.stderr.write(several_rows(frame, roles))
         refuse_leaks(manifest, frame, from_table, folder)
     else:
-        manifest, frame = resolve(study or "", data)
+        rules = None if mapping is None else load_mapping(mapping)
+        manifest, frame = resolve(study or "", data, rules)
+        _tell_settled(rules, frame, manifest)
     try:
         with RichWatcher(quiet=as_json) as watcher:
             from polyclinic_simulations import simulate as run
@@ -195,6 +218,7 @@ def simulate(
             result = run(
                 manifest,
                 frame,
+                mapping=rules,
                 modes=mode or (),
                 epsilons=epsilon or (),
                 strategies=strategy or (),
@@ -220,3 +244,14 @@ def simulate(
         sys.stdout.write((folder / "result.json").read_text() + "\n")
     else:
         print_result(manifest, result, folder)
+
+
+def _tell_settled(rules: Mapping | None, frame: DataFrame, study: Study) -> None:
+    """Print on standard error what a mapping settled of the table."""
+    from polyclinic_common.words import plain
+    from polyclinic_simulations.mapped import translate_hospitals
+
+    if rules is None:
+        return
+    for settled in translate_hospitals(rules, frame, study).settled:
+        sys.stderr.write(f"settled {plain(str(settled))}\n")

@@ -15,6 +15,7 @@ from polyclinic_common.data.check import check_table
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.data.holdout import held_out, uniform
 from polyclinic_common.data.report import OTHER_EVENT
+from polyclinic_common.data.rules import Mapping
 from polyclinic_common.data.table import as_number, as_text
 from polyclinic_common.errors import Code, DataError, Problem, SimulationError
 from polyclinic_common.evaluation.observed import (
@@ -153,8 +154,20 @@ class Federation:
         )
 
 
-def refuse_unusable(study: Study, frame: pd.DataFrame) -> None:
+def refuse_unusable(
+    study: Study,
+    frame: pd.DataFrame,
+    mapping: Mapping | None = None,
+    unused: Sequence[str] = (),
+) -> None:
     """Refuse a table that breaks the data contract, before anything is trained.
+
+    Parameters
+    ----------
+    mapping : Mapping, optional
+        What it was translated by.
+    unused : sequence of str
+        Columns of the extract that are not mapped.
 
     Raises
     ------
@@ -176,7 +189,10 @@ def refuse_unusable(study: Study, frame: pd.DataFrame) -> None:
             f"The site column {column!r} holds names that are not in the roster, or none.",
             "Correct the column or the roster of the study.",
         )
-    reports = {site: check_table(study, rows) for site, rows in frame.groupby(words, sort=False)}
+    reports = {
+        site: check_table(study, rows, mapping, unused)
+        for site, rows in frame.groupby(words, sort=False)
+    }
     problems = [
         Problem(f"{site}, {problem.place}", problem.what, problem.remedy)
         for site, report in reports.items()
@@ -188,7 +204,8 @@ def refuse_unusable(study: Study, frame: pd.DataFrame) -> None:
         raise DataError(
             Code.EVENT_OTHER if competing else Code.DATA_UNUSABLE,
             f"The table cannot be used as it is{why}.",
-            "Mend what is listed; `polyclinic data check` shows more of one hospital's table.",
+            "Mend what is listed, or write it in a mapping and add --map MAPPING; `polyclinic data "
+            "check` shows more of one hospital's table.",
             problems,
         )
 

@@ -31,6 +31,13 @@ from polyclinic_simulations.guesses import (
     without_strange_cells,
 )
 
+# Names of a patient's number, in letters; besides, every name that ends in the word ID.
+PATIENT_NUMBERS = frozenset(
+    {"patient", "patientid", "patid", "pid", "id", "mrn", "subject", "subjectid", "subjid"}
+    | {"patnr", "patientnumber", "patientnr", "patientno", "case", "caseid", "usubjid"}
+    | {"recordid", "studyid", "person", "personid", "participant", "ptid", "fall", "fallnummer"}
+)
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -248,6 +255,28 @@ def taken_for_event(study: Study, roles: Roles) -> str:
     what = "the positive answer" if isinstance(outcome, Binary) else "the event"
     why = "as --event-is says" if roles.positive else "as these words are used; else --event-is"
     return f"Taken for {what}: {words[0]}; for its absence: {words[1]} ({why}).\n"
+
+
+def several_rows(frame: pd.DataFrame, roles: Roles) -> str:
+    """Warn where every row counts as a patient and a column looks like the patients' numbers."""
+    if roles.patient is not None:
+        return ""
+    for column in frame.columns:
+        numbers = as_text(frame[column]).dropna()
+        repeated = int(numbers.duplicated(keep=False).sum())
+        if _is_patient_number(column) and repeated:
+            return (
+                f"warning: every row counts as a patient, but {repeated} of {len(frame)} rows "
+                f"share their {column} with another: one patient may stand in training and in "
+                f"test. If it numbers the patients, add --patient-column {shlex.quote(column)}.\n"
+            )
+    return ""
+
+
+def _is_patient_number(column: str) -> bool:
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).lower())
+    joined = "".join(words)
+    return joined in PATIENT_NUMBERS or (bool(words) and words[-1] == "id" and len(words) > 1)
 
 
 def _drafts(table: Path, folder: Path) -> tuple[Path, Path]:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, get_args
 
 from polyclinic_common.canonical import canonical_hash
 from polyclinic_common.data.encoding import Encoding
+from polyclinic_common.data.mapping import load_mapping
+from polyclinic_common.data.rules import Mapping
 from polyclinic_common.errors import Code, SimulationError, StudyError
 from polyclinic_common.evaluation.observed import observe
 from polyclinic_common.files import write_atomically
@@ -23,6 +25,7 @@ from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Mode
 from polyclinic_simulations.digests import start_digest, table_digest
 from polyclinic_simulations.federation import refuse_repeated, refuse_unusable
+from polyclinic_simulations.mapped import translate_hospitals
 from polyclinic_simulations.metrics import reported_metrics
 from polyclinic_simulations.results import Cell, Result, plain_json
 from polyclinic_simulations.setting import Setting
@@ -43,6 +46,7 @@ def simulate(
     study: str | Path | Study,
     data: str | Path | pd.DataFrame | None = None,
     *,
+    mapping: str | Path | Mapping | None = None,
     modes: Sequence[str] = (),
     epsilons: Sequence[float] = (),
     strategies: Sequence[str] = (),
@@ -64,7 +68,11 @@ def simulate(
     study : str, Path or Study
         Name of a built-in study, a manifest file, or a manifest.
     data : str, Path, DataFrame or None
-        A table in the study's columns; for a built-in study the data folder.
+        A table in the study's columns, or one that `mapping` brings into them; for a built-in
+        study the data folder.
+    mapping : str, Path, Mapping or None
+        Mapping of the table's columns to the study's, as a hospital has it: what is not understood
+        of the table is refused unless it says what it means.
     modes : sequence of str
         ``"secure-sum"``, ``"local"``, ``"none"`` (default: the study's).
     epsilons : sequence of float
@@ -109,13 +117,18 @@ def simulate(
     >>> result.to_frame().groupby(["mode", "epsilon"]).c_index.mean()  # doctest: +SKIP
     """
     start, out = _path(start), _path(out)
-    manifest, frame = _load(study, data)
+    rules = load_mapping(Path(mapping)) if isinstance(mapping, str | Path) else mapping
+    manifest, frame = _load(study, data, rules)
+    unused: tuple[str, ...] = ()
+    if rules is not None:
+        translated = translate_hospitals(rules, frame, manifest)
+        frame, unused = translated.frame, translated.unused
     settings = make_settings(manifest, modes, epsilons, strategies, sites, drops)
     _refuse_options(seeds, gradients, engine)
     _refuse_cluster(cluster, engine)
     _refuse_moving(engine, settings)
     _refuse_expired(manifest)
-    refuse_unusable(manifest, frame)
+    refuse_unusable(manifest, frame, rules, unused)
     if any(setting.sites is not None for setting in settings):
         refuse_repeated(manifest, frame)
     if any(setting.epsilon is not None for setting in settings):
@@ -227,7 +240,7 @@ def _gather(job: Job, setting: Setting, seed: int) -> Cell:
 
 
 def _load(
-    study: str | Path | Study, data: str | Path | pd.DataFrame | None
+    study: str | Path | Study, data: str | Path | pd.DataFrame | None, mapping: Mapping | None
 ) -> tuple[Study, pd.DataFrame]:
     import pandas as pd  # noqa: PLC0415
 
@@ -239,7 +252,7 @@ def _load(
             "A study and a table must both be given as objects, or both as names and files.",
             "Read the table with polyclinic_common.data.table.read_table.",
         )
-    return resolve(study, _path(data))
+    return resolve(study, _path(data), mapping)
 
 
 def _path(given: str | Path | None) -> Path | None:

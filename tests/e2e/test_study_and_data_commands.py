@@ -167,7 +167,7 @@ def test_a_first_mapping_is_written_once_and_can_be_used(folder: Path) -> None:
     printed = Typed(folder, "data", "map", "study.toml", "table.csv")
     assert printed.status == 0
     assert '[columns."age"]' in printed.out
-    assert '#   "PID"' in printed.out
+    assert '# source = "PID"' in printed.out
     assert Typed(folder, "data", "map", "study.toml", "table.csv", "--out", "new.toml").status == 0
     assert (folder / "new.toml").read_text(encoding="utf-8") == printed.out
     assert Typed(folder, "data", "map", "study.toml", "table.csv", "--out", "new.toml").status == 11

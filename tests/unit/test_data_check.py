@@ -137,11 +137,11 @@ def test_an_absent_column_is_refused_and_a_feature_until_somebody_says_that_it_i
     report = check_table(study(), frame)
     assert set(reasons(report)) == {"age", "arm"}
     assert not column(report, "age").present
-    said = Mapping.model_validate({"columns": dict.fromkeys(("age", "arm"), {"absent": True})})
+    said = Mapping.model_validate({"columns": {key: {"absent": True} for key in ("age", "arm")}})
     done = translate(said, frame, study())
     assert check_table(study(), done.frame, said).usable
     assert [str(each) for each in done.settled] == [
-        f"{name}: absent from the table: missing for all {PATIENTS} patients."
+        f"{name}: absent from the table, missing for every patient; rows: {PATIENTS}."
         for name in ("age", "arm")
     ]
     for needed in ("patient", "response"):

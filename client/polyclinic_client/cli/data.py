@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polyclinic_client.cli.options import SITE, SiteOption
+from polyclinic_common.cli.data import MapFile, Proposals
 from polyclinic_common.cli.study import AsJson, Out
 
 if TYPE_CHECKING:
@@ -37,18 +38,40 @@ def write_map(study: StudyWord, source: Source, out: Out = None, site: SiteOptio
 
     with ConsortiumClient.open(site) as client:
         contract = find_study(client, study).read(client.membership.operator_key)
-    following = f"polyclinic client data add {study} {source} --map {out}"
+    following = f"polyclinic client data check {study} {source} --map {out}"
     first_map(contract, source, out, following)
+
+
+@app.command(
+    epilog="Example:  polyclinic client data check warfarin extract.csv --map map.toml "
+    "--propose next.toml"
+)
+def check(
+    study: StudyWord,
+    source: Source,
+    mapping: MapFile = None,
+    propose: Proposals = None,
+    site: SiteOption = SITE,
+    as_json: AsJson = False,
+) -> None:
+    """Report on every column of a table and say whether it can be added: exit status 0 if it can.
+
+    The table is read here and stays here: nothing is kept or sent.
+    """
+    from polyclinic_client.consortium.client import ConsortiumClient
+    from polyclinic_client.consortium.take_part import find_study
+    from polyclinic_common.cli.data import check_against
+
+    with ConsortiumClient.open(site) as client:
+        contract = find_study(client, study).read(client.membership.operator_key)
+    check_against(contract, source, mapping, propose, as_json=as_json)
 
 
 @app.command(epilog="Example:  polyclinic client data add warfarin extract.csv --map map.toml")
 def add(
     study: StudyWord,
     source: Source,
-    mapping: Annotated[
-        Path | None,
-        typer.Option("--map", help="Mapping of the table's columns to the study's (TOML)."),
-    ] = None,
+    mapping: MapFile = None,
     declare: Annotated[
         int | None,
         typer.Option(

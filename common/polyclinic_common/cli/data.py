@@ -29,6 +29,17 @@ StudyFile = Annotated[Path, typer.Argument(help="The study manifest (TOML).", me
 Table = Annotated[
     Path, typer.Argument(help="The hospital's table (CSV or Parquet).", metavar="TABLE")
 ]
+MapFile = Annotated[
+    Path | None,
+    typer.Option("--map", help="Mapping of the table's columns to the study's (TOML)."),
+]
+Proposals = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write the mapping to a new file, with a commented line for all that is not "
+        "understood.",
+    ),
+]
 
 
 @app.callback()
@@ -42,35 +53,38 @@ def root() -> None:
 def check(
     study: StudyFile,
     table: Table,
-    mapping: Annotated[
-        Path | None,
-        typer.Option("--map", help="Mapping of the table's columns to the study's (TOML)."),
-    ] = None,
-    propose: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the mapping to a new file, with a commented line for all that is not "
-            "understood.",
-        ),
-    ] = None,
+    mapping: MapFile = None,
+    propose: Proposals = None,
     as_json: AsJson = False,
 ) -> None:
     """Report on every column and say whether the table can be used: exit status 0 if it can.
 
     The table is read here and stays here: nothing is changed or sent.
     """
+    from polyclinic_common.study import load_study
+
+    check_against(load_study(study), table, mapping, propose, as_json=as_json)
+
+
+def check_against(
+    study: Study, table: Path, mapping: Path | None, propose: Path | None, *, as_json: bool
+) -> None:
+    """Print the report on a table, write proposals if asked, and refuse it if it is not usable.
+
+    Raises
+    ------
+    DataError
+        As `read_table`, `translate` and `CheckReport.require_usable`.
+    """
     from polyclinic_common.cli.main import print_json
     from polyclinic_common.data.check import report_table
     from polyclinic_common.data.mapping import load_mapping, translate
     from polyclinic_common.data.rules import Mapping
-    from polyclinic_common.study import load_study
 
-    contract = load_study(study)
     rules = Mapping() if mapping is None else load_mapping(mapping)
     written = "" if mapping is None else mapping.read_text(encoding="utf-8-sig")
     frame = _read(table, rules, written, propose)
-    translated = translate(rules, frame, contract)
-    report = report_table(contract, translated, rules)
+    report = report_table(study, translate(rules, frame, study), rules)
     if propose is not None:
         _propose(propose, written, report)
     if as_json:
@@ -93,7 +107,9 @@ def _read(table: Path, rules: Mapping, written: str, propose: Path | None) -> Da
         form = form_of(table, rules.table) if propose is not None else rules.table
         if propose is not None and form != rules.table:
             write_new(propose, propose_form(written, form))
-            typer.echo(f"Wrote {propose}: look at its lines that begin with # (local only).")
+            typer.echo(
+                f"Wrote {propose}: look at its lines that begin with # (local only).", err=True
+            )
         raise
 
 
@@ -101,7 +117,8 @@ def _propose(path: Path, written: str, report: CheckReport) -> None:
     from polyclinic_common.data.propose import propose, without_proposals
 
     write_new(path, propose(without_proposals(written), report.deviations))
-    typer.echo(f"Wrote {path}: look at its lines that begin with # (it holds cells; local only).")
+    told = "look at its lines that begin with # (it holds cells; local only)."
+    typer.echo(f"Wrote {path}: {told}", err=True)
 
 
 @app.command(

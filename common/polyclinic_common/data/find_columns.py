@@ -79,7 +79,7 @@ def _panel(
     study: Study, declared: Declared, absent: Sequence[str], unused: Sequence[str]
 ) -> Deviation:
     total = len(declared.columns)
-    alike = {column: name for column, name in sure_sources(study, unused).items()}
+    alike = sure_sources(study, unused)
     named = [f"{toml(alike[column])} for {toml(column)}" for column in absent if column in alike]
     return Deviation(
         declared.name,

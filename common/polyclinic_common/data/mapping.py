@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from polyclinic_common.data.cells import translate_codes, translate_numbers
 from polyclinic_common.data.csv_file import TableForm, form_lines
 from polyclinic_common.data.deviation import settling_lines, toml
-from polyclinic_common.data.misfits import misfits, source_of
+from polyclinic_common.data.misfits import MAY_BE_ABSENT, misfits, source_of
 from polyclinic_common.data.patients import settle_patients
 from polyclinic_common.data.rules import ColumnSource, Mapping, ValueRules
 from polyclinic_common.data.settled import Settled, settled_rows, settled_values
@@ -275,9 +275,8 @@ def first_mapping(study: Study, table_columns: Sequence[str], form: TableForm | 
     """
     sure = sure_sources(study, table_columns)
     lines = [
-        f"## Mapping of a table to the study {study.id} {study.version}. A line that begins with",
-        "## one # is a guess: delete the # and the blank behind it if it is right; ## explains.",
-        "## Then check it: `data check` or `client data add`, with --map THIS_FILE.",
+        f"## Mapping of a table to the study {study.id} {study.version}.",
+        "## Check it: `data check` or `client data add`, with --map THIS_FILE.",
     ]
     stated = form_lines(form or TableForm())
     if stated:
@@ -287,7 +286,8 @@ def first_mapping(study: Study, table_columns: Sequence[str], form: TableForm | 
         for column in declared.columns:
             if column in sure or len(declared.columns) == 1:
                 lines += ["", *_entry(declared, column, sure.get(column), table_columns)]
-    unused = [name for name in table_columns if name not in sure.values()]
+    named = "\n".join(lines)
+    unused = [name for name in table_columns if toml(name) not in named]
     if unused:
         lines += ["", "## Columns of the table that are not used:"]
         lines += [f"##   {toml(name)}" for name in unused]
@@ -301,6 +301,9 @@ def _entry(
     if source is not None:
         return [head, f"[columns.{toml(column)}]", f"source = {toml(source)}"]
     found = candidates(declared, column, table_columns)
+    if not found and declared.role in MAY_BE_ABSENT:
+        why = "##   no column of a similar name; or its source = ..."
+        return [head, f"# [columns.{toml(column)}]", "# absent = true", why]
     if not found:
         return [head, f"## [columns.{toml(column)}]: no column of a similar name"]
     first, *others = found[:MOST_CANDIDATES]

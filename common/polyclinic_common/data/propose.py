@@ -41,8 +41,10 @@ def propose(mapping: str, deviations: Sequence[Deviation]) -> str:
         place = _place(lines, section)
         if f"# {_bare(section)}" in {f"# {_bare(line[2:])}" for line in lines if line[:2] == "# "}:
             continue
-        if place is None:
+        if place is None and any(each.lines for each in own):
             lines += ["", f"# {section}", *_source(section, own), *block]
+        elif place is None:
+            lines += ["", f"## {section}", *block]
         else:
             lines[place:place] = block
     return "\n".join(lines) + "\n"

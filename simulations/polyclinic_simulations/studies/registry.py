@@ -10,8 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from polyclinic_common.data.mapping import load_mapping, translate
+from polyclinic_common.data.rules import Mapping
 from polyclinic_common.data.table import read_table
-from polyclinic_common.errors import Code, DataError, StudyError
+from polyclinic_common.errors import Code, DataError, SimulationError, StudyError
 from polyclinic_common.study import Study, load_study
 
 HERE = Path(__file__).parent
@@ -21,8 +22,10 @@ BUILT_IN = tuple(sorted(path.parent.name.replace("_", "-") for path in HERE.glob
 Loader = Callable[[Path | None], pd.DataFrame]
 
 
-def resolve(study: str | Path, data: Path | None) -> tuple[Study, pd.DataFrame]:
-    """Return a study and its table in the contract's columns.
+def resolve(
+    study: str | Path, data: Path | None, mapping: Mapping | None = None
+) -> tuple[Study, pd.DataFrame]:
+    """Return a study and its table in the contract's columns, or as `mapping` finds it.
 
     Parameters
     ----------
@@ -31,9 +34,17 @@ def resolve(study: str | Path, data: Path | None) -> tuple[Study, pd.DataFrame]:
     data : Path or None
         A table for a manifest file; a folder for a built-in study (default: the folder that
         POLYCLINIC_DATA names).
+    mapping : Mapping, optional
+        How the table of a manifest file is written; it is not translated here.
     """
     manifest = find_study(study)
     if str(study) in BUILT_IN:
+        if mapping is not None:
+            raise SimulationError(
+                Code.SIMULATION_OPTION,
+                "A built-in study has a mapping of its own.",
+                "Leave out --map, or name a manifest file and its table.",
+            )
         module = str(study).replace("-", "_")
         loader: Loader = import_module(f"{__package__}.{module}.loader").load
         return manifest, settled(manifest, HERE / module, loader(data or _data_folder()))
@@ -43,7 +54,7 @@ def resolve(study: str | Path, data: Path | None) -> tuple[Study, pd.DataFrame]:
             "A manifest file needs a table.",
             "Add --data TABLE with a CSV or Parquet file in the study's columns.",
         )
-    return manifest, read_table(data)
+    return manifest, read_table(data, None if mapping is None else mapping.table)
 
 
 def settled(study: Study, folder: Path, frame: pd.DataFrame) -> pd.DataFrame:
