@@ -76,7 +76,7 @@ def settled_values(
     applied : dict
         How often each rule applied.
     """
-    written = given.model_dump(exclude_defaults=True)
+    written = given.model_dump(exclude_defaults=True, exclude={"absent"})
     names = [name for name in WORDS if name in written or applied.get(name)]
     return [Settled(column, name, applied.get(name, 0), _how(rules, name)) for name in names]
 
