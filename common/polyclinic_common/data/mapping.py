@@ -106,7 +106,7 @@ def parse_mapping(text: str, name: str) -> Mapping:
     except ValidationError as error:
         problems = [
             Problem(
-                f"{name}, {'.'.join(map(str, detail['loc']))}",
+                f"{name}, {'.'.join(_place(detail['loc']))}",
                 f"{detail['msg']}.",
                 "Correct it; `data map` shows an example.",
             )
@@ -115,6 +115,13 @@ def parse_mapping(text: str, name: str) -> Mapping:
         raise _invalid(f"The mapping {name} is not valid.", problems) from None
     except tomllib.TOMLDecodeError as error:
         raise _invalid(f"The mapping {name} is not valid TOML: {error}.") from None
+
+
+def _place(where: tuple[str | int, ...]) -> list[str]:
+    """Return where something is wrong, without keys that are cells of the table."""
+    names = [str(name) for name in where]
+    cut = next((n for n, name in enumerate(names) if n > 1 and name in {"codes", "units"}), 99)
+    return names[: cut + 1]
 
 
 def _invalid(what: str, problems: Sequence[Problem] = ()) -> DataError:
@@ -219,24 +226,20 @@ class _Rules:
     def unmatched(self) -> Iterator[Problem]:
         """Yield a problem for every code that stands in no cell."""
         for place, codes in self._left.items():
-            given = self._given(place)
             section = "columns" if place in self._mapping.columns else "panels"
-            yield from (_unmatched(f"{section}.{place}", given, code) for code in sorted(codes))
+            yield from (_unmatched(f"{section}.{place}", code) for code in sorted(codes))
 
     def _given(self, place: str) -> ValueRules:
         columns = self._mapping.columns
         return columns.get(place) or self._mapping.panels.get(place) or ValueRules()
 
 
-def _unmatched(place: str, rules: ValueRules, code: str) -> Problem:
-    codes = {key: word for key, word in (rules.codes or {}).items() if key.strip() != code}
-    missing = tuple(key for key in rules.missing if key.strip() != code)
-    left = ValueRules(codes=codes, missing=missing)
-    lines = " and ".join(settling_lines(left, {"codes": {}, "missing": ()})) or "neither"
+def _unmatched(place: str, code: str) -> Problem:
     return Problem(
         place,
         f"The code {code!r} stands in no cell of the column.",
-        f"Look at how the cells write it (data check without --map shows some), or write: {lines}",
+        "Write it as the cells do (`data check` without --map shows some), or take it out of "
+        "`codes` or `missing`.",
     )
 
 
