@@ -121,7 +121,7 @@ class CheckReport:
         raise DataError(
             self.code,
             f"The table cannot be used for the study {self.study} ({count}){why}.",
-            "Mend the extract, or write into the mapping what it means: `data check --propose FILE` "
-            "writes a line for each.",
+            "Mend the extract, or write into the mapping what it means: `data check --propose "
+            "FILE` writes a line for each.",
             self.problems,
         )
