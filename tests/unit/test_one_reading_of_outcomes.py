@@ -169,7 +169,7 @@ def test_a_node_and_a_simulation_take_the_same_patients_for_the_same_things(kind
         for site in simulated.sites:
             here = (frame["hospital"] == site.name).to_numpy()
             node = approved_with(
-                study, roster, frozenset(), declared, site.name, lambda here=here: frame[here]
+                study, roster, frozenset(), declared, site.name, frame.loc[here].copy
             )
             assert len(node.cohort) == len(site.train) == (here & ~test).sum()
             assert len(node.held_out) == len(site.test) == (here & test).sum()

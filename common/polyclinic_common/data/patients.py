@@ -107,14 +107,14 @@ def _mean(declared: Declared, values: pd.Series, keys: pd.Series) -> tuple[pd.Se
     differ = 0
     if declared.bounds is not None:
         numbers = pd.Series(as_number(values), index=values.index)
-        strange = as_text(values).notna() & ~inside(numbers.to_numpy(), declared.bounds)
+        strange = as_text(values).notna() & ~inside(as_number(values), declared.bounds)
         result = numbers.groupby(keys).mean().astype(object)
     else:
         words = as_words(values, declared.words)
         strange = words.notna() & ~words.isin(understood(declared, pd.Index(words.dropna())))
         by_patient = words.groupby(keys)
         same = by_patient.nunique() <= 1
-        result, differ = by_patient.first().where(same, None), int((~same).sum())
+        result, differ = by_patient.first().where(same), int((~same).sum())
     odd = values[strange].groupby(keys[strange]).first()
     result.loc[odd.index] = odd
     return result, differ
