@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic_common.data.columns import inside
+from polyclinic_common.data.genotype import other_strand
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.rules import ValueRules
 from polyclinic_common.data.table import as_cells, as_text, read_numbers
@@ -134,6 +135,17 @@ def translate_codes(
     matched = cells.isin(list(codes))
     changed = values.astype(object).where(~matched, cells.map(codes))
     return changed, {"codes": int(matched.sum())}, unmatched
+
+
+def translate_strand(values: pd.Series, coded: pd.Series, rules: ValueRules) -> pd.Series:
+    """Return genotypes as the other strand has them; what a code stands for is left alone.
+
+    Every genotype of letters is turned, so that one of the study's strand is not understood then.
+    """
+    keys = {_key(code) for code in (*(rules.codes or {}), *rules.missing)}
+    cells = as_cells(values)
+    turned = cells.map(other_strand).where(cells != "")
+    return coded.astype(object).where(cells.isin(keys), turned)
 
 
 def _key(code: str) -> str:

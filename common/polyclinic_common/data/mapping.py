@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from polyclinic_common.data.cells import translate_codes, translate_numbers
+from polyclinic_common.data.cells import translate_codes, translate_numbers, translate_strand
 from polyclinic_common.data.csv_file import TableForm, form_lines
 from polyclinic_common.data.deviation import Settled, settling_lines, toml
 from polyclinic_common.data.patients import settle_patients
@@ -34,6 +34,7 @@ from polyclinic_common.data.units import Conversion, canonical_unit, conversions
 from polyclinic_common.data.vocabulary import understood
 from polyclinic_common.errors import Code, DataError, Problem
 from polyclinic_common.study.describe import Declared, declared_columns
+from polyclinic_common.study.features import Snp
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import outcome_columns
 
@@ -165,6 +166,7 @@ def _unmatched(column: str, rules: ValueRules, code: str) -> Problem:
 def _misfits(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Iterator[Problem]:
     contract = study.columns()
     numbers = {c for d in declared_columns(study) if d.bounds is not None for c in d.columns}
+    snps = {f.name for f in study.cohort.features if isinstance(f, Snp)}
     for column, entry in mapping.columns.items():
         place = f"columns.{column}"
         if column not in contract:
@@ -175,6 +177,8 @@ def _misfits(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Iterator[Pr
             yield Problem(
                 place, "A factor needs a column of numbers.", "Drop the factor, or use `codes`."
             )
+        elif entry.strand is not None and column not in snps:
+            yield Problem(place, "A strand needs a SNP.", "Drop `strand`.")
         elif entry.outside == "clamp" and column in outcome_columns(study.outcome):
             yield Problem(
                 place,
@@ -195,7 +199,11 @@ def _translate(
     """Apply codes, then what else the rules say; what nobody understands stays as it stands."""
     import pandas as pd  # noqa: PLC0415
 
+    cells = values
     values, applied, unmatched = translate_codes(values, rules)
+    if rules.strand == "other":
+        values = translate_strand(cells, values, rules)
+        applied["strand"] = int(as_text(values).notna().sum())
     if declared.bounds is not None:
         if rules.of_numbers or rules.others:
             values, more = translate_numbers(values, rules, declared.bounds)
