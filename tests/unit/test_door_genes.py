@@ -197,6 +197,12 @@ def test_zeros_that_a_spreadsheet_took_are_put_back_by_their_line() -> None:
     assert checked(binary_study(), spoilt, as_is).usable
 
 
+def test_a_zero_that_is_left_tells_of_those_that_were_taken() -> None:
+    frame = numbered(["00120", "31415", *(str(n) for n in range(200, 250))])
+    (found,) = checked(binary_study(), frame).deviations
+    assert (found.count, found.lines) == (50, ("width = 5",))
+
+
 def test_one_patient_with_and_without_zeros_is_one_patient() -> None:
     frame = numbered(["00123", "123", *(f"{n:05d}" for n in range(40_000, 40_050))])
     found = checked(binary_study(), frame, "[patients]\nwidth = 5")
@@ -208,7 +214,8 @@ def test_one_patient_with_and_without_zeros_is_one_patient() -> None:
     "numbers",
     [
         [str(n) for n in range(1, 1001)],
-        [str(n) for n in range(950, 1050)],
+        [str(n) for n in range(9_900, 10_900)],
+        ["7", "12", "340", *(str(n) for n in range(1_500, 9_500, 400))],
         [f"p{n}" for n in range(5, 200)],
         [f"{n:04d}" for n in range(100)],
         ["7", "12", "340", "9120"],
