@@ -135,7 +135,6 @@ def as_metres(values: pd.Series) -> pd.Series:
         ("smoking", lambda v: v + "\u200b"),
         ("sex", lambda v: v.map({"female": "weiblich", "male": "männlich"})),
         ("amiodarone", lambda v: v.map({"0": "nein", "1": "ja"})),
-        ("vkorc1", lambda v: v.map({"C/C": "G/G", "C/T": "A/G", "T/T": "A/A"})),
         ("vkorc1", lambda v: v.str.replace("/", ";")),
         ("vkorc1", lambda v: v.map(lambda w: f"rs9923231{w[0]}/rs9923231{w[2]}")),
         ("cyp2c9", lambda v: v.str.replace("*1", "*1A")),

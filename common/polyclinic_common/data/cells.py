@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic_common.data.columns import inside
+from polyclinic_common.data.genotype import other_strand
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.rules import ValueRules
 from polyclinic_common.data.table import as_cells, as_text, read_numbers
@@ -151,6 +152,17 @@ def translate_codes(
     missing = int(cells.isin([_key(code) for code in rules.missing]).sum())
     applied = {"codes": int(matched.sum()) - missing, "missing": missing}
     return changed, {rule: count for rule, count in applied.items() if count}, unmatched
+
+
+def translate_strand(values: pd.Series, coded: pd.Series, rules: ValueRules) -> pd.Series:
+    """Return genotypes as the other strand has them; what a code stands for is left alone.
+
+    Every genotype of letters is turned, so that one of the study's strand is not understood then.
+    """
+    keys = {_key(code) for code in (*(rules.codes or {}), *rules.missing)}
+    cells = as_cells(values)
+    turned = cells.map(other_strand).where(cells != "")
+    return coded.astype(object).where(cells.isin(keys), turned)
 
 
 def _key(code: str) -> str:

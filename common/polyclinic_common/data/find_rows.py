@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from polyclinic_common.data.deviation import Deviation, Found, toml, written
 from polyclinic_common.data.find_words import examples
 from polyclinic_common.data.patient_number import same_number
-from polyclinic_common.data.patients import rows_without_content
+from polyclinic_common.data.patients import lost_zeros, rows_without_content
 from polyclinic_common.data.rules import Mapping
 from polyclinic_common.data.table import as_number, as_text, as_words, column_or_missing
 from polyclinic_common.data.units import conversions_to
@@ -48,6 +48,18 @@ def row_deviations(
             f"[columns.{toml(place)}]",
             () if (shortened & numbers.duplicated(keep=False)).any() else ("as_is = true",),
             "Export the numbers again as text.",
+        )
+    lost = lost_zeros(numbers)
+    if lost.any() and mapping.patients.width is None and not mapping.rules_of(place, place).as_is:
+        yield Deviation(
+            place,
+            f"{int(lost.sum())} patient numbers are shorter than the others.",
+            int(lost.sum()),
+            examples(Counter(words[lost])),
+            "A spreadsheet took zeros away in front of them.",
+            PATIENTS,
+            (f"width = {int(numbers.str.len().max())}",),
+            f"If they are right: as_is = true in [columns.{toml(place)}].",
         )
     if repeated.any():
         yield Deviation(

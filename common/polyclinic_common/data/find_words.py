@@ -7,11 +7,19 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from polyclinic_common.data.deviation import FILL_IN, MOST_EXAMPLES, Found, shortened
+from polyclinic_common.data.genotype import is_palindromic, other_strand
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.rules import ValueRules
 from polyclinic_common.data.table import as_text, as_words
-from polyclinic_common.data.vocabulary import NO_CALLS, NO_VALUES, meant, understood
+from polyclinic_common.data.vocabulary import (
+    NO_CALLS,
+    NO_VALUES,
+    meant,
+    on_other_strand,
+    understood,
+)
 from polyclinic_common.study.describe import Declared
+from polyclinic_common.study.features import Snp
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +46,10 @@ def word_deviations(
     if outcome and _shifted(declared, present, unknown):
         yield _numbered_from_one(declared, unknown)
         return
+    if isinstance(declared.feature, Snp):
+        yield from _strand(declared, declared.feature, series, unknown, rules)
+        turned = on_other_strand(declared.feature, list(unknown))
+        unknown = Counter({word: n for word, n in unknown.items() if word not in turned})
     codes = meant(declared, list(unknown))
     if codes:
         counts = Counter({word: unknown[word] for word in codes})
@@ -60,6 +72,50 @@ def word_deviations(
         yield from _absent(declared, present)
 
 
+def _strand(
+    declared: Declared, snp: Snp, series: pd.Series, unknown: Counter[str], rules: ValueRules
+) -> Iterator[Found]:
+    """Yield genotypes of the other strand, and a SNP whose strand cannot be seen."""
+    import pandas as pd  # noqa: PLC0415
+
+    words = as_text(series).dropna()
+    if is_palindromic(snp) and rules.strand is None and len(words):
+        yield Found(
+            "The strand of this SNP cannot be seen: its alleles read alike on both.",
+            len(words),
+            (),
+            f"Ask the laboratory for the strand of its report. Study: {snp.source}.",
+            {"strand": "same"},
+            'If the laboratory reports the other strand: strand = "other".',
+        )
+    turned = on_other_strand(snp, list(unknown))
+    if not turned:
+        return
+    counts = Counter({word: unknown[word] for word in turned})
+    ours = len(words) - unknown.total() + sum(unknown[w] for w in meant(declared, list(unknown)))
+    what = f"{counts.total()} fit on the other strand only"
+    if ours or rules.strand is not None:
+        yield Found(
+            f"{what}, and {ours} on the stated one only.",
+            counts.total(),
+            examples(counts),
+            "Two laboratories, or an error: no rule for all of them is right.",
+            {},
+            'Ask the laboratory, and say what each means in `codes`, or others = "missing".',
+        )
+        return
+    plain = set(understood(declared, pd.Index([other_strand(word) for word in turned])))
+    as_written = all(other_strand(word) in plain for word in turned)
+    yield Found(
+        f"{what}, and none on the study's.",
+        counts.total(),
+        examples(counts),
+        "The laboratory reports the other strand.",
+        {"strand": "other"} if as_written else {"codes": turned},
+        "If they mean something else, say so in `codes`.",
+    )
+
+
 def examples(counts: Counter[str]) -> tuple[str, ...]:
     """Return the most frequent words, shortened."""
     frequent = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
@@ -70,7 +126,7 @@ def _cause(declared: Declared, codes: dict[str, str]) -> str:
     if all(same_number(word) == same_number(meaning) for word, meaning in codes.items()):
         return "They differ from the study's words in case, blanks or width only."
     if declared.feature is not None and not declared.words:
-        return "They fit in another notation, or on the other strand."
+        return "They fit in another notation."
     return "They seem to be the same words in another language or coding."
 
 

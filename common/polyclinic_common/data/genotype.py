@@ -16,6 +16,26 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _SEPARATOR = re.compile(r"[/|\s,:]+")
+_LETTERS = re.compile(r"[ACGT]+([/|\s,:]+[ACGT]+)*", re.IGNORECASE)
+_COMPLEMENT = str.maketrans("ACGTacgt", "TGCAtgca")
+
+
+def other_strand(word: str) -> str:
+    """Return a genotype of letters as it reads on the other strand; another word as it is."""
+    if _LETTERS.fullmatch(word.strip()) is None:
+        return word
+    if len(word.strip()) == 2:  # two alleles of one letter each, without a mark between them
+        return word.translate(_COMPLEMENT)
+    flip = lambda found: found[0].translate(_COMPLEMENT)[::-1]  # noqa: E731
+    return re.sub("[ACGTacgt]+", flip, word)
+
+
+def is_palindromic(feature: Snp) -> bool:
+    """Say whether both alleles read alike on either strand: A/T and C/G."""
+    return {other_strand(feature.reference), other_strand(feature.effect)} == {
+        feature.reference,
+        feature.effect,
+    }
 
 
 def _split_snp(word: str, alleles: tuple[str, str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from polyclinic_common.data.cells import translate_codes, translate_numbers
+from polyclinic_common.data.cells import translate_codes, translate_numbers, translate_strand
 from polyclinic_common.data.csv_file import TableForm, form_lines
 from polyclinic_common.data.deviation import settling_lines, toml
 from polyclinic_common.data.misfits import MAY_BE_ABSENT, misfits, source_of
@@ -249,9 +249,13 @@ def _translate(
     """Apply codes, then what else the rules say; what nobody understands stays as it stands."""
     import pandas as pd  # noqa: PLC0415
 
+    cells = values
     values, applied, unmatched = translate_codes(values, rules)
     if rules.as_is:
         applied["as_is"] = int(values.notna().sum())
+    if rules.strand is not None:
+        values = translate_strand(cells, values, rules) if rules.strand == "other" else values
+        applied["strand"] = int(as_text(values).notna().sum())
     if declared.bounds is not None:
         if rules.of_numbers or rules.others:
             values, more = translate_numbers(values, rules, declared.bounds)

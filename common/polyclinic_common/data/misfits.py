@@ -10,7 +10,7 @@ from polyclinic_common.data.rules import ColumnSource, Mapping
 from polyclinic_common.data.vocabulary import understood
 from polyclinic_common.errors import Problem
 from polyclinic_common.study.describe import Declared, declared_columns
-from polyclinic_common.study.features import Panel
+from polyclinic_common.study.features import Panel, Snp
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.words import canonical_word
 
@@ -64,6 +64,8 @@ def _of_column(
         yield from _of_absent(place, column, entry, declared, frame)
     elif entry.of_numbers and declared.bounds is None:
         yield Problem(place, "A factor needs a column of numbers.", "Drop it, or use `codes`.")
+    elif entry.strand is not None and not isinstance(declared.feature, Snp):
+        yield Problem(place, "A strand needs a SNP.", "Drop `strand`.")
     elif entry.outside == "clamp" and declared.role == "outcome":
         yield Problem(
             place,

@@ -19,10 +19,40 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+FEW_SHORT = 0.2  # one in ten random numbers begins with a zero
+
+
 def patient_numbers(study: Study, frame: pd.DataFrame) -> pd.Series:
     """Return every row's patient number as numbers are compared, missing as None."""
     numbers = as_text(column_or_missing(frame, study.cohort.patient_id))
     return numbers.map(same_number, na_action="ignore")
+
+
+def widened(number: str, width: int | None) -> str:
+    """Return a patient number of digits with the zeros in front that `width` asks for."""
+    return number.zfill(width) if width is not None and number.isdecimal() else number
+
+
+def lost_zeros(numbers: pd.Series) -> NDArray[np.bool_]:
+    """Say which patient numbers have probably lost zeros in front, by the length of the others.
+
+    A running count is short by itself: where every length from one digit on occurs, or the numbers
+    fill half of those that there are, nothing is told.
+    """
+    none = np.zeros(len(numbers), dtype=np.bool_)
+    present = numbers.dropna()
+    if not len(present) or not present.map(lambda each: each.isascii() and each.isdigit()).all():
+        return none
+    lengths = numbers.str.len()
+    width = int(lengths.max())
+    short = (lengths < width).to_numpy(dtype=np.bool_)
+    padded = present.str.startswith("0") & (present.str.len() == width)
+    if (present.str.startswith("0") & (present.str.len().between(2, width - 1))).any():
+        return none  # zeros in front of short numbers: nothing took them away
+    running = set(present.str.len()) == set(range(1, width + 1))
+    dense = 2 * present.nunique() > int(present.map(int).max()) - int(present.map(int).min())
+    rare = short.sum() <= FEW_SHORT * len(present)
+    return short if padded.any() or (rare and not running and not dense) else none
 
 
 def rows_without_content(study: Study, frame: pd.DataFrame) -> NDArray[np.bool_]:
@@ -49,8 +79,15 @@ def settle_patients(
         return frame, {}
     applied = {}
     numbers = patient_numbers(study, frame)
+    if rules.width is not None and study.cohort.patient_id in frame.columns:
+        filled = numbers.map(lambda each: widened(each, rules.width), na_action="ignore")
+        moved = numbers.notna() & (filled != numbers)
+        applied["width"] = int(moved.sum())
+        place = study.cohort.patient_id
+        frame = frame.assign(**{place: frame[place].astype(object).where(~moved, filled)})
+        numbers = filled
     if rules.exclude:
-        named = {same_number(each) for each in rules.exclude}
+        named = {widened(same_number(each), rules.width) for each in rules.exclude}
         out = numbers.isin(named)
         applied["exclude"] = int(out.sum())
         applied["excluded numbers"] = len(named & set(numbers))
@@ -114,7 +151,8 @@ def _mean(declared: Declared, values: pd.Series, keys: pd.Series) -> tuple[pd.Se
         strange = words.notna() & ~words.isin(understood(declared, pd.Index(words.dropna())))
         by_patient = words.groupby(keys)
         same = by_patient.nunique() <= 1
-        result, differ = by_patient.first().where(same), int((~same).sum())
+        result, differ = by_patient.first().astype(object), int((~same).sum())
+        result[~same] = None
     odd = values[strange].groupby(keys[strange]).first()
     result.loc[odd.index] = odd
     return result, differ

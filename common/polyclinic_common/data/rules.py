@@ -34,6 +34,8 @@ class ValueRules(Part):
         for an outcome).
     others : str, optional
         Cells that nobody understands count as ``missing``.
+    strand : str, optional
+        The strand on which the laboratory reports a SNP: the study's (``same``) or the ``other``.
     as_is : bool
         A person has looked at what seems improbable of the column as a whole: it is right.
     absent : bool
@@ -53,6 +55,7 @@ class ValueRules(Part):
     outside_offset: float = 0.0
     outside: Literal["clamp", "missing"] | None = None
     others: Literal["missing"] | None = None
+    strand: Literal["same", "other"] | None = None
     as_is: bool = False
     absent: bool = False
 
@@ -96,11 +99,14 @@ class PatientRules(Part):
         Rows without patient number, or with nothing else, are dropped or kept.
     exclude : tuple of str
         Patient numbers that take no part: patients who objected.
+    width : int, optional
+        Digits of every patient number: zeros that were lost in front are put back.
     """
 
     rows: Literal["first", "last", "mean"] | None = None
     empty: Literal["drop", "keep"] | None = None
     exclude: tuple[str, ...] = ()
+    width: int | None = Field(default=None, ge=1, le=64)
 
 
 class Mapping(Part):

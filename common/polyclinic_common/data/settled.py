@@ -13,6 +13,7 @@ WORDS = {
     "thousands": "numbers read with {how} between thousands: {count}",
     "units": "numbers read with a unit behind them: {count}",
     "censored": "bounds (such as below a number) taken for {how}: {count}",
+    "strand": "genotypes of the {how} strand: {count}",
     "factor": "numbers converted to the study's unit, {how}: {count}",
     "outside_factor": "numbers out of range converted, {how}: {count}",
     "outside": "numbers out of range taken for {how}: {count}",
@@ -20,6 +21,7 @@ WORDS = {
     "as_is": "looked at by a person and right as it is; values: {count}",
     "absent": "absent from the table, missing for every patient; rows: {count}",
     "absent columns": "columns absent from the table, missing for every patient: {count}",
+    "width": "patient numbers with zeros put back in front: {count}",
     "exclude": "rows left out, of patients in `exclude` ({how} are in the table): {count}",
     "empty": "rows without patient id or without content, {how}: {count}",
     "rows": "rows of patients who have several ({how}): {count}",
@@ -30,6 +32,7 @@ KEPT_AS = {
     "clamp": "the bound of the range",
     "drop": "dropped",
     "keep": "kept",
+    "same": "study's own",
     "first": "the first counts, as it stands",
     "last": "the last counts, as it stands",
     "mean": "their mean counts",
@@ -85,7 +88,7 @@ def settled_rows(column: str, rules: PatientRules, applied: dict[str, int]) -> l
     """Return what is written about rows, and how often it applied."""
     found = {"exclude": f"{applied.get('excluded numbers', 0)} of {len(rules.exclude)}"}
     found |= {"empty": rules.empty or "", "rows": rules.rows or ""}
-    names = ("exclude", "empty", "rows", "differ")
+    names = ("width", "exclude", "empty", "rows", "differ")
     return [
         Settled(column, name, applied[name], found.get(name, ""))
         for name in names
@@ -98,7 +101,7 @@ def _how(rules: ValueRules, name: str) -> str:
         return _conversion(rules.factor, rules.offset)
     if name == "outside_factor":
         return _conversion(rules.outside_factor or 1.0, rules.outside_offset)
-    if name in {"decimal", "thousands", "censored", "outside"}:
+    if name in {"decimal", "thousands", "censored", "outside", "strand"}:
         return str(getattr(rules, name))
     return ""
 

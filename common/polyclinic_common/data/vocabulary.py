@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic_common.data.genotype import diplotype_copies, snp_copies
+from polyclinic_common.data.genotype import diplotype_copies, is_palindromic, snp_copies
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.table import as_words
 from polyclinic_common.study.describe import Declared
@@ -75,13 +75,15 @@ def _synonyms(vocabulary: Sequence[str], words: Sequence[str]) -> dict[str, str]
 
 def _genotypes(feature: Feature, words: Sequence[str]) -> dict[str, str]:
     found = {word: _rewritten(feature, word) for word in words}
-    clear = {word: meaning for word, meaning in found.items() if meaning is not None}
-    if not isinstance(feature, Snp):
-        return clear
-    swapped = {word: _rewritten(feature, word.upper().translate(COMPLEMENT)) for word in words}
-    palindromic = feature.reference.translate(COMPLEMENT) == feature.effect
-    other = {w: m for w, m in swapped.items() if m is not None and w not in clear}
-    return clear if palindromic else clear | other
+    return {word: meaning for word, meaning in found.items() if meaning is not None}
+
+
+def on_other_strand(feature: Snp, words: Sequence[str]) -> dict[str, str]:
+    """Return the genotypes that fit only on the other strand, and what they are on the study's."""
+    if is_palindromic(feature):
+        return {}
+    turned = {word: _rewritten(feature, word.upper().translate(COMPLEMENT)) for word in words}
+    return {word: meaning for word, meaning in turned.items() if meaning is not None}
 
 
 def _rewritten(feature: Feature, word: str) -> str | None:
@@ -91,12 +93,12 @@ def _rewritten(feature: Feature, word: str) -> str | None:
         alleles = re.findall(r"[ACGT]+", text)
         if len(alleles) == 1 and len(alleles[0]) == 2:
             alleles = list(alleles[0])
-        rest = re.sub(r"[ACGT\s/|;,:>()\[\]_-]", "", text)
+        rest = re.sub(r"[ACGT\s/|;,:()\[\]_-]", "", text)
         fits = len(alleles) == 2 and set(alleles) <= {feature.reference, feature.effect}
         return "/".join(alleles) if fits and not rest else None
     if isinstance(feature, Diplotype):
         known = (feature.reference, *feature.alleles)
-        parts = [_star(part, known) for part in re.split(r"[/|;,+\s]+", word.strip())]
+        parts = [_star(part, known) for part in re.split(r"[/|;,\s]+", word.strip())]
         pair = [part for part in parts if part is not None]
         return "/".join(pair) if len(parts) == len(pair) == 2 else None
     return None
@@ -104,5 +106,5 @@ def _rewritten(feature: Feature, word: str) -> str | None:
 
 def _star(part: str, known: Sequence[str]) -> str | None:
     """Return the allele of `known` that a call names: ``*1A`` and ``*1.001`` are ``*1``."""
-    found = re.fullmatch(r"(?:[A-Z0-9]+(?=\*))?\*?(\d+)([A-Z]{1,2}|\.\d+)?", part)
+    found = re.fullmatch(r"(?:[A-Z0-9]+(?=\*))?\*?(\d+)((?!X)[A-Z]{1,2}|\.\d+)?", part)
     return f"*{found[1]}" if found is not None and f"*{found[1]}" in known else None
