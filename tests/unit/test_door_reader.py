@@ -135,10 +135,20 @@ def test_a_workbook_is_refused_with_what_to_do(tmp_path: Path) -> None:
     assert "Save the sheet as CSV" in refused(tmp_path / "t.xlsx", b"PK\x03\x04rest").remedy
 
 
-def test_a_mapping_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_mapping_is_read_however_an_editor_saved_it(
+    tmp_path: Path, encoding: str, end: str
+) -> None:
     path = tmp_path / "map.toml"
-    path.write_bytes(b"\xef\xbb\xbf[table]\nskip = 2\n")
+    path.write_bytes(f"[table]{end}skip = 2{end}".encode(encoding))
     assert load_mapping(path).table.skip == 2
+
+
+def test_a_letter_that_no_eye_sees_is_named_in_a_mapping() -> None:
+    with pytest.raises(DataError) as caught:
+        parse_mapping("[table]\nskip\u00a0= 2\n", "m")
+    assert "Line 2, column 5" in caught.value.remedy
 
 
 def test_decimal_marks_of_the_file_hold_for_every_column_of_numbers(tmp_path: Path) -> None:

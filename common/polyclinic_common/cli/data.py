@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polyclinic_common.cli.study import AsJson, Out
-from polyclinic_common.files import write_new
+from polyclinic_common.files import decoded, write_new
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -82,7 +82,7 @@ def check_against(
     from polyclinic_common.data.rules import Mapping
 
     rules = Mapping() if mapping is None else load_mapping(mapping)
-    written = "" if mapping is None else mapping.read_text(encoding="utf-8-sig")
+    written = "" if mapping is None else decoded(mapping.read_bytes())
     frame = _read(table, rules, written, propose)
     report = report_table(study, translate(rules, frame, study), rules)
     if propose is not None:

@@ -36,8 +36,10 @@ from polyclinic_common.data.table import as_text
 from polyclinic_common.data.units import Conversion, canonical_unit, conversions_to
 from polyclinic_common.data.vocabulary import understood
 from polyclinic_common.errors import Code, DataError, Problem
+from polyclinic_common.files import decoded
 from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.words import odd_letters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +89,7 @@ def load_mapping(path: Path) -> Mapping:
         If the file cannot be read, is no TOML or has a wrong field.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = decoded(path.read_bytes())
     except (OSError, UnicodeDecodeError):
         raise _invalid(f"The mapping {path.name} cannot be read as UTF-8 text.") from None
     return parse_mapping(text, path.name)
@@ -114,7 +116,8 @@ def parse_mapping(text: str, name: str) -> Mapping:
         ]
         raise _invalid(f"The mapping {name} is not valid.", problems) from None
     except tomllib.TOMLDecodeError as error:
-        raise _invalid(f"The mapping {name} is not valid TOML: {error}.") from None
+        what = f"The mapping {name} is not valid TOML: {error}."
+        raise _invalid(what, remedy=odd_letters(text)) from None
 
 
 def _place(where: tuple[str | int, ...]) -> list[str]:
@@ -124,8 +127,9 @@ def _place(where: tuple[str | int, ...]) -> list[str]:
     return names[: cut + 1]
 
 
-def _invalid(what: str, problems: Sequence[Problem] = ()) -> DataError:
-    return DataError(Code.MAPPING_INVALID, what, "Mend the mapping and try again.", problems)
+def _invalid(what: str, problems: Sequence[Problem] = (), remedy: str = "") -> DataError:
+    remedy = remedy or "Mend the mapping and try again."
+    return DataError(Code.MAPPING_INVALID, what, remedy, problems)
 
 
 def apply_mapping(mapping: Mapping, frame: pd.DataFrame, study: Study) -> pd.DataFrame:
