@@ -102,13 +102,19 @@ class Door:
         place.write_text(self.mapping, encoding="utf-8")
         return ["--map", place]
 
+    def type(self, *words: object) -> Answer:
+        """Type a command; what it says is returned without the folder's name."""
+        answer = typed(*words)
+        here = str(self.folder)
+        return Answer(answer.status, answer.out.replace(here, ""), answer.err.replace(here, ""))
+
     def check(self) -> Answer:
         """Type `data check`."""
-        return typed("data", "check", self.study, self.table, *self._map())
+        return self.type("data", "check", self.study, self.table, *self._map())
 
     def report(self) -> dict[str, Any]:
         """Return what `data check --json` reports."""
-        answer = typed("data", "check", self.study, self.table, *self._map(), "--json")
+        answer = self.type("data", "check", self.study, self.table, *self._map(), "--json")
         found: dict[str, Any] = json.loads(answer.out)
         return found
 
@@ -116,14 +122,13 @@ class Door:
         """Type `data check --propose` and return what it said and wrote."""
         self.rounds += 1
         place = self.folder / f"next{self.rounds}.toml"
-        answer = typed(
-            "data", "check", self.study, self.table, *self._map(), "--propose", place
-        )
+        words = ("data", "check", self.study, self.table, *self._map(), "--propose", place)
+        answer = self.type(*words)
         return answer, place.read_text(encoding="utf-8") if place.exists() else ""
 
     def draft(self) -> str:
         """Return what `data map` writes."""
-        answer = typed("data", "map", self.study, self.table)
+        answer = self.type("data", "map", self.study, self.table)
         assert answer.status == 0, answer.said
         return answer.out
 
