@@ -16,8 +16,9 @@ from numpy.testing import assert_array_equal
 
 from polyclinic_common.cli.main import main
 from polyclinic_common.data.encoding import Encoding
+from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.mapping import load_mapping, parse_mapping, translate
-from polyclinic_common.data.table import read_table
+from polyclinic_common.data.table import as_text, read_table
 from polyclinic_common.study import load_study
 from tests.unit.door_tables import Table
 
@@ -43,6 +44,7 @@ class Values:
     """What training and scoring would see of a table."""
 
     patients: tuple[str, ...]
+    held: Any
     x: Any
     y: Any
     mask: Any
@@ -151,8 +153,9 @@ class Door:
         mapping = load_mapping(Path(str(self._map()[1]))) if self.mapping else parse_mapping("", "")
         frame = translate(mapping, read_table(self.table, mapping.table), study).frame
         cohort = Encoding(study).encode(frame, study.roster.sites[0])
-        ids = tuple(str(value).strip() for value in frame[study.cohort.patient_id])
-        return Values(ids, np.asarray(cohort.x), np.asarray(cohort.y), np.asarray(cohort.mask))
+        ids = tuple(as_text(frame[study.cohort.patient_id]))
+        arrays = (held_out(study, frame), cohort.x, cohort.y, cohort.mask)
+        return Values(ids, *(np.asarray(array) for array in arrays))
 
 
 def values_of(folder: Path, study: str, table: Table) -> Values:
@@ -167,12 +170,14 @@ def values_of(folder: Path, study: str, table: Table) -> Values:
 def assert_same(found: Values, wanted: Values, exact: bool = True) -> None:
     """See that two tables give the same patients and the same arrays."""
     assert found.patients == wanted.patients
-    for name in ("x", "y", "mask"):
+    for name in ("held", "x", "y", "mask"):
         left, right = getattr(found, name), getattr(wanted, name)
         if exact:
             assert_array_equal(left, right, err_msg=name)
         else:
-            np.testing.assert_allclose(left, right, rtol=0, atol=2e-3, err_msg=name)
+            np.testing.assert_allclose(
+                left.astype(float), right.astype(float), rtol=0, atol=2e-3, err_msg=name
+            )
 
 
 def mends(

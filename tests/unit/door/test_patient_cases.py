@@ -51,7 +51,9 @@ def test_other_values_in_the_second_row_are_not_mixed_in_silence(tmp_path: Path)
     assert door.check().status == 0
     assert_same(door.values(), values_of(tmp_path / "wanted", made.BIN, CLEAN))
     door.mapping = '[patients]\nrows = "last"\n'
-    last = values_of(tmp_path / "last", made.BIN, made.Table(CLEAN.header, (other, *CLEAN.rows[1:])))
+    last = values_of(
+        tmp_path / "last", made.BIN, made.Table(CLEAN.header, (other, *CLEAN.rows[1:]))
+    )
     found = door.values()
     order = [found.patients.index(number) for number in last.patients]
     assert (found.x[order] == last.x).all()
@@ -173,7 +175,9 @@ SPLIT = made.BIN.replace(
 )
 
 
-@pytest.mark.parametrize("word", ["Test", "TEST", "test\u200b", "ｔｅｓｔ", "tset", "validation", ""])
+@pytest.mark.parametrize(
+    "word", ["Test", "TEST", "test\u200b", "ｔｅｓｔ", "tset", "validation", ""]
+)
 @pytest.mark.parametrize("share", [0.01, 1.0])
 def test_words_of_the_split_are_understood_or_refused(
     tmp_path: Path, word: str, share: float
