@@ -113,8 +113,12 @@ def test_what_is_no_call_of_the_study_is_never_read(
     dirty = CLEAN.edit("VKORC1", lambda _: cell, at)
     answer = Door(tmp_path, made.DOSE, dirty).check()
     assert answer.status != 0, answer.said
-    wanted = CLEAN.edit("VKORC1", lambda _: "C/T", at)
-    becomes(tmp_path / "b", dirty, wanted, **{cell: "C/T"})
+    (tmp_path / "b").mkdir()
+    door = Door(tmp_path / "b", made.DOSE, dirty)
+    last = door.follow(fill={cell: ""})
+    assert last.status == 0, last.said
+    missing = Door(tmp_path, made.DOSE, CLEAN.edit("VKORC1", lambda _: "", at), "missing.csv")
+    assert_same(door.values(), missing.values())
 
 
 @pytest.mark.parametrize("number", ["0", "1", "2"])
