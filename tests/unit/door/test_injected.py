@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.unit import door_tables as made
@@ -136,6 +136,16 @@ SHARES = (0.0, 0.02, 0.1, 0.4, 0.6, 0.95, 1.0)  # 0.0 is one cell
 ROWS = (9, 150)
 
 
+def few(examples: int) -> settings:
+    """Return settings for so many examples; a failure is small enough as it is."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
 @contextmanager
 def folder() -> Iterator[Path]:
     place = Path(tempfile.mkdtemp())
@@ -196,16 +206,15 @@ def judged(kind: Kind, rows: int, share: float, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", list(KINDS))
-@pytest.mark.parametrize("rows", ROWS)
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
-@given(share=st.sampled_from(SHARES), seed=st.integers(0, 10_000))
+@few(4)
+@given(rows=st.sampled_from(ROWS), share=st.sampled_from(SHARES), seed=st.integers(0, 10_000))
 def test_a_deviation_is_mended_exactly_or_declared_missing(
     name: str, rows: int, share: float, seed: int
 ) -> None:
     judged(KINDS[name], rows, share, seed)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@few(12)
 @given(
     names=st.lists(st.sampled_from(sorted(KINDS)), min_size=2, max_size=4, unique=True),
     share=st.sampled_from(SHARES[:5]),
@@ -245,7 +254,7 @@ def test_several_deviations_at_once_never_hide_each_other(
 
 
 @pytest.mark.parametrize("rows", ROWS)
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@few(3)
 @given(many=st.sampled_from([1, 3, 9]), seed=st.integers(0, 10_000))
 def test_a_number_given_twice_is_refused_and_mended(rows: int, many: int, seed: int) -> None:
     clean = made.bin_table(rows)
@@ -258,7 +267,7 @@ def test_a_number_given_twice_is_refused_and_mended(rows: int, many: int, seed: 
 
 
 @pytest.mark.parametrize("rows", ROWS)
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@few(3)
 @given(many=st.sampled_from([1, 3]), seed=st.integers(0, 10_000))
 def test_a_blank_number_is_refused_and_mended(rows: int, many: int, seed: int) -> None:
     clean = made.bin_table(rows)
