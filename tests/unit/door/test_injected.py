@@ -121,7 +121,7 @@ KINDS = {
     "no call": Kind("dose", "VKORC1", lambda _: "./.", blank, silent=True),
     "no call in words": Kind("dose", "VKORC1", lambda _: "no call", blank, silent=True),
     "suballele": Kind("dose", "CYP2C9", lambda c: c.replace("*1", "*1A"), silent=True),
-    "unknown allele": Kind("dose", "CYP2C9", lambda _: "*1/*97", blank),
+    "unknown allele": Kind("dose", "CYP2C9", lambda _: "*1/*97", blank, fill=(("*1/*97", ""),)),
     "time beyond a life": Kind("surv", "time", lambda _: "99999", blank),
     "negative time": Kind("surv", "time", lambda c: f"-{c}", blank),
     "time as a date": Kind("surv", "time", lambda _: "2021-05-01", blank),
