@@ -1,0 +1,69 @@
+"""Faultless tables of the three made studies are usable, without a word."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.unit import door_tables as made
+from tests.unit.door.driver import Door
+
+STUDIES = [
+    pytest.param(made.DOSE, made.dose_table, 200, id="dose"),
+    pytest.param(made.SURV, made.surv_table, 400, id="surv"),
+    pytest.param(made.BIN, made.bin_table, 200, id="bin"),
+]
+
+
+@pytest.mark.parametrize(("study", "table", "rows"), STUDIES)
+@pytest.mark.parametrize("few", [False, True], ids=["whole", "nine"])
+def test_a_faultless_table_is_usable_without_a_word(
+    tmp_path: Path, study: str, table: object, rows: int, few: bool
+) -> None:
+    many = 9 if few else rows
+    door = Door(tmp_path, study, table(many))  # type: ignore[operator]
+    answer = door.check()
+    assert (answer.status, answer.err) == (0, "")
+    report = door.report()
+    assert report["usable"]
+    assert report["rows"] == many
+    assert report["problems"] == report["deviations"] == report["settled"] == []
+    assert report["notes"] == []
+
+
+def test_the_first_mapping_of_a_faultless_table_needs_no_edit(tmp_path: Path) -> None:
+    door = Door(tmp_path, made.DOSE, made.dose_table())
+    door.mapping = door.draft()
+    assert not [line for line in door.mapping.splitlines() if line.startswith("# ")]
+    assert door.check().status == 0
+
+
+def test_the_typed_command_says_usable_and_exits_with_0(tmp_path: Path) -> None:
+    door = Door(tmp_path, made.DOSE, made.dose_table())
+    words = [sys.executable, "-c", "from polyclinic_common.cli.main import main; main()"]
+    done = subprocess.run(
+        [*words, "data", "check", door.study, door.table], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usable" in done.stdout
+
+
+def test_the_typed_command_prints_json_and_writes_proposals(tmp_path: Path) -> None:
+    """`--json` stays JSON where proposals are written too."""
+    import json
+
+    table = made.dose_table()
+    bad = table.edit("weight", lambda _: "-9", made.every(0.1, 200))
+    door = Door(tmp_path, made.DOSE, bad)
+    words = [sys.executable, "-c", "from polyclinic_common.cli.main import main; main()"]
+    done = subprocess.run(
+        [*words, "data", "check", door.study, door.table, "--json", "--propose", tmp_path / "n"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert (tmp_path / "n").exists()
+    assert json.loads(done.stdout)["usable"] is False
