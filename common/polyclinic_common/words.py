@@ -13,6 +13,7 @@ _CURLED = frozenset("\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb")
 _QUOTES = {ord(mark): "'" for mark in "\u2018\u2019\u201b\u02bc\u00b4`"} | {
     ord(mark): "-" for mark in "\u2010\u2011\u2012\u2013\u2014"
 }
+_SIGNS = {"\u2212": "-", "\uff0d": "-", "\uff0b": "+", "\uff0e": ".", "\uff0c": ",", "\u066b": "."}
 _WHOLE_NUMBER = re.compile(r"^(-?\d+)\.0+$")
 
 
@@ -26,6 +27,18 @@ def canonical_word(text: str) -> str | None:
     """Return `text` as a table's cell is read: as `cell_word` does, missing as None."""
     word = cell_word(text)
     return None if word in MISSING_WORDS else word
+
+
+def number_word(text: str) -> str:
+    """Return `text` with its digits and signs as ASCII: a full-width or Arabic number is a number.
+
+    Superscripts and fractions are not digits of a number, and stay.
+    """
+    return "".join(
+        str(unicodedata.decimal(letter)) if letter.isdecimal() else _SIGNS.get(letter, letter)
+        for letter in text
+        if not is_hidden(letter)
+    ).strip()
 
 
 def is_control(letter: str) -> bool:

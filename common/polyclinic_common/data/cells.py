@@ -15,6 +15,7 @@ from polyclinic_common.data.genotype import other_strand
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.rules import ValueRules
 from polyclinic_common.data.table import as_cells, as_text, read_numbers
+from polyclinic_common.words import number_word
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,7 @@ GROUPS = {",": r",", ".": r"\.", " ": r"[\s\u00a0\u202f]", "'": r"['’]"}
 
 def read_cell(cell: str, rules: ValueRules) -> float | None:
     """Return the number in a cell by `rules`: NaN where nothing is understood, None if missing."""
+    cell = cell if cell.isascii() else number_word(cell)
     number = _number(cell, rules)
     if not math.isnan(number):
         return number

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.deviation import Deviation, Found, toml, written
 from polyclinic_common.data.find_columns import absent_columns
+from polyclinic_common.data.find_exchanged import settle_exchanged
 from polyclinic_common.data.find_numbers import (
     Numbers,
     count_numbers,
@@ -85,6 +86,7 @@ def check_table(
         *row_deviations(study, frame, mapping, numbers),
         *improbable(study, frame, mapping),
     )
+    deviations = settle_exchanged(study, frame, mapping, deviations)
     problems = [
         *(deviation.problem() for deviation in deviations),
         *_outcome_problems(bool(known.any()), columns),

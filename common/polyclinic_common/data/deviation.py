@@ -14,6 +14,8 @@ from polyclinic_common.words import is_control
 MOST_EXAMPLES = 5
 MOST_LETTERS = 20
 FILL_IN = "FILL IN"
+CELLS_IN = ("codes", "missing", "exclude")
+"""Lines of a mapping that quote cells."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Deviation:
 
     def problem(self) -> Problem:
         """Return the reason against using the table, without anything that stands in a cell."""
-        public = [line for line in self.lines if not line.startswith(("codes", "missing"))]
+        public = [line for line in self.lines if not line.startswith(CELLS_IN)]
         written = f"If so, write in {self.section} of the mapping: {'; '.join(public)}."
         if not self.lines:
             return Problem(self.place, f"{self.what} {self.cause}", self.otherwise)

@@ -151,6 +151,8 @@ def _outside(declared: Declared, outside: Counter[float], rules: ValueRules) -> 
         cause = f"All of them fit after {chosen}."
         updates = {"outside_factor": float(f"{chosen.factor:.9g}")}
         updates |= {"outside_offset": float(f"{chosen.offset:.9g}")} if chosen.offset else {}
+    elif _in_thousands(declared, rest, rules):
+        cause, updates = "They have points between thousands.", {"thousands": "."}
     elif chosen is not None:
         cause = f"All of them fit after {chosen}: then values inside the range may need it too."
     yield Found(
@@ -161,6 +163,14 @@ def _outside(declared: Declared, outside: Counter[float], rules: ValueRules) -> 
         updates,
         _other_ways(declared),
     )
+
+
+def _in_thousands(declared: Declared, outside: Counter[float], rules: ValueRules) -> bool:
+    """Say whether all values are a thousandth of a whole number inside the range: ``1.234``."""
+    bounds = declared.bounds or (-math.inf, math.inf)
+    values = np.array(list(outside)) * 1000.0
+    whole = np.abs(values - np.round(values)) < 1e-6
+    return not rules.of_numbers and bool((whole & inside(values, bounds)).all())
 
 
 def _is_mixture(declared: Declared, numbers: Numbers) -> bool:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from polyclinic_common.data.deviation import Deviation, Found, toml, written
+import numpy as np
+from numpy.typing import NDArray
+
+from polyclinic_common.data.deviation import FILL_IN, Deviation, Found, toml, written
 from polyclinic_common.data.find_words import examples
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.patients import lost_zeros, rows_without_content
 from polyclinic_common.data.rules import Mapping
 from polyclinic_common.data.table import as_number, as_text, as_words, column_or_missing
-from polyclinic_common.data.units import conversions_to
+from polyclinic_common.data.units import Conversion, conversions_to
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
 from polyclinic_common.study.sections import SplitColumn
@@ -73,6 +77,26 @@ def row_deviations(
             'Or rows = "last", or rows = "mean", or make it one row a patient.',
         )
     yield from _rows_without(study, frame, mapping, numbers)
+    yield from _words_for_numbers(place, words, mapping)
+
+
+def _words_for_numbers(place: str, words: pd.Series, mapping: Mapping) -> Iterator[Deviation]:
+    """Yield patient numbers without a digit where the others hold some: a line of means."""
+    digits = words.dropna().map(lambda word: any(letter.isdigit() for letter in word))
+    odd = words.dropna()[~digits.astype(bool)]
+    if not len(odd) or digits.mean() < NEARLY_ALL or mapping.rules_of(place, place).as_is:
+        return
+    out = dict.fromkeys((*mapping.patients.exclude, *map(str, odd)))
+    yield Deviation(
+        place,
+        f"{len(odd)} patient ids hold no digit, and the others do.",
+        len(odd),
+        examples(Counter(odd)),
+        "A line of totals or means, or a remark.",
+        PATIENTS,
+        (f"exclude = {toml(list(out))}",),
+        f"If they are patients, in [columns.{toml(place)}]: as_is = true.",
+    )
 
 
 def _is_shortened(word: str | None) -> bool:
@@ -110,14 +134,15 @@ def improbable(study: Study, frame: pd.DataFrame, mapping: Mapping) -> Iterator[
         found = list(_time_of(outcome, frame))
         yield from _unless_as_is(found, outcome.time, mapping)
     if isinstance(holdout, SplitColumn) and holdout.column in frame.columns:
-        found = list(_split_of(holdout, frame))
-        yield from _unless_as_is(found, holdout.column, mapping)
+        rules = mapping.rules_of(holdout.column, holdout.column)
+        found = list(_split_of(holdout, frame, as_is=rules.as_is))
+        yield from written(found, holdout.column, f"[columns.{toml(holdout.column)}]", rules)
 
 
 def _unless_as_is(found: list[Found], column: str, mapping: Mapping) -> list[Deviation]:
     rules = mapping.rules_of(column, column)
     if rules.as_is:
-        found = [each for each in found if "codes" in each.updates]
+        return []
     return written(found, column, f"[columns.{toml(column)}]", rules)
 
 
@@ -129,32 +154,51 @@ def _time_of(outcome: Survival, frame: pd.DataFrame) -> Iterator[Found]:
         return
     first, last = outcome.grid[0], outcome.grid[-1]
     before, beyond = float((time < first).mean()), float((time > last).mean())
-    if max(before, beyond) < NEARLY_ALL:
+    short = float(time.max()) < outcome.grid[:2][-1]
+    if max(before, beyond) < NEARLY_ALL and not short:
         return
     where = "before the first" if before > beyond else "beyond the last"
-    shares = [
-        (float(((moved := each.apply(time)) >= first).mean() * (moved <= last).mean()), each)
-        for each in conversions_to(outcome.unit, outcome.time)
-    ]
-    share, best = max(shares, key=lambda entry: entry[0], default=(0.0, None))
-    fits = best is not None and share > MOST
+    what = f"{max(before, beyond):.0%} of follow-up ends {where} time of the study's grid."
+    if max(before, beyond) < NEARLY_ALL:
+        what = "All follow-up ends before the second time of the study's grid."
+    best, *others = [*_units_that_fit(outcome, time), None]
+    more = "".join(f" Or {each}." for each in others if each is not None)
     yield Found(
-        f"{max(before, beyond):.0%} of follow-up ends {where} time of the study's grid.",
+        what,
         len(time),
         (),
-        f"Probably another unit: {best}." if fits else "Is it the right column and unit?",
-        {"factor": float(f"{best.factor:.9g}")} if best is not None and fits else {"as_is": True},
+        f"Probably another unit: {best}.{more}" if best else "Is it the right column and unit?",
+        {"factor": float(f"{best.factor:.9g}")} if best is not None else {"as_is": True},
         "If it is right: as_is = true.",
     )
 
 
-def _split_of(holdout: SplitColumn, frame: pd.DataFrame) -> Iterator[Found]:
-    """Yield words that people read as the one that holds out."""
-    words = as_words(frame[holdout.column], (holdout.test,)).dropna()
-    alike = [w for w in words.unique() if w != holdout.test]
-    alike = [w for w in alike if same_number(w) == same_number(holdout.test)]
+def _units_that_fit(outcome: Survival, time: NDArray[np.float64]) -> list[Conversion]:
+    """Return conversions after which most follow-up ends on the grid.
+
+    First that after which the longest is nearest, by its logarithm, to the grid's end.
+    """
+    first, last = outcome.grid[0], outcome.grid[-1]
+
+    def share(each: Conversion) -> float:
+        moved = each.apply(time)
+        return float((moved >= first).mean() * (moved <= last).mean())
+
+    known = [each for each in conversions_to(outcome.unit, outcome.time) if share(each) > MOST]
+    return sorted(known, key=lambda each: abs(math.log(each.factor * time.max() / last)))
+
+
+def _split_of(holdout: SplitColumn, frame: pd.DataFrame, *, as_is: bool) -> Iterator[Found]:
+    """Yield words that people read as the one that holds out, and whatever else may mean it.
+
+    Whoever is not held out is trained on: a word, or an empty cell, is taken for that only where it
+    is the one other word of the column, or somebody looked at it.
+    """
+    words = as_words(frame[holdout.column], (holdout.test,))
+    others = Counter(words[words.notna() & (words != holdout.test)])
+    alike = [word for word in others if same_number(word) == same_number(holdout.test)]
     if alike:
-        counts = Counter(words[words.isin(alike)])
+        counts = Counter({word: others.pop(word) for word in alike})
         yield Found(
             f"{counts.total()} are words that the study does not know.",
             counts.total(),
@@ -162,4 +206,19 @@ def _split_of(holdout: SplitColumn, frame: pd.DataFrame) -> Iterator[Found]:
             f"They differ from {holdout.test} in case, blanks or width only.",
             {"codes": dict.fromkeys(alike, holdout.test)},
             "If they mean something else, say so in `codes`.",
+        )
+    if as_is:
+        return
+    left = "As it stands, their patients are trained on: as_is = true, if that is right."
+    if empty := int(words.isna().sum()):
+        codes = {"codes": {"": FILL_IN}}
+        yield Found(f"{empty} cells are empty.", empty, (), "Held out, or not?", codes, left)
+    if len(others) > 1 or (others and not alike and holdout.test not in set(words)):
+        yield Found(
+            f"{others.total()} cells hold one of {len(others)} words that do not hold out.",
+            others.total(),
+            examples(others),
+            f"The study holds out {holdout.test} alone.",
+            {"as_is": True},
+            f"{left} Else say in `codes` which words mean {holdout.test}.",
         )

@@ -10,7 +10,7 @@ from polyclinic_common.data.deviation import FILL_IN, MOST_EXAMPLES, Found, shor
 from polyclinic_common.data.genotype import is_palindromic, other_strand
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.rules import ValueRules
-from polyclinic_common.data.table import as_text, as_words
+from polyclinic_common.data.table import as_cells, as_text, as_words
 from polyclinic_common.data.vocabulary import (
     NO_CALLS,
     NO_VALUES,
@@ -46,6 +46,15 @@ def word_deviations(
     if outcome and _shifted(declared, present, unknown):
         yield _numbered_from_one(declared, unknown)
         return
+    if declared.words and (nones := int((as_cells(series) == "None").sum())):
+        yield Found(
+            f"{nones} cells say None.",
+            nones,
+            ("None",),
+            "No value, or the answer that there is none of it?",
+            {"codes": {"None": FILL_IN}},
+            'If it is no value: missing = ["None"].',
+        )
     if isinstance(declared.feature, Snp):
         yield from _strand(declared, declared.feature, series, unknown, rules)
         turned = on_other_strand(declared.feature, list(unknown))

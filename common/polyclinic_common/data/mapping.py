@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -33,7 +33,7 @@ from polyclinic_common.data.patients import settle_patients
 from polyclinic_common.data.rules import ColumnSource, Mapping, ValueRules
 from polyclinic_common.data.settled import Settled, settled_rows, settled_values
 from polyclinic_common.data.table import as_text
-from polyclinic_common.data.units import Conversion, canonical_unit, conversions_to
+from polyclinic_common.data.units import CANONICAL, Conversion, canonical_unit, conversions_to
 from polyclinic_common.data.vocabulary import understood
 from polyclinic_common.errors import Code, DataError, Problem
 from polyclinic_common.files import decoded
@@ -46,9 +46,21 @@ if TYPE_CHECKING:
 
 ALIKE = 0.6
 MOST_CANDIDATES = 3
+FEWEST_LETTERS = 4  # of a name that is looked for within a text
 # Names of one quantity, in letters and digits, as hospitals have exported them.
 NAMES = (
-    {"patient", "patientid", "pid", "id", "mrn", "subject", "subjectid", "patnr", "patientnumber"},
+    {
+        "patient",
+        "patientid",
+        "pid",
+        "id",
+        "mrn",
+        "subject",
+        "subjectid",
+        "patnr",
+        "patientnumber",
+        "recordid",
+    },
     {"weight", "wt", "bodyweight", "gewicht", "poids", "peso", "wtkg"},
     {"height", "ht", "bodyheight", "größe", "groesse", "taille", "altezza", "talla"},
     {"age", "alter", "ageatindex", "ageatstart", "âge", "edad", "età"},
@@ -58,6 +70,8 @@ NAMES = (
     {"time", "followup", "futime", "ostime", "time2event", "timetoevent"},
     {"event", "status", "death", "died", "fustat", "osstatus", "vitalstatus"},
     {"response", "outcome", "result"},
+    {"hospital", "site", "center", "centre", "clinic", "klinik", "institution"},
+    {"crp", "creactiveprotein"},
 )
 
 
@@ -296,7 +310,10 @@ def first_mapping(study: Study, table_columns: Sequence[str], form: TableForm | 
     for declared in declared_columns(study):
         for column in declared.columns:
             if column in sure or len(declared.columns) == 1:
-                lines += ["", *_entry(declared, column, sure.get(column), table_columns)]
+                lines += [
+                    "",
+                    *_entry(declared, column, sure.get(column), table_columns, sure.values()),
+                ]
     named = "\n".join(lines)
     unused = [name for name in table_columns if toml(name) not in named]
     if unused:
@@ -306,12 +323,17 @@ def first_mapping(study: Study, table_columns: Sequence[str], form: TableForm | 
 
 
 def _entry(
-    declared: Declared, column: str, source: str | None, table_columns: Sequence[str]
+    declared: Declared,
+    column: str,
+    source: str | None,
+    table_columns: Sequence[str],
+    taken: Collection[str],
 ) -> list[str]:
     head = f"## {declared.role}; {declared.what}"
     if source is not None:
         return [head, f"[columns.{toml(column)}]", f"source = {toml(source)}"]
-    found = candidates(declared, column, table_columns)
+    left = [name for name in table_columns if name not in taken]
+    found = candidates(declared, column, left)
     if not found and declared.role in MAY_BE_ABSENT:
         why = "##   no column of a similar name; or its source = ..."
         return [head, f"# [columns.{toml(column)}]", "# absent = true", why]
@@ -382,26 +404,36 @@ def _candidate(declared: Declared, column: str, name: str) -> Candidate:
     if unit is not None and unit != canonical_unit(declared.unit):
         known = conversions_to(declared.unit, column)
         conversion = next((each for each in known if each.found == unit), None)
+        if conversion is None:
+            return Candidate(name, 0.0, "another unit")
     wanted, found = _plain(column), _plain(stem)
     if wanted == found:
         return Candidate(name, 1.0, "the same name", conversion)
     for group in NAMES:
         if wanted in group and found in group:
             return Candidate(name, 0.9, "another name of it", conversion)
+    if len(found) >= FEWEST_LETTERS and found in _plain(getattr(declared.feature, "source", "")):
+        return Candidate(name, 0.8, "named in the study's source of it", conversion)
+    if wanted in [_plain(part) for part in _parts(stem)]:
+        return Candidate(name, 0.7, "its name and more", conversion)
     ratio = SequenceMatcher(None, wanted, found).ratio()
     return Candidate(name, min(ratio, 0.89), "a similar name", conversion)
 
 
 def _unit_of_header(declared: Declared, name: str) -> tuple[str, str | None]:
     """Return a column's name without the unit at its end, and that unit."""
-    parts = [part for part in re.split(r"[\s_.()\[\],-]+", name) if part]
+    parts = _parts(name)
     units = {each.found for each in conversions_to(declared.unit, declared.name)}
-    units.add(canonical_unit(declared.unit))
+    units |= {canonical_unit(declared.unit), *CANONICAL.values()}
     for length in (1, 2):
-        unit = canonical_unit("".join(parts[-length:]))
-        if len(parts) > length and unit in units:
-            return "".join(parts[:-length]), unit
+        unit = canonical_unit("/".join(parts[-length:]))
+        if len(parts) > length and unit in units and declared.bounds is not None:
+            return "_".join(parts[:-length]), unit
     return name, None
+
+
+def _parts(name: str) -> list[str]:
+    return [part for part in re.split(r"[\s_.()\[\],/-]+", name) if part]
 
 
 def guess_sources(study: Study, table_columns: Sequence[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.csv_file import TableForm, read_csv, refuse_repeated_names
 from polyclinic_common.errors import Code, DataError
-from polyclinic_common.words import canonical_word, cell_word
+from polyclinic_common.words import canonical_word, cell_word, number_word
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,16 +148,19 @@ def read_numbers(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.boo
         numbers = values.to_numpy(dtype=np.float64, na_value=np.nan)
     else:
         values = as_text(values)
-        numbers = np.array([_number(word) for word in values], dtype=np.float64)
+        places, words = pd.factorize(values)
+        numbers = np.array([*map(_number, words), math.nan])[places]  # -1, missing, is last
     return np.where(np.isfinite(numbers), numbers, np.nan), values.notna().to_numpy()
 
 
-def _number(word: str | None) -> float:
+def _number(word: str) -> float:
     """Return the float64 nearest to a decimal number, NaN of anything else.
 
     Each cell by itself: readers of whole columns round by what stands in the other cells.
     """
-    return float(word) if word is not None and _DECIMAL.fullmatch(word) else math.nan
+    if not word.isascii():
+        word = number_word(word)
+    return float(word) if _DECIMAL.fullmatch(word) else math.nan
 
 
 def as_number(values: pd.Series) -> NDArray[np.float64]:

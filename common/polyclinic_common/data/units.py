@@ -84,11 +84,14 @@ ANY_COLUMN = (
     Conversion("kpa", "mmhg", 7.500617),
     Conversion("degf", "degc", 5.0 / 9.0, -160.0 / 9.0),
     Conversion("g/dl", "g/l", 10.0),
+    Conversion("mm", "cm", 0.1),
+    Conversion("g", "kg", 0.001),
 )
 # Molar conversions hold for one substance, recognised by the column's name.
 BY_SUBSTANCE: dict[tuple[str, ...], tuple[Conversion, ...]] = {
     ("glu",): (Conversion("mmol/l", "mg/dl", 18.016),),
     ("chol", "hdl", "ldl"): (Conversion("mmol/l", "mg/dl", 38.67),),
+    ("crp", "creactive"): (Conversion("mg/dl", "mg/l", 10.0),),
     ("crea",): (Conversion("umol/l", "mg/dl", 1.0 / 88.42),),
 }
 

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import re
-from collections.abc import Mapping as Words
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,13 +54,14 @@ def typed(*words: object) -> Answer:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            status = main([str(word) for word in words]) or 0
+            main([str(word) for word in words])
+            status = 0
         except SystemExit as end:
             status = int(end.code or 0)
     return Answer(status, out.getvalue(), err.getvalue())
 
 
-def accepted(text: str, fill: Words[str] | None = None) -> str:
+def accepted(text: str, fill: dict[str, str] | None = None) -> str:
     """Return a proposed mapping with every proposal in effect, and blanks filled in."""
 
     def filled(match: re.Match[str]) -> str:
@@ -134,7 +134,7 @@ class Door:
         assert answer.status == 0, answer.said
         return answer.out
 
-    def follow(self, rounds: int = 3, fill: Words[str] | None = None) -> Answer:
+    def follow(self, rounds: int = 3, fill: dict[str, str] | None = None) -> Answer:
         """Accept every proposal, at most so many times, and return the last check's answer."""
         answer = Answer(-1, "", "")
         for _ in range(rounds):
@@ -186,7 +186,7 @@ def mends(
     table: Table | str | bytes,
     wanted: Table,
     *,
-    fill: Words[str] | None = None,
+    fill: dict[str, str] | None = None,
     rounds: int = 3,
     exact: bool = True,
     name: str = "t.csv",

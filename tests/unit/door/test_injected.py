@@ -311,7 +311,7 @@ def test_two_columns_exchanged_are_exchanged_again_or_refused(
             place, made.DOSE, clean.edit(one, blank, range(rows)).edit(other, blank, range(rows))
         )
         door = Door(place, made.DOSE, dirty)
-        fill = {cell: "" for cell in (*clean.column(one), *clean.column(other))}
+        fill = dict.fromkeys((*clean.column(one), *clean.column(other)), "")
         assert door.check().status != 0
         if door.follow(3, fill).status == 0:
             found = door.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.unit import door_tables as made
 from tests.unit.door.driver import Door, assert_same, mends, values_of
 
 CLEAN = made.bin_table()
-AGAIN = {
+AGAIN: dict[str, Callable[[str], str]] = {
     "zero-width": lambda cell: cell + "\u200b",
     "zero-width-joiner": lambda cell: cell[0] + "\u200d" + cell[1:],
     "mark": lambda cell: "\ufeff" + cell,
