@@ -33,7 +33,7 @@ from polyclinic_common.data.patients import settle_patients
 from polyclinic_common.data.rules import ColumnSource, Mapping, ValueRules
 from polyclinic_common.data.settled import Settled, settled_rows, settled_values
 from polyclinic_common.data.table import as_text
-from polyclinic_common.data.units import CANONICAL, Conversion, canonical_unit, conversions_to
+from polyclinic_common.data.units import PLAIN_UNITS, Conversion, canonical_unit, conversions_to
 from polyclinic_common.data.vocabulary import understood
 from polyclinic_common.errors import Code, DataError, Problem
 from polyclinic_common.files import decoded
@@ -424,10 +424,12 @@ def _unit_of_header(declared: Declared, name: str) -> tuple[str, str | None]:
     """Return a column's name without the unit at its end, and that unit."""
     parts = _parts(name)
     units = {each.found for each in conversions_to(declared.unit, declared.name)}
-    units |= {canonical_unit(declared.unit), *CANONICAL.values()}
+    units.add(canonical_unit(declared.unit))
     for length in (1, 2):
-        unit = canonical_unit("/".join(parts[-length:]))
-        if len(parts) > length and unit in units and declared.bounds is not None:
+        written = "/".join(parts[-length:])
+        unit = canonical_unit(written)
+        plain = written.lower() in PLAIN_UNITS
+        if len(parts) > length and declared.bounds is not None and (unit in units or plain):
             return "_".join(parts[:-length]), unit
     return name, None
 

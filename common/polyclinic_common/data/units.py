@@ -26,6 +26,8 @@ SPELLINGS: dict[str, tuple[str, ...]] = {
 CANONICAL = {
     spelling: unit for unit, spellings in SPELLINGS.items() for spelling in (unit, *spellings)
 }
+PLAIN_UNITS = {each for each in CANONICAL if len(each) > 2} | {"kg", "lb", "cm"}
+"""Units that are no other word at the end of a column's name, as ``in`` is."""
 LABELS = {
     "degc": "degC",
     "degf": "degF",
