@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic_common.data.csv_file import TableForm, read_csv, refuse_repeated_names
+from polyclinic_common.data.iso import iso_word, plain_decimal
+from polyclinic_common.data.text_file import content_of, unreadable
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.words import canonical_word, cell_word
 
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TRUTHS = (("1", "TRUE", "True", "true"), ("0", "FALSE", "False", "false"))
+_UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -38,19 +43,11 @@ def read_table(path: Path, form: TableForm | None = None) -> pd.DataFrame:
         If the file cannot be read as stated, has no rows or repeats a column name; the text names
         the line, and what to state where that can be seen.
     """
-    import pyarrow as pa  # noqa: PLC0415
-
-    try:
-        if path.suffix.lower() in {".parquet", ".pq"}:
-            frame = _read_parquet(path)
-        else:
-            frame = read_csv(path, form or TableForm())
-    except (OSError, ValueError, pa.ArrowInvalid):
-        raise DataError(
-            Code.TABLE_UNREADABLE,
-            f"The table {path.name} cannot be read as CSV or Parquet.",
-            "Check the path, its permissions and that it is a comma-separated or Parquet file.",
-        ) from None
+    content_of(path, 1)
+    if path.suffix.lower() in {".parquet", ".pq"}:
+        frame = _read_parquet(path)
+    else:
+        frame = read_csv(path, form or TableForm())
     if frame.empty:
         raise DataError(
             Code.TABLE_EMPTY,
@@ -69,8 +66,15 @@ def _read_parquet(path: Path) -> pd.DataFrame:
     import pyarrow as pa  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
-    refuse_repeated_names(pq.read_schema(path).names, path.name)
-    table = pq.read_table(path)
+    try:
+        refuse_repeated_names(pq.read_schema(path).names, path.name)
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException):
+        raise unreadable(
+            path, "is no Parquet file, or a damaged one", "Copy or export it again."
+        ) from None
+    unnamed = [name for name in table.column_names if _UNNAMED_INDEX.fullmatch(name)]
+    table = table.drop_columns(unnamed)
     for index, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             column = table.column(index).cast(field.type.value_type)
@@ -134,7 +138,9 @@ def _text(value: object) -> str:
         return repr(float(value))
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="replace")
-    return str(value)
+    if isinstance(value, Decimal):
+        return plain_decimal(value)
+    return iso_word(value) if isinstance(value, date) else str(value)
 
 
 def read_numbers(values: pd.Series) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
