@@ -34,7 +34,7 @@ Thousands = Literal[",", ".", " ", "'"]
 
 
 class TableForm(Part):
-    """How a CSV file is written: ``[table]`` of a mapping.
+    """How a CSV file or a sheet of a workbook is written: ``[table]`` of a mapping.
 
     Attributes
     ----------
@@ -48,6 +48,8 @@ class TableForm(Part):
         Lines at the end that are no part of the table.
     comment : str, optional
         How a line begins that is no part of the table.
+    sheet : str, optional
+        Name of a workbook's sheet (default: the first one shown).
     decimal, thousands : str, optional
         Marks in the numbers of every column that does not state its own.
     """
@@ -57,6 +59,7 @@ class TableForm(Part):
     skip: int = Field(default=0, ge=0)
     footer: int = Field(default=0, ge=0)
     comment: str | None = Field(default=None, min_length=1)
+    sheet: str | None = Field(default=None, min_length=1)
     decimal: Decimal | None = None
     thousands: Thousands | None = None
 
@@ -72,6 +75,8 @@ def read_csv(path: Path, form: TableForm) -> pd.DataFrame:
     """
     import pandas as pd  # noqa: PLC0415
 
+    if form.sheet is not None:
+        raise unreadable(path, "is no workbook", "Take `sheet` out of [table] in the mapping.")
     text, form = _lines(path, form)
     names: list[str] = []
     columns: list[list[str]] = []
@@ -194,16 +199,14 @@ def form_lines(form: TableForm) -> list[str]:
     return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in stated.items()]
 
 
-def form_of(path: Path, form: TableForm) -> TableForm:
-    """Return the form in which a table's file seems to be written; `form` if it is no CSV.
+def csv_form(path: Path, form: TableForm) -> TableForm:
+    """Return the form in which a CSV file seems to be written.
 
     Raises
     ------
     DataError
         If the file cannot be read as text.
     """
-    if path.suffix.lower() in {".parquet", ".pq"} or not path.is_file():
-        return form
     seen = seen_encoding(unzipped(path), form.encoding)
     if seen in ENCODINGS and seen != "utf-16":
         form = TableForm.model_validate(form.model_dump() | {"encoding": seen})

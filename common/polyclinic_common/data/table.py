@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic_common.data.csv_file import TableForm, read_csv, refuse_repeated_names
+from polyclinic_common.data.csv_file import TableForm, csv_form, read_csv, refuse_repeated_names
 from polyclinic_common.data.iso import iso_word, plain_decimal
 from polyclinic_common.data.text_file import content_of, unreadable
+from polyclinic_common.data.workbook import is_workbook, read_workbook, sheet_form
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.words import canonical_word, cell_word
 
@@ -28,14 +29,14 @@ _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def read_table(path: Path, form: TableForm | None = None) -> pd.DataFrame:
-    """Read a CSV or Parquet file.
+    """Read a CSV file, a sheet of an Excel workbook or a Parquet file.
 
     Values of a CSV stay text, so that patient number ``007`` does not become 7.
 
     Parameters
     ----------
     form : TableForm, optional
-        How a CSV is written, as the mapping states it (default: commas, UTF-8).
+        How the file is written, as the mapping states it (default: commas, UTF-8).
 
     Raises
     ------
@@ -43,9 +44,10 @@ def read_table(path: Path, form: TableForm | None = None) -> pd.DataFrame:
         If the file cannot be read as stated, has no rows or repeats a column name; the text names
         the line, and what to state where that can be seen.
     """
-    content_of(path, 1)
-    if path.suffix.lower() in {".parquet", ".pq"}:
+    if _is_parquet(path):
         frame = _read_parquet(path)
+    elif is_workbook(path):
+        frame = read_workbook(path, form or TableForm())
     else:
         frame = read_csv(path, form or TableForm())
     if frame.empty:
@@ -55,6 +57,24 @@ def read_table(path: Path, form: TableForm | None = None) -> pd.DataFrame:
             "Check the query that made the extract.",
         )
     return frame
+
+
+def form_of(path: Path, form: TableForm) -> TableForm:
+    """Return the form in which a table's file seems to be written; `form` if it is Parquet.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read as text or as a workbook.
+    """
+    if _is_parquet(path):
+        return form
+    return sheet_form(path, form) if is_workbook(path) else csv_form(path, form)
+
+
+def _is_parquet(path: Path) -> bool:
+    content_of(path, 1)
+    return path.suffix.lower() in {".parquet", ".pq"}
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
