@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import math
 import tomllib
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +16,11 @@ import pytest
 
 from polyclinic_common.data.cells import read_cell
 from polyclinic_common.data.check import check_table
-from polyclinic_common.data.csv_file import TableForm, form_of
+from polyclinic_common.data.csv_file import TableForm
 from polyclinic_common.data.mapping import load_mapping, parse_mapping, translate
 from polyclinic_common.data.propose import propose_form
 from polyclinic_common.data.rules import ValueRules
-from polyclinic_common.data.table import read_table
+from polyclinic_common.data.table import as_number, as_text, form_of, read_table
 from polyclinic_common.errors import Code, DataError
 from tests.unit.door_kit import dose_study, dose_table
 
@@ -190,3 +192,116 @@ def test_numbers_are_read_by_the_rules_that_somebody_wrote(
     read = read_cell(cell, ValueRules.model_validate(tomllib.loads(rules)))
     assert read is not None
     assert read == number if number is not None else math.isnan(read)
+
+
+def test_lines_above_are_counted_alike_by_message_proposal_and_reader(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    content = "sep=,\r\nDepartment,,\r\nExtract,,\r\n" + PLAIN
+    assert "skip = 2" in refused(path, content).remedy
+    assert form_of(path, TableForm()) == TableForm(skip=2)
+    pd.testing.assert_frame_equal(read_table(path, TableForm(skip=2)), CLEAN)
+    error = refused(path, content + "p30,50\np31,1,1\n", TableForm(skip=2))
+    assert "line 35" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("below", "lines"),
+    [
+        ("(30 rows affected)\n", 1),
+        ("\n(30 rows affected)\n\n", 3),
+        ("Source: registry\nPrinted, today\n", 2),
+        ("p30,5", 0),
+        ("p30,5\np31,50,1\n", 0),
+        ('p30,50,"1\n', 0),
+        ("p30,50,1,2\n" * 21, 0),
+    ],
+    ids=["sql", "blank", "two", "cut off", "within", "open quotation", "many"],
+)
+def test_a_footer_is_proposed_where_all_rows_above_it_fit(
+    tmp_path: Path, below: str, lines: int
+) -> None:
+    path = tmp_path / "t.csv"
+    refused(path, PLAIN + below)
+    form = form_of(path, TableForm())
+    assert form == TableForm(footer=lines)
+    if lines:
+        pd.testing.assert_frame_equal(read_table(path, form), CLEAN)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_without_a_mark_is_named_and_read_once_stated(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "t.csv"
+    content = PLAIN.replace("patient", "患者番号").encode(encoding)
+    error = refused(path, content)
+    assert error.code is Code.TABLE_ENCODING
+    assert f'encoding = "{encoding}"' in error.remedy
+    form = form_of(path, TableForm())
+    assert form.encoding == encoding
+    assert read_table(path, form)["age"].tolist() == CLEAN["age"].tolist()
+
+
+def test_a_byte_of_zeros_is_refused_by_its_line(tmp_path: Path) -> None:
+    assert "line 31" in str(refused(tmp_path / "t.csv", PLAIN[:-3] + "\0\n"))
+
+
+def test_bytes_of_no_encoding_that_can_be_stated_get_no_such_advice(tmp_path: Path) -> None:
+    error = refused(tmp_path / "t.csv", PLAIN.encode() + b"\x81\xff\n")
+    assert error.code is Code.TABLE_ENCODING
+    assert "[table]" not in error.remedy
+    with pytest.raises(DataError):
+        form_of(tmp_path / "t.csv", TableForm())
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.xlsx", "t.parquet"])
+def test_a_file_that_cannot_be_opened_is_refused_by_its_reason(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+
+    def said() -> str:
+        with pytest.raises(DataError) as caught:
+            read_table(path)
+        assert caught.value.code is Code.TABLE_UNREADABLE
+        return str(caught.value)
+
+    assert "does not exist" in said()
+    path.mkdir()
+    assert "is a folder" in said()
+    path.rmdir()
+    path.write_text(PLAIN)
+
+    def forbid(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "open", forbid)  # the superuser, as whom tests may run, reads all
+    assert "may not be read" in said()
+
+
+def test_a_damaged_packed_file_is_refused(tmp_path: Path) -> None:
+    whole = gzip.compress(PLAIN.encode())
+    wrong_sum = whole[:-8] + bytes(8)
+    wrong_inside = whole[:40] + bytes(20) + whole[60:]
+    for content in (whole[:-20], whole[:8], wrong_sum, wrong_inside):
+        assert "damaged or cut off" in str(refused(tmp_path / "t.csv.gz", content))
+
+
+def test_an_unnamed_index_of_parquet_is_no_column(tmp_path: Path) -> None:
+    frame = CLEAN.iloc[::2]
+    frame.to_parquet(tmp_path / "t.parquet", index=True)
+    assert "__index_level_0__" in pq.read_schema(tmp_path / "t.parquet").names
+    assert list(read_table(tmp_path / "t.parquet").columns) == ROWS[0]
+
+
+def test_days_and_decimals_of_parquet_are_words_as_people_write_them(tmp_path: Path) -> None:
+    when = datetime(2024, 5, 1, 12, 30)
+    columns = {
+        "day": pa.array([when.date(), None], pa.date32()),
+        "time": pa.array([when, datetime(2024, 5, 1)], pa.timestamp("us")),
+        "dose": pa.array([Decimal("1.50"), Decimal("0.00000001")], pa.decimal128(20, 8)),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    frame = read_table(tmp_path / "t.parquet")
+    assert as_text(frame["day"]).tolist() == ["2024-05-01", None]
+    assert as_text(frame["time"]).tolist() == ["2024-05-01 12:30:00", "2024-05-01"]
+    assert as_text(frame["dose"]).tolist() == ["1.5", "0.00000001"]
+    assert as_number(frame["dose"]).tolist() == [1.5, 1e-8]

@@ -27,7 +27,7 @@ app = typer.Typer(no_args_is_help=True, help="Check a hospital's table against a
 
 StudyFile = Annotated[Path, typer.Argument(help="The study manifest (TOML).", metavar="STUDY")]
 Table = Annotated[
-    Path, typer.Argument(help="The hospital's table (CSV or Parquet).", metavar="TABLE")
+    Path, typer.Argument(help="The hospital's table (CSV, Excel or Parquet).", metavar="TABLE")
 ]
 MapFile = Annotated[
     Path | None,
@@ -96,9 +96,8 @@ def check_against(
 
 def _read(table: Path, rules: Mapping, written: str, propose: Path | None) -> DataFrame:
     """Read a table; where it is written in another form than stated, propose that form."""
-    from polyclinic_common.data.csv_file import form_of
     from polyclinic_common.data.propose import propose_form
-    from polyclinic_common.data.table import read_table
+    from polyclinic_common.data.table import form_of, read_table
     from polyclinic_common.errors import DataError
 
     try:
@@ -134,10 +133,10 @@ def write_map(study: StudyFile, table: Table, out: Out = None) -> None:
 def first_map(study: Study, table: Path, out: Path | None, following: str) -> None:
     """Write a first mapping to a new file, and say what to run then; or to standard output."""
     from polyclinic_common.data.check import check_table
-    from polyclinic_common.data.csv_file import TableForm, form_of
+    from polyclinic_common.data.csv_file import TableForm
     from polyclinic_common.data.mapping import first_mapping, parse_mapping, translate
     from polyclinic_common.data.propose import propose
-    from polyclinic_common.data.table import read_table
+    from polyclinic_common.data.table import form_of, read_table
 
     form = form_of(table, TableForm())
     frame = read_table(table, form)

@@ -7,15 +7,16 @@ it seems to be written, and the error says what to state in ``[table]`` of the m
 from __future__ import annotations
 
 import csv
-import gzip
-import io
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import Field
 
+from polyclinic_common.data.row_shape import lines_above, lines_below, most_frequent_width
+from polyclinic_common.data.text_file import Lines, lines_of, seen_encoding, unreadable, unzipped
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.study.base import Part
 
@@ -25,19 +26,15 @@ if TYPE_CHECKING:
 SEPARATORS = (",", ";", "\t", "|")
 LINES_LOOKED_AT = 200
 MOST_KEPT_WORDS = 100_000
-BYTE_ORDER_MARKS = (
-    (b"\xef\xbb\xbf", "utf-8-sig"),
-    (b"\xff\xfe", "utf-16"),
-    (b"\xfe\xff", "utf-16"),
-)
-ZIPPED, WORKBOOK = b"\x1f\x8b", b"PK\x03\x04"
 
+Encoding = Literal["utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"]
+ENCODINGS = get_args(Encoding)
 Decimal = Literal[".", ",", "either"]
 Thousands = Literal[",", ".", " ", "'"]
 
 
 class TableForm(Part):
-    """How a CSV file is written: ``[table]`` of a mapping.
+    """How a CSV file or a sheet of a workbook is written: ``[table]`` of a mapping.
 
     Attributes
     ----------
@@ -46,20 +43,23 @@ class TableForm(Part):
     encoding : str
         Of a file without a byte order mark.
     skip : int
-        Lines above the header that are no part of the table.
+        Lines above the header that are no part of the table; a line ``sep=`` is not counted.
     footer : int
         Lines at the end that are no part of the table.
     comment : str, optional
         How a line begins that is no part of the table.
+    sheet : str, optional
+        Name of a workbook's sheet (default: the first one shown).
     decimal, thousands : str, optional
         Marks in the numbers of every column that does not state its own.
     """
 
     separator: Literal[",", ";", "\t", "|"] = ","
-    encoding: Literal["utf-8", "utf-16", "cp1252", "latin-1"] = "utf-8"
+    encoding: Encoding = "utf-8"
     skip: int = Field(default=0, ge=0)
     footer: int = Field(default=0, ge=0)
     comment: str | None = Field(default=None, min_length=1)
+    sheet: str | None = Field(default=None, min_length=1)
     decimal: Decimal | None = None
     thousands: Thousands | None = None
 
@@ -71,23 +71,23 @@ def read_csv(path: Path, form: TableForm) -> pd.DataFrame:
     ------
     DataError
         D001 if a row has too few or too many cells, a quotation mark stays open or two columns
-        carry one name; D002 if a byte is not of the stated encoding.
-    OSError
-        If the file cannot be read.
+        carry one name, or as `lines_of`; D002 if a byte is not of the stated encoding.
     """
     import pandas as pd  # noqa: PLC0415
 
-    lines, form = _lines(path, form)
+    if form.sheet is not None:
+        raise unreadable(path, "is no workbook", "Take `sheet` out of [table] in the mapping.")
+    text, form = _lines(path, form)
     names: list[str] = []
     columns: list[list[str]] = []
     keep = _Kept()
-    for number, cells in _rows(path, lines, form):
+    for number, cells in _rows(path, text, form):
         if not names:
-            names = _header(path, cells, lines, form)
+            names = _header(path, cells, text, form)
             columns = [[] for _ in names]
             continue
         if len(cells) != len(names):
-            fitted = _fitted(path, number, cells, len(names), lines, form)
+            fitted = _fitted(path, number, cells, len(names), text, form)
         else:
             fitted = cells
         for column, cell in zip(columns, fitted, strict=True):
@@ -108,35 +108,18 @@ class _Kept:
         return self.words.get(word, word)
 
 
-def _lines(path: Path, form: TableForm) -> tuple[list[str], TableForm]:
+def _lines(path: Path, form: TableForm) -> tuple[Lines, TableForm]:
     """Return the lines of a file and its form, with what the file itself says put in."""
-    content = path.read_bytes()
-    if content.startswith(ZIPPED):
-        content = gzip.decompress(content)
-    if content.startswith(WORKBOOK):
-        raise _unreadable(path, "is a workbook", "Save the sheet as CSV (UTF-8).")
-    encoding = next((e for mark, e in BYTE_ORDER_MARKS if content.startswith(mark)), form.encoding)
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            Code.TABLE_ENCODING,
-            f"The table {path.name} is not {encoding.upper()} text: line "
-            f"{content.count(10, 0, error.start) + 1}, byte {error.start + 1} of the file.",
-            'Export it again as UTF-8, or state the encoding in the mapping: [table] encoding = "'
-            f'{"cp1252" if encoding == "utf-8" else "utf-8"}"',
-        ) from None
-    lines = list(io.StringIO(text, newline=""))
-    if lines and lines[0].lower().startswith("sep=") and lines[0][4:5] in SEPARATORS:
-        stated = form.model_dump() | {"separator": lines[0][4], "skip": form.skip + 1}
-        form = TableForm.model_validate(stated)
-    return lines, form
+    text = lines_of(path, form.encoding, SEPARATORS)
+    if text.separator and form.separator == TableForm().separator:
+        form = TableForm.model_validate(form.model_dump() | {"separator": text.separator})
+    return text, form
 
 
-def _rows(path: Path, lines: list[str], form: TableForm) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, text: Lines, form: TableForm) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of the last line and the cells of every row that is not blank."""
-    used = lines[form.skip : len(lines) - form.footer]
-    passed = 0
+    used = text.lines[form.skip : len(text.lines) - form.footer]
+    passed = text.before + form.skip
 
     def wanted() -> Iterator[str]:
         nonlocal passed
@@ -149,22 +132,22 @@ def _rows(path: Path, lines: list[str], form: TableForm) -> Iterator[tuple[int, 
     try:
         for cells in reader:
             if cells:
-                yield form.skip + passed, cells
+                yield passed, cells
     except csv.Error as error:
-        raise _unreadable(
+        raise unreadable(
             path,
-            f"cannot be read from line {form.skip + passed} on: {error}",
+            f"cannot be read from line {passed} on: {error}",
             "Look for a quotation mark that stays open, or a file that was cut off there.",
         ) from None
 
 
-def _header(path: Path, cells: list[str], lines: list[str], form: TableForm) -> list[str]:
+def _header(path: Path, cells: list[str], text: Lines, form: TableForm) -> list[str]:
     names = [name.strip() for name in cells]
-    _require_form(path, lines, form, len(names))
+    _require_form(path, text, form, len(names))
     while len(names) > 1 and not names[-1]:
         names.pop()
     if "" in names:
-        raise _unreadable(
+        raise unreadable(
             path,
             f"has no name for column {names.index('') + 1}",
             "Name it or drop it; lines above the header: state `[table] skip` in the mapping.",
@@ -190,9 +173,9 @@ def refuse_repeated_names(names: Sequence[str], table: str) -> None:
         )
 
 
-def _require_form(path: Path, lines: list[str], form: TableForm, width: int) -> None:
+def _require_form(path: Path, text: Lines, form: TableForm, width: int) -> None:
     """Refuse a file whose first rows say that it is written in another form."""
-    seen = seen_form(lines, form)
+    seen = _seen_above(text.lines, form)
     if seen == form or (width > 1 and seen.separator == form.separator and seen.skip == form.skip):
         return
     what = f"is not separated by {_name(form.separator)}"
@@ -202,79 +185,72 @@ def _require_form(path: Path, lines: list[str], form: TableForm, width: int) -> 
         what = f"begins with lines of comment ({seen.comment})"
     elif seen.skip != form.skip:
         what = f"has {seen.skip} lines above its header"
-    stated = "; ".join(form_lines(seen))
-    raise _unreadable(path, what, f"Export it again, or state in the mapping: [table] {stated}")
+        what += ", the line sep= not counted" if text.separator else ""
+    raise unreadable(path, what, _state(seen))
+
+
+def _state(form: TableForm) -> str:
+    return f"Export it again, or state in the mapping: [table] {'; '.join(form_lines(form))}"
 
 
 def form_lines(form: TableForm) -> list[str]:
     """Return the lines of ``[table]`` that state `form`, defaults left out."""
     stated = form.model_dump(exclude_defaults=True)
-    text = {"\t": "\\t"}
-    return [
-        f'{name} = "{text.get(value, value)}"' if isinstance(value, str) else f"{name} = {value}"
-        for name, value in stated.items()
-    ]
+    return [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in stated.items()]
 
 
-def form_of(path: Path, form: TableForm) -> TableForm:
-    """Return the form in which a table's file seems to be written; `form` if it is no CSV.
+def csv_form(path: Path, form: TableForm) -> TableForm:
+    """Return the form in which a CSV file seems to be written.
 
     Raises
     ------
     DataError
         If the file cannot be read as text.
     """
-    if path.suffix.lower() in {".parquet", ".pq"} or not path.is_file():
-        return form
-    try:
-        lines, stated = _lines(path, form)
-    except DataError as error:
-        if error.code is not Code.TABLE_ENCODING or form.encoding != "utf-8":
-            raise
-        form = form.model_copy(update={"encoding": "cp1252"})
-        lines, stated = _lines(path, form)
-    return form if stated != form else seen_form(lines, form)
+    seen = seen_encoding(unzipped(path), form.encoding)
+    if seen in ENCODINGS and seen != "utf-16":
+        form = TableForm.model_validate(form.model_dump() | {"encoding": seen})
+    text, stated = _lines(path, form)
+    found = seen_form(text.lines, stated)
+    if text.separator == found.separator:
+        return found.model_copy(update={"separator": form.separator})
+    return found
 
 
 def seen_form(lines: list[str], form: TableForm) -> TableForm:
     """Return the form in which a file seems to be written: `form`, unless another fits better.
 
     The separator is the one that most of the first lines hold equally often; what stands above the
-    first line with that many cells, or begins with ``#``, is above the header.
+    first line with that many cells, or begins with ``#``, is above the header. The last lines are
+    below the table if they alone have another number of cells.
     """
+    seen = _seen_above(lines, form)
+    if seen.footer > 0:
+        return seen
+    used = [
+        "\n" if seen.comment is not None and line.startswith(seen.comment) else line
+        for line in lines[seen.skip :]
+    ]
+    return seen.model_copy(update={"footer": lines_below(used, seen.separator)})
+
+
+def _seen_above(lines: list[str], form: TableForm) -> TableForm:
+    """Return `form` as the first lines show it: separator, what is above the header, decimals."""
     head = lines[:LINES_LOOKED_AT]
-    scored = [(_regular(head, each), each == form.separator, each) for each in SEPARATORS]
+    scored = [
+        (most_frequent_width(head, each), each == form.separator, each) for each in SEPARATORS
+    ]
     (regular, width), _, separator = max(scored)
     if not regular:
         return form
     stated = form.model_dump() | {"separator": separator}
-    remarks = [line.startswith("#") for line in head]
-    if form.comment is None and form.skip == 0 and remarks[0]:
+    if form.comment is None and form.skip == 0 and head[0].startswith("#"):
         stated["comment"] = "#"
     elif form.comment is None:
-        fits = [n for n, cells in _records(head, separator) if len(cells) == width and all(cells)]
-        stated["skip"] = max(min(fits, default=0), form.skip)
+        stated["skip"] = max(lines_above(head, separator, width), form.skip)
     if separator == ";" and form.decimal is None and any(map(_decimal_comma, head)):
         stated["decimal"] = ","
     return TableForm.model_validate(stated)
-
-
-def _regular(lines: list[str], separator: str) -> tuple[int, int]:
-    """Return how many rows have the most frequent number of cells above one, and that number."""
-    counts = Counter(len(cells) for _, cells in _records(lines, separator))
-    many = [(times, width) for width, times in counts.items() if width > 1]
-    return max(many, default=(0, 0))
-
-
-def _records(lines: list[str], separator: str) -> list[tuple[int, list[str]]]:
-    """Return rows that are not blank, each with how many lines stand before it."""
-    reader = csv.reader(lines, delimiter=separator)
-    found, before = [], 0
-    for cells in reader:
-        if cells:
-            found.append((before, cells))
-        before = reader.line_num
-    return found
 
 
 def _decimal_comma(line: str) -> bool:
@@ -283,26 +259,24 @@ def _decimal_comma(line: str) -> bool:
 
 
 def _fitted(
-    path: Path, number: int, cells: list[str], width: int, lines: list[str], form: TableForm
+    path: Path, number: int, cells: list[str], width: int, text: Lines, form: TableForm
 ) -> list[str]:
     """Return a row without empty cells beyond the header's; refuse any other row that differs."""
     if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
         return cells[:width]
-    _require_form(path, lines, form, 1)
-    last = number >= len(lines) - form.footer
-    cause = "a footer (state `[table] footer = 1`) or " if last else ""
-    raise _unreadable(
-        path,
-        f"has {len(cells)} cells in line {number}, and {width} in its header",
-        f"It may be {cause}a file that was cut off: export it again; a cell that holds the "
-        "separator needs quotation marks.",
-    )
+    _require_form(path, text, form, 1)
+    what = f"has {len(cells)} cells in line {number}, and {width} in its header"
+    remedy = "a file that was cut off: export it again; a cell that holds the separator needs "
+    remedy += "quotation marks."
+    below = seen_form(text.lines, form).footer
+    last = number >= text.before + len(text.lines) - form.footer
+    if below != form.footer:
+        remedy = f"a footer (look at the end, and state `[table] footer = {below}`) or {remedy}"
+    elif last:
+        remedy = f"a footer (state `[table] footer = {form.footer + 1}`) or {remedy}"
+    raise unreadable(path, what, f"It may be {remedy}")
 
 
 def _name(separator: str) -> str:
     names = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
     return names[separator]
-
-
-def _unreadable(path: Path, what: str, remedy: str) -> DataError:
-    return DataError(Code.TABLE_UNREADABLE, f"The table {path.name} {what}.", remedy)
