@@ -5,14 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from polyclinic_common.data.check import check_table
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.data.genotype import diplotype_copies, other_strand
+from polyclinic_common.data.genotype import diplotype_copies, hla_copies, other_strand
 from polyclinic_common.data.mapping import parse_mapping, translate
+from polyclinic_common.data.natural import columns_in_units
 from polyclinic_common.errors import DataError
+from polyclinic_common.models.matching import UnlikeError, link
 from polyclinic_common.study import Study
-from polyclinic_common.study.features import Diplotype
+from polyclinic_common.study.features import Diplotype, Hla
 from tests.unit.door_kit import _study, binary_study, binary_table, dose_study, dose_table
 from tests.unit.test_door_values import accepted, assert_same_as_clean, checked, put, some
 
@@ -28,6 +31,15 @@ def copies(study: Study, frame: pd.DataFrame, text: str = "") -> list[float]:
     x = encoding.encode(done.frame, "site 0").x * encoding.row_scale
     at = encoding.columns.index("vkorc1")
     return [float(v) for v in np.where(x[:, at + 1] == 1.0, np.nan, x[:, at] + 1.0)]
+
+
+def left_out(study: Study, frame: pd.DataFrame) -> str:
+    """Return the accepted mapping in which every word that is asked for has no value."""
+    text = accepted(study, frame)
+    if "FILL IN" in text:
+        with pytest.raises(DataError):
+            translate(parse_mapping(text, "m"), frame, study)
+    return text.replace('"FILL IN"', '""')
 
 
 def palindromic_study() -> Study:
@@ -139,7 +151,7 @@ def test_no_calls_half_calls_and_numbers_are_never_counted(cell: str) -> None:
     frame = put(dose_table(), "vkorc1", cell, some(dose_table(), 0.1))
     assert not checked(dose_study(), frame).usable
     assert np.isnan(copies(dose_study(), frame)[:20]).all()
-    assert np.isnan(copies(dose_study(), frame, accepted(dose_study(), frame))[:20]).all()
+    assert np.isnan(copies(dose_study(), frame, left_out(dose_study(), frame))[:20]).all()
 
 
 @pytest.mark.parametrize(
@@ -160,7 +172,7 @@ def test_copy_numbers_ambiguous_and_unknown_alleles_are_never_two_alleles(cell: 
     feature = Diplotype(name="cyp2c9", kind="diplotype", alleles=("*2", "*3"), source="PharmVar")
     assert np.isnan(diplotype_copies(feature, pd.Series([cell]))).all()
     frame = put(dose_table(), "cyp2c9", cell, some(dose_table(), 0.1))
-    text = accepted(dose_study(), frame)
+    text = left_out(dose_study(), frame)
     done = translate(parse_mapping(text, "m"), frame, dose_study())
     assert np.isnan(diplotype_copies(feature, done.frame["cyp2c9"].head(20))).all()
 
@@ -169,6 +181,129 @@ def test_copy_numbers_ambiguous_and_unknown_alleles_are_never_two_alleles(cell: 
 def test_star_alleles_are_read_in_any_order(cell: str) -> None:
     feature = Diplotype(name="cyp2c9", kind="diplotype", alleles=("*2", "*3"), source="PharmVar")
     assert diplotype_copies(feature, pd.Series([cell])).tolist() == [[0.0, 1.0]]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["CYP2C9*1/*3", "CYP2C9 *1/*3", "CYP2C9*1/CYP2C9*3", "cyp2c9*3|*1", "CYP2C9*1 CYP2C9*3"],
+)
+def test_star_alleles_behind_their_gene_are_read_as_they_stand(cell: str) -> None:
+    feature = Diplotype(name="cyp2c9", kind="diplotype", alleles=("*2", "*3"), source="PharmVar")
+    assert diplotype_copies(feature, pd.Series([cell])).tolist() == [[0.0, 1.0]]
+
+
+@pytest.mark.parametrize("cell", ["CYP2D6*1/*3", "XCYP2C9*1/*3", "CYP2C9*1/CYP2D6*3", "CYP2C9*1"])
+def test_star_alleles_of_another_gene_are_not_read(cell: str) -> None:
+    feature = Diplotype(name="cyp2c9", kind="diplotype", alleles=("*2", "*3"), source="PharmVar")
+    assert np.isnan(diplotype_copies(feature, pd.Series([cell]))).all()
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "line"),
+    [
+        ("vkorc1", "0/1", 'codes = { "0/1" = "FILL IN" }'),
+        ("vkorc1", "2", 'codes = { "2" = "FILL IN" }'),
+        ("cyp2c9", "*1/*2x1", 'codes = { "*1/*2x1" = "FILL IN" }'),
+        ("vkorc1", "N/N", 'missing = ["N/N"]'),
+        ("cyp2c9", "no call", 'missing = ["no call"]'),
+    ],
+)
+def test_a_genotype_of_another_notation_is_asked_for_and_no_call_is_missing(
+    column: str, cell: str, line: str
+) -> None:
+    frame = put(dose_table(), column, cell, some(dose_table(), 0.1))
+    (found,) = checked(dose_study(), frame).deviations
+    assert found.lines == (line,)
+
+
+# HLA alleles
+
+HLA = Hla(
+    name="hla_b", kind="hla", gene="HLA-B", alleles=("*57:01", "*15:02"), source="IPD-IMGT/HLA"
+)
+
+
+def hla_study() -> Study:
+    return _study("binary", [HLA.model_dump(mode="json")])
+
+
+@pytest.mark.parametrize(
+    ("cell", "wanted"),
+    [
+        ("HLA-B*57:01/HLA-B*15:02", [1.0, 1.0]),
+        ("B*57:01/B*07:02", [1.0, 0.0]),
+        ("*57:01/*07:02", [1.0, 0.0]),
+        ("57:01/07:02", [1.0, 0.0]),
+        ("*15:02|*15:02", [0.0, 2.0]),
+        ("*57:01, *57:01", [2.0, 0.0]),
+        ("B*57:01;B*15:02", [1.0, 1.0]),
+        ("HLA-B *57:01 HLA-B *07:02", [1.0, 0.0]),
+        ("*57:01:01:01/*15:02:01", [1.0, 1.0]),
+        ("hla-b*07:02/hla-b*08:01", [0.0, 0.0]),
+        ("*57:101/*15:021", [0.0, 0.0]),
+        ("*57:03/*15:01", [0.0, 0.0]),
+    ],
+)
+def test_two_hla_alleles_are_copies_of_those_declared(cell: str, wanted: list[float]) -> None:
+    assert hla_copies(HLA, pd.Series([cell])).tolist() == [wanted]
+
+
+NO_HLA = [
+    "*57/*07:02", "B*5701/B*0702", "5701/0702", "HLA-A*57:01/HLA-A*02:01", "B*57:01/C*07:02",
+    "*57:01N/*07:02", "*57:01:01:02Q/*07:02", "*57:01L/*07:02", "*57:01S/*07:02", "*57:01",
+    "*57:01/", "*57:01/*07:02/*08:01", "57:01:07:02", "B57/B7", "DRB*57:01/DRB*07:02",
+    "*57:01/-", "57 01/07 02", "*57:01+*07:02", "*57:1/*07:2", "", "NA",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("cell", NO_HLA)
+def test_what_names_no_two_alleles_of_the_gene_is_not_understood(cell: str) -> None:
+    assert np.isnan(hla_copies(HLA, pd.Series([cell]))).all()
+
+
+def hla_table(rows: int = 200) -> pd.DataFrame:
+    cells = np.random.default_rng(7).choice(
+        ["*57:01/*07:02", "*15:02/*15:02", "*07:02/*08:01"], rows
+    )
+    return binary_table(rows).assign(hla_b=cells)
+
+
+def test_hla_alleles_that_are_not_understood_refuse_the_table_until_somebody_says() -> None:
+    study, clean = hla_study(), hla_table()
+    assert checked(study, clean).usable
+    frame = put(clean, "hla_b", "B*5701/B*0702", some(clean, 0.1))
+    (found,) = checked(study, frame).deviations
+    assert found.lines == ('codes = { "B*5701/B*0702" = "FILL IN" }',)
+    for lines in ('codes = { "B*5701/B*0702" = "*57:01/*07:02" }', 'others = "missing"'):
+        assert checked(study, frame, f'[columns.hla_b]\nsource = "hla_b"\n{lines}').usable
+
+
+def test_hla_copies_are_encoded_and_count_per_copy_in_natural_units() -> None:
+    study, frame = hla_study(), hla_table(10)
+    frame.loc[0, "hla_b"] = None
+    encoding = Encoding(study)
+    at = [encoding.columns.index(f"hla_b {each}") for each in ("*57:01", "*15:02", "missing")]
+    x = encoding.encode(frame, "site 0").x * encoding.row_scale
+    copies = hla_copies(HLA, frame["hla_b"])
+    np.testing.assert_allclose(x[:, at[:2]], np.nan_to_num(copies), atol=1e-12)
+    assert x[:, at[2]].tolist() == [1.0] + [0.0] * 9
+    columns = columns_in_units(HLA)
+    assert [(c.name, c.unit) for c in columns[:2]] == [
+        ("hla_b *57:01", "copy"),
+        ("hla_b *15:02", "copy"),
+    ]
+
+
+def test_alleles_of_different_numbers_of_fields_are_refused() -> None:
+    with pytest.raises(ValidationError):
+        Hla(name="b", kind="hla", gene="HLA-B", alleles=("*57:01", "*15"), source="IPD")
+
+
+def test_a_start_of_another_hla_gene_is_refused() -> None:
+    other = HLA.model_copy(update={"gene": "HLA-A"})
+    assert link(HLA, HLA) == (1.0, 0.0)
+    with pytest.raises(UnlikeError):
+        link(HLA, other)
 
 
 # Patient numbers

@@ -15,7 +15,7 @@ from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.secure_sum.identity import fingerprint
 from polyclinic_common.study.describe import Section, declared_columns, describe
-from polyclinic_common.study.features import Diplotype, Snp
+from polyclinic_common.study.features import Diplotype, Hla, Snp
 from polyclinic_common.study.manifest import Study
 
 
@@ -97,7 +97,8 @@ def _telling(study: Study) -> Iterator[str]:
     if study.cohort.site_indicator:
         yield f"{study.cohort.site}: the model has a weight for every hospital."
     named = [declared for declared in declared_columns(study) if declared.role != "site"]
-    coded = [each.name for each in named if each.words or isinstance(each.feature, Snp | Diplotype)]
+    genes = Snp | Diplotype | Hla
+    coded = [each.name for each in named if each.words or isinstance(each.feature, genes)]
     if coded:
         yield (
             f"{', '.join(coded)}: where only one hospital has a certain value, the noisy sum for "

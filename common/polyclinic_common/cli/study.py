@@ -6,11 +6,14 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polyclinic_common.files import write_new
+
+if TYPE_CHECKING:
+    from polyclinic_common.study import Study
 
 app = typer.Typer(no_args_is_help=True, help="Write, check and read study manifests.")
 
@@ -49,13 +52,15 @@ def check(file: StudyFile, as_json: AsJson = False) -> None:
         "expires": study.expires.isoformat(),
     }
     if as_json:
-        print_json({"valid": True} | facts)
+        print_json({"valid": True} | facts | {"notes": _notes(study)})
         return
     typer.echo(f"{file.name} is a valid study.")
     for name, value in facts.items():
         if value is not None:
             words = f"{len(value)}: {', '.join(value)}" if isinstance(value, list) else value
             typer.echo(f"  {name:<9} {words}")
+    for note in _notes(study):
+        typer.echo(f"Note: {note}")
 
 
 @app.command(epilog="Example:  polyclinic study new --out warfarin.toml")
@@ -120,6 +125,19 @@ def coefficients(
         return
     write_new(out, text)
     typer.echo(f"Wrote {out}.")
+
+
+def _notes(study: Study) -> list[str]:
+    """Return what the author of a valid study should look at once more."""
+    from polyclinic_common.data.genotype import is_palindromic
+    from polyclinic_common.study.features import Snp
+
+    return [
+        f"{feature.name}: {feature.reference}/{feature.effect} reads alike on both strands, so no "
+        "table shows its strand. Name the strand in `source`; hospitals say theirs in the mapping."
+        for feature in study.cohort.features
+        if isinstance(feature, Snp) and is_palindromic(feature)
+    ]
 
 
 def _print_sections(title: str, sections: list[tuple[str, tuple[str, ...]]]) -> None:

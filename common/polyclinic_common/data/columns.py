@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic_common.data.genotype import diplotype_copies, snp_copies
+from polyclinic_common.data.genotype import diplotype_copies, hla_copies, snp_copies
 from polyclinic_common.data.table import as_number, as_words, column_or_missing
 from polyclinic_common.rowwise import weighted_sums
 from polyclinic_common.study.features import (
     Categorical,
     Diplotype,
     Feature,
+    Hla,
     Numeric,
     Ordinal,
     Panel,
@@ -113,6 +114,11 @@ def _(feature: Diplotype, frame: pd.DataFrame) -> Matrix:
     return _with_missing(diplotype_copies(feature, column_or_missing(frame, feature.name)))
 
 
+@encode_feature.register(Hla)
+def _(feature: Hla, frame: pd.DataFrame) -> Matrix:
+    return _with_missing(hla_copies(feature, column_or_missing(frame, feature.name)))
+
+
 @encode_feature.register(Panel)
 def _(feature: Panel, frame: pd.DataFrame) -> Matrix:
     columns = [as_number(column_or_missing(frame, column)) for column in feature.columns]
@@ -145,7 +151,7 @@ def _(feature: Categorical) -> list[str]:
 
 
 @feature_names.register
-def _(feature: Diplotype) -> list[str]:
+def _(feature: Diplotype | Hla) -> list[str]:
     return [f"{feature.name} {a}" for a in feature.alleles] + [f"{feature.name} missing"]
 
 

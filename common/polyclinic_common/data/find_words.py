@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -12,19 +13,19 @@ from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.rules import ValueRules
 from polyclinic_common.data.table import as_cells, as_text, as_words
 from polyclinic_common.data.vocabulary import (
-    NO_CALLS,
-    NO_VALUES,
     meant,
     on_other_strand,
+    says_nothing,
     understood,
 )
 from polyclinic_common.study.describe import Declared
-from polyclinic_common.study.features import Snp
+from polyclinic_common.study.features import Diplotype, Hla, Snp
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MOST_CODES = 50
+_ALLELES = re.compile(r"[0-9/|*>]|^[ACGT]+$", re.IGNORECASE)
 FEWEST_TOLD = 10  # patients among whom an event that never occurs is remarkable
 
 
@@ -75,7 +76,11 @@ def word_deviations(
     if rest and declared.what.startswith("event") and present & set(declared.words):
         yield _other_event(rest)
     elif rest:
-        yield _without_meaning(rest, int(series.notna().sum()))
+        genotype = isinstance(declared.feature, Snp | Diplotype | Hla)
+        calls = Counter({w: n for w, n in rest.items() if genotype and _names_alleles(w)})
+        for words in (calls, rest - calls):
+            if words:
+                yield _without_meaning(words, int(series.notna().sum()), asked=words is calls)
     enough = series.notna().sum() >= FEWEST_TOLD
     if outcome and enough and not unknown and not rules.as_is:
         yield from _absent(declared, present)
@@ -139,12 +144,16 @@ def _cause(declared: Declared, codes: dict[str, str]) -> str:
     return "They seem to be the same words in another language or coding."
 
 
-def _without_meaning(rest: Counter[str], present: int) -> Found:
+def _names_alleles(word: str) -> bool:
+    """Say whether a word looks like a genotype in some notation: it must not be lost unasked."""
+    return _ALLELES.search(word) is not None and not says_nothing(word)
+
+
+def _without_meaning(rest: Counter[str], present: int, *, asked: bool = False) -> Found:
     few = len(rest) <= MOST_CODES
-    said = {same_number(word) for word in NO_VALUES | NO_CALLS}
-    nothing = all(same_number(word) in said for word in rest)
+    nothing = all(says_nothing(word) for word in rest)
     what = f"{rest.total()} are words that the study does not know."
-    if few and not nothing and 2 * rest.total() > present:
+    if few and (asked or (not nothing and 2 * rest.total() > present)):
         return Found(
             what,
             rest.total(),

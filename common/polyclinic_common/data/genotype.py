@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic_common.data.table import as_text
-from polyclinic_common.study.features import Diplotype, Snp
+from polyclinic_common.study.features import Diplotype, Hla, Snp
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _SEPARATOR = re.compile(r"[/|\s,:]+")
+_HLA_SEPARATOR = re.compile(r"[/|,;\s]+")
+# Four digits without a colon are the notation before 2010, a letter behind is another expression.
+_HLA_ALLELE = re.compile(r"(?=\*|[0-9]+:)\*?[0-9]{2,3}(:[0-9]{2,4}){0,3}")
 _LETTERS = re.compile(r"[ACGT]+([/|\s,:]+[ACGT]+)*", re.IGNORECASE)
 _COMPLEMENT = str.maketrans("ACGTacgt", "TGCAtgca")
 
@@ -59,14 +62,41 @@ def snp_copies(feature: Snp, values: pd.Series) -> NDArray[np.float64]:
 
 
 def diplotype_copies(feature: Diplotype, values: pd.Series) -> NDArray[np.float64]:
-    """Return copies of each allele, shape (n, alleles), NaN where missing or not understood."""
+    """Return copies of each allele, shape (n, alleles), NaN where missing or not understood.
+
+    A gene before the star is read where the study's name or source of the column has it.
+    """
     known = {feature.reference, *feature.alleles}
+    genes = "|".join(re.findall(r"[A-Z][A-Z0-9]+", f"{feature.name} {feature.source}".upper()))
+    prefix = re.compile(rf"(?<![\w*-])(?:{genes})\s*(?=\*)", re.IGNORECASE)
 
     def copies(word: str) -> list[float]:
-        parts = [part if part.startswith("*") else f"*{part}" for part in _SEPARATOR.split(word)]
+        bare = prefix.sub("", word)
+        parts = [part if part.startswith("*") else f"*{part}" for part in _SEPARATOR.split(bare)]
         if len(parts) != 2 or not set(parts) <= known:
             return [np.nan] * len(feature.alleles)
         return [float(parts.count(allele)) for allele in feature.alleles]
+
+    return _by_word(values, copies, len(feature.alleles))
+
+
+def hla_copies(feature: Hla, values: pd.Series) -> NDArray[np.float64]:
+    """Return copies of each allele, shape (n, alleles), NaN where missing or not understood.
+
+    Further fields than the study's are left out; an allele of fewer fields could be either.
+    """
+    fields = feature.alleles[0].count(":") + 1
+    gene = re.escape(feature.gene.removeprefix("HLA-"))
+    prefix = re.compile(rf"(?<![A-Z0-9-])(?:HLA-)?{gene}\s*(?=\*)")
+
+    def copies(word: str) -> list[float]:
+        parts = _HLA_SEPARATOR.split(prefix.sub("", word.upper()))
+        named = [f"*{part.removeprefix('*')}".split(":") for part in parts]
+        known = all(_HLA_ALLELE.fullmatch(part) for part in parts)
+        if len(parts) != 2 or not known or min(map(len, named)) < fields:
+            return [np.nan] * len(feature.alleles)
+        pair = [":".join(each[:fields]) for each in named]
+        return [float(pair.count(allele)) for allele in feature.alleles]
 
     return _by_word(values, copies, len(feature.alleles))
 

@@ -23,12 +23,13 @@ from scipy.special import gammaln
 
 from polyclinic_common.data.columns import indicators
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.data.genotype import diplotype_copies, snp_copies
+from polyclinic_common.data.genotype import diplotype_copies, hla_copies, snp_copies
 from polyclinic_common.data.table import as_number, as_words, column_or_missing
 from polyclinic_common.study.features import (
     Categorical,
     Diplotype,
     Feature,
+    Hla,
     Numeric,
     Ordinal,
     Panel,
@@ -265,6 +266,12 @@ def _(feature: Snp, frame: pd.DataFrame) -> Iterator[_Column]:
 def _(feature: Diplotype, frame: pd.DataFrame) -> Iterator[_Column]:
     copies = diplotype_copies(feature, column_or_missing(frame, feature.name))
     for values in copies.T:
+        yield _Column(feature.name, values)
+
+
+@_columns_of.register(Hla)
+def _(feature: Hla, frame: pd.DataFrame) -> Iterator[_Column]:
+    for values in hla_copies(feature, column_or_missing(frame, feature.name)).T:
         yield _Column(feature.name, values)
 
 

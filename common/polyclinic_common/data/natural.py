@@ -18,6 +18,7 @@ from polyclinic_common.study.features import (
     Categorical,
     Diplotype,
     Feature,
+    Hla,
     Numeric,
     Ordinal,
     Panel,
@@ -130,7 +131,7 @@ def _(feature: Categorical) -> list[NaturalColumn]:
 
 
 @columns_in_units.register
-def _(feature: Diplotype) -> list[NaturalColumn]:
+def _(feature: Diplotype | Hla) -> list[NaturalColumn]:
     *alleles, missing = feature_names(feature)
     copies = [NaturalColumn(feature.name, name, COPY) for name in alleles]
     return [*copies, NaturalColumn(feature.name, missing)]

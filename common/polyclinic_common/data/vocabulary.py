@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic_common.data.genotype import diplotype_copies, is_palindromic, snp_copies
+from polyclinic_common.data.genotype import diplotype_copies, hla_copies, is_palindromic, snp_copies
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.table import as_words
 from polyclinic_common.study.describe import Declared
-from polyclinic_common.study.features import Diplotype, Feature, Snp
+from polyclinic_common.study.features import Diplotype, Feature, Hla, Snp
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,7 @@ SYNONYMS = (
     ("alive", "living", "survived", "lebend", "vivant", "vivo"),
 )
 NO_CALLS = frozenset({"./.", ".|.", "nc", "no call", "nocall", "--", "00", "undetermined"})
+_NO_ALLELES = re.compile(r"[.?N-]\s*[/|]?\s*[.?N-]", re.IGNORECASE)
 NO_VALUES = frozenset(
     {"-", "--", ".", "unknown", "unk", "missing", "n.a.", "k.a.", "k. a.", "unbekannt", "inconnu"}
     | {"not done", "nd", "n.d.", "not available", "not reported", "#n/a", "#na", "nil", "x"}
@@ -44,6 +45,8 @@ def understood(declared: Declared, words: pd.Index) -> list[str]:
         copies = snp_copies(declared.feature, series)
     elif isinstance(declared.feature, Diplotype):
         copies = diplotype_copies(declared.feature, series)
+    elif isinstance(declared.feature, Hla):
+        copies = hla_copies(declared.feature, series)
     elif declared.words:
         known = as_words(series, declared.words).isin(declared.words)
         return list(series[known])
@@ -53,9 +56,15 @@ def understood(declared: Declared, words: pd.Index) -> list[str]:
     return list(series[readable])
 
 
+def says_nothing(word: str) -> bool:
+    """Say whether a word is a way to write that there is no value, or no call."""
+    said = {same_number(each) for each in NO_VALUES | NO_CALLS}
+    return same_number(word) in said or _NO_ALLELES.fullmatch(word.strip()) is not None
+
+
 def meant(declared: Declared, words: Sequence[str]) -> dict[str, str]:
     """Return what unknown `words` of a column probably mean, those that mean nothing left out."""
-    if isinstance(declared.feature, Snp | Diplotype):
+    if isinstance(declared.feature, Snp | Diplotype | Hla):
         return _genotypes(declared.feature, words)
     plain = {same_number(word): word for word in declared.words}
     seen = {word: plain[same_number(word)] for word in words if same_number(word) in plain}

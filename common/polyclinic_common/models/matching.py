@@ -24,6 +24,7 @@ from polyclinic_common.study.features import (
     Categorical,
     Diplotype,
     Feature,
+    Hla,
     Numeric,
     Ordinal,
     Panel,
@@ -217,6 +218,13 @@ def _(feature: Snp, other: Snp) -> Link:
 def _(feature: Diplotype, other: Diplotype) -> Link:
     if feature.reference != other.reference:
         raise UnlikeError(f"Its reference was {other.reference} and is {feature.reference}")
+    return SAME
+
+
+@_link.register
+def _(feature: Hla, other: Hla) -> Link:
+    if feature.gene != other.gene:
+        raise UnlikeError(f"Its gene was {other.gene} and is {feature.gene}")
     return SAME
 
 

@@ -10,6 +10,7 @@ from polyclinic_common.study.features import (
     Categorical,
     Diplotype,
     Feature,
+    Hla,
     Numeric,
     Ordinal,
     Panel,
@@ -131,6 +132,9 @@ def _declared_feature(feature: Feature) -> Declared:
         return Declared(name, columns, "feature", what, feature=feature)
     if isinstance(feature, Diplotype):
         what = f"diplotype of {', '.join((feature.reference, *feature.alleles))}"
+        return Declared(name, columns, "feature", what, feature=feature)
+    if isinstance(feature, Hla):
+        what = f"alleles of {feature.gene}: {', '.join(feature.alleles)}, or others"
         return Declared(name, columns, "feature", what, feature=feature)
     what = f"{feature.kind}: {', '.join(_levels_in_words(feature.levels, feature.labels))}"
     return Declared(name, columns, "feature", what, words=feature.levels, feature=feature)

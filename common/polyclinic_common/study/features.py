@@ -102,12 +102,23 @@ class Diplotype(Part):
     name: Name
     kind: Literal["diplotype"]
     reference: Text = Field(default="*1", pattern=r"^\*\w+$")
-    alleles: tuple[Annotated[Text, Field(pattern=r"^\*[^\s/|,:]+$")], ...]
+    alleles: tuple[Annotated[Text, Field(pattern=r"^\*[^\s/|,]+$")], ...]
     source: Source
 
     @field_validator("alleles")
     @classmethod
     def _alleles(cls, alleles: tuple[str, ...]) -> tuple[str, ...]:
+        for allele in alleles:
+            if ":" in allele:
+                raise PydanticCustomError(
+                    "allele_of_hla",
+                    "a star allele has no colon: {allele}",
+                    {
+                        "allele": allele,
+                        "remedy": 'Declare an HLA gene with kind = "hla", '
+                        'gene = "HLA-B" and these alleles.',
+                    },
+                )
         return check_vocabulary(alleles, at_least=1)
 
     @model_validator(mode="after")
@@ -119,6 +130,30 @@ class Diplotype(Part):
                 {"allele": self.reference, "remedy": "List only the other alleles."},
             )
         return self
+
+
+class Hla(Part):
+    """Two alleles of an HLA gene such as ``*57:01/*07:02``; encoded as copies of each listed one.
+
+    Every other allele of the gene counts as none of them.
+    """
+
+    name: Name
+    kind: Literal["hla"]
+    gene: str = Field(pattern=r"^HLA-[A-Z][A-Z0-9]*$")
+    alleles: tuple[Annotated[str, Field(pattern=r"^\*[0-9]{2,3}(:[0-9]{2,4}){0,3}$")], ...]
+    source: Source
+
+    @field_validator("alleles")
+    @classmethod
+    def _alleles(cls, alleles: tuple[str, ...]) -> tuple[str, ...]:
+        if len({allele.count(":") for allele in alleles}) > 1:
+            raise PydanticCustomError(
+                "fields_differ",
+                "the alleles have different numbers of fields",
+                {"remedy": "List all with as many fields as the table has: *57:01 has two."},
+            )
+        return check_vocabulary(alleles, at_least=1)
 
 
 class Projection(Part):
@@ -146,7 +181,7 @@ class Panel(Part):
 
 
 Feature = Annotated[
-    Numeric | Ordinal | Categorical | Snp | Diplotype | Panel, Field(discriminator="kind")
+    Numeric | Ordinal | Categorical | Snp | Diplotype | Hla | Panel, Field(discriminator="kind")
 ]
 
 
