@@ -354,6 +354,7 @@ def test_one_patient_with_and_without_zeros_is_one_patient() -> None:
         [f"p{n}" for n in range(5, 200)],
         [f"{n:04d}" for n in range(100)],
         ["7", "12", "340", "9120"],
+        [str(n) for n in range(3, 686, 13)],
     ],
 )
 def test_numbers_that_count_up_have_lost_nothing(numbers: list[str]) -> None:

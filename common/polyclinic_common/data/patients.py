@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 FEW_SHORT = 0.2  # one in ten random numbers begins with a zero
+FULL_WIDTH = 6  # digits of a hospital's numbers, where those of a study count up
 
 
 def patient_numbers(study: Study, frame: pd.DataFrame) -> pd.Series:
@@ -36,8 +37,8 @@ def widened(number: str, width: int | None) -> str:
 def lost_zeros(numbers: pd.Series) -> NDArray[np.bool_]:
     """Say which patient numbers have probably lost zeros in front, by the length of the others.
 
-    A running count is short by itself: where every length from one digit on occurs, or the numbers
-    fill half of those that there are, nothing is told.
+    A running count is short by itself: below `FULL_WIDTH` digits, where every length from one digit
+    on occurs, or where the numbers fill half of those that there are, nothing is told.
     """
     none = np.zeros(len(numbers), dtype=np.bool_)
     present = numbers.dropna()
@@ -51,7 +52,7 @@ def lost_zeros(numbers: pd.Series) -> NDArray[np.bool_]:
         return none  # zeros in front of short numbers: nothing took them away
     running = set(present.str.len()) == set(range(1, width + 1))
     dense = 2 * present.nunique() > int(present.map(int).max()) - int(present.map(int).min())
-    rare = short.sum() <= FEW_SHORT * len(present)
+    rare = width >= FULL_WIDTH and short.sum() <= FEW_SHORT * len(present)
     return short if padded.any() or (rare and not running and not dense) else none
 
 
