@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,9 +15,14 @@ from polyclinic_common.data.genotype import diplotype_copies, hla_copies, other_
 from polyclinic_common.data.mapping import parse_mapping, translate
 from polyclinic_common.data.natural import columns_in_units
 from polyclinic_common.errors import DataError
+from polyclinic_common.models.coefficients import rows_of
 from polyclinic_common.models.matching import UnlikeError, link
+from polyclinic_common.models.storage import load_model
 from polyclinic_common.study import Study
 from polyclinic_common.study.features import Diplotype, Hla
+from polyclinic_simulations import simulate
+from tests.unit import door_tables as made
+from tests.unit.door.driver import Door
 from tests.unit.door_kit import _study, binary_study, binary_table, dose_study, dose_table
 from tests.unit.test_door_values import accepted, assert_same_as_clean, checked, put, some
 
@@ -304,6 +311,30 @@ def test_a_start_of_another_hla_gene_is_refused() -> None:
     assert link(HLA, HLA) == (1.0, 0.0)
     with pytest.raises(UnlikeError):
         link(HLA, other)
+
+
+def test_an_hla_study_trains_and_its_table_of_coefficients_counts_copies(tmp_path: Path) -> None:
+    frame = hla_table(240)
+    carriers = frame["hla_b"].str.contains("57:01")
+    frame["response"] = np.where(carriers, "yes", "no")
+    frame["hospital"] = [f"site {row % 4}" for row in range(240)]
+    simulate(hla_study(), frame, modes=["none"], seeds=1, out=tmp_path)
+    (file,) = sorted(tmp_path.rglob("*.safetensors"))[:1]
+    saved = load_model(file)
+    rows = rows_of(hla_study(), Encoding(hla_study()), saved.weights)
+    found = {row.name: row for row in rows}
+    assert found["hla_b *57:01"].coefficient > 0.5 > found["hla_b *15:02"].coefficient
+    assert found["hla_b *57:01"].unit == "copy"
+
+
+def test_study_check_notes_a_snp_whose_strand_no_table_shows(tmp_path: Path) -> None:
+    for effect, noted in (("G", True), ("T", False)):
+        features = (made.numeric("age", "years", 18, 90), made.snp("VKORC1", "C", effect))
+        study = made.study("dose", "the dose", features, made.DOSE_OUTCOME)
+        door = Door(tmp_path, study, made.dose_table())
+        answer = door.type("study", "check", door.study)
+        assert answer.status == 0
+        assert ("Note: VKORC1" in answer.said) is noted
 
 
 # Patient numbers
