@@ -212,10 +212,11 @@ def test_lines_above_are_counted_alike_by_message_proposal_and_reader(tmp_path: 
         ("Source: registry\nPrinted, today\n", 2),
         ("p30,5", 0),
         ("p30,5\np31,50,1\n", 0),
+        ("p30,5\np31,50,1\nTotal\n", 0),
         ('p30,50,"1\n', 0),
         ("p30,50,1,2\n" * 21, 0),
     ],
-    ids=["sql", "blank", "two", "cut off", "within", "open quotation", "many"],
+    ids=["sql", "blank", "two", "cut off", "within", "within too", "open quotation", "many"],
 )
 def test_a_footer_is_proposed_where_all_rows_above_it_fit(
     tmp_path: Path, below: str, lines: int
@@ -228,10 +229,13 @@ def test_a_footer_is_proposed_where_all_rows_above_it_fit(
         pd.testing.assert_frame_equal(read_table(path, form), CLEAN)
 
 
+@pytest.mark.parametrize("name", ["patient", "患者番号"])
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf_16_without_a_mark_is_named_and_read_once_stated(tmp_path: Path, encoding: str) -> None:
+def test_utf_16_without_a_mark_is_named_and_read_once_stated(
+    tmp_path: Path, encoding: str, name: str
+) -> None:
     path = tmp_path / "t.csv"
-    content = PLAIN.replace("patient", "患者番号").encode(encoding)
+    content = PLAIN.replace("patient", name).encode(encoding)
     error = refused(path, content)
     assert error.code is Code.TABLE_ENCODING
     assert f'encoding = "{encoding}"' in error.remedy

@@ -52,7 +52,9 @@ def test_cells_are_read_as_people_see_them(tmp_path: Path) -> None:
 
 
 def test_blank_rows_and_empty_columns_are_no_part_of_the_table(tmp_path: Path) -> None:
-    wide = [[None, *row, None, ""] for row in (ROWS[0], [None], *ROWS[1:], [None])]
+    blank: list[Stored] = [None]
+    spaced: list[list[Stored]] = [ROWS[0], blank, *ROWS[1:], blank]
+    wide: list[list[Stored]] = [[None, *row, None, ""] for row in spaced]
     assert cells(read_table(written(tmp_path, workbook({"A": wide})))) == SEEN
 
 

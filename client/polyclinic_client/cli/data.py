@@ -24,7 +24,7 @@ def root() -> None:
 
 
 StudyWord = Annotated[str, typer.Argument(help="The study: its id, or the start of its hash.")]
-Source = Annotated[Path, typer.Argument(help="The hospital's table (CSV or Parquet).")]
+Source = Annotated[Path, typer.Argument(help="The hospital's table (CSV, Excel or Parquet).")]
 
 
 @app.command(
