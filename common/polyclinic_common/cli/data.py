@@ -140,7 +140,7 @@ def first_map(study: Study, table: Path, out: Path | None, following: str) -> No
 
     form = form_of(table, TableForm())
     frame = read_table(table, form)
-    text = first_mapping(study, list(map(str, frame.columns)), form)
+    text = first_mapping(study, list(map(str, frame.columns)), form, frame)
     rules = parse_mapping(text, "the first mapping").model_copy(update={"table": form})
     translated = translate(rules, frame, study)
     found = check_table(study, translated.frame, rules, translated.unused)

@@ -287,7 +287,12 @@ def _translate(
     return values, applied, unmatched
 
 
-def first_mapping(study: Study, table_columns: Sequence[str], form: TableForm | None = None) -> str:
+def first_mapping(
+    study: Study,
+    table_columns: Sequence[str],
+    form: TableForm | None = None,
+    frame: pd.DataFrame | None = None,
+) -> str:
     """Return a mapping file to edit: the sources that are certain, and candidates for the others.
 
     Only a column of the same name is a line in effect; everything else is commented, with its
@@ -297,6 +302,8 @@ def first_mapping(study: Study, table_columns: Sequence[str], form: TableForm | 
     ----------
     form : TableForm, optional
         How the table seems to be written.
+    frame : DataFrame, optional
+        The table itself: words that stand in it find a column that its name does not.
     """
     sure = sure_sources(study, table_columns)
     lines = [
@@ -312,7 +319,9 @@ def first_mapping(study: Study, table_columns: Sequence[str], form: TableForm | 
             if column in sure or len(declared.columns) == 1:
                 lines += [
                     "",
-                    *_entry(declared, column, sure.get(column), table_columns, sure.values()),
+                    *_entry(
+                        declared, column, sure.get(column), table_columns, sure.values(), frame
+                    ),
                 ]
     named = "\n".join(lines)
     unused = [name for name in table_columns if toml(name) not in named]
@@ -328,12 +337,15 @@ def _entry(
     source: str | None,
     table_columns: Sequence[str],
     taken: Collection[str],
+    frame: pd.DataFrame | None,
 ) -> list[str]:
     head = f"## {declared.role}; {declared.what}"
     if source is not None:
         return [head, f"[columns.{toml(column)}]", f"source = {toml(source)}"]
     left = [name for name in table_columns if name not in taken]
     found = candidates(declared, column, left)
+    if not found and frame is not None:
+        found = _by_words(declared, frame, left)
     if not found and declared.role in MAY_BE_ABSENT:
         why = "##   no column of a similar name; or its source = ..."
         return [head, f"# [columns.{toml(column)}]", "# absent = true", why]
@@ -345,6 +357,18 @@ def _entry(
         settled = {"factor": first.conversion.factor, "offset": first.conversion.offset}
         entry += [f"# {line}" for line in settling_lines(ValueRules(), settled)]
     return [*entry, *(f"##   or source = {toml(other.name)}  # {other}" for other in others)]
+
+
+def _by_words(
+    declared: Declared, frame: pd.DataFrame, names: Sequence[str]
+) -> tuple[Candidate, ...]:
+    """Return columns that hold the study's words for a column, two of them at least, and no other."""
+    return tuple(
+        Candidate(name, ALIKE, "the study's words stand in it")
+        for name in names
+        if declared.words
+        if len(words := set(as_text(frame[name]).dropna())) > 1 and words <= set(declared.words)
+    )
 
 
 def sure_sources(study: Study, table_columns: Sequence[str]) -> dict[str, str]:
