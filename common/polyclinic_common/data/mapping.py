@@ -362,7 +362,7 @@ def _entry(
 def _by_words(
     declared: Declared, frame: pd.DataFrame, names: Sequence[str]
 ) -> tuple[Candidate, ...]:
-    """Return columns that hold the study's words for a column, two of them at least, and no other."""
+    """Return columns in which two or more words of the study stand, and no other."""
     return tuple(
         Candidate(name, ALIKE, "the study's words stand in it")
         for name in names
