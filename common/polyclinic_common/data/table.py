@@ -147,7 +147,8 @@ def _each(values: pd.Series, read: Callable[[str], str | None]) -> pd.Series:
         places, texts = pd.factorize(values)
         words = np.array([*map(read, texts), None], dtype=object)[places]  # -1, missing, is last
     else:
-        words = np.array([read(_text(value)) for value in values], dtype=object)
+        present = zip(values, values.notna(), strict=True)
+        words = np.array([read(_text(v)) if there else None for v, there in present], dtype=object)
     return pd.Series(words, index=values.index, dtype=object)
 
 
