@@ -35,6 +35,7 @@ from polyclinic_common.privacy.sum_plan import MOST_PATIENTS
 from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.secure_sum.statements import read_signed
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.sections import SplitColumn
 from polyclinic_server.publish import participants
 from polyclinic_server.store.tables import Part
 from polyclinic_server.superlink.coordinate import evaluation_of
@@ -167,9 +168,13 @@ def test_tables_of_one_size_yield_the_same_bytes_whatever_a_study_asks(
     def everything_sent(study: Study, frame: pd.DataFrame) -> list[bytes]:
         recorder.sent.clear()
         frame.to_csv(tmp_path / "table.csv", index=False)
+        mapping = None
+        if isinstance(study.evaluation.holdout, SplitColumn):  # its words were looked at
+            mapping = tmp_path / "map.toml"
+            mapping.write_text("[columns.split]\nsource = 'split'\nas_is = true\n")
         with house.at(NAME) as (site, client):
             signed = find_study(client, study.id)
-            report, _ = add_data(site, client, signed, tmp_path / "table.csv", None)
+            report, _ = add_data(site, client, signed, tmp_path / "table.csv", mapping)
         report.require_usable()
         assert any(b"polyclinic declaration" in each for each in recorder.sent)
         return list(recorder.sent)

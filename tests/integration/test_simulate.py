@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from polyclinic_common.data.holdout import held_out
+from polyclinic_common.data.mapping import parse_mapping
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.study import Study
 from polyclinic_simulations import simulate
@@ -236,7 +237,10 @@ def test_bad_input_is_refused_whole_before_anything_is_trained() -> None:
     assert refused(study, table, epsilons=[-1.0]) == "P001"
     assert refused(small_study(privacy={"delta": 1e-3}), small_table(3000)) == "P002"
     nobody = small_study(evaluation={"holdout": {"kind": "column", "column": "fold", "test": "x"}})
-    assert refused(nobody, table.assign(fold="y")) == "X001"
+    one_word = table.assign(fold="y")
+    assert refused(nobody, one_word) == "D007"
+    looked_at = parse_mapping("[columns.fold]\nsource = 'fold'\nas_is = true", "map.toml")
+    assert refused(nobody, one_word, mapping=looked_at) == "X001"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

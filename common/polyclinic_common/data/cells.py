@@ -107,7 +107,7 @@ def translate_numbers(
     if rules.others == "missing":
         gone |= left
         applied["others"] = int(left.sum())
-    kept = np.where(np.isnan(numbers), as_text(values).to_numpy(), numbers.astype(object))
+    kept = np.where(np.isfinite(numbers), numbers.astype(object), as_text(values).to_numpy())
     kept[gone] = None
     result = pd.Series(kept, index=values.index, dtype=object)
     return result, {rule: count for rule, count in applied.items() if count}

@@ -59,9 +59,9 @@ def _exchanged(study: Study, frame: pd.DataFrame, mapping: Mapping) -> Iterator[
             continue
         (one, ones), (other, others) = columns[a], columns[b]
         now, after = out[a] | out[b], _outside(others, one) | _outside(ones, other)
-        if now.sum() >= max(FEWEST, LEAST_SHARE * len(frame)) and (
-            after.sum() <= MOST_LEFT * now.sum()
-        ):
+        enough = now.sum() >= max(FEWEST, LEAST_SHARE * len(frame))
+        measured = not _repeated(ones[out[a]]) and not _repeated(others[out[b]])
+        if enough and measured and after.sum() <= MOST_LEFT * now.sum():
             yield from _whole(mapping, one, other, int(now.sum()))
         elif (rows := out[a] & out[b] & ~after).any():
             yield _some(study, frame, mapping, f"{one.name} and {other.name}", rows)
@@ -71,6 +71,12 @@ def _outside(values: NDArray[np.float64], declared: Declared) -> NDArray[np.bool
     """Say which known values lie outside a column's public range."""
     bounds = declared.bounds or (-np.inf, np.inf)
     return ~np.isnan(values) & ~inside(values, bounds)
+
+
+def _repeated(values: NDArray[np.float64]) -> bool:
+    """Say whether one value is most of `values`: as codes are, and as a chance pair is not."""
+    counts = np.unique(values, return_counts=True)[1]
+    return bool(counts.size) and int(counts.max()) > max(2, len(values) / 2)
 
 
 def _whole(mapping: Mapping, one: Declared, other: Declared, count: int) -> Iterator[Deviation]:

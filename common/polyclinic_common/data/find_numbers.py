@@ -168,8 +168,9 @@ def _outside(declared: Declared, outside: Counter[float], rules: ValueRules) -> 
 def _in_thousands(declared: Declared, outside: Counter[float], rules: ValueRules) -> bool:
     """Say whether all values are a thousandth of a whole number inside the range: ``1.234``."""
     bounds = declared.bounds or (-math.inf, math.inf)
-    values = np.array(list(outside)) * 1000.0
-    whole = np.abs(values - np.round(values)) < 1e-6
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.array(list(outside)) * 1000.0
+        whole = np.abs(values - np.round(values)) < 1e-6
     return not rules.of_numbers and bool((whole & inside(values, bounds)).all())
 
 

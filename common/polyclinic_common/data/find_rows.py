@@ -192,7 +192,7 @@ def _split_of(holdout: SplitColumn, frame: pd.DataFrame, *, as_is: bool) -> Iter
     """Yield words that people read as the one that holds out, and whatever else may mean it.
 
     Whoever is not held out is trained on: a word, or an empty cell, is taken for that only where it
-    is the one other word of the column, or somebody looked at it.
+    is the one other word of the column or another fold's number, or somebody looked at it.
     """
     words = as_words(frame[holdout.column], (holdout.test,))
     others = Counter(words[words.notna() & (words != holdout.test)])
@@ -213,7 +213,10 @@ def _split_of(holdout: SplitColumn, frame: pd.DataFrame, *, as_is: bool) -> Iter
     if empty := int(words.isna().sum()):
         codes = {"codes": {"": FILL_IN}}
         yield Found(f"{empty} cells are empty.", empty, (), "Held out, or not?", codes, left)
-    if len(others) > 1 or (others and not alike and holdout.test not in set(words)):
+    numbered = all(word.isdecimal() for word in (*others, holdout.test))  # folds of one count
+    if (len(others) > 1 and not numbered) or (
+        others and not alike and holdout.test not in set(words)
+    ):
         yield Found(
             f"{others.total()} cells hold one of {len(others)} words that do not hold out.",
             others.total(),

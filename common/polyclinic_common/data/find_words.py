@@ -113,9 +113,9 @@ def _strand(
             f"{what}, and {ours} on the stated one only.",
             counts.total(),
             examples(counts),
-            "Two laboratories, or an error: no rule for all of them is right.",
-            {},
-            'Ask the laboratory, and say what each means in `codes`, or others = "missing".',
+            "Two laboratories, or an error: no strand is right for all of them.",
+            {"missing": tuple(sorted(turned))},
+            "Better: ask the laboratory, and say what each means in `codes`.",
         )
         return
     plain = set(understood(declared, pd.Index([other_strand(word) for word in turned])))
