@@ -9,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from polyclinic_common.data.cells import translate_numbers
 from polyclinic_common.data.csv_file import TableForm
+from polyclinic_common.data.mapping import parse_mapping
 from polyclinic_common.data.table import form_of, read_table
 from polyclinic_common.errors import Code, DataError
 from tests.unit.xlsx_kit import CLOCK, DAY, Stored, workbook
@@ -44,11 +46,25 @@ def refused(folder: Path, content: bytes, form: TableForm | None = None) -> Data
 
 def cells(frame: pd.DataFrame) -> list[list[str]]:
     assert list(frame.columns) == HEADER
-    return [list(row) for row in frame.itertuples(index=False)]
+    return [list(map(str, row)) for row in frame.itertuples(index=False)]
 
 
 def test_cells_are_read_as_people_see_them(tmp_path: Path) -> None:
     assert cells(read_table(written(tmp_path, workbook({"A": ROWS})))) == SEEN
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [('decimal = ","', "1,5"), ('thousands = "."', "1.234"), ("factor = 1.0", "2")],
+)
+def test_marks_of_text_are_not_looked_for_in_a_number(tmp_path: Path, rule: str, text: str) -> None:
+    """A column in which some cells are numbers and others text: 1.234 is not 1234 there."""
+    rows: list[list[Stored]] = [["patient", "age"], ["a", 1.234], ["b", 81.5], ["c", text]]
+    frame = read_table(written(tmp_path, workbook({"A": rows})))
+    mapping = parse_mapping(f'[columns.age]\nsource = "age"\n{rule}', "map.toml")
+    values, _ = translate_numbers(frame["age"], mapping.columns["age"], (0.0, 2000.0))
+    expected = {"1,5": 1.5, "1.234": 1234.0, "2": 2.0}[text]
+    assert values.tolist() == [1.234, 81.5, expected]
 
 
 def test_blank_rows_and_empty_columns_are_no_part_of_the_table(tmp_path: Path) -> None:

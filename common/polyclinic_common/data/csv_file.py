@@ -10,6 +10,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SEPARATORS = (",", ";", "\t", "|")
 LINES_LOOKED_AT = 200
 MOST_KEPT_WORDS = 100_000
+ROWS_AT_ONCE = 1000
 
 Encoding = Literal["utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"]
 ENCODINGS = get_args(Encoding)
@@ -78,34 +80,23 @@ def read_csv(path: Path, form: TableForm) -> pd.DataFrame:
     if form.sheet is not None:
         raise unreadable(path, "is no workbook", "Take `sheet` out of [table] in the mapping.")
     text, form = _lines(path, form)
-    names: list[str] = []
-    columns: list[list[str]] = []
-    keep = _Kept()
-    for number, cells in _rows(path, text, form):
-        if not names:
-            names = _header(path, cells, text, form)
-            columns = [[] for _ in names]
-            continue
-        if len(cells) != len(names):
-            fitted = _fitted(path, number, cells, len(names), text, form)
-        else:
-            fitted = cells
-        for column, cell in zip(columns, fitted, strict=True):
-            column.append(keep(cell))
+    rows = _rows(path, text, form)
+    _, first = next(rows, (0, None))
+    if first is None:
+        return pd.DataFrame()
+    names = _header(path, first, text, form)
+    columns: list[list[str]] = [[] for _ in names]
+    fitted = (
+        cells if len(cells) == len(names) else _fitted(path, number, cells, len(names), text, form)
+        for number, cells in rows
+    )
+    words: dict[str, str] = {}
+    while some := list(islice(fitted, ROWS_AT_ONCE)):
+        for column, cells in zip(columns, zip(*some, strict=True), strict=True):
+            keep = words.setdefault if len(words) < MOST_KEPT_WORDS else words.get
+            column.extend(map(keep, cells, cells))  # one copy of a word that stands in many cells
     named = {name: column for name, column in zip(names, columns, strict=True) if name}
     return pd.DataFrame(named, dtype=object)
-
-
-class _Kept:
-    """Keeps one copy of a word that stands in many cells."""
-
-    def __init__(self) -> None:
-        self.words: dict[str, str] = {}
-
-    def __call__(self, word: str) -> str:
-        if len(self.words) < MOST_KEPT_WORDS:
-            return self.words.setdefault(word, word)
-        return self.words.get(word, word)
 
 
 def _lines(path: Path, form: TableForm) -> tuple[Lines, TableForm]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PATIENTS = "[patients]"
+ANY_DIGIT = re.compile(r"\d")
 SHORTENED = re.compile(r"\d([.,]\d+)?E\+?\d+", re.IGNORECASE)
 NEARLY_ALL = 0.9
 MOST = 0.5
@@ -82,7 +83,7 @@ def row_deviations(
 
 def _words_for_numbers(place: str, words: pd.Series, mapping: Mapping) -> Iterator[Deviation]:
     """Yield patient numbers without a digit where the others hold some: a line of means."""
-    digits = words.dropna().map(lambda word: any(letter.isdigit() for letter in word))
+    digits = words.dropna().map(lambda word: ANY_DIGIT.search(word) is not None)
     odd = words.dropna()[~digits.astype(bool)]
     if not len(odd) or digits.mean() < NEARLY_ALL or mapping.rules_of(place, place).as_is:
         return

@@ -1,4 +1,8 @@
-"""Read a sheet of an Excel workbook (.xlsx) as columns of text, cells as people see them."""
+"""Read a sheet of an Excel workbook (.xlsx) as columns of what people see in its cells.
+
+Text stays text; a cell that holds a fraction stays a number, so that no mark of decimals or
+thousands, which are for text, is looked for in it.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ SAVE_AGAIN = "Save the sheet as CSV (UTF-8), or the workbook anew as .xlsx"
 _SHEET = re.compile(r"xl/worksheets/[^/]+\.xml")
 _ERROR_CELL = re.compile(rb'<c\b[^>]*\st="e"')
 
+Word = str | float
 Cell = int | float | str | bool | time | date | timedelta
 
 
@@ -35,7 +40,7 @@ def is_workbook(path: Path) -> bool:
 
 
 def read_workbook(path: Path, form: TableForm) -> pd.DataFrame:
-    """Return a sheet as columns of text: the one that `form` names, or the first one shown.
+    """Return a sheet as columns of words and numbers: the one that `form` names, or the first one shown.
 
     Raises
     ------
@@ -49,11 +54,11 @@ def read_workbook(path: Path, form: TableForm) -> pd.DataFrame:
     _refuse_title(path, rows, form)
     used = rows[form.skip : len(rows) - form.footer]
     if form.comment is not None:
-        used = [row for row in used if not row[0].startswith(form.comment)]
+        used = [row for row in used if not str(row[0]).startswith(form.comment)]
     filled = [row for row in used if any(row)]
     header, *body = filled or [[]]
     held = [place for place in range(len(header)) if any(row[place] for row in filled)]
-    names = [header[place].strip() for place in held]
+    names = [str(header[place]).strip() for place in held]
     if "" in names:
         number = held[names.index("")] + 1
         raise unreadable(path, f"has no name for column {number}", "Name it or drop it.")
@@ -73,7 +78,7 @@ def sheet_form(path: Path, form: TableForm) -> TableForm:
     return form.model_copy(update={"skip": max(form.skip, _rows_above(_rows(path, form)))})
 
 
-def _refuse_title(path: Path, rows: Sequence[Sequence[str]], form: TableForm) -> None:
+def _refuse_title(path: Path, rows: Sequence[Sequence[Word]], form: TableForm) -> None:
     above = _rows_above(rows)
     if above > form.skip:
         raise unreadable(
@@ -83,7 +88,7 @@ def _refuse_title(path: Path, rows: Sequence[Sequence[str]], form: TableForm) ->
         )
 
 
-def _rows_above(rows: Sequence[Sequence[str]]) -> int:
+def _rows_above(rows: Sequence[Sequence[Word]]) -> int:
     """Return how many rows stand above the first one of which at least half the cells are filled.
 
     Titles fill one cell or two; a header fills them all, or all but a forgotten name.
@@ -93,7 +98,7 @@ def _rows_above(rows: Sequence[Sequence[str]]) -> int:
     return next(filled, 0)
 
 
-def _rows(path: Path, form: TableForm) -> list[list[str]]:
+def _rows(path: Path, form: TableForm) -> list[list[Word]]:
     """Return the sheet's rows from its first on, without blank ones at the end."""
     from python_calamine import CalamineError, CalamineWorkbook  # noqa: PLC0415
 
@@ -150,12 +155,16 @@ def _sheet(path: Path, workbook: CalamineWorkbook, form: TableForm) -> str:
     raise unreadable(path, what, f"State `[table] sheet` in the mapping: one of {named}.")
 
 
-def word_of(value: Cell) -> str:
-    """Return a cell as people see it: whole numbers without a point, TRUE and FALSE, ISO days."""
+def word_of(value: Cell) -> Word:
+    """Return a cell as people see it: whole numbers without a point, TRUE and FALSE, ISO days.
+
+    A fraction is returned as a number.
+    """
     if isinstance(value, bool):
         return "TRUE" if value else "FALSE"
     if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else f"{value:.{SIGNIFICANT_DIGITS}g}"
+        shown = value if value.is_integer() else float(f"{value:.{SIGNIFICANT_DIGITS}g}")
+        return str(int(shown)) if shown.is_integer() else shown
     if isinstance(value, date):
         return iso_word(value)
     if isinstance(value, time):
