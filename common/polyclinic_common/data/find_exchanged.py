@@ -24,16 +24,15 @@ if TYPE_CHECKING:
 FEWEST = 3  # rows that do not fit, from which on columns as a whole may be exchanged
 LEAST_SHARE = 0.1
 MOST_LEFT = 0.2
-OF_NUMBERS = ("factor", "offset", "outside")
 
 
 def settle_exchanged(
     study: Study, frame: pd.DataFrame, mapping: Mapping, found: Iterable[Deviation]
 ) -> tuple[Deviation, ...]:
-    """Return `found` and what is exchanged; no other line then settles these columns' numbers.
+    """Return `found` and what is exchanged; no other line then settles these columns' cells.
 
     A value that stands in another column is neither missing nor in another unit: a line that says
-    so would leave the other half of the exchange in the table.
+    so would leave the other half of the exchange in the table, and speak of the wrong cells after.
     """
     exchanged = tuple(_exchanged(study, frame, mapping))
     places = {each.place for each in exchanged}
@@ -42,8 +41,6 @@ def settle_exchanged(
 
 
 def _without_lines(deviation: Deviation) -> Deviation:
-    if not any(line.startswith(OF_NUMBERS) for line in deviation.lines):
-        return deviation
     return replace(deviation, lines=(), otherwise="Look first whether columns were exchanged.")
 
 
@@ -58,12 +55,14 @@ def _exchanged(study: Study, frame: pd.DataFrame, mapping: Mapping) -> Iterator[
         if not (out[a].any() or out[b].any()):
             continue
         (one, ones), (other, others) = columns[a], columns[b]
-        now, after = out[a] | out[b], _outside(others, one) | _outside(ones, other)
+        both = ~np.isnan(ones) & ~np.isnan(others)  # a cell that nobody reads shows nothing
+        now = (out[a] | out[b]) & both
+        after = (_outside(others, one) | _outside(ones, other)) & both
         enough = now.sum() >= max(FEWEST, LEAST_SHARE * len(frame))
         measured = not _repeated(ones[out[a]]) and not _repeated(others[out[b]])
         if enough and measured and after.sum() <= MOST_LEFT * now.sum():
             yield from _whole(mapping, one, other, int(now.sum()))
-        elif (rows := out[a] & out[b] & ~after).any():
+        elif (rows := now & out[a] & out[b] & ~after).any():
             yield _some(study, frame, mapping, f"{one.name} and {other.name}", rows)
 
 

@@ -40,7 +40,7 @@ def is_workbook(path: Path) -> bool:
 
 
 def read_workbook(path: Path, form: TableForm) -> pd.DataFrame:
-    """Return a sheet as columns of words and numbers: the one that `form` names, or the first one shown.
+    """Return a sheet's columns: of the one that `form` names, or of the first one shown.
 
     Raises
     ------
