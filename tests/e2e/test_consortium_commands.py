@@ -39,6 +39,19 @@ def test_from_invitation_to_an_approved_study(consortium: TypedConsortium) -> No
         "client", "data", "map", "small-binary", table, "--site", consortium.site("site 0")
     )
     assert '[columns."age"]\nsource = "Age"' in drafted.out
+    checking = (
+        "client",
+        "data",
+        "check",
+        "small-binary",
+        table,
+        "--site",
+        consortium.site(names[0]),
+    )
+    proposed = table.with_name("proposed.toml")
+    assert "D007" in Typed(*checking, "--propose", proposed).err
+    assert '# source = "Resp"' in proposed.read_text(encoding="utf-8")
+    assert Typed(*checking, "--map", consortium.extract("site 0")[1]).status == 0
     for name in names:
         table, mapping = consortium.extract(name)
         adding = ("data", "add", "small-binary", table, "--map", mapping)

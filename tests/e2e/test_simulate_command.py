@@ -156,3 +156,25 @@ def test_kill_9_leaves_no_worker_behind_and_the_same_command_goes_on(tmp_path: P
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
     again = polyclinic(*"simulate gbsg2 --seeds 1 --out out".split(), cwd=tmp_path)
     assert again.returncode == 0, again.stderr
+
+
+def test_a_table_in_other_words_is_refused_and_gets_in_by_the_proposed_mapping(
+    tmp_path: Path,
+) -> None:
+    study, table = write_study(tmp_path)
+    plain = f"simulate {study} --data {table} --mode none --json".split()
+    wanted = json.loads(polyclinic(*plain, cwd=tmp_path).stdout)
+    table.write_text(table.read_text().replace(",male,", ",m,").replace(",female,", ",w,"))
+    refused = polyclinic(*plain, cwd=tmp_path)
+    assert refused.returncode != 0
+    assert "D007" in refused.stderr
+    assert "--map" in refused.stderr
+    propose = f"data check {study} {table} --propose map.toml".split()
+    assert polyclinic(*propose, cwd=tmp_path).returncode != 0
+    proposed = (tmp_path / "map.toml").read_text()
+    accepted = [line.removeprefix("# ") for line in proposed.splitlines()]
+    (tmp_path / "map.toml").write_text("\n".join(accepted))
+    done = polyclinic(*plain, "--map", "map.toml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["cells"][0]["test"] == wanted["cells"][0]["test"]

@@ -14,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from polyclinic_common.data.row_shape import lines_above, lines_below, most_frequent_width
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 SEPARATORS = (",", ";", "\t", "|")
 LINES_LOOKED_AT = 200
-MOST_KEPT_WORDS = 100_000
+MOST_KEPT_WORDS = 20_000  # of a column
 ROWS_AT_ONCE = 1000
 
 Encoding = Literal["utf-8", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"]
@@ -85,18 +87,20 @@ def read_csv(path: Path, form: TableForm) -> pd.DataFrame:
     if first is None:
         return pd.DataFrame()
     names = _header(path, first, text, form)
-    columns: list[list[str]] = [[] for _ in names]
+    columns: list[list[NDArray[np.object_]]] = [[] for _ in names]
     fitted = (
         cells if len(cells) == len(names) else _fitted(path, number, cells, len(names), text, form)
         for number, cells in rows
     )
-    words: dict[str, str] = {}
+    words: list[dict[str, str]] = [{} for _ in names]
     while some := list(islice(fitted, ROWS_AT_ONCE)):
-        for column, cells in zip(columns, zip(*some, strict=True), strict=True):
-            keep = words.setdefault if len(words) < MOST_KEPT_WORDS else words.get
-            column.extend(map(keep, cells, cells))  # one copy of a word that stands in many cells
-    named = {name: column for name, column in zip(names, columns, strict=True) if name}
-    return pd.DataFrame(named, dtype=object)
+        for column, kept, cells in zip(columns, words, zip(*some, strict=True), strict=True):
+            few = len(kept) < MOST_KEPT_WORDS
+            same = map(kept.setdefault, cells, cells) if few else cells  # one copy of a word
+            column.append(np.array(list(same), dtype=object))
+    empty = np.array([], dtype=object)
+    named = {n: np.concatenate([empty, *c]) for n, c in zip(names, columns, strict=True) if n}
+    return pd.DataFrame(named, copy=False)
 
 
 def _lines(path: Path, form: TableForm) -> tuple[Lines, TableForm]:

@@ -128,18 +128,24 @@ def find_leaks(study: Study, frame: pd.DataFrame) -> tuple[Leak, ...]:
 def _leak(column: _Column, target: _Target, compared: int) -> Leak | None:
     known = ~(np.isnan(column.values) | np.isnan(target.values))
     values, outcome = column.values[known], target.values[known]
+    if _is_constant(values) or _is_constant(outcome):
+        return None
     ranks, cuts = mean_ranks(outcome), 2.0 * (len(np.unique(values)) - 1)
     if not column.ordered:
         values, levels = _by_level(values, ranks)
         cuts = 2.0 ** min(levels, 1000)
-    if len(np.unique(values)) < 2 or len(np.unique(outcome)) < 2:
-        return None
+        if _is_constant(values):
+            return None
     strength = strength_of(values, outcome, ranks, target.measure)
     if strength < NEARLY or compared * cuts * chance_of(values, in_two(outcome)) > CHANCE:
         return None
     return Leak(
         column.column, target.name, column.missing, target.measure, strength, int(known.sum())
     )
+
+
+def _is_constant(values: Values) -> bool:
+    return not len(values) or bool(values.min() == values.max())
 
 
 def _by_level(values: Values, ranks: Values) -> tuple[Values, int]:
