@@ -9,7 +9,6 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from cryptography import x509
@@ -24,6 +23,7 @@ from polyclinic_common.consortium.address import host_port
 from polyclinic_common.consortium.invitation import Invitation
 from polyclinic_common.errors import Code, ConsortiumError, LedgerError
 from polyclinic_common.modes import exposed, mending
+from polyclinic_common.version import VERSION
 
 CLOCK_S = 3.0
 DISK_BYTES = 1 << 30
@@ -220,7 +220,7 @@ def _service(folder: Path, *, reached: bool) -> Iterator[Check]:
     now = dt.datetime.now(dt.UTC)
     yield Check("service", True, f"the server knows this hospital as {status.name}")
     yield _clock(before, now, status)
-    own = version("polyclinic")
+    own = VERSION
     same = own.split(".")[:2] == status.server_version.split(".")[:2]
     yield Check(
         "version",

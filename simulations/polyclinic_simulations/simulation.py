@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, get_args
@@ -23,6 +22,7 @@ from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.plan import noise_plan
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Mode
+from polyclinic_common.version import VERSION
 from polyclinic_simulations.digests import start_digest, table_digest
 from polyclinic_simulations.federation import refuse_repeated, refuse_unusable
 from polyclinic_simulations.mapped import translate_hospitals
@@ -137,7 +137,7 @@ def simulate(
         [
             manifest.hash(),
             table_digest(frame),
-            version("polyclinic"),
+            VERSION,
             engine,
             gradients,
             start_digest(start),
@@ -156,7 +156,7 @@ def simulate(
         result = Result(
             study=manifest.id,
             study_hash=manifest.hash(),
-            version=version("polyclinic"),
+            version=VERSION,
             main_metric=reported_metrics(manifest, observe(manifest, frame).value)[0],
             sites=summarise_sites(manifest, frame),
             cells=cells,

@@ -22,7 +22,7 @@ from polyclinic_common.words import MISSING_WORDS
 
 Data = dict[str, Any]
 Spoil = Callable[[Data], None]
-TEMPLATE_HASH = "b648ef8e46a75a3a3ccf62105cd65cd60734b575e5aee194308da921d5ddc3d0"
+TEMPLATE_HASH = "f2899aefd51db13e0b00e436324dc3f8d411002b0456be0ec1b8894848b2d1dd"
 FIRST_HASH = "a2e697bd2bdcd7846c4d406c81f288fa8436e26e57814d215768ddad5e1ee6f9"
 
 

@@ -59,8 +59,8 @@ def list_studies(site: SiteOption = SITE, as_json: AsJson = False) -> None:
             escape(offer.title),
             offer.hash[:12],
             offer.expires,
-            f"{offer.declared} of {offer.sites}",
-            f"{offer.approved} of {offer.sites}",
+            f"{offer.declared} of {offer.sites or '?'}",
+            f"{offer.approved} of {offer.sites or '?'}",
             offer.here,
         )
     Console(highlight=False).print(table)

@@ -7,7 +7,6 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import grpc
@@ -29,6 +28,7 @@ from polyclinic_common.consortium.transport import (
     read_error,
 )
 from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.version import VERSION
 
 ROWS_AT_ONCE, BYTES_AT_ONCE = 200, 1 << 20
 LARGEST_MODEL = 1 << 30  # bytes
@@ -125,9 +125,7 @@ class ConsortiumClient(OpenFiles):
     def status(self) -> Status:
         """Return how this hospital stands at the server."""
         with self._coded():
-            found = self._stub.GetStatus(
-                pb.StatusRequest(version=version("polyclinic")), timeout=UNARY_S
-            )
+            found = self._stub.GetStatus(pb.StatusRequest(version=VERSION), timeout=UNARY_S)
         return Status(
             found.name,
             found.consortium,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import grpc
@@ -37,6 +36,7 @@ from polyclinic_common.consortium.statements import vouch
 from polyclinic_common.consortium.transport import LARGEST_JOINING, UNARY_S, read_error
 from polyclinic_common.errors import Code, ConsortiumError, LedgerError
 from polyclinic_common.files import write_atomically
+from polyclinic_common.version import VERSION
 
 DELTA = 1e-5
 EPSILON_CAP = 2.0
@@ -205,7 +205,7 @@ def _enrol(path: Path, invitation: Invitation, key: pki.Key) -> JoinReply:
         signing_request=pki.make_request(key, invitation.site),
         identity=identity.public,
         voucher=vouch(identity, invitation.id, invitation.site, key.public_key()),
-        version=version("polyclinic"),
+        version=VERSION,
     )
     trusted = grpc.ssl_channel_credentials(pki.pem(invitation.certificate))
     with open_channel(invitation.host, invitation.port, trusted, LARGEST_JOINING) as channel:

@@ -12,7 +12,7 @@ from polyclinic_client.planning import lost_rounds, plan_approval
 from polyclinic_client.site_folder import SiteFolder
 from polyclinic_client.studies import StudyBook
 from polyclinic_common.consortium.signed import SignedStudy
-from polyclinic_common.errors import PolyclinicError
+from polyclinic_common.errors import PolyclinicError, StudyError
 from polyclinic_common.secure_sum.identity import fingerprint
 from polyclinic_common.study.describe import Section, declared_columns, describe
 from polyclinic_common.study.features import Diplotype, Hla, Snp
@@ -27,9 +27,9 @@ class Offer:
     ----------
     here : str
         How far this hospital is: ``approved``, ``data added``, ``named``, ``held out`` or
-        ``not named``.
-    sites : int
-        Hospitals that train.
+        ``not named``; ``needs 0.3.0`` if this version cannot read the study.
+    sites : int or None
+        Hospitals that train; None if this version cannot read the study.
     """
 
     id: str
@@ -37,7 +37,7 @@ class Offer:
     title: str
     hash: str
     expires: str
-    sites: int
+    sites: int | None
     declared: int
     approved: int
     here: str
@@ -62,18 +62,24 @@ def offers(site: SiteFolder, client: ConsortiumClient) -> list[Offer]:
     """
     found = []
     for each in client.studies():
-        study = each.signed.read(client.membership.operator_key)
+        heading = each.signed.heading(client.membership.operator_key)
+        try:
+            study = each.signed.read(client.membership.operator_key)
+            sites = len(study.training_sites)
+            here = _here(site, client.membership.name, study)
+        except StudyError:  # it needs a newer version
+            sites, here = None, f"needs {heading.needs}"
         found.append(
             Offer(
-                study.id,
-                study.version,
-                study.title,
-                study.hash(),
-                study.expires.isoformat(),
-                len(study.training_sites),
+                heading.id,
+                heading.version,
+                heading.title,
+                each.signed.hash.hex(),
+                heading.expires,
+                sites,
                 each.declared,
                 each.approved,
-                _here(site, client.membership.name, study),
+                here,
             )
         )
     return found

@@ -6,15 +6,30 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polyclinic_common.canonical import canonical_json
 from polyclinic_common.errors import Code, ConsortiumError, StudyError
 from polyclinic_common.packing import pack
 from polyclinic_common.secure_sum.identity import Identity, verify
-from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.base import Text
+from polyclinic_common.study.load import refuse_newer
+from polyclinic_common.study.manifest import STUDY_ID, STUDY_VERSION, Study
+from polyclinic_common.version import VERSION_RULE
 
 SHORTEST_PREFIX = 6
+
+
+class Heading(BaseModel):
+    """What a study of any version says of itself."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: str = Field(pattern=STUDY_ID)
+    version: str = Field(pattern=STUDY_VERSION)
+    title: Text
+    expires: str = Field(pattern=r"^\d{4}-\d\d-\d\d$")
+    needs: str | None = Field(default=None, pattern=f"^{VERSION_RULE.pattern}$")
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,21 @@ class SignedStudy:
         """The 32 bytes that name the study."""
         return hashlib.sha256(self.manifest).digest()
 
+    def heading(self, operator_key: bytes) -> Heading:
+        """Return what every version can say of the study, newer ones' studies included.
+
+        Raises
+        ------
+        ConsortiumError
+            C014 if the operator did not sign it, or it is no study.
+        """
+        if not verify(operator_key, _study_body(self.manifest), self.signature):
+            raise _not_signed("A study")
+        try:
+            return Heading.model_validate_json(self.manifest, strict=True)
+        except ValidationError:
+            raise _not_signed("A manifest") from None
+
     def read(self, operator_key: bytes) -> Study:
         """Return the study.
 
@@ -50,9 +80,10 @@ class SignedStudy:
         ------
         ConsortiumError
             C014 if the operator did not sign it, or it is not the canonical form of a study.
+        StudyError
+            S006 if it needs a newer version than this one.
         """
-        if not verify(operator_key, _study_body(self.manifest), self.signature):
-            raise _not_signed("A study")
+        refuse_newer(self.heading(operator_key).model_dump())
         try:
             study = Study.model_validate_json(self.manifest, strict=True)
         except ValidationError:
@@ -75,7 +106,7 @@ def find_signed(offered: Iterable[SignedStudy], operator_key: bytes, word: str) 
     matching = [
         signed
         for signed in offered
-        if signed.read(operator_key).id == word
+        if signed.heading(operator_key).id == word
         or (len(word) >= SHORTEST_PREFIX and signed.hash.hex().startswith(word))
     ]
     if len(matching) != 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic_core import ErrorDetails
 from polyclinic_common.errors import Code, Problem, StudyError
 from polyclinic_common.files import decoded
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.version import VERSION, VERSION_RULE, is_newer
 from polyclinic_common.words import odd_letters
 
 TEMPLATE = Path(__file__).with_name("template.toml")
@@ -59,8 +61,32 @@ def load_study(path: Path) -> Study:
     return parse_study(data, path.name)
 
 
+def refuse_newer(data: Mapping[str, Any]) -> None:
+    """Refuse a study that says it needs a newer version than this one.
+
+    Raises
+    ------
+    StudyError
+        S006, with the version.
+    """
+    needs = data.get("needs")
+    if isinstance(needs, str) and VERSION_RULE.fullmatch(needs) and is_newer(needs):
+        raise StudyError(
+            Code.STUDY_NEWER,
+            f"The study {data.get('id')} needs Polyclinic {needs} or newer; this is {VERSION}.",
+            f"Install version {needs} here; nothing of the site's folder has to change.",
+        )
+
+
 def parse_study(data: dict[str, Any], file_name: str) -> Study:
-    """Validate plain data as a study; `file_name` is only named in problems."""
+    """Validate plain data as a study; `file_name` is only named in problems.
+
+    Raises
+    ------
+    StudyError
+        S003 with one problem for every wrong field; S006 if it needs a newer version.
+    """
+    refuse_newer(data)
     try:
         # As JSON, strict validation takes lists for tuples and texts for dates, and nothing else.
         study = Study.model_validate_json(json.dumps(data, default=str), strict=True)
@@ -72,7 +98,7 @@ def parse_study(data: dict[str, Any], file_name: str) -> Study:
         what = f"A round needs m = {study.m} hospitals, and {train} train."
         remedy = "Lower m, or leave m and c out to take the defaults."
         raise _invalid(file_name, [Problem(f"{file_name}, privacy.m", what, remedy)])
-    return study
+    return study.with_needs()
 
 
 def _invalid(file_name: str, problems: list[Problem]) -> StudyError:

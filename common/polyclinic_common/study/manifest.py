@@ -35,7 +35,10 @@ from polyclinic_common.study.sections import (
     TestSites,
     Training,
 )
+from polyclinic_common.version import VERSION_RULE, numbers_of
 
+STUDY_ID = r"^[a-z0-9][a-z0-9-]{1,40}$"
+STUDY_VERSION = r"^\d+\.\d+\.\d+$"
 Loss = Literal["squared", "huber", "logistic", "hazard"]
 LOSSES_OF: dict[str, tuple[Loss, ...]] = {
     "continuous": ("squared", "huber"),
@@ -43,8 +46,9 @@ LOSSES_OF: dict[str, tuple[Loss, ...]] = {
     "survival": ("hazard",),
 }
 CLIP = {"squared": 0.25, "huber": 0.25, "logistic": 0.7, "hazard": 0.7}
-NEWER = {"training": ("ridge", "calibration")}
-"""Fields that came later: studies that do not use them keep the hash they had."""
+NEWER = {("training", "ridge"): "0.2.0", ("training", "calibration"): "0.2.0"}
+"""Fields that came later, with their version: studies without them keep the hash they had."""
+NEWER_FEATURES = {"hla": "0.2.0"}
 LEARNING_RATE = {"squared": 8.0, "huber": 8.0, "logistic": 32.0, "hazard": 32.0}
 MLP_LEARNING_RATE_SHARE = 0.125
 
@@ -59,11 +63,19 @@ class Cohort(Part):
 
 
 class Study(Part):
-    """A complete study. `canonical` is what is hashed and signed: no default is left open in it."""
+    """A complete study. `canonical` is what is hashed and signed: no default is left open in it.
+
+    Attributes
+    ----------
+    needs : str, optional
+        The first version of Polyclinic that reads it; without it every version does. It is written
+        when a manifest is read from a file, and never recomputed.
+    """
 
     polyclinic: Literal[1]
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{1,40}$")
-    version: str = Field(pattern=r"^\d+\.\d+\.\d+$")
+    needs: str | None = Field(default=None, pattern=f"^{VERSION_RULE.pattern}$")
+    id: str = Field(pattern=STUDY_ID)
+    version: str = Field(pattern=STUDY_VERSION)
     title: Text = Field(min_length=3)
     purpose: Text = Field(min_length=3)
     expires: dt.date
@@ -212,16 +224,26 @@ class Study(Part):
         varied = set(MenuEntry.model_fields)
         menu = [each.training.model_dump(include=varied) for each in self.settings]
         data["training"]["menu"] = menu if self.training.menu else []
-        for section, fields in NEWER.items():
-            given = getattr(self, section)
-            for field in fields:
-                if getattr(given, field) == type(given).model_fields[field].default:
-                    del data[section][field]
+        for section, field in set(NEWER) - self._newer():
+            del data[section][field]
+        if self.needs is None:
+            del data["needs"]
         data["evaluation"]["metrics"] = list(self.metrics)
         if self.evaluation.private is not None:
             metrics = self.evaluation.private.metrics or self.metrics
             data["evaluation"]["private"]["metrics"] = list(metrics)
         return data
+
+    def with_needs(self) -> Study:
+        """Return the study with the version that it needs written into it."""
+        came = [NEWER[place] for place in self._newer()]
+        came += [NEWER_FEATURES[f.kind] for f in self.cohort.features if f.kind in NEWER_FEATURES]
+        came += [self.needs] if self.needs is not None else []
+        return self.model_copy(update={"needs": max(came, key=numbers_of, default=None)})
+
+    def _newer(self) -> set[tuple[str, str]]:
+        """Return the newer fields that do not hold their default."""
+        return {place for place in NEWER if not _at_default(getattr(self, place[0]), place[1])}
 
     def hash(self) -> str:
         """SHA-256 of the canonical form; it names the study everywhere."""
@@ -240,6 +262,10 @@ class Study(Part):
         _check_subgroups(self)
         check_menu(self)
         return self
+
+
+def _at_default(part: Part, field: str) -> bool:
+    return bool(getattr(part, field) == type(part).model_fields[field].default)
 
 
 def _columns_with_use(study: Study) -> list[tuple[str, str]]:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from polyclinic_common.errors import Code, MessageError
 from polyclinic_common.packing import Plain, Value, pack, unpack
+from polyclinic_common.version import VERSION
 from polyclinic_common.wire.messages import (
     MAX_LENGTH,
     MaskedVector,
@@ -108,7 +109,9 @@ def _record(records: RecordDict) -> ConfigRecord:
     if not {_PROTOCOL, _BODY} <= set(record) <= {_PROTOCOL, _BODY, _VECTOR}:
         raise _refused("its record has other entries")
     if record[_PROTOCOL] != PROTOCOL:
-        raise _refused("it speaks another version of the protocol")
+        raise _refused(
+            f"it speaks another protocol than {PROTOCOL}, which is that of Polyclinic {VERSION}"
+        )
     return record
 
 

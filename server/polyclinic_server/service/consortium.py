@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from importlib.metadata import version
 from typing import TypeVar
 
 import grpc
@@ -24,6 +23,7 @@ from polyclinic_common.consortium.statements import (
 )
 from polyclinic_common.consortium.transport import FETCH_S, LARGEST_STUDY, MODEL_PART
 from polyclinic_common.secure_sum.statements import Statement, read_signed
+from polyclinic_common.version import VERSION
 from polyclinic_server.config import ServerFolder
 from polyclinic_server.service.guard import caller, require_deadline
 from polyclinic_server.service.places import Places
@@ -60,7 +60,7 @@ class Consortium(ConsortiumServicer):
         return pb.SiteStatus(
             name=site.name,
             consortium=self._folder.settings.name,
-            version=version("polyclinic"),
+            version=VERSION,
             time_ms=time.time_ns() // 1_000_000,
             certificate_ends=site.expires or 0,
         )
