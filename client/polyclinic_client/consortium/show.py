@@ -124,7 +124,9 @@ def _leaves(study: Study, name: str) -> tuple[str, ...]:
             f"In each of {rounds} rounds: one noisy vector of sums under masks, "
             "key announcements and closing statements."
         )
-    beside = []
+    first, beside = [], []
+    if study.training.start == "statistics" and study.privacy.mode != "none":
+        first.append("First, once: one vector of noisy sums of products of columns under masks.")
     if study.training.calibration is not None:
         how = "six noisy sums" + (" under masks" if masked else "")
         beside.append(f"In each of {study.calibration.steps} rounds after them: {how}.")
@@ -133,10 +135,12 @@ def _leaves(study: Study, name: str) -> tuple[str, ...]:
     if study.evaluation.acceptance is not None:
         beside.append("At the end: one randomised vote.")
     return (
+        *first,
         vector,
         *beside,
         "Once: this hospital's name, its declared (rounded) number of patients, its approval.",
-        "Its signed ledger heads, so that others notice if an old copy is put back.",
+        "Its signed ledger heads, so that others notice if an old copy is put back, and the rows "
+        "of its ledger, sealed for this hospital alone, so that a lost one can be written again.",
         "Nothing else: no patient's row, no count, no un-noised number, no text of an error.",
     )
 

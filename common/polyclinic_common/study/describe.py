@@ -223,14 +223,38 @@ def _computed(study: Study) -> tuple[str, ...]:
     kind = f"a multilayer perceptron with {layers} hidden units" if layers else "a linear model"
     return (
         f"Fitted: {kind} with the {study.loss} loss.",
-        f"In each of {study.training_rounds} rounds every hospital sends one gradient over its "
-        "whole cohort; the server combines them.",
+        *_trained(study),
         *menu_in_words(study),
         f"One patient's gradient is clipped to length {study.clip:g}."
         if study.privacy.mode != "none"
         else "Gradients are not clipped.",
         *_calibrated(study),
     )
+
+
+def _trained(study: Study) -> tuple[str, ...]:
+    """Say what a hospital computes and sends, round by round, and how it is combined."""
+    training, often = study.training, f"In each of {study.training_rounds} rounds every hospital"
+    lines = []
+    if training.start == "statistics" and study.privacy.mode != "none":
+        lines.append(
+            "First every hospital sends sums of products of its columns, from which the server "
+            "computes where training starts."
+        )
+    if study.strategy == "descent":
+        lines.append(f"{often} sends one gradient over its whole cohort; the server combines them.")
+    else:
+        steps = "one step over its whole cohort"
+        if training.schedule == "sampled":
+            epochs = "1 epoch" if training.epochs == 1 else f"{training.epochs} epochs"
+            steps = f"{epochs} of steps on random batches of about {training.batch} patients"
+        lines.append(
+            f"{often} trains the model by {steps} and sends how it changed; the server combines "
+            f"these by {study.strategy}."
+        )
+    if training.personalisation != "none":
+        lines.append("Every hospital keeps a model of its own, pulled towards the mean of all.")
+    return tuple(lines)
 
 
 def _calibrated(study: Study) -> tuple[str, ...]:
