@@ -404,3 +404,11 @@ def test_who_objected_is_found_by_the_widened_number_too() -> None:
         assert gone not in set(done.frame["patient"])
         assert len(done.frame) == 199
         assert check_table(binary_study(), done.frame, parse_mapping(text, "m")).usable
+
+
+def test_another_genes_star_allele_is_never_proposed_as_this_genes() -> None:
+    study, table = dose_study(), dose_table()
+    table.loc[:4, "cyp2c9"] = "CYP2C19*1/CYP2C19*2A"
+    (found,) = checked(study, table).deviations
+    assert found.place == "cyp2c9"
+    assert '"*1/*2"' not in str(found.lines)

@@ -61,17 +61,19 @@ def snp_copies(feature: Snp, values: pd.Series) -> NDArray[np.float64]:
     return _by_word(values, copies, 1)
 
 
-def diplotype_copies(feature: Diplotype, values: pd.Series) -> NDArray[np.float64]:
-    """Return copies of each allele, shape (n, alleles), NaN where missing or not understood.
-
-    A gene before the star is read where the study's name or source of the column has it.
-    """
-    known = {feature.reference, *feature.alleles}
+def gene_before_star(feature: Diplotype) -> re.Pattern[str]:
+    """Match the gene before a star, where the study's name or source of the column has it."""
     genes = "|".join(re.findall(r"[A-Z][A-Z0-9]+", f"{feature.name} {feature.source}".upper()))
-    prefix = re.compile(rf"(?<![\w*-])(?:{genes})\s*(?=\*)", re.IGNORECASE)
+    return re.compile(rf"(?<![\w*-])(?:{genes})\s*(?=\*)", re.IGNORECASE)
+
+
+def diplotype_copies(feature: Diplotype, values: pd.Series) -> NDArray[np.float64]:
+    """Return copies of each allele, shape (n, alleles), NaN where missing or not understood."""
+    known = {feature.reference, *feature.alleles}
+    gene = gene_before_star(feature)
 
     def copies(word: str) -> list[float]:
-        bare = prefix.sub("", word)
+        bare = gene.sub("", word)
         parts = [part if part.startswith("*") else f"*{part}" for part in _SEPARATOR.split(bare)]
         if len(parts) != 2 or not set(parts) <= known:
             return [np.nan] * len(feature.alleles)

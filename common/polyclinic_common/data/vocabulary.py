@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic_common.data.genotype import diplotype_copies, hla_copies, is_palindromic, snp_copies
+from polyclinic_common.data.genotype import (
+    diplotype_copies,
+    gene_before_star,
+    hla_copies,
+    is_palindromic,
+    snp_copies,
+)
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.table import as_words
 from polyclinic_common.study.describe import Declared
@@ -107,7 +113,8 @@ def _rewritten(feature: Feature, word: str) -> str | None:
         return "/".join(alleles) if fits and not rest else None
     if isinstance(feature, Diplotype):
         known = (feature.reference, *feature.alleles)
-        parts = [_star(part, known) for part in re.split(r"[/|;,\s]+", word.strip())]
+        bare = gene_before_star(feature).sub("", word.strip())  # another gene's star is no allele
+        parts = [_star(part, known) for part in re.split(r"[/|;,\s]+", bare)]
         pair = [part for part in parts if part is not None]
         return "/".join(pair) if len(parts) == len(pair) == 2 else None
     return None
@@ -115,5 +122,5 @@ def _rewritten(feature: Feature, word: str) -> str | None:
 
 def _star(part: str, known: Sequence[str]) -> str | None:
     """Return the allele of `known` that a call names: ``*1A`` and ``*1.001`` are ``*1``."""
-    found = re.fullmatch(r"(?:[A-Z0-9]+(?=\*))?\*?(\d+)((?!X)[A-Z]{1,2}|\.\d+)?", part)
+    found = re.fullmatch(r"\*?(\d+)((?!X)[A-Z]{1,2}|\.\d+)?", part)
     return f"*{found[1]}" if found is not None and f"*{found[1]}" in known else None
