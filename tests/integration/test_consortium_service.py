@@ -103,9 +103,7 @@ def test_a_hospital_joins_and_is_known_by_its_certificate(joined: Loopback) -> N
 def test_a_hospital_writes_nothing_to_the_operators_screen_but_words(
     joined: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "polyclinic_client.consortium.client.version", lambda _: "\x1b[2J" + 99 * "9"
-    )
+    monkeypatch.setattr("polyclinic_client.consortium.client.VERSION", "\x1b[2J" + 99 * "9")
     with joined.client("site 2") as client:
         client.status()
     assert joined.handle.store.site("site 2").version == "\ufffd[2J" + 36 * "9"
