@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 
 from polyclinic_common.data.check import check_table, report_table
-from polyclinic_common.data.mapping import Translated, parse_mapping, translate
+from polyclinic_common.data.mapping import Translated, first_mapping, parse_mapping, translate
 from polyclinic_common.errors import DataError
 from polyclinic_common.study import Study
 from tests.unit.door_kit import _study, binary_study, binary_table, dose_study, dose_table, number
@@ -158,8 +159,8 @@ def test_what_is_not_absent_cannot_be_called_absent(text: str, why: str) -> None
     [
         ("GEWICHT", ('source = "GEWICHT"',)),
         ("weight_lb", ('source = "weight_lb"', "factor = 0.45359237")),
-        ("weigh_in", ("absent = true",)),  # similar only: named, and not proposed
-        ("x17", ("absent = true",)),
+        ("weigh_in", ('source = "FILL IN"',)),  # similar only: named, and not proposed
+        ("x17", ('source = "FILL IN"',)),
     ],
 )
 def test_a_column_under_another_name_is_named_by_the_cause(
@@ -173,6 +174,34 @@ def test_a_column_under_another_name_is_named_by_the_cause(
     assert found.lines == lines
     assert (renamed in found.cause) == (renamed != "x17")
     assert report.unused == (renamed,)
+
+
+def test_a_feature_is_proposed_as_absent_only_where_no_column_is_left() -> None:
+    frame = dose_table().drop(columns="weight")
+    translated = done(dose_study(), frame, "")
+    report = check_table(dose_study(), translated.frame, None, translated.unused)
+    (found,) = report.deviations
+    assert found.lines == ("absent = true",)
+    drafted = first_mapping(dose_study(), list(frame.columns))
+    assert '# [columns."weight"]\n# absent = true' in drafted
+    drafted = first_mapping(dose_study(), [*frame.columns, "x17"])
+    assert '# [columns."weight"]\n# source = "FILL IN"' in drafted
+
+
+@pytest.mark.parametrize(
+    ("header", "column", "words"),
+    [
+        ("Alter (Jahre)", "age", "but for what stands in brackets"),
+        ("Gewicht (lb)", "weight", "lb to kg"),
+        ("Gewicht (mmHg)", "weight", ""),
+    ],
+)
+def test_what_stands_in_brackets_behind_a_name_hides_it_only_if_it_is_another_unit(
+    header: str, column: str, words: str
+) -> None:
+    drafted = first_mapping(dose_study(), [header])
+    assert (f"# source = {json.dumps(header)}" in drafted) == bool(words)
+    assert words in drafted
 
 
 def test_columns_that_nothing_is_taken_of_are_listed_and_refuse_nothing() -> None:
@@ -190,7 +219,7 @@ def test_needed_columns_are_refused_with_the_likeliest_source_and_never_called_a
     report = check_table(binary_study(), translated.frame, None, translated.unused)
     found = {each.place: each for each in report.deviations}
     assert found["patient"].lines == ('source = "MRN"',)
-    assert found["response"].lines == ()
+    assert found["response"].lines == ('source = "FILL IN"',)
     assert "absent = true" not in str([each.otherwise for each in report.deviations])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from polyclinic_common.data.deviation import Deviation, settling_lines, toml
+from polyclinic_common.data.deviation import FILL_IN, Deviation, settling_lines, toml
 from polyclinic_common.data.mapping import Candidate, candidates, sure_sources
 from polyclinic_common.data.misfits import MAY_BE_ABSENT
 from polyclinic_common.data.rules import Mapping, ValueRules
@@ -44,13 +44,20 @@ def absent_columns(
         elif absent and declared.role != "site":
             entry = mapping.columns.get(declared.name)
             if entry is None or not entry.absent:
-                yield _column(declared, candidates(declared, declared.name, unused))
+                yield _column(declared, unused)
 
 
-def _column(declared: Declared, found: Sequence[Candidate]) -> Deviation:
+def _column(declared: Declared, unused: Sequence[str]) -> Deviation:
+    """Return an absent column with its likeliest source, or with one to fill in.
+
+    That the table has none is proposed where no column is left that could be it.
+    """
     may = declared.role in MAY_BE_ABSENT
+    found = candidates(declared, declared.name, unused)
     named = " or ".join(f"{toml(each.name)}, {each}" for each in found[:MOST_NAMED])
-    lines: tuple[str, ...] = (ABSENT,) if may else ()
+    lines: tuple[str, ...] = (f"source = {toml(FILL_IN)}",) if unused else ()
+    if may and not unused:
+        lines = (ABSENT,)
     if found and (found[0].score >= LIKELY or not may):
         lines = tuple(_source(found[0]))
     without = f" If the table has none: {ABSENT}." if may and lines != (ABSENT,) else ""

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 from polyclinic_common.data.cells import translate_codes, translate_numbers, translate_strand
 from polyclinic_common.data.csv_file import TableForm, form_lines
-from polyclinic_common.data.deviation import settling_lines, toml
+from polyclinic_common.data.deviation import FILL_IN, settling_lines, toml
 from polyclinic_common.data.misfits import MAY_BE_ABSENT, misfits, source_of
 from polyclinic_common.data.patients import settle_patients
 from polyclinic_common.data.rules import ColumnSource, Mapping, ValueRules
@@ -48,6 +48,7 @@ ALIKE = 0.6
 MOST_CANDIDATES = 3
 FEWEST_LETTERS = 4  # of a name that is looked for within a text
 # Names of one quantity, in letters and digits, as hospitals have exported them.
+IN_BRACKETS = 0.9  # a unit that is not known may change everything
 NAMES = (
     {
         "patient",
@@ -69,7 +70,8 @@ NAMES = (
     {"diastolic", "dbp", "bpdia", "diabp", "diastolicbloodpressure"},
     {"time", "followup", "futime", "ostime", "time2event", "timetoevent"},
     {"event", "status", "death", "died", "fustat", "osstatus", "vitalstatus"},
-    {"response", "outcome", "result"},
+    {"response", "outcome", "result", "ansprechen", "réponse", "risposta", "respuesta"},
+    {"stage", "stadium", "stade", "stadio", "estadio"},
     {"hospital", "site", "center", "centre", "clinic", "klinik", "institution"},
     {"crp", "creactiveprotein"},
 )
@@ -347,8 +349,9 @@ def _entry(
     if not found and frame is not None:
         found = _by_words(declared, frame, left)
     if not found and declared.role in MAY_BE_ABSENT:
-        why = "##   no column of a similar name; or its source = ..."
-        return [head, f"# [columns.{toml(column)}]", "# absent = true", why]
+        line = f"# source = {toml(FILL_IN)}" if left else "# absent = true"
+        why = "##   no column of a similar name; if the table has none: absent = true"
+        return [head, f"# [columns.{toml(column)}]", line, why]
     if not found:
         return [head, f"## [columns.{toml(column)}]: no column of a similar name"]
     first, *others = found[:MOST_CANDIDATES]
@@ -417,12 +420,24 @@ def candidates(
     declared: Declared, column: str, table_columns: Sequence[str]
 ) -> tuple[Candidate, ...]:
     """Return what may be a contract column's source, the likeliest first."""
-    found = [_candidate(declared, column, name) for name in table_columns]
+    found = [_likeliest(declared, column, name) for name in table_columns]
     likely = [each for each in found if each.score >= ALIKE]
     return tuple(sorted(likely, key=lambda each: -each.score))
 
 
+def _likeliest(declared: Declared, column: str, name: str) -> Candidate:
+    """Return a column as a candidate, by what stands before a bracket that nobody can read."""
+    whole = _candidate(declared, column, name)
+    if "(" not in name or _unit_of_header(declared, name)[1] is not None:
+        return whole
+    plain = _candidate(declared, column, name.partition("(")[0])
+    why = f"{plain.reason}, but for what stands in brackets"
+    before = Candidate(name, IN_BRACKETS * plain.score, why)
+    return max(whole, before, key=lambda each: each.score)
+
+
 def _candidate(declared: Declared, column: str, name: str) -> Candidate:
+    """Return a column of the table as a candidate, by its name and the unit in it."""
     stem, unit = _unit_of_header(declared, name)
     conversion = None
     if unit is not None and unit != canonical_unit(declared.unit):
