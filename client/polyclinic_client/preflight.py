@@ -220,12 +220,11 @@ def _service(folder: Path, *, reached: bool) -> Iterator[Check]:
     now = dt.datetime.now(dt.UTC)
     yield Check("service", True, f"the server knows this hospital as {status.name}")
     yield _clock(before, now, status)
-    own = VERSION
-    same = own.split(".")[:2] == status.server_version.split(".")[:2]
+    same = VERSION.split(".")[:2] == status.server_version.split(".")[:2]
     yield Check(
         "version",
         same,
-        f"{own} here, {status.server_version} at the server",
+        f"{VERSION} here, {status.server_version} at the server",
         "" if same else "Install the server's version of Polyclinic.",
     )
 

@@ -18,7 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from polyclinic_common.data.row_shape import lines_above, lines_below, most_frequent_width
+from polyclinic_common.data.row_shape import (
+    fits_header,
+    lines_above,
+    lines_below,
+    most_frequent_width,
+)
 from polyclinic_common.data.text_file import Lines, lines_of, seen_encoding, unreadable, unzipped
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.study.base import Part
@@ -257,7 +262,7 @@ def _fitted(
     path: Path, number: int, cells: list[str], width: int, text: Lines, form: TableForm
 ) -> list[str]:
     """Return a row without empty cells beyond the header's; refuse any other row that differs."""
-    if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
+    if fits_header(cells, width):
         return cells[:width]
     _require_form(path, text, form, 1)
     what = f"has {len(cells)} cells in line {number}, and {width} in its header"

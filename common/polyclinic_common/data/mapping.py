@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 ALIKE = 0.6
 MOST_CANDIDATES = 3
 FEWEST_LETTERS = 4  # of a name that is looked for within a text
-# Names of one quantity, in letters and digits, as hospitals have exported them.
 IN_BRACKETS = 0.9  # a unit that is not known may change everything
+# Names of one quantity, in letters and digits, as hospitals have exported them.
 NAMES = (
     {
         "patient",

@@ -63,7 +63,7 @@ def lines_below(lines: Sequence[str], separator: str) -> int:
         rows = rows_of(lines, separator, strict=True)
     except csv.Error:
         return 0
-    fits = [_fits(row.cells, len(rows[0].cells)) for row in rows]
+    fits = [fits_header(row.cells, len(rows[0].cells)) for row in rows]
     if not rows or fits[-1]:
         return 0
     table = rows[: fits.index(False)]
@@ -74,7 +74,8 @@ def lines_below(lines: Sequence[str], separator: str) -> int:
     return below
 
 
-def _fits(cells: list[str], width: int) -> bool:
+def fits_header(cells: list[str], width: int) -> bool:
+    """Say whether a row has the header's cells, or only empty ones beyond them."""
     return len(cells) == width or (
         len(cells) > width and not any(cell.strip() for cell in cells[width:])
     )

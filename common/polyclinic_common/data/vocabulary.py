@@ -39,6 +39,7 @@ NO_VALUES = frozenset(
     {"-", "--", ".", "unknown", "unk", "missing", "n.a.", "k.a.", "k. a.", "unbekannt", "inconnu"}
     | {"not done", "nd", "n.d.", "not available", "not reported", "#n/a", "#na", "nil", "x"}
 )
+_SAYS_NOTHING = frozenset(map(same_number, NO_VALUES | NO_CALLS))
 COMPLEMENT = str.maketrans("ACGT", "TGCA")
 
 
@@ -64,8 +65,7 @@ def understood(declared: Declared, words: pd.Index) -> list[str]:
 
 def says_nothing(word: str) -> bool:
     """Say whether a word is a way to write that there is no value, or no call."""
-    said = {same_number(each) for each in NO_VALUES | NO_CALLS}
-    return same_number(word) in said or _NO_ALLELES.fullmatch(word.strip()) is not None
+    return same_number(word) in _SAYS_NOTHING or _NO_ALLELES.fullmatch(word.strip()) is not None
 
 
 def meant(declared: Declared, words: Sequence[str]) -> dict[str, str]:
