@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from polyclinic_client.accounts.registry import default_registry
-from polyclinic_common.models.network import Vector
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study import Study, parse_study
 
 REQUIRED = {word for word in os.environ.get("POLYCLINIC_REQUIRE", "").split(",") if word}

@@ -7,7 +7,7 @@ it is heavy.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from polyclinic_simulations.simulation import simulate
+    from polyclinic_simulations.sweep.simulation import simulate
 
 __all__ = ["simulate"]
 
@@ -15,7 +15,7 @@ __all__ = ["simulate"]
 def __getattr__(name: str) -> object:
     """Import `simulate` on first use."""
     if name == "simulate":
-        from polyclinic_simulations.simulation import simulate  # noqa: PLC0415
+        from polyclinic_simulations.sweep.simulation import simulate  # noqa: PLC0415
 
         return simulate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

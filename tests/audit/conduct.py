@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from polyclinic_client import due, gate, sampling, voting
+from polyclinic_client.compute import sampling
+from polyclinic_client.gate import due, gate
 from polyclinic_client.ledger import rules
+from polyclinic_client.run import vote_responder
 from polyclinic_common.privacy import votes
 from polyclinic_common.secure_sum import chain, settlement
 from tests.audit.registry import mutation, put
@@ -39,7 +41,7 @@ def one_sample_for_all_steps() -> None:
 def exchange_votes(said: Any) -> None:
     """Exchange how a vote is randomised, wherever it is called."""
     put(votes, "randomised", said)
-    put(voting, "randomised", said)
+    put(vote_responder, "randomised", said)
 
 
 @mutation("test_votes_are_random.py")

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from polyclinic_client import integers, patients
-from polyclinic_client.calibration import SummedCalibration
-from polyclinic_client.held_out import SummedMetrics
-from polyclinic_client.statistics import SummedStatistics
+from polyclinic_client.compute import integers, patients
+from polyclinic_client.compute.calibration_sums import SummedCalibration
+from polyclinic_client.compute.metric_sums import SummedMetrics
+from polyclinic_client.compute.regression_sums import SummedStatistics
 from polyclinic_common.models import calibration
 from polyclinic_common.privacy import noise
 from tests.audit.registry import mutation, put

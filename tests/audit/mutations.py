@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from polyclinic_client import gate, integers
+from polyclinic_client.compute import integers
+from polyclinic_client.gate import gate
 from polyclinic_client.ledger import state
 from polyclinic_common.packing import pack
-from polyclinic_common.privacy import noise, plan, streams, sum_plan
+from polyclinic_common.privacy import noise, streams, sum_plan
+from polyclinic_common.releases import plans
 from polyclinic_common.secure_sum import masks
-from polyclinic_simulations import fast_gradients, ghost_norms
+from polyclinic_simulations.compute import fast_gradients, ghost_norms
 from tests.audit import conduct, holes
 from tests.audit.registry import MUTATIONS, mutation, put
 
@@ -123,7 +125,7 @@ def wrong_divisor_of_the_budget() -> None:
         made = honest(epsilon, delta, max(1, rounds // 2), *args, **names)
         return replace(made, rounds=rounds)
 
-    put(plan, "plan_sum", planned)
+    put(plans, "plan_sum", planned)
     put(sum_plan, "plan_sum", planned)
 
 
@@ -145,7 +147,7 @@ def wrong_h() -> None:
         more = shares + 1 if shares > 1 else shares
         return honest(epsilon, delta, rounds, length, clip, more, **names)
 
-    put(plan, "plan_sum", planned)
+    put(plans, "plan_sum", planned)
 
 
 @mutation("test_neighbours.py", audited=False)
@@ -168,7 +170,7 @@ def metric_released_uncharged() -> None:
     honest = gate.Gate._check_vector
 
     def lenient(guard: Any, release: Any, asked: Any) -> Any:
-        if getattr(release, "kind", None) == plan.METRICS:
+        if getattr(release, "kind", None) == plans.METRICS:
             return None
         return honest(guard, release, asked)
 

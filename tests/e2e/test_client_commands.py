@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from polyclinic_client.journal import Asked, Climbed, Failed, Left, Refused
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.records.journal import Asked, Climbed, Failed, Left, Refused
 from polyclinic_common.errors import Code, LedgerError
 from tests.privacy.ledger_kit import DELTA, FALLBACK, ME, STUDY, approval, attempt, digest, reserve
 

@@ -13,9 +13,9 @@ import pytest
 
 from polyclinic_common.errors import DataError
 from polyclinic_common.study import load_study
-from polyclinic_simulations.from_table import Roles, draft_study
-from polyclinic_simulations.guesses import GUESSED
-from polyclinic_simulations.results import Result
+from polyclinic_simulations.draft.from_table import Roles, draft_study
+from polyclinic_simulations.draft.guesses import GUESSED
+from polyclinic_simulations.results.results import Result
 from tests.conftest import small_table, unavailable
 
 POLYCLINIC = Path(sys.executable).with_name("polyclinic")
@@ -98,7 +98,7 @@ def test_mlflow_logs_every_cell_once_in_one_local_file(
     except ModuleNotFoundError:
         unavailable("mlflow", "install the extra mlflow")
     from polyclinic_simulations import simulate
-    from polyclinic_simulations.mlflow_log import log_result
+    from polyclinic_simulations.report.mlflow_log import log_result
     from tests.conftest import small_study
 
     def run(modes: list[str]) -> Result:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Price
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_server.superlink.runs import CUT_OFF, ENDS, RUNS, RunFolder
+from polyclinic_server.runs.folder import CUT_OFF, ENDS, RUNS, RunFolder
 from tests.e2e.typed_consortium import (
     Started,
     Typed,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_common.secure_sum.chain import ReleaseId
-from polyclinic_server.config import ServerFolder
+from polyclinic_server.folder import ServerFolder
 from tests.e2e.typed_consortium import answer
 
 TRAINED, CALIBRATED = range(1, 61), range(61, 65)

@@ -18,11 +18,11 @@ from typing import Any
 import pandas as pd
 
 from polyclinic_client.consortium.client import ConsortiumClient
+from polyclinic_client.consortium.participation import add_data, approve, find_study, propose
 from polyclinic_client.consortium.peers import verify_peer
-from polyclinic_client.consortium.take_part import add_data, approve, find_study, propose
-from polyclinic_client.site_files import read_identity
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_common.secure_sum.identity import fingerprint
+from polyclinic_client.folder.layout import read_identity
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_common.identity.site_key import fingerprint
 from polyclinic_common.study.load import parse_study
 from tests.conftest import small_table, study_data
 

@@ -28,16 +28,16 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from polyclinic_client.approved import approved_with
-from polyclinic_client.journal import Journal
+from polyclinic_client.folder.layout import JOURNAL, read_identity
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Approval
-from polyclinic_client.node.sites import SiteBook
-from polyclinic_client.planning import planned_releases
-from polyclinic_client.site_files import JOURNAL, read_identity
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_common.secure_sum.identity import Roster
+from polyclinic_client.node.site_book import SiteBook
+from polyclinic_client.records.journal import Journal
+from polyclinic_client.run.approved_study import approved_with
+from polyclinic_client.study_book.price import planned_releases
+from polyclinic_common.identity.site_key import Roster
 from polyclinic_common.study.manifest import Study
-from polyclinic_server.superlink.runs import Event, RunDescription, RunFolder, RunSite
+from polyclinic_server.runs.folder import Event, RunDescription, RunFolder, RunSite
 from tests.conftest import small_study, small_table
 
 ROOT = Path(__file__).parents[2]

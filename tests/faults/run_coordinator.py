@@ -13,15 +13,15 @@ from typing import ClassVar
 
 from flwr.serverapp import Grid
 
-from polyclinic_common.models.network import Vector
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.secure_sum.masks import Integers
-from polyclinic_server import coordinator
-from polyclinic_server.secure_sum import Keep, SecureSums
-from polyclinic_server.superlink import coordinate
-from polyclinic_server.superlink.runs import RunFolder
+from polyclinic_server.rounds import coordinator
+from polyclinic_server.rounds.sums import Keep, SecureSums
+from polyclinic_server.runs import process
+from polyclinic_server.runs.folder import RunFolder
 from tests.faults.consortium_kit import MAY_CLOSE, SUMS
 
-carry_out = coordinate.coordinate
+carry_out = process.coordinate
 
 
 class WitnessedSums(SecureSums):
@@ -49,5 +49,5 @@ def witnessed(grid: Grid, folder: RunFolder, nodes: Mapping[str, int]) -> None:
 
 
 setattr(coordinator, "SecureSums", WitnessedSums)  # noqa: B010
-setattr(coordinate, "coordinate", witnessed)  # noqa: B010
-coordinate.main()
+setattr(process, "coordinate", witnessed)  # noqa: B010
+process.main()

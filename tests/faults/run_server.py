@@ -13,9 +13,9 @@ from cryptography import x509
 from flwr.supercore.corestate import in_memory_corestate
 
 from polyclinic_server.superlink import fleet_gate, listeners
-from polyclinic_server.superlink import supervise as supervise_module
 from polyclinic_server.superlink.flower_link import SuperLink
-from polyclinic_server.superlink.supervise import Addresses, Settings, supervise
+from polyclinic_server.up import supervise as supervise_module
+from polyclinic_server.up.supervise import Addresses, Settings, supervise
 
 told = json.loads(sys.argv[1])
 revoked = Path(told["revoked"])

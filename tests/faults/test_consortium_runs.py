@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyclinic_client.journal import Bundle, Failed, Left, Refused
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.records.journal import Bundle, Failed, Left, Refused
 from polyclinic_common.errors import RunError
-from polyclinic_common.models.storage import load_vectors
-from polyclinic_server.superlink.bundle import bundle_hash
-from polyclinic_server.superlink.operate import resume_run, start_run, stop_run
-from polyclinic_server.superlink.runs import RunFolder
+from polyclinic_common.models.vectors import load_vectors
+from polyclinic_server.runs.folder import RunFolder
+from polyclinic_server.runs.operate import resume_run, start_run, stop_run
+from polyclinic_server.superlink.app_bundle import bundle_hash
 from tests.faults.consortium_kit import LONG_S, Consortium, consortium, wait_for, wait_for_event
 
 ROUNDS = 6

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.state import ReleaseState
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_common.privacy.plan import GRADIENT
+from polyclinic_common.releases.plans import GRADIENT
 from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_common.secure_sum.masks import Integers
-from polyclinic_server.superlink.operate import resume_run, start_run
-from polyclinic_server.superlink.runs import RunFolder
+from polyclinic_server.runs.folder import RunFolder
+from polyclinic_server.runs.operate import resume_run, start_run
 from tests.faults.consortium_kit import (
     LONG_S,
     MAY_CLOSE,

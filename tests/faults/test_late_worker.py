@@ -15,19 +15,19 @@ from typing import Any, cast
 import pytest
 from flwr.app import RecordDict
 
-from polyclinic_client.consortium import row_keeper
-from polyclinic_client.consortium.row_keeper import EVERY_S, RowKeeper
-from polyclinic_client.due import OVER, Due, Step
-from polyclinic_client.journal import Climbed, Failed, Journal
+from polyclinic_client.backup import row_keeper
+from polyclinic_client.backup.row_keeper import EVERY_S, RowKeeper
+from polyclinic_client.folder.layout import JOURNAL, LEDGER
+from polyclinic_client.gate.due import OVER, Due, Step
 from polyclinic_client.node import rest
 from polyclinic_client.node.fleet import Fleet, Received, to_bytes
 from polyclinic_client.node.node import Node
 from polyclinic_client.node.rest import Rest
 from polyclinic_client.node.status import StatusFile
 from polyclinic_client.node.warm_worker import LostWorkerError, WarmWorker
-from polyclinic_client.site_files import JOURNAL, LEDGER
-from polyclinic_client.updates import Memory
-from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_client.records.journal import Climbed, Failed, Journal
+from polyclinic_client.run.update_responder import Memory
+from polyclinic_common.identity.site_key import Identity
 
 STUDY = b"s" * 32
 CONTENT = to_bytes(RecordDict())

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyclinic_client.journal import Failed, Left, Refused
-from polyclinic_client.planning import local_charge
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_common.models.storage import load_vectors
-from polyclinic_common.privacy.plan import NODE_PATH, UPDATE
-from polyclinic_server.superlink.operate import start_run
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.records.journal import Failed, Left, Refused
+from polyclinic_client.study_book.price import local_charge
+from polyclinic_common.models.vectors import load_vectors
+from polyclinic_common.releases.plans import NODE_PATH, UPDATE
+from polyclinic_server.runs.operate import start_run
 from tests.faults.consortium_kit import (
     LONG_S,
     PATIENTS_A_SITE,

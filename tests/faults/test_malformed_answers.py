@@ -23,13 +23,13 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_object_tree,
 )
 
-from polyclinic_client.journal import Journal
 from polyclinic_client.node.fleet import Fleet, UnreachableError
 from polyclinic_client.node.node import Node
 from polyclinic_client.node.status import StatusFile
 from polyclinic_client.node.warm_worker import WarmWorker
-from polyclinic_common.pki import client_context
-from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_client.records.journal import Journal
+from polyclinic_common.identity.certificates import client_context
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.wire import OpenRequest, encode_request
 from polyclinic_simulations.engines.inline import be_server
 from tests.faults.consortium_kit import Authority, wait_for

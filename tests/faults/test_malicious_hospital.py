@@ -18,9 +18,9 @@ from flwr.proto.message_pb2 import ObjectTree, PushObjectRequest
 from flwr.supercore.inflatable.inflatable_object import get_object_id
 
 from polyclinic_client.node.fleet import Fleet, Received, from_bytes, to_bytes
-from polyclinic_common.pki import client_context
+from polyclinic_common.identity.certificates import client_context
 from polyclinic_common.wire import OpenRequest, Receipt, encode_reply
-from polyclinic_server.flower import Mail
+from polyclinic_server.rounds.mail import Mail
 from tests.faults.consortium_kit import Consortium, consortium
 from tests.faults.malicious_kit import malicious_bundle
 from tests.faults.test_malicious_server import taken

@@ -19,10 +19,10 @@ from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object_fn_protobuf
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 
-from polyclinic_client.journal import Asked, Bundle, Left, Refused
 from polyclinic_client.node import fleet
 from polyclinic_client.node.fleet import Fleet
-from polyclinic_common.pki import client_context
+from polyclinic_client.records.journal import Asked, Bundle, Left, Refused
+from polyclinic_common.identity.certificates import client_context
 from polyclinic_common.wire import (
     AnnouncedKeys,
     OpenRequest,
@@ -34,7 +34,7 @@ from polyclinic_common.wire import (
     decode_reply,
     encode_request,
 )
-from polyclinic_server.flower import Mail
+from polyclinic_server.rounds.mail import Mail
 from tests.faults.consortium_kit import LONG_S, Consortium, consortium, wait_for
 from tests.faults.malicious_kit import malicious_bundle, taken_run
 from tests.faults.test_public_listener import key_of

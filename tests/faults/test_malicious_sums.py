@@ -18,13 +18,13 @@ import numpy as np
 import pytest
 from flwr.app import Message, MessageType
 
-from polyclinic_client.journal import Refused
-from polyclinic_client.site_files import read_identity
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_common.models.network import length_of
-from polyclinic_common.privacy.plan import GRADIENT, METRICS
+from polyclinic_client.folder.layout import read_identity
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.records.journal import Refused
+from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.models.score_head import length_of
+from polyclinic_common.releases.plans import GRADIENT, METRICS
 from polyclinic_common.secure_sum.chain import Attempt, Chain, ReleaseId, broadcast_hash
-from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_common.secure_sum.masks import Integers, unmasked_sum
 from polyclinic_common.secure_sum.session import KeyExchange
 from polyclinic_common.secure_sum.statements import KeyAnnouncement, read_signed

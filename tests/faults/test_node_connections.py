@@ -20,7 +20,7 @@ from polyclinic_client.node.health import SOCKET
 from polyclinic_client.node.main import NodeSettings, run_node
 from polyclinic_client.node.status import read_status
 from polyclinic_common.errors import NodeError
-from polyclinic_common.pki import client_context
+from polyclinic_common.identity.certificates import client_context
 from tests.faults.consortium_kit import Authority, Consortium, Pair, consortium, wait_for
 from tests.faults.test_public_listener import key_of
 

@@ -29,7 +29,7 @@ from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
 from flwr.proto.node_pb2 import Node
 
 from polyclinic_client.node.fleet import Fleet, UnreachableError
-from polyclinic_common.pki import client_context
+from polyclinic_common.identity.certificates import client_context
 from polyclinic_server.superlink.fleet_gate import LARGEST_BODY
 from polyclinic_server.superlink.flower_link import MOST_PARTS
 from polyclinic_server.superlink.listeners import LARGEST_HEAD, MOST_OF_A_SITE, bound

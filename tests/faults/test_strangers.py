@@ -21,12 +21,12 @@ import pytest
 
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.join import join
-from polyclinic_client.consortium.membership import tls_context
-from polyclinic_common import pki
+from polyclinic_client.folder.membership import tls_context
 from polyclinic_common.errors import Code, ServerError
+from polyclinic_common.identity import certificates
 from polyclinic_server import descriptors
-from polyclinic_server.config import Ports, ServerFolder, Settings
-from polyclinic_server.invite import invite_site
+from polyclinic_server.consortium.invite import invite_site
+from polyclinic_server.folder import Ports, ServerFolder, Settings
 from polyclinic_server.superlink import door
 from polyclinic_server.superlink.listeners import bound, public_listener
 from tests.e2e.typed_consortium import free_ports
@@ -38,8 +38,8 @@ HELLO = b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
 SERVER = """
 import resource, sys
 from pathlib import Path
-from polyclinic_server.config import ServerFolder
-from polyclinic_server.serve import serve
+from polyclinic_server.folder import ServerFolder
+from polyclinic_server.up.serve import serve
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, int(sys.argv[2])))
 serve(ServerFolder.open(Path(sys.argv[1])), lambda _: print("ready", flush=True))
 """
@@ -117,19 +117,21 @@ async def greet(_: Any, receive: Callable[[], Any], send: Callable[[Any], Any]) 
 @pytest.fixture
 def certified(tmp_path: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """Return what server and hospital of a consortium speak."""
-    authority = pki.Authority.create("c")
-    (tmp_path / "a.pem").write_bytes(pki.pem(authority.certificate))
-    server_key, site_key = pki.generate_key(), pki.generate_key()
+    authority = certificates.Authority.create("c")
+    (tmp_path / "a.pem").write_bytes(certificates.pem(authority.certificate))
+    server_key, site_key = certificates.generate_key(), certificates.generate_key()
     made = {
         "s": (server_key, authority.certify_server(server_key.public_key(), [LOOPBACK])),
         "h": (site_key, authority.certify_site(site_key.public_key(), "h")),
     }
     for name, (key, certificate) in made.items():
-        pki.write_private(tmp_path / f"{name}.key", pki.key_pem(key))
-        (tmp_path / f"{name}.pem").write_bytes(pki.pem(certificate))
+        certificates.write_private(tmp_path / f"{name}.key", certificates.key_pem(key))
+        (tmp_path / f"{name}.pem").write_bytes(certificates.pem(certificate))
     files = {name: (tmp_path / f"{name}.pem", tmp_path / f"{name}.key") for name in "sh"}
     own = tmp_path / "a.pem"
-    return pki.server_context(*files["s"], own), pki.client_context(*files["h"], own)
+    return certificates.server_context(*files["s"], own), certificates.client_context(
+        *files["h"], own
+    )
 
 
 @contextmanager

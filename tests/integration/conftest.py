@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from polyclinic_simulations import simulate
-from polyclinic_simulations.results import Result
+from polyclinic_simulations.results.results import Result
 
 
 @pytest.fixture(scope="module")

@@ -9,16 +9,16 @@ from typing import Any
 
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.join import join
+from polyclinic_client.consortium.participation import add_data, approve, find_study, propose
 from polyclinic_client.consortium.peers import verify_peer
-from polyclinic_client.consortium.take_part import add_data, approve, find_study, propose
-from polyclinic_client.site_files import read_identity
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.folder.layout import read_identity
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_common.consortium.invitation import Invitation
-from polyclinic_common.secure_sum.identity import fingerprint
+from polyclinic_common.identity.site_key import fingerprint
 from polyclinic_common.study.manifest import Study
-from polyclinic_server.config import Ports, ServerFolder, Settings
-from polyclinic_server.invite import invite_site
-from polyclinic_server.publish import publish_study
+from polyclinic_server.consortium.invite import invite_site
+from polyclinic_server.consortium.publish import publish_study
+from polyclinic_server.folder import Ports, ServerFolder, Settings
 from polyclinic_server.service.serve import ConsortiumHandle, serve_consortium
 from tests.conftest import small_study, small_table
 from tests.e2e.typed_consortium import MAPPING, as_extract, free_ports

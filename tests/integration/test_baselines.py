@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyclinic_client.updates import Memory
+from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.data.holdout import held_out
-from polyclinic_common.models.storage import load_vectors
+from polyclinic_common.models.vectors import load_vectors
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.account import two_hospitals_epsilon
 from polyclinic_common.privacy.charges import GaussianSum, SampledSteps
@@ -27,17 +27,17 @@ from polyclinic_common.wire import (
     decode_reply,
     encode_request,
 )
-from polyclinic_server.optimizer import State
+from polyclinic_server.rounds.optimizer import State
 from polyclinic_simulations import simulate
-from polyclinic_simulations.alone import train_alone
-from polyclinic_simulations.comparison import TOGETHER, compare
-from polyclinic_simulations.federation import build_federation, spread
-from polyclinic_simulations.hospitals import Hospitals
-from polyclinic_simulations.results import Result
-from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.baselines.alone import train_alone
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import build_federation, spread
+from polyclinic_simulations.federation.hospitals import Hospitals
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import start_weights, train_federated
+from polyclinic_simulations.report.comparison import TOGETHER, compare
+from polyclinic_simulations.results.results import Result
 from polyclinic_simulations.studies.made_up_hospitals import hospitals_of
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import start_weights, train_federated
 from tests.conftest import small_study, small_table
 
 TRAINED = ("pooled_same_trainer", "local_only_non_private")

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_common.models.calibration import contributions, recalibrated
-from polyclinic_common.models.network import build_network, cut, logits
+from polyclinic_common.models.score_head import build_network, cut, logits
 from polyclinic_common.rowwise import expit
 from polyclinic_common.study import Study
-from polyclinic_server.observers import Checkpoint, Round
-from polyclinic_server.optimizer import State
-from polyclinic_server.planning import make_calibrator
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import Trained, start_weights, train_federated
+from polyclinic_server.rounds.observers import Checkpoint, Round
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.plan import make_calibrator
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import Trained, start_weights, train_federated
 from tests.conftest import NoNoise, small_study, small_table
 
 ROUNDS, STEPS = 5, 3

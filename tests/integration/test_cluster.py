@@ -21,13 +21,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_common.errors import PolyclinicError, SimulationError
-from polyclinic_common.models.storage import load_vectors
+from polyclinic_common.models.vectors import load_vectors
 from polyclinic_simulations import simulate
-from polyclinic_simulations.results import Result
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.store import Piece, Store
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.results.results import Result
+from polyclinic_simulations.sweep.store import Piece, Store
 from tests.conftest import small_study, small_table, unavailable
 
 MODES = ("none", "local", "secure-sum")

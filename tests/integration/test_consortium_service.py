@@ -20,15 +20,14 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlalchemy import update
 
 from polyclinic_client.accounts.account import Beginning
-from polyclinic_client.consortium import keep_rows
+from polyclinic_client.backup import keep_rows
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.join import join
-from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
 from polyclinic_client.consortium.peers import list_peers, verify_peer
-from polyclinic_client.preflight import preflight
-from polyclinic_client.site_files import read_identity
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_common import pki
+from polyclinic_client.consortium.preflight import preflight
+from polyclinic_client.folder.layout import read_identity
+from polyclinic_client.folder.membership import AUTHORITY, TLS, TLS_KEY, Membership
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_common.consortium import consortium_pb2 as pb
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub, EnrolmentStub
 from polyclinic_common.consortium.invitation import Invitation, read_invitation
@@ -41,8 +40,9 @@ from polyclinic_common.consortium.transport import (
     UNARY_S,
 )
 from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
-from polyclinic_common.secure_sum.identity import Identity, fingerprint
-from polyclinic_server.config import ServerFolder
+from polyclinic_common.identity import certificates
+from polyclinic_common.identity.site_key import Identity, fingerprint
+from polyclinic_server.folder import ServerFolder
 from polyclinic_server.service import consortium, rate
 from polyclinic_server.service.guard import may_connect
 from polyclinic_server.service.serve import serve_consortium
@@ -132,11 +132,11 @@ def test_a_hospital_whose_answer_was_lost_gets_the_same_certificate(
 ) -> None:
     invitation, path = empty.invite("site 0"), tmp_path / "site"
     enrol(path, invitation)
-    before = pki.read_certificate(path / TLS)
+    before = certificates.read_certificate(path / TLS)
     for name in ("consortium.json", TLS):
         (path / name).unlink()
     enrol(path, invitation)
-    assert pki.read_certificate(path / TLS) == before
+    assert certificates.read_certificate(path / TLS) == before
 
 
 def test_expired_superseded_and_unknown_invitations_are_refused(
@@ -161,11 +161,15 @@ def test_expired_superseded_and_unknown_invitations_are_refused(
 
 def test_who_is_invited_for_another_name_or_key_is_refused(empty: Loopback) -> None:
     """The identity must vouch for the request's key, under the invited name."""
-    invitation, identity, key = empty.invite("site 0"), Identity.generate(), pki.generate_key()
+    invitation, identity, key = (
+        empty.invite("site 0"),
+        Identity.generate(),
+        certificates.generate_key(),
+    )
     public = key.public_key()
     vouchers = [
         vouch(identity, invitation.id, "site 1", public),
-        vouch(identity, invitation.id, "site 0", pki.generate_key().public_key()),
+        vouch(identity, invitation.id, "site 0", certificates.generate_key().public_key()),
         vouch(Identity.generate(), invitation.id, "site 0", public),
         b"",
     ]
@@ -174,7 +178,7 @@ def test_who_is_invited_for_another_name_or_key_is_refused(empty: Loopback) -> N
             request = pb.JoinRequest(
                 invitation=invitation.id,
                 secret=invitation.secret,
-                signing_request=pki.make_request(key, "site 0"),
+                signing_request=certificates.make_request(key, "site 0"),
                 identity=identity.public,
                 voucher=voucher,
             )
@@ -190,9 +194,9 @@ def test_an_invitation_altered_on_its_way_leads_nowhere(empty: Loopback, tmp_pat
     for altered in (text[:-20], text.replace("polyclinic-", ""), text[:200] + "A" + text[201:]):
         if altered != text:
             assert code_of(read_invitation, altered) == Code.INVITATION_UNREADABLE
-    forged = pki.Authority.create("Test consortium").certificate
+    forged = certificates.Authority.create("Test consortium").certificate
     altered_authority = dataclasses.replace(
-        invitation, authority=ssl.PEM_cert_to_DER_cert(pki.pem(forged).decode())
+        invitation, authority=ssl.PEM_cert_to_DER_cert(certificates.pem(forged).decode())
     )
     assert altered_authority.fingerprint != invitation.fingerprint
     refused = code_of(lambda: enrol(tmp_path / "site", altered_authority))
@@ -307,19 +311,21 @@ def test_no_certificate_and_foreign_certificates_reach_nothing(
 ) -> None:
     membership = Membership.read(joined.path("site 0"))
     trusted = (joined.path("site 0") / AUTHORITY).read_bytes()
-    foreign = pki.Authority.create("Another consortium")
-    key = pki.generate_key()
+    foreign = certificates.Authority.create("Another consortium")
+    key = certificates.generate_key()
     certificate = foreign.certify_site(key.public_key(), "site 0")
     for credentials in (
         grpc.ssl_channel_credentials(trusted),
-        grpc.ssl_channel_credentials(trusted, pki.key_pem(key), pki.pem(certificate)),
+        grpc.ssl_channel_credentials(
+            trusted, certificates.key_pem(key), certificates.pem(certificate)
+        ),
     ):
         with grpc.secure_channel(membership.address, credentials) as channel:
             with pytest.raises(grpc.RpcError) as caught:
                 ConsortiumStub(channel).ListPeers(pb.PeersRequest(), timeout=3)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     shutil.copytree(joined.path("site 0"), tmp_path / "site")
-    (tmp_path / "site" / AUTHORITY).write_bytes(pki.pem(foreign.certificate))
+    (tmp_path / "site" / AUTHORITY).write_bytes(certificates.pem(foreign.certificate))
     with ConsortiumClient.open(tmp_path / "site") as client:
         assert code_of(client.status) == Code.NOT_REACHED
 
@@ -363,7 +369,7 @@ def assert_shut_out_of_health(consortium: Loopback, name: str) -> None:
 
 
 def test_a_certificate_ends_when_it_says(empty: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
-    certificate = pki.read_certificate(empty.join("site 0") / TLS)
+    certificate = certificates.read_certificate(empty.join("site 0") / TLS)
     assert may_connect(empty.handle.store, certificate).name == "site 0"
     year = 366 * 24 * 3600
     monkeypatch.setattr("polyclinic_server.service.guard.now", lambda: int(time.time()) + year)
@@ -375,11 +381,13 @@ def test_a_certificate_that_the_store_does_not_hold_is_refused(
     empty: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Signed by the authority is not enough: the enrolment must have made it."""
-    held = pki.read_certificate(empty.join("site 0") / TLS)
+    held = certificates.read_certificate(empty.join("site 0") / TLS)
     assert empty.handle.may_connect(held)
-    authority, key = empty.server.authority(), pki.generate_key().public_key()
+    authority, key = empty.server.authority(), certificates.generate_key().public_key()
     another = authority.certify_site(key, "site 0")
-    monkeypatch.setattr("polyclinic_common.pki.secrets.randbits", lambda _: held.serial_number)
+    monkeypatch.setattr(
+        "polyclinic_common.identity.certificates.secrets.randbits", lambda _: held.serial_number
+    )
     same_serial = authority.certify_site(key, "site 0")
     assert same_serial.serial_number == held.serial_number
     for extra in (another, same_serial):
@@ -786,7 +794,7 @@ def test_a_proxy_is_honoured(
 
 
 def enrolment(invitation: Invitation) -> grpc.Channel:
-    trusted = grpc.ssl_channel_credentials(pki.pem(invitation.certificate))
+    trusted = grpc.ssl_channel_credentials(certificates.pem(invitation.certificate))
     return grpc.secure_channel(f"{invitation.host}:{invitation.port}", trusted)
 
 

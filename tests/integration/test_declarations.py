@@ -19,27 +19,27 @@ from typer.testing import CliRunner
 
 from polyclinic_client.cli.data import app as commands
 from polyclinic_client.consortium import client as client_module
-from polyclinic_client.consortium.roster import check_roster
-from polyclinic_client.consortium.take_part import add_data, find_study
-from polyclinic_client.site_files import read_identity
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.studies import DECLARATION, StudyBook
+from polyclinic_client.consortium.participation import add_data, find_study
+from polyclinic_client.folder.layout import read_identity
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.study_book.book import DECLARATION, StudyBook
+from polyclinic_client.study_book.roster import check_roster
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
 from polyclinic_common.consortium.statements import ANY_RUN, MOST_DECLARED, Declaration, rounded
 from polyclinic_common.data.check import check_table
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.evaluation.reading import Size
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.packing import pack
-from polyclinic_common.privacy.plan import most_patients
 from polyclinic_common.privacy.sum_plan import MOST_PATIENTS
-from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_common.releases.plans import most_patients
 from polyclinic_common.secure_sum.statements import read_signed
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import SplitColumn
-from polyclinic_server.publish import participants
+from polyclinic_server.consortium.publish import participants
+from polyclinic_server.runs.folder import RunDescription, RunSite
+from polyclinic_server.runs.process import evaluation_of
 from polyclinic_server.store.tables import Part
-from polyclinic_server.superlink.coordinate import evaluation_of
-from polyclinic_server.superlink.runs import RunDescription, RunSite
 from tests.conftest import small_study, small_table
 from tests.integration.loopback import Loopback
 

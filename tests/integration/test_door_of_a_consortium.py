@@ -12,21 +12,21 @@ from typer.testing import CliRunner
 from polyclinic_client.cli.main import app
 from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.join import join
-from polyclinic_client.consortium.membership import MEMBERSHIP, TLS_KEY, Membership, tls_context
-from polyclinic_client.consortium.take_part import find_study
+from polyclinic_client.consortium.participation import find_study
+from polyclinic_client.consortium.preflight import preflight, preflight_of
+from polyclinic_client.folder.layout import IDENTITY, LEDGER
+from polyclinic_client.folder.membership import MEMBERSHIP, TLS_KEY, Membership, tls_context
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.node.fleet import Fleet, UnreachableError
-from polyclinic_client.preflight import preflight, preflight_of
 from polyclinic_client.proxy import proxy_for
-from polyclinic_client.site_files import IDENTITY, LEDGER
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_common import pki
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.transport import LARGEST_STUDY
 from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
+from polyclinic_common.identity import certificates
 from polyclinic_common.study.manifest import Study
-from polyclinic_server.config import ServerFolder, settings_of
-from polyclinic_server.invite import invite_site
-from polyclinic_server.publish import close_study, participants, publish_study
+from polyclinic_server.consortium.invite import invite_site
+from polyclinic_server.consortium.publish import close_study, participants, publish_study
+from polyclinic_server.folder import ServerFolder, settings_of
 from polyclinic_server.service.serve import serve_consortium
 from tests.conftest import small_study
 from tests.e2e.typed_consortium import free_ports
@@ -148,7 +148,7 @@ def _call_as_a_node(folder: Path) -> None:
     """Try to reach the runs' port, which is not served here, as a node does."""
     member = Membership.read(folder)
     proxy = proxy_for(member.host, member.fleet_port)
-    key = pki.read_key(folder / TLS_KEY)
+    key = certificates.read_key(folder / TLS_KEY)
     fleet = Fleet(f"{member.host}:{member.fleet_port}", tls_context(folder), key, proxy)
     with pytest.raises(UnreachableError):
         fleet.activate()
@@ -198,10 +198,10 @@ def test_a_refused_limit_leaves_nothing_that_passes_for_a_site(empty: Loopback, 
 
 STEPS = (
     (SiteFolder, "create"),
-    ("polyclinic_client.site_folder", "finish"),
+    ("polyclinic_client.folder.site_folder", "finish"),
     ("polyclinic_client.accounts.account", "entry_of"),
     ("polyclinic_client.accounts.account", "keep_place"),
-    ("polyclinic_common.pki", "write_private"),
+    ("polyclinic_common.identity.certificates", "write_private"),
     ("polyclinic_client.consortium.join", "_enrol"),
     ("polyclinic_client.consortium.join", "_write_certificates"),
     ("polyclinic_client.consortium.join", "note_joined"),

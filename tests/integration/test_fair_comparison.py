@@ -12,9 +12,9 @@ import pytest
 
 from polyclinic_common.study import Study
 from polyclinic_simulations import simulate
-from polyclinic_simulations.comparison import Comparison, compare
-from polyclinic_simulations.differences import beside_formulas, difference
-from polyclinic_simulations.results import Result
+from polyclinic_simulations.report.comparison import Comparison, compare
+from polyclinic_simulations.report.differences import beside_formulas, difference
+from polyclinic_simulations.results.results import Result
 from tests.conftest import small_study, small_table
 
 SPLIT = {"holdout": {"kind": "column", "column": "split", "test": "test"}}

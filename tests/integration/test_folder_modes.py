@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from polyclinic_client.consortium.membership import Membership, write_peers
+from polyclinic_client.consortium.preflight import _folder
+from polyclinic_client.folder.layout import IDENTITY, JOURNAL, LEDGER, SECRETS
+from polyclinic_client.folder.membership import Membership, write_peers
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.witness import Head, write_claim
 from polyclinic_client.node.main import NodeSettings, run_node
-from polyclinic_client.preflight import _folder
-from polyclinic_client.site_files import IDENTITY, JOURNAL, LEDGER, SECRETS
-from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.cli.main import app
 from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.modes import exposed, make_private, require_private
-from polyclinic_server.config import Ports, ServerFolder, Settings
-from polyclinic_server.serve import serve
+from polyclinic_server.folder import Ports, ServerFolder, Settings
+from polyclinic_server.up.serve import serve
 
 LOOSE = [
     IDENTITY,

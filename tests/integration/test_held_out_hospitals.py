@@ -11,22 +11,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from polyclinic_client.approved import approved_with
-from polyclinic_client.consortium.membership import Membership
-from polyclinic_client.consortium.roster import check_roster
-from polyclinic_client.consortium.show import offers, show_study
-from polyclinic_client.consortium.take_part import find_study
-from polyclinic_client.node.sites import SiteBook, find_approved
-from polyclinic_client.planning import plan_approval, planned_with
-from polyclinic_client.site_files import read_identity
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.studies import StudyBook
-from polyclinic_client.updates import Memory
+from polyclinic_client.consortium.offers import offers, show_study
+from polyclinic_client.consortium.participation import find_study
+from polyclinic_client.folder.layout import read_identity
+from polyclinic_client.folder.membership import Membership
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.node.site_book import SiteBook, find_approved
+from polyclinic_client.run.approved_study import approved_with
+from polyclinic_client.run.update_responder import Memory
+from polyclinic_client.study_book.book import StudyBook
+from polyclinic_client.study_book.price import plan_approval, planned_with
+from polyclinic_client.study_book.roster import check_roster
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.statements import ANY_RUN, Declaration, StudyApproval
 from polyclinic_common.errors import Code, PolyclinicError
-from polyclinic_common.privacy.plan import secure_sum_plans
-from polyclinic_common.secure_sum.identity import Identity, Roster
+from polyclinic_common.identity.site_key import Identity, Roster
+from polyclinic_common.releases.plans import secure_sum_plans
 from polyclinic_common.secure_sum.statements import read_signed
 from polyclinic_common.study import Study, load_study
 from polyclinic_common.wire import (
@@ -37,19 +37,19 @@ from polyclinic_common.wire import (
     decode_reply,
     encode_request,
 )
-from polyclinic_server.combiner import Descent
-from polyclinic_server.optimizer import State
-from polyclinic_server.publish import participants, published_studies
-from polyclinic_server.start import start_run
-from polyclinic_server.superlink import operate
-from polyclinic_server.superlink.runs import RunDescription
+from polyclinic_server.consortium.publish import participants, published_studies
+from polyclinic_server.rounds.combiner import Descent
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.runs import operate
+from polyclinic_server.runs.folder import RunDescription
+from polyclinic_server.runs.start import start_run
 from polyclinic_simulations import simulate
-from polyclinic_simulations.console import print_result
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.from_table import Roles, draft_study
+from polyclinic_simulations.draft.from_table import Roles, draft_study
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import run_plan, start_weights, train_federated
+from polyclinic_simulations.report.console import print_result
 from polyclinic_simulations.report.page import render_report
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.training import run_plan, start_weights, train_federated
 from tests.conftest import small_study, small_table
 from tests.integration.loopback import Loopback
 

@@ -10,10 +10,10 @@ from flwr.app import Context, Error, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from polyclinic_client.app import make_client_app
-from polyclinic_client.updates import Memory
+from polyclinic_client.run.flower_app import make_client_app
+from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.errors import RunError
-from polyclinic_common.models.network import Vector
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.wire import (
     OpenRequest,
     PrivateUpdate,
@@ -26,23 +26,23 @@ from polyclinic_common.wire import (
     encode_reply,
     encode_request,
 )
-from polyclinic_server.combiner import make_combiner
-from polyclinic_server.coordinator import RunPlan, make_server_app
-from polyclinic_server.flower import Mail
-from polyclinic_server.observers import Checkpoint, History, Observer, Progress
-from polyclinic_server.optimizer import State
-from polyclinic_simulations.alone import train_alone
+from polyclinic_server.rounds.combiner import make_combiner
+from polyclinic_server.rounds.coordinator import RunPlan, make_server_app
+from polyclinic_server.rounds.mail import Mail
+from polyclinic_server.rounds.observers import Checkpoint, History, Observer, Progress
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_simulations.baselines.alone import train_alone
+from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.engines.inline import (
     FIRST_SITE_NODE,
     SERVER_NODE,
     InlineGrid,
     run,
 )
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.hospitals import Hospitals
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import PlainSites, start_weights, train_federated
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.hospitals import Hospitals
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import PlainSites, start_weights, train_federated
 from tests.conftest import NoNoise, small_study, small_table
 
 PLAIN = Setting("none", None, "descent")

@@ -18,8 +18,8 @@ from polyclinic_common.data.holdout import held_out
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.privacy.plan import CALIBRATION, GRADIENT, secure_sum_plans
-from polyclinic_server.optimizer import State
+from polyclinic_common.releases.plans import CALIBRATION, GRADIENT, secure_sum_plans
+from polyclinic_server.rounds.optimizer import State
 from polyclinic_simulations.audit.genotypes import MISSING, Floats, of_gene, posterior
 from polyclinic_simulations.audit.inversion import (
     ANCESTRY,
@@ -33,12 +33,12 @@ from polyclinic_simulations.audit.inversion import (
 )
 from polyclinic_simulations.audit.released_model import released_model
 from polyclinic_simulations.audit.targets import ModelDoses, Targets, formula_doses
-from polyclinic_simulations.federation import build_federation
-from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import build_federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import start_weights, train_federated
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.studies.dosing import PHARMACOGENETIC
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import start_weights, train_federated
 from tests.conftest import NoNoise
 
 POLYCLINIC = Path(sys.executable).with_name("polyclinic")

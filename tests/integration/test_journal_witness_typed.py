@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyclinic_client.gate import Gate
-from polyclinic_client.ladder import Ladder
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.gate.gate import Gate
+from polyclinic_client.gate.ladder import Ladder
 from polyclinic_client.ledger.witness import Head, write_invented
-from polyclinic_client.node.sites import open_sites
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.node.site_book import open_sites
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.wire import PrivateUpdate
 from tests.e2e.typed_consortium import Typed, answer, refusal

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from flwr.app import RecordDict
 
-from polyclinic_client.app import Answers
+from polyclinic_client.folder.layout import LEDGER, read_identity
 from polyclinic_client.ledger.witness import Head, read_invented
-from polyclinic_client.site_files import LEDGER, read_identity
-from polyclinic_client.updates import Memory
-from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_client.run.flower_app import Answers
+from polyclinic_client.run.update_responder import Memory
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.secure_sum.statements import (
     MOST_ROWS,
     KeyAnnouncement,
@@ -22,11 +22,11 @@ from polyclinic_common.secure_sum.statements import (
     read_signed,
 )
 from polyclinic_common.wire import AnnouncedKeys, AnsweredKeys, decode_reply, encode_reply
-from polyclinic_server.optimizer import State
-from polyclinic_simulations.federation import build_federation
-from polyclinic_simulations.hospitals import Hospitals
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.training import start_weights, train_federated
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_simulations.federation.federation import build_federation
+from polyclinic_simulations.federation.hospitals import Hospitals
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import start_weights, train_federated
 from tests.conftest import small_study, small_table
 
 STRANGER = Identity.generate()

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 from polyclinic_common.errors import StudyError
-from polyclinic_common.privacy.plan import local_sum_plan, noise_plan
+from polyclinic_common.releases.plans import local_sum_plan, noise_plan
 from polyclinic_simulations import simulate
-from polyclinic_simulations.alone import train_alone
-from polyclinic_simulations.comparison import compare
-from polyclinic_simulations.console import print_result
-from polyclinic_simulations.federation import build_federation
-from polyclinic_simulations.private_view import menu_rows
-from polyclinic_simulations.results import Result
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.store import Piece
-from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.baselines.alone import train_alone
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import build_federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.report.comparison import compare
+from polyclinic_simulations.report.console import print_result
+from polyclinic_simulations.report.private_view import menu_rows
+from polyclinic_simulations.results.results import Result
+from polyclinic_simulations.sweep.store import Piece
 from tests.conftest import small_study, small_table
 from tests.privacy.test_noise_is_what_is_charged import Recorder
 

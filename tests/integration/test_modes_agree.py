@@ -14,21 +14,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyclinic_client.gradients import OpacusRows
-from polyclinic_client.mechanisms import SumRelease
-from polyclinic_client.patients import Patients
-from polyclinic_client.row_network import RowNetwork
-from polyclinic_client.training import local_mechanism
-from polyclinic_common.models.network import Vector, build_network
-from polyclinic_common.privacy.plan import GRADIENT
-from polyclinic_server import planning
-from polyclinic_server.observers import Round
-from polyclinic_server.optimizer import State
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.hospitals import Hospitals
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import start_weights, train_federated
+from polyclinic_client.compute.gradients import OpacusRows
+from polyclinic_client.compute.local_releases import SumRelease
+from polyclinic_client.compute.patients import Patients
+from polyclinic_client.compute.row_network import RowNetwork
+from polyclinic_client.compute.training import local_mechanism
+from polyclinic_common.models.score_head import Vector, build_network
+from polyclinic_common.releases.plans import GRADIENT
+from polyclinic_server.rounds import plan
+from polyclinic_server.rounds.observers import Round
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.hospitals import Hospitals
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import start_weights, train_federated
 from tests.conftest import NoNoise, small_study, small_table
 
 CLIP = 2.0
@@ -38,7 +38,7 @@ CURVATURE = {"binary": 0.25, "continuous": 1.0}  # of the loss, at most
 @pytest.fixture(autouse=True)
 def no_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server pulls towards the start by what the noise of a mode suggests: not here."""
-    monkeypatch.setattr(planning, "noise_ridge", lambda *_: 0.0)
+    monkeypatch.setattr(plan, "noise_ridge", lambda *_: 0.0)
 
 
 @dataclass(frozen=True)

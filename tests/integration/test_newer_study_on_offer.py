@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from polyclinic_client.cli.study import app as commands
-from polyclinic_client.consortium.show import offers
-from polyclinic_client.consortium.take_part import add_data, find_study
+from polyclinic_client.consortium.offers import offers
+from polyclinic_client.consortium.participation import add_data, find_study
 from polyclinic_common.canonical import canonical_json
 from polyclinic_common.consortium import signed as signed_module
 from polyclinic_common.consortium.signed import SignedStudy

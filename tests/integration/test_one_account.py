@@ -17,15 +17,15 @@ from polyclinic_client.accounts.mend import merge, restore
 from polyclinic_client.accounts.registry import Account, Registry
 from polyclinic_client.accounts.rule import SecondRule
 from polyclinic_client.consortium.join import join
-from polyclinic_client.consortium.membership import MEMBERSHIP
-from polyclinic_client.consortium.overview import overview
+from polyclinic_client.consortium.participation import add_data, find_study
 from polyclinic_client.consortium.peers import list_peers
-from polyclinic_client.consortium.take_part import add_data, find_study
-from polyclinic_client.journal import PeerReset
-from polyclinic_client.node.sites import find_approved
-from polyclinic_client.site_files import read_identity
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.studies import StudyBook
+from polyclinic_client.folder.layout import read_identity
+from polyclinic_client.folder.membership import MEMBERSHIP
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.node.site_book import find_approved
+from polyclinic_client.page.overview import overview
+from polyclinic_client.records.journal import PeerReset
+from polyclinic_client.study_book.book import StudyBook
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.secure_sum.chain import ReleaseId

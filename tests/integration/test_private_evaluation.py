@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from polyclinic_common.study.describe import describe
-from polyclinic_server.metric_sums import MetricSum
-from polyclinic_server.observers import Checkpoint, Round
-from polyclinic_server.optimizer import State
+from polyclinic_common.study.plain_words import describe
+from polyclinic_server.rounds.metric_sums import MetricSum
+from polyclinic_server.rounds.observers import Checkpoint, Round
+from polyclinic_server.rounds.optimizer import State
 from polyclinic_simulations import simulate
-from polyclinic_simulations.comparison import compare
-from polyclinic_simulations.console import print_result
-from polyclinic_simulations.private_view import EVERYBODY, private_rows
-from polyclinic_simulations.results import Result
+from polyclinic_simulations.report.comparison import compare
+from polyclinic_simulations.report.console import print_result
+from polyclinic_simulations.report.private_view import EVERYBODY, private_rows
+from polyclinic_simulations.results.results import Result
 from tests.conftest import small_study, small_table
 
 STUDY = small_study(

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from polyclinic_common.cli.main import app
-from polyclinic_server.metric_sums import Evaluation
-from polyclinic_server.superlink.runs import RUNS, Event, RunDescription, RunFolder, RunSite
+from polyclinic_server.rounds.metric_sums import Evaluation
+from polyclinic_server.runs.folder import RUNS, Event, RunDescription, RunFolder, RunSite
 from polyclinic_simulations import simulate
 from tests.conftest import small_study, small_table
 

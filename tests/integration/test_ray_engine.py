@@ -22,21 +22,21 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from typer.testing import CliRunner
 
-from polyclinic_client.app import make_client_app
-from polyclinic_client.refusals import SilenceError
+from polyclinic_client.run.flower_app import make_client_app
+from polyclinic_client.run.refusals import SilenceError
 from polyclinic_common.errors import RunError, SimulationError
 from polyclinic_common.wire import TrainRequest, decode_request
-from polyclinic_server.coordinator import run_rounds
-from polyclinic_server.observers import Round
-from polyclinic_server.optimizer import State
+from polyclinic_server.rounds.coordinator import run_rounds
+from polyclinic_server.rounds.observers import Round
+from polyclinic_server.rounds.optimizer import State
 from polyclinic_simulations import simulate
-from polyclinic_simulations.cli import app as simulate_command
+from polyclinic_simulations.cli.simulate import app as simulate_command
+from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.engines import ENGINES, Engine
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.hospitals import Hospitals
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import PlainSites, run_plan, start_weights
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.hospitals import Hospitals
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import PlainSites, run_plan, start_weights
 from tests.conftest import NoNoise, small_study, small_table
 from tests.e2e.test_simulate_command import write_study
 

@@ -13,15 +13,15 @@ import pytest
 from polyclinic_common.evaluation.observed import levels_of
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.study import Study, parse_study
-from polyclinic_common.study.describe import describe, outcome_in_words, treatment_in_words
+from polyclinic_common.study.plain_words import describe, outcome_in_words, treatment_in_words
 from polyclinic_common.study.sections import LOWER_IS_BETTER, Mode
-from polyclinic_simulations.comparison import compare
-from polyclinic_simulations.console import print_result
-from polyclinic_simulations.measures import measure_of
 from polyclinic_simulations.report import render_report, write_report
 from polyclinic_simulations.report.calibration_words import warning
+from polyclinic_simulations.report.comparison import compare
+from polyclinic_simulations.report.console import print_result
 from polyclinic_simulations.report.drawing import look
-from polyclinic_simulations.results import (
+from polyclinic_simulations.report.measures import measure_of
+from polyclinic_simulations.results.results import (
     METRICS,
     AtTime,
     Baselines,

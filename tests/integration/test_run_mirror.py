@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from polyclinic_server.config import Ports, ServerFolder, Settings
-from polyclinic_server.publish import publish_study
-from polyclinic_server.serve import RunMirror
-from polyclinic_server.superlink.runs import RUNS, Event, RunDescription, RunFolder, RunSite
+from polyclinic_server.consortium.publish import publish_study
+from polyclinic_server.folder import Ports, ServerFolder, Settings
+from polyclinic_server.runs.folder import RUNS, Event, RunDescription, RunFolder, RunSite
+from polyclinic_server.up.serve import RunMirror
 from tests.conftest import small_study
 
 STUDY = small_study(sites=3)

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from flwr.app import RecordDict
 
-from polyclinic_client.app import Answers
-from polyclinic_client.refusals import SilenceError
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.updates import Memory
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.run.flower_app import Answers
+from polyclinic_client.run.refusals import SilenceError
+from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.errors import RunError
-from polyclinic_server.optimizer import State
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.hospitals import Hospitals
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.training import Trained, start_weights, train_federated
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.hospitals import Hospitals
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import Trained, start_weights, train_federated
 from tests.conftest import small_study, small_table
 
 SITES = tuple(f"site {index}" for index in range(4))

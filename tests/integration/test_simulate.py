@@ -14,12 +14,12 @@ from polyclinic_common.data.mapping import parse_mapping
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.study import Study
 from polyclinic_simulations import simulate
-from polyclinic_simulations.federation import build_federation
-from polyclinic_simulations.results import METRICS, Result
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.store import Piece
+from polyclinic_simulations.federation.federation import build_federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.results.results import METRICS, Result
 from polyclinic_simulations.studies import resolve
-from polyclinic_simulations.watcher import Silent
+from polyclinic_simulations.sweep.store import Piece
+from polyclinic_simulations.sweep.watcher import Silent
 from tests.conftest import small_study, small_table
 
 RESULT_KEYS = {

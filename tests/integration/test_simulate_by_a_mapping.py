@@ -8,8 +8,8 @@ import pytest
 from polyclinic_common.data.mapping import parse_mapping
 from polyclinic_common.errors import DataError
 from polyclinic_simulations import simulate
-from polyclinic_simulations.from_table import Roles, several_rows
-from polyclinic_simulations.mapped import translate_hospitals
+from polyclinic_simulations.draft.from_table import Roles, several_rows
+from polyclinic_simulations.draft.mapped import translate_hospitals
 from tests.conftest import small_study, small_table
 
 

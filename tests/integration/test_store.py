@@ -12,17 +12,17 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import inspect, text
 
-from polyclinic_common import pki
 from polyclinic_common.consortium.invitation import Invitation
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.errors import Code, PolyclinicError
-from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_common.identity import certificates
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_server.store.database import now
 from polyclinic_server.store.store import Store
 from polyclinic_server.store.tables import Table
 from tests.conftest import small_study
 
-AUTHORITY = pki.Authority.create("Test consortium")
+AUTHORITY = certificates.Authority.create("Test consortium")
 
 
 def url(folder: Path) -> str:
@@ -37,14 +37,17 @@ def invite(store: Store, name: str) -> Invitation:
 
 def join(store: Store, invitation: Invitation, identity: bytes = b"", seconds: float = 0.0) -> None:
     """Use an invitation; making the certificate takes so many seconds."""
-    key = pki.generate_key().public_key()
+    key = certificates.generate_key().public_key()
 
-    def certify(name: str) -> pki.Certificate:
+    def certify(name: str) -> certificates.Certificate:
         time.sleep(seconds)
         return AUTHORITY.certify_site(key, name)
 
     store.join(
-        invitation.id, identity or Identity.generate().public, pki.public_bytes(key), certify
+        invitation.id,
+        identity or Identity.generate().public,
+        certificates.public_bytes(key),
+        certify,
     )
 
 

@@ -17,24 +17,23 @@ from sqlalchemy import update
 from typer.testing import CliRunner
 
 from polyclinic_client.cli.study import app as commands
+from polyclinic_client.compute.training import OpacusGradients, local_mechanism
 from polyclinic_client.consortium import client as client_module
-from polyclinic_client.consortium.membership import Membership
-from polyclinic_client.consortium.roster import check_roster
-from polyclinic_client.consortium.show import offers, show_study
-from polyclinic_client.consortium.take_part import (
+from polyclinic_client.consortium.offers import offers, show_study
+from polyclinic_client.consortium.participation import (
     add_data,
     approve,
     find_study,
     propose,
     withdraw,
 )
-from polyclinic_client.planning import planned_releases
-from polyclinic_client.site_files import read_identity
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.studies import StudyBook, freeze
-from polyclinic_client.terms import Terms
-from polyclinic_client.training import OpacusGradients, local_mechanism
-from polyclinic_common import pki
+from polyclinic_client.folder.layout import read_identity
+from polyclinic_client.folder.membership import Membership
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.run.terms import Terms
+from polyclinic_client.study_book.book import StudyBook, freeze
+from polyclinic_client.study_book.price import planned_releases
+from polyclinic_client.study_book.roster import check_roster
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.statements import (
@@ -46,9 +45,10 @@ from polyclinic_common.consortium.statements import (
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.data.holdout import declared_for_training
 from polyclinic_common.errors import Code, PolyclinicError
-from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_common.identity import certificates
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.study.manifest import Study
-from polyclinic_server.publish import participants, publish_study, published_studies
+from polyclinic_server.consortium.publish import participants, publish_study, published_studies
 from polyclinic_server.store.tables import Part, PublishedStudy
 from tests.conftest import NoNoise, small_study, small_table, study_data
 from tests.integration.loopback import Loopback
@@ -111,7 +111,7 @@ def test_a_run_addresses_only_who_approved(three: Loopback) -> None:
     study, found = participants(three.server, "small-binary")
     assert [(each.name, each.declared) for each in found] == [(name, 60) for name in three.names]
     for each in found:
-        key = pki.read_key(three.path(each.name) / "tls.key").public_key()
+        key = certificates.read_key(three.path(each.name) / "tls.key").public_key()
         assert load_pem_public_key(each.node_key.encode()) == key
     assert participants(three.server, study.hash()[:8])[1] == found
     assert code_of(participants, three.server, "another") == Code.STUDY_UNKNOWN

@@ -16,12 +16,12 @@ import pytest
 from typer.testing import CliRunner
 
 from polyclinic_client.cli.main import app as client_app
-from polyclinic_client.consortium.take_part import add_data, find_study, propose
-from polyclinic_client.journal import Journal, Table
+from polyclinic_client.consortium.participation import add_data, find_study, propose
+from polyclinic_client.folder.layout import JOURNAL, read_identity
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.replay import replay
-from polyclinic_client.site_files import JOURNAL, read_identity
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.studies import SETTLED, StudyBook
+from polyclinic_client.records.journal import Journal, Table
+from polyclinic_client.study_book.book import SETTLED, StudyBook
 from polyclinic_common.consortium.statements import ANY_RUN, StudyApproval
 from polyclinic_common.errors import Code, PolyclinicError
 from tests.conftest import small_table

@@ -11,22 +11,22 @@ import numpy as np
 import pytest
 from flwr.app import RecordDict
 
-from polyclinic_client.app import Answers
-from polyclinic_client.updates import Memory
+from polyclinic_client.run.flower_app import Answers
+from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.errors import Code, RunError
-from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
-from polyclinic_common.privacy.plan import GRADIENT, METRICS, STATISTICS, UPDATE
+from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
+from polyclinic_common.releases.plans import GRADIENT, METRICS, STATISTICS, UPDATE
 from polyclinic_common.wire import MaskedVector, PrivateUpdate, decode_reply, encode_reply
-from polyclinic_server.coordinator import IMPLAUSIBLE
-from polyclinic_server.observers import Round
-from polyclinic_server.optimizer import State
-from polyclinic_server.reach import Reach
-from polyclinic_server.superlink.coordinate import Chronicle
-from polyclinic_server.superlink.runs import Event, RunFolder
-from polyclinic_simulations.federation import build_federation
-from polyclinic_simulations.hospitals import Hospitals
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.training import Trained, start_weights, train_federated
+from polyclinic_server.rounds.coordinator import IMPLAUSIBLE
+from polyclinic_server.rounds.observers import Round
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.reach import Reach
+from polyclinic_server.runs.folder import Event, RunFolder
+from polyclinic_server.runs.process import Chronicle
+from polyclinic_simulations.federation.federation import build_federation
+from polyclinic_simulations.federation.hospitals import Hospitals
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import Trained, start_weights, train_federated
 from tests.conftest import small_study, small_table
 
 ROUNDS = 4

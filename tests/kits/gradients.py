@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from polyclinic_client.gradients import OpacusRows
-from polyclinic_client.patients import Block
-from polyclinic_client.row_network import RowNetwork
-from polyclinic_common.models.network import Network, Vector
+from polyclinic_client.compute.gradients import OpacusRows
+from polyclinic_client.compute.patients import Block
+from polyclinic_client.compute.row_network import RowNetwork
+from polyclinic_common.models.score_head import Network, Vector
 
 
 class ClippedRows:

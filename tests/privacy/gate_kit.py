@@ -13,20 +13,20 @@ from flwr.app import Context, Message, MessageType, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from polyclinic_client.app import make_client_app
-from polyclinic_client.due import Due
-from polyclinic_client.gate import Gate
-from polyclinic_client.integers import Moment
-from polyclinic_client.journal import Asked, Began, Event, Journal
-from polyclinic_client.ladder import Ladder
+from polyclinic_client.compute.integers import Moment
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.gate.due import Due
+from polyclinic_client.gate.gate import Gate
+from polyclinic_client.gate.ladder import Ladder
+from polyclinic_client.gate.pace import Pace
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.pace import Pace
-from polyclinic_client.site import Site
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.updates import Updates
+from polyclinic_client.records.journal import Asked, Began, Event, Journal
+from polyclinic_client.run.flower_app import make_client_app
+from polyclinic_client.run.responder import Site
+from polyclinic_client.run.update_responder import Updates
+from polyclinic_common.identity.site_key import Roster
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_common.secure_sum.session import KeyExchange
 from polyclinic_common.secure_sum.statements import Closing, KeyAnswer
 from polyclinic_common.wire import (

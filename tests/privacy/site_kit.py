@@ -10,24 +10,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic_client.approved import Approved
-from polyclinic_client.assembly import make_gate, make_ladder, make_site, steps_reached
-from polyclinic_client.integers import Moment
+from polyclinic_client.compute.integers import Moment
+from polyclinic_client.compute.training import Gradients
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Planned
-from polyclinic_client.member import Member
-from polyclinic_client.planning import planned_with
-from polyclinic_client.site import Site
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.training import Gradients
-from polyclinic_client.updates import Updates
-from polyclinic_client.voting import Voter
+from polyclinic_client.run.approved_study import Approved
+from polyclinic_client.run.assembly import make_gate, make_ladder, make_site, steps_reached
+from polyclinic_client.run.responder import Site
+from polyclinic_client.run.sum_responder import Member
+from polyclinic_client.run.update_responder import Updates
+from polyclinic_client.run.vote_responder import Voter
+from polyclinic_client.study_book.price import planned_with
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.observed import held_out_cohort
-from polyclinic_common.models.network import Vector, initial_weights
+from polyclinic_common.models.score_head import Vector, initial_weights
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
 from polyclinic_common.study import Study
-from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.compute.trainer import Trainer
 from tests.conftest import small_table
 from tests.privacy.gate_kit import FakeClock
 from tests.privacy.ledger_kit import DELTA, ME

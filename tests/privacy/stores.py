@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyclinic_client import chained_log, sqlite_file
-from polyclinic_client.chained_log import ChainedLog
+from polyclinic_client.records import chained_log, sqlite_file
+from polyclinic_client.records.chained_log import ChainedLog
 from polyclinic_common.errors import Code, LedgerError
-from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_common.identity.site_key import Identity
 from tests.privacy.ledger_kit import ME
 
 
@@ -274,7 +274,7 @@ class StoreTests(ABC):
         script = f"""
 import os, signal
 from pathlib import Path
-from polyclinic_client.chained_log import ChainedLog
+from polyclinic_client.records.chained_log import ChainedLog
 from {type(self).__module__} import {type(self).__name__} as Tests
 ChainedLog.append = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 Tests().make(Path({str(path)!r}))

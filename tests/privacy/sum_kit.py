@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from polyclinic_common.identity.site_key import Identity, Roster
 from polyclinic_common.secure_sum.chain import Attempt, Chain, ReleaseId
-from polyclinic_common.secure_sum.identity import Identity, Roster
 from polyclinic_common.secure_sum.masks import Participant, View, Words, masked
 from polyclinic_common.secure_sum.session import Agreed, KeyExchange
 from polyclinic_common.secure_sum.statements import KeyAnnouncement, read_signed

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 from scipy.stats import beta, binom
 
+from polyclinic_client.run import vote_responder
 from polyclinic_common.errors import Code, SimulationError
 from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.noise import SystemNoise
@@ -26,7 +27,7 @@ from polyclinic_simulations.audit.noise import NoiseAudit, audit_noise, kinds_of
 from polyclinic_simulations.audit.noise_of_one import AuditedVector
 from polyclinic_simulations.audit.noise_of_training import AuditedSteps, AuditedSums
 from polyclinic_simulations.audit.noise_of_votes import RARE, VOTES, AuditedVote
-from polyclinic_simulations.fast_gradients import ClosedForm
+from polyclinic_simulations.compute.fast_gradients import ClosedForm
 from tests.conftest import NoNoise, small_study
 
 MLP: dict[str, Any] = {"model": {"kind": "mlp", "hidden": [4, 3]}}
@@ -197,7 +198,7 @@ def test_a_canary_of_sampled_steps_moves_its_own_coordinate_on_average(
 
 @pytest.mark.parametrize("name", ["statistics", "survival", "binary"])
 def test_one_patient_turns_a_vote(name: str, tmp_path: Path) -> None:
-    from polyclinic_client.site_folder import SiteFolder
+    from polyclinic_client.folder.site_folder import SiteFolder
 
     audited = AuditedVote(WHOLE[name])
     with SiteFolder.create(tmp_path / "site", delta=1e-5, epsilon_cap=1.0) as folder:
@@ -267,10 +268,11 @@ def test_too_little_noise_is_refuted_in_every_kind(
 
 def test_a_vote_that_tells_too_much_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Told at twice the epsilon charged: a bound below 1 / 2 of the truth is below 1e-9."""
-    from polyclinic_client import voting
     from polyclinic_common.privacy.votes import randomised as said
 
-    monkeypatch.setattr(voting, "randomised", lambda truth, e, word: said(truth, 2.0 * e, word))
+    monkeypatch.setattr(
+        vote_responder, "randomised", lambda truth, e, word: said(truth, 2.0 * e, word)
+    )
     assert audit_noise(WHOLE["binary"], "fast", kinds=("vote",)).refuted
 
 

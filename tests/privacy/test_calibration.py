@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from polyclinic_client.planning import planned_with
-from polyclinic_client.refusals import RefusalError
-from polyclinic_client.updates import Memory, Updates
+from polyclinic_client.run.refusals import RefusalError
+from polyclinic_client.run.update_responder import Memory, Updates
+from polyclinic_client.study_book.price import planned_with
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.calibration import BOUNDS, ENTRIES, contributions
-from polyclinic_common.models.network import LARGEST_WEIGHT, build_network, weight_count
+from polyclinic_common.models.score_head import LARGEST_WEIGHT, build_network, weight_count
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum
-from polyclinic_common.privacy.plan import (
+from polyclinic_common.releases.plans import (
     CALIBRATION,
     GRADIENT,
     METRICS,
@@ -86,7 +86,7 @@ def test_gradient_and_curvature_are_the_derivatives_of_the_loss_by_level_and_slo
 ) -> None:
     """By finite differences, where no bound is reached."""
     from polyclinic_common.models.calibration import recalibrated, score_scale
-    from polyclinic_common.models.network import logits
+    from polyclinic_common.models.score_head import logits
 
     study = study_of(kind)
     encoding = Encoding(study)

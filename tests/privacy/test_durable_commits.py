@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from polyclinic_client.node.sites import open_sites
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.studies import StudyBook
-from polyclinic_simulations.federation import build_federation
-from polyclinic_simulations.hospitals import Hospitals, bypassed
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.trainer import Trainer
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.node.site_book import open_sites
+from polyclinic_client.study_book.book import StudyBook
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import build_federation
+from polyclinic_simulations.federation.hospitals import Hospitals, bypassed
+from polyclinic_simulations.federation.setting import Setting
 from tests.conftest import small_study, small_table
 
 ROOT = Path(__file__).parents[2]

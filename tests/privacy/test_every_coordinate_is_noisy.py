@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from polyclinic_common.privacy.charges import GaussianSum, SampledSteps
-from polyclinic_common.privacy.plan import CHANGE_EXPONENT
+from polyclinic_common.releases.plans import CHANGE_EXPONENT
 from polyclinic_common.study import Study
 from tests.conftest import small_study
 from tests.privacy.noise_kit import DRAWS, Look

@@ -18,13 +18,13 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polyclinic_client.due import FACTOR, OVER, Due
-from polyclinic_client.gate import FREE, Gate, SystemClock
-from polyclinic_client.journal import Asked, Climbed, Event, Journal, Left, Refused
-from polyclinic_client.ladder import Ladder
-from polyclinic_client.site_files import JOURNAL
+from polyclinic_client.folder.layout import JOURNAL
+from polyclinic_client.gate.due import FACTOR, OVER, Due
+from polyclinic_client.gate.gate import FREE, Gate, SystemClock
+from polyclinic_client.gate.ladder import Ladder
+from polyclinic_client.records.journal import Asked, Climbed, Event, Journal, Left, Refused
 from polyclinic_common.errors import Code, GateError, LedgerError
-from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.secure_sum.statements import KeyAnnouncement, read_signed
 from polyclinic_common.wire import (
     AnnouncedKeys,

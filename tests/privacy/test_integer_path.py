@@ -18,25 +18,25 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from polyclinic_client.gradients import OpacusRows
-from polyclinic_client.integers import (
+from polyclinic_client.compute.gradients import OpacusRows
+from polyclinic_client.compute.integers import (
     Moment,
     NoisyIntegers,
     SummedRows,
     on_grid,
 )
-from polyclinic_client.patients import BLOCK, Block, GradientEngine, Patients
-from polyclinic_client.row_network import RowNetwork
+from polyclinic_client.compute.patients import BLOCK, Block, GradientEngine, Patients
+from polyclinic_client.compute.row_network import RowNetwork
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.models.losses import logistic
-from polyclinic_common.models.network import Matrix, Network, Vector, weight_count
+from polyclinic_common.models.score_head import Matrix, Network, Vector, weight_count
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.privacy.plan import most_patients
 from polyclinic_common.privacy.sum_plan import sensitivity_of
+from polyclinic_common.releases.plans import most_patients
 from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_common.secure_sum.masks import Integers
-from polyclinic_simulations.fast_gradients import ClosedForm, RoundedProducts
-from polyclinic_simulations.ghost_norms import ClippedByGhostNorms
+from polyclinic_simulations.compute.fast_gradients import ClosedForm, RoundedProducts
+from polyclinic_simulations.compute.ghost_norms import ClippedByGhostNorms
 
 CLIP, EXPONENT = 0.7, -12
 GRID = 2.0**EXPONENT

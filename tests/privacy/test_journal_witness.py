@@ -16,22 +16,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyclinic_client.gate import Gate
-from polyclinic_client.journal import Failed, Journal, Left, Noted
-from polyclinic_client.ladder import Ladder
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.gate.gate import Gate
+from polyclinic_client.gate.ladder import Ladder
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.ledger.journalled import UNMASKED, check_journalled
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.recovery import Recovery, recover
 from polyclinic_client.ledger.replay import replay
-from polyclinic_client.node.sites import open_sites
-from polyclinic_client.site import Site
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.updates import Memory, Updates
+from polyclinic_client.node.site_book import open_sites
+from polyclinic_client.records.journal import Failed, Journal, Left, Noted
+from polyclinic_client.run.responder import Site
+from polyclinic_client.run.update_responder import Memory, Updates
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Vote
-from polyclinic_common.privacy.plan import VOTE
+from polyclinic_common.releases.plans import VOTE
 from polyclinic_common.wire import CastVote, PrivateUpdate, TrainRequest, encode_request
 from tests.privacy.gate_kit import Draws, FakeClock, House, both_kinds, make_house, sha
 from tests.privacy.ledger_kit import (

@@ -16,9 +16,9 @@ from polyclinic_client.ledger.recovery import Recovery, recover
 from polyclinic_client.ledger.state import LedgerState
 from polyclinic_client.ledger.witness import Head, read_claims, read_invented, write_claim
 from polyclinic_common.errors import Code, LedgerError, MessageError
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.packing import pack
 from polyclinic_common.privacy.account import spent_epsilon
-from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.secure_sum.statements import MOST_ROWS, KeyAnnouncement, read_signed
 from tests.privacy.ledger_kit import (
     DELTA,

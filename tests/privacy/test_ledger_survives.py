@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polyclinic_client.chained_log import Row
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.recovery import read_rows, recover, write_rows
 from polyclinic_client.ledger.witness import Head
+from polyclinic_client.records.chained_log import Row
 from polyclinic_common.errors import Code, LedgerError
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
-from polyclinic_common.secure_sum.identity import Identity
 from tests.privacy.ledger_kit import (
     CHAIN,
     DELTA,
@@ -44,7 +44,7 @@ DYING = """
 import os, signal, sys
 from pathlib import Path
 from polyclinic_client.ledger import file
-from polyclinic_client.chained_log import ChainedLog
+from polyclinic_client.records.chained_log import ChainedLog
 from tests.privacy.ledger_kit import *
 
 folder, step, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3]

@@ -14,23 +14,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.state import ReleaseState
-from polyclinic_client.planning import planned_releases
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.study_book.price import planned_releases
 from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.charges import GaussianSum
-from polyclinic_common.privacy.plan import GRADIENT, METRICS, UPDATE, noise_plan
+from polyclinic_common.releases.plans import GRADIENT, METRICS, UPDATE, noise_plan
 from polyclinic_common.study.menu import MenuEntry
 from polyclinic_common.wire import Release, Request, VoteRequest
-from polyclinic_server.flower import Mail
-from polyclinic_server.metric_sums import Evaluation, MetricSum
-from polyclinic_server.observers import Checkpoint, Observer, Round
-from polyclinic_server.optimizer import State
-from polyclinic_server.planning import by_released
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import (
+from polyclinic_server.rounds.mail import Mail
+from polyclinic_server.rounds.metric_sums import Evaluation, MetricSum
+from polyclinic_server.rounds.observers import Checkpoint, Observer, Round
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.plan import by_released
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import (
     Trained,
     evaluation_of,
     start_weights,

@@ -20,19 +20,19 @@ from numpy.typing import NDArray
 
 import polyclinic_client
 import polyclinic_common
-from polyclinic_client.journal import Left
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.site import Site
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.records.journal import Left
+from polyclinic_client.run.responder import Site
 from polyclinic_common.data.encoding import Cohort
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum
-from polyclinic_common.secure_sum.identity import Identity
-from polyclinic_server.optimizer import State
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import start_weights, train_federated
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import start_weights, train_federated
 from tests.conftest import NoNoise, small_study, small_table
 
 EPSILON, DELTA, ROUNDS = 1.0, 1e-5, 3
@@ -167,7 +167,7 @@ def test_a_patient_at_the_bound_moves_a_release_by_the_whole_clip(
 def test_the_trace_sees_a_branch_on_a_patient(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from polyclinic_client.integers import NoisyIntegers
+    from polyclinic_client.compute.integers import NoisyIntegers
 
     honest = NoisyIntegers.draw
 
@@ -187,7 +187,7 @@ def test_h_shares_of_noise_are_what_the_headline_counts() -> None:
     from scipy.optimize import brentq
     from scipy.stats import norm
 
-    from polyclinic_common.privacy.plan import secure_sum_plans
+    from polyclinic_common.releases.plans import secure_sum_plans
 
     def delta_of(mu: float, epsilon: float) -> float:
         cut = epsilon / mu

@@ -11,23 +11,23 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from polyclinic_client.integers import Moment
+from polyclinic_client.compute.integers import Moment
+from polyclinic_client.compute.local_releases import SumRelease
+from polyclinic_client.compute.sampling import SystemSampler
+from polyclinic_client.compute.training import local_mechanism
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.state import ReleaseState
-from polyclinic_client.mechanisms import SumRelease
-from polyclinic_client.sampling import SystemSampler
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.training import local_mechanism
-from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
+from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.charges import GaussianSum
-from polyclinic_common.privacy.plan import local_sum_plan, noise_plan
+from polyclinic_common.releases.plans import local_sum_plan, noise_plan
 from polyclinic_common.secure_sum.chain import ReleaseId
-from polyclinic_server.optimizer import State
-from polyclinic_simulations.alone import train_alone
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import start_weights, train_federated
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_simulations.baselines.alone import train_alone
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import start_weights, train_federated
 from tests.conftest import small_study, small_table
 
 EPSILON, DELTA = 2.0, 1e-5

@@ -26,12 +26,12 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from polyclinic_client import chained_log
-from polyclinic_client.journal import Asked, Failed, Journal, Left, Refused, Settled
+from polyclinic_client.folder.layout import JOURNAL, LEDGER, read_identity
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.refusals import SilenceError
-from polyclinic_client.site_files import JOURNAL, LEDGER, read_identity
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.records import chained_log
+from polyclinic_client.records.journal import Asked, Failed, Journal, Left, Refused, Settled
+from polyclinic_client.run.refusals import SilenceError
 from polyclinic_common.errors import Code, DataError, LedgerError
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.wire import (
@@ -44,11 +44,11 @@ from polyclinic_common.wire import (
     encode_reply,
     encode_request,
 )
-from polyclinic_server.optimizer import State
+from polyclinic_server.rounds.optimizer import State
 from polyclinic_simulations.engines.inline import InlineGrid
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.training import start_weights, train_federated
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import start_weights, train_federated
 from tests.conftest import small_study, small_table
 from tests.e2e.test_simulate_command import write_study
 from tests.privacy import watched_run
@@ -89,26 +89,27 @@ WRITING = {
     *("savez", "savetxt", "save_file", "write_new", "write_atomically", "executescript"),
 }
 STORES = {
-    *("sqlite_file.py", "chained_log.py", "journal.py", "site_files.py", "site_folder.py"),
+    *("records/sqlite_file.py", "records/chained_log.py", "records/journal.py"),
+    *("folder/layout.py", "folder/site_folder.py"),
     *("ledger/file.py", "ledger/witness.py", "ledger/ledger.py", "ledger/recovery.py"),
     "cli/ledger.py",  # a person's own export of the ledger's rows
     "cli/model.py",  # a person's own copy of a released model
-    "studies.py",  # the frozen tables
+    "study_book/book.py",  # the frozen tables
     *("accounts/registry.py", "accounts/account.py"),  # this hospital's accounts, and where
-    *("consortium/join.py", "consortium/membership.py", "consortium/keep_rows.py"),
+    *("consortium/join.py", "folder/membership.py", "backup/keep_rows.py"),
     *("node/status.py", "node/health.py"),  # whether a node runs
     "node/worker.py",  # /proc/self/oom_score_adj
-    "preflight.py",  # connects to the server, and writes no file
+    "consortium/preflight.py",  # connects to the server, and writes no file
 }
 OURS = {
     *("Ledger", "Journal", "SiteFolder", "ChainedLog", "ConsortiumClient", "StudyBook"),
     "Registry",
 }
 FLOWER = {
-    "app.py": {"Array", "ArrayRecord", "Context", "Message", "RecordDict", "ClientApp"},
-    "gate.py": {"ConfigRecord", "RecordDict"},
-    "site.py": {"RecordDict"},
-    "node/sites.py": {"RecordDict"},
+    "run/flower_app.py": {"Array", "ArrayRecord", "Context", "Message", "RecordDict", "ClientApp"},
+    "gate/gate.py": {"ConfigRecord", "RecordDict"},
+    "run/responder.py": {"RecordDict"},
+    "node/site_book.py": {"RecordDict"},
 }
 ADAPTER = "node/fleet.py"
 # What talks to the network or to other processes, and with what.
@@ -122,19 +123,21 @@ REACHING = {
     "consortium/channel.py": {"grpc"},
     "consortium/client.py": {"grpc", "importlib"},
     "consortium/join.py": {"grpc", "importlib"},
-    "consortium/keep_rows.py": {"logging"},  # says once why the server keeps no more rows
-    "consortium/row_keeper.py": {"subprocess", "logging"},
-    "consortium/membership.py": {"ssl"},
+    "backup/keep_rows.py": {"logging"},  # says once why the server keeps no more rows
+    "backup/row_keeper.py": {"subprocess", "logging"},
+    "folder/membership.py": {"ssl"},
     "proxy.py": {"urllib"},  # takes addresses apart
-    "preflight.py": {"http", "importlib", "shutil", "socket", "ssl", "urllib"},
+    "consortium/preflight.py": {"http", "importlib", "shutil", "socket", "ssl", "urllib"},
     "cli/study.py": {"shutil"},
     "cli/up.py": {"logging"},
 }
 PIPE = "node/worker.py"  # computes, and has nothing but a pipe to the node
 COMPUTING = {
-    *("gradients", "held_out", "integers", "mechanisms", "member", "patients", "statistics"),
-    *("studies", "training", "updates", "voting", "approved", "assembly", "node.sites", "pace"),
-    *("accounts.patients", "calibration"),
+    *("compute.gradients", "compute.metric_sums", "compute.integers", "compute.local_releases"),
+    *("compute.patients", "compute.regression_sums", "compute.training", "gate.pace"),
+    *("compute.calibration_sums", "study_book.book", "run.sum_responder", "run.update_responder"),
+    *("run.vote_responder", "run.approved_study", "run.assembly", "node.site_book"),
+    *("accounts.patients",),
 }
 
 
@@ -167,7 +170,7 @@ def mentioned(tree: ast.Module) -> Iterator[str]:
 
 def test_the_gate_alone_encodes_what_leaves() -> None:
     users = {name for name, tree in client_trees() if "encode_reply" in mentioned(tree)}
-    assert users == {"gate.py"}
+    assert users == {"gate/gate.py"}
     for name, tree in client_trees():
         used = set(mentioned(tree))
         assert not used & {"_encode", "encode_request", "__import__"}, name
@@ -179,8 +182,10 @@ def test_the_gate_alone_encodes_what_leaves() -> None:
 
 
 def test_the_site_alone_hands_to_the_gate() -> None:
-    users = {name for name, tree in client_trees() if "let_out" in mentioned(tree)} - {"gate.py"}
-    assert users == {"site.py"}
+    users = {name for name, tree in client_trees() if "let_out" in mentioned(tree)} - {
+        "gate/gate.py"
+    }
+    assert users == {"run/responder.py"}
 
 
 def test_flower_is_met_in_one_adapter_and_messages_are_made_in_one_place() -> None:
@@ -264,7 +269,7 @@ def test_ledger_journal_and_folder_alone_open_files_for_writing() -> None:
         if any(opens_for_writing(node) for node in ast.walk(tree))
     }
     assert found <= STORES, found - STORES
-    assert {"sqlite_file.py", "site_files.py", "ledger/witness.py"} <= found
+    assert {"records/sqlite_file.py", "folder/layout.py", "ledger/witness.py"} <= found
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from polyclinic_client.gradients import OpacusRows
-from polyclinic_client.integers import GridSums, Moment, NoisyIntegers, SummedRows
-from polyclinic_client.mechanisms import SampledCohort
-from polyclinic_client.patients import BLOCK, Block, GradientEngine, Patients
-from polyclinic_client.row_network import RowLinear, RowNetwork, RowTanh
-from polyclinic_client.sampling import SystemSampler
-from polyclinic_client.training import OpacusGradients
+from polyclinic_client.compute.gradients import OpacusRows
+from polyclinic_client.compute.integers import GridSums, Moment, NoisyIntegers, SummedRows
+from polyclinic_client.compute.local_releases import SampledCohort
+from polyclinic_client.compute.patients import BLOCK, Block, GradientEngine, Patients
+from polyclinic_client.compute.row_network import RowLinear, RowNetwork, RowTanh
+from polyclinic_client.compute.sampling import SystemSampler
+from polyclinic_client.compute.training import OpacusGradients
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.errors import PrivacyError
 from polyclinic_common.models.losses import LOSSES, PatientLoss, logistic
-from polyclinic_common.models.network import (
+from polyclinic_common.models.score_head import (
     Network,
     Vector,
     cut,
@@ -31,8 +31,8 @@ from polyclinic_common.models.network import (
 from polyclinic_common.privacy.noise import NoiseSource, SystemNoise
 from polyclinic_common.privacy.sum_plan import plan_sum
 from polyclinic_common.secure_sum.chain import ReleaseId
-from polyclinic_simulations.ghost_norms import ClippedByGhostNorms
-from polyclinic_simulations.unclipped import Unclipped
+from polyclinic_simulations.compute.ghost_norms import ClippedByGhostNorms
+from polyclinic_simulations.compute.unclipped import Unclipped
 from tests.conftest import NoNoise, small_study
 from tests.kits.gradients import ClippedRows
 

@@ -12,27 +12,27 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyclinic_client.journal import Left
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Approval
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.records.journal import Left
 from polyclinic_common.errors import RunError
 from polyclinic_common.evaluation.layout import make_layout
 from polyclinic_common.evaluation.reading import RoundReadings, Size, read_sum
 from polyclinic_common.evaluation.survival import hazard_profile
 from polyclinic_common.models.predict import predict
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.privacy.plan import METRICS, metrics_plan
+from polyclinic_common.releases.plans import METRICS, metrics_plan
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.sections import Fraction
-from polyclinic_server.metric_sums import Evaluation, MetricSum, has_stalled
-from polyclinic_server.observers import Checkpoint
-from polyclinic_server.optimizer import State
-from polyclinic_simulations.baselines import scores_of
-from polyclinic_simulations.federation import Federation, SiteData, build_federation
-from polyclinic_simulations.hospitals import Hospitals
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import (
+from polyclinic_server.rounds.metric_sums import Evaluation, MetricSum, has_stalled
+from polyclinic_server.rounds.observers import Checkpoint
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_simulations.baselines.baselines import scores_of
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import Federation, SiteData, build_federation
+from polyclinic_simulations.federation.hospitals import Hospitals
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import (
     Trained,
     evaluation_of,
     start_weights,
@@ -262,7 +262,7 @@ def test_a_hospital_releases_metrics_only_after_the_rounds_it_approved(
         found = honest(federation)
         return found and replace(found, rounds=tuple(range(1, ROUNDS + 1)))
 
-    monkeypatch.setattr("polyclinic_simulations.training.evaluation_of", asking)
+    monkeypatch.setattr("polyclinic_simulations.federation.training.evaluation_of", asking)
     with pytest.raises(RunError, match="out_of_order"):
         train(made, tmp_path)
 
@@ -283,7 +283,7 @@ def test_a_run_cut_off_before_its_metrics_came_releases_them_once(
         raise CutError
 
     with monkeypatch.context() as patched:
-        patched.setattr("polyclinic_server.metric_sums.Evaluation.judged", lost)
+        patched.setattr("polyclinic_server.rounds.metric_sums.Evaluation.judged", lost)
         with pytest.raises(CutError):
             train(made, tmp_path / "sites", checkpoint=checkpoint)
     resumed = train(made, tmp_path / "sites", checkpoint=checkpoint)

@@ -11,17 +11,17 @@ from typing import Any
 
 import pytest
 
-from polyclinic_client.journal import Journal, Left, Settled
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.replay import Replay, charges_of, replay
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.records.journal import Journal, Left, Settled
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum, Vote
 from polyclinic_common.secure_sum.chain import ReleaseId
-from polyclinic_server.optimizer import State
-from polyclinic_simulations.federation import build_federation
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.training import start_weights, train_federated
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_simulations.federation.federation import build_federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import start_weights, train_federated
 from tests.conftest import small_study, small_table
 from tests.privacy.ledger_kit import DELTA, FALLBACK, HEADLINE, ME, digest
 

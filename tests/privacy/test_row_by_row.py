@@ -15,28 +15,28 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from polyclinic_client.calibration import SummedCalibration
-from polyclinic_client.gradients import OpacusRows
-from polyclinic_client.held_out import SummedMetrics
-from polyclinic_client.patients import Patients
-from polyclinic_client.row_check import check_rows
-from polyclinic_client.row_network import RowLinear, RowNetwork
-from polyclinic_client.statistics import SummedStatistics
-from polyclinic_client.training import OpacusGradients
+from polyclinic_client.compute.calibration_sums import SummedCalibration
+from polyclinic_client.compute.gradients import OpacusRows
+from polyclinic_client.compute.metric_sums import SummedMetrics
+from polyclinic_client.compute.patients import Patients
+from polyclinic_client.compute.regression_sums import SummedStatistics
+from polyclinic_client.compute.row_check import check_rows
+from polyclinic_client.compute.row_network import RowLinear, RowNetwork
+from polyclinic_client.compute.training import OpacusGradients
 from polyclinic_common import rowwise
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.evaluation.layout import make_layout
 from polyclinic_common.evaluation.observed import held_out_cohort
-from polyclinic_common.models.network import (
+from polyclinic_common.models.predict import predict
+from polyclinic_common.models.score_head import (
     Vector,
     build_network,
     cut,
     initial_weights,
     weight_count,
 )
-from polyclinic_common.models.predict import predict
-from polyclinic_common.privacy.plan import secure_sum_plans
+from polyclinic_common.releases.plans import secure_sum_plans
 from polyclinic_common.study import Study, parse_study
 
 Rows = NDArray[np.int64]
@@ -342,7 +342,7 @@ def test_a_machine_whose_exponential_has_lanes_is_refused(monkeypatch: pytest.Mo
         found[:whole] *= 1.0 + 2.0**-52
         return found
 
-    monkeypatch.setattr("polyclinic_client.row_check.FUNCTIONS", (by_lane,))
+    monkeypatch.setattr("polyclinic_client.compute.row_check.FUNCTIONS", (by_lane,))
     check_rows.cache_clear()
     with pytest.raises(PrivacyError) as caught:
         check_rows()

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from polyclinic_client.held_out import SummedMetrics
-from polyclinic_client.integers import IntegerSums
-from polyclinic_client.patients import BLOCK, Patients
-from polyclinic_client.statistics import SummedStatistics
-from polyclinic_client.training import OpacusGradients
+from polyclinic_client.compute.integers import IntegerSums
+from polyclinic_client.compute.metric_sums import SummedMetrics
+from polyclinic_client.compute.patients import BLOCK, Patients
+from polyclinic_client.compute.regression_sums import SummedStatistics
+from polyclinic_client.compute.training import OpacusGradients
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.layout import make_layout
 from polyclinic_common.evaluation.observed import held_out_cohort
-from polyclinic_common.models.network import Vector, initial_weights
+from polyclinic_common.models.score_head import Vector, initial_weights
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study import Study
 from tests.conftest import small_study, small_table

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from polyclinic_client.patients import Patients
+from polyclinic_client.compute.patients import Patients
 from polyclinic_common.privacy.charges import SampledSteps
 from tests.conftest import small_study
 from tests.privacy.site_kit import DECLARED, Hospital

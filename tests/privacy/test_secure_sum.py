@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from polyclinic_common.errors import Code, MessageError
+from polyclinic_common.identity.site_key import Identity, Member, Roster, verify
 from polyclinic_common.packing import Value, pack, unpack
 from polyclinic_common.secure_sum.chain import (
     Chain,
@@ -29,7 +30,6 @@ from polyclinic_common.secure_sum.chain import (
     statements_needed,
     transcript,
 )
-from polyclinic_common.secure_sum.identity import Identity, Member, Roster, verify
 from polyclinic_common.secure_sum.masks import View, Words, mask_key, masked, unmasked_sum
 from polyclinic_common.secure_sum.session import Agreed, KeyExchange
 from polyclinic_common.secure_sum.settlement import AnsweredSum

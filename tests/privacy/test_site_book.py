@@ -8,16 +8,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from polyclinic_client.approved import Approved, approved_with
-from polyclinic_client.due import Due
-from polyclinic_client.gate import Gate
-from polyclinic_client.journal import Failed
-from polyclinic_client.node import sites
-from polyclinic_client.node.sites import SiteBook
-from polyclinic_client.refusals import SilenceError
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.updates import Memory
-from polyclinic_common.secure_sum.identity import Roster
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.gate.due import Due
+from polyclinic_client.gate.gate import Gate
+from polyclinic_client.node import site_book
+from polyclinic_client.node.site_book import SiteBook
+from polyclinic_client.records.journal import Failed
+from polyclinic_client.run.approved_study import Approved, approved_with
+from polyclinic_client.run.refusals import SilenceError
+from polyclinic_client.run.update_responder import Memory
+from polyclinic_common.identity.site_key import Roster
 from polyclinic_common.wire import (
     AnnouncedKeys,
     OpenRequest,
@@ -127,7 +127,7 @@ def test_whatever_fails_before_a_site_answers_is_silence_and_journalled(
     def broken(*_: object) -> None:
         raise error("secret")
 
-    monkeypatch.setattr(sites, part, broken)
+    monkeypatch.setattr(site_book, part, broken)
     with pytest.raises(SilenceError):
         worker.ask(OpenRequest(worker.study, "run-1"))
     noted = [each.event for each in worker.folder.journal.events()]

@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 import torch
 
-from polyclinic_client.journal import Failed, Left, Refused
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.statistics import SummedStatistics
+from polyclinic_client.compute.regression_sums import SummedStatistics
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.records.journal import Failed, Left, Refused
 from polyclinic_common.errors import RunError
-from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.study import Study
-from polyclinic_server.optimizer import State
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import start_weights, train_federated
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import start_weights, train_federated
 from tests.conftest import small_study, small_table
 
 KEYS = [Identity.from_private(bytes([number]) * 32) for number in (1, 2, 3)]

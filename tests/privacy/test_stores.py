@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from polyclinic_client.journal import Failed, Journal
 from polyclinic_client.ledger.entries import CapsSet, read_entry
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_client.records.journal import Failed, Journal
+from polyclinic_common.identity.site_key import Identity
 from tests.privacy.ledger_kit import DELTA, ME
 from tests.privacy.stores import StoreTests
 

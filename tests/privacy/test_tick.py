@@ -17,25 +17,25 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from polyclinic_client import pace
-from polyclinic_client.approved import approved_with
-from polyclinic_client.due import FACTOR, OVER, Due
-from polyclinic_client.held_out import SummedMetrics
-from polyclinic_client.integers import SummedRows
-from polyclinic_client.journal import Climbed, Failed, Left
+from polyclinic_client.compute.integers import SummedRows
+from polyclinic_client.compute.metric_sums import SummedMetrics
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.gate import pace
+from polyclinic_client.gate.due import FACTOR, OVER, Due
+from polyclinic_client.gate.pace import SLOWER, Cost, pace_of
 from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.node.sites import SiteBook
-from polyclinic_client.pace import SLOWER, Cost, pace_of
-from polyclinic_client.planning import planned_releases
-from polyclinic_client.refusals import SilenceError
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.updates import Memory
-from polyclinic_client.voting import BetterHere
+from polyclinic_client.node.site_book import SiteBook
+from polyclinic_client.records.journal import Climbed, Failed, Left
+from polyclinic_client.run.approved_study import approved_with
+from polyclinic_client.run.refusals import SilenceError
+from polyclinic_client.run.update_responder import Memory
+from polyclinic_client.run.vote_responder import BetterHere
+from polyclinic_client.study_book.price import planned_releases
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.models.network import length_of
-from polyclinic_common.privacy.plan import METRICS, UPDATE, VOTE, most_patients
-from polyclinic_common.secure_sum.identity import Roster
+from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.models.score_head import length_of
+from polyclinic_common.releases.plans import METRICS, UPDATE, VOTE, most_patients
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.wire import Release, Request, TrainRequest, VoteRequest, decode_reply
 from polyclinic_common.wire import encode_request as encoded

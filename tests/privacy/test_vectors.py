@@ -14,10 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from polyclinic_common.identity.site_key import Identity, Roster, fingerprint
 from polyclinic_common.packing import Value, pack, unpack
 from polyclinic_common.secure_sum import session
 from polyclinic_common.secure_sum.chain import Chain, ReleaseId, broadcast_hash, transcript
-from polyclinic_common.secure_sum.identity import Identity, Roster, fingerprint
 from polyclinic_common.secure_sum.keys import EphemeralKeys
 from polyclinic_common.secure_sum.masks import View, mask_key, masked, unmasked_sum
 from polyclinic_common.secure_sum.session import Agreed, KeyExchange

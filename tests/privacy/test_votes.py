@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import binom
 
-from polyclinic_client import journal
-from polyclinic_client.app import make_client_app
 from polyclinic_client.ledger.entries import Planned
-from polyclinic_client.site import Site
-from polyclinic_client.updates import Updates
-from polyclinic_client.voting import (
+from polyclinic_client.records import journal
+from polyclinic_client.run.flower_app import make_client_app
+from polyclinic_client.run.responder import Site
+from polyclinic_client.run.update_responder import Updates
+from polyclinic_client.run.vote_responder import (
     BetterHere,
     Opinion,
     Voter,
@@ -32,16 +32,16 @@ from polyclinic_client.voting import (
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import GateError, PrivacyError
 from polyclinic_common.evaluation.observed import held_out_cohort
-from polyclinic_common.models.network import Vector, initial_weights
+from polyclinic_common.models.score_head import Vector, initial_weights
 from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.charges import Vote
-from polyclinic_common.privacy.plan import VOTE, training_share
 from polyclinic_common.privacy.votes import (
     chance_of_acceptance,
     estimated_in_favour,
     is_accepted,
     randomised,
 )
+from polyclinic_common.releases.plans import VOTE, training_share
 from polyclinic_common.wire import (
     CastVote,
     Reason,
@@ -50,7 +50,7 @@ from polyclinic_common.wire import (
     decode_reply,
     encode_request,
 )
-from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.federation.setting import Setting
 from tests.conftest import small_study, small_table
 from tests.privacy.gate_kit import House, context, make_house, message
 from tests.privacy.ledger_kit import STUDY

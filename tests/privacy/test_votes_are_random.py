@@ -10,7 +10,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import binom
 
-from polyclinic_client.integers import Moment
+from polyclinic_client.compute.integers import Moment
 from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.secure_sum.chain import ReleaseId
 from tests.conftest import small_study

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from polyclinic_client.gate import Gate
-from polyclinic_server.optimizer import State
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import start_weights, train_federated
+from polyclinic_client.gate.gate import Gate
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import start_weights, train_federated
 from tests.conftest import small_study, small_table
 
 FORBIDDEN = (

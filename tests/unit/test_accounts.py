@@ -28,9 +28,9 @@ from polyclinic_client.accounts.mend import merge
 from polyclinic_client.accounts.patients import canonical_number, joined, keyed_hashes, parted
 from polyclinic_client.accounts.registry import Registry, default_registry
 from polyclinic_client.accounts.rule import SecondRule, read_rule
-from polyclinic_client.journal import Left
-from polyclinic_client.site_files import LEDGER
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.folder.layout import LEDGER
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.records.journal import Left
 from polyclinic_common.errors import Code, ConsortiumError, LedgerError, PolyclinicError
 from tests.privacy.ledger_kit import FALLBACK, approval, reserve
 
@@ -351,7 +351,7 @@ def test_where_the_registry_lies_follows_from_the_user_alone(
 def test_a_registry_on_a_network_disk_is_refused(
     accounts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polyclinic_client.sqlite_file.file_system", lambda _: "nfs4")
+    monkeypatch.setattr("polyclinic_client.records.sqlite_file.file_system", lambda _: "nfs4")
     assert code_of(registry_module.Registry.open, accounts, create=True) == Code.ACCOUNTS_DAMAGED
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from cryptography import x509
 
-from polyclinic_common import pki
 from polyclinic_common.consortium.address import (
     host_port,
     parted,
@@ -13,7 +12,8 @@ from polyclinic_common.consortium.address import (
     require_reachable,
 )
 from polyclinic_common.errors import Code, ConsortiumError
-from polyclinic_server.config import settings_of
+from polyclinic_common.identity import certificates
+from polyclinic_server.folder import settings_of
 
 READ = {
     "polyclinic.example.org": "polyclinic.example.org",
@@ -55,7 +55,10 @@ REFUSED = {
 def test_an_address_is_read_as_people_write_it(typed: str, host: str) -> None:
     assert read_host(typed) == host
     assert read_host(host) == host
-    authority, key = pki.Authority.create("Example"), pki.generate_key().public_key()
+    authority, key = (
+        certificates.Authority.create("Example"),
+        certificates.generate_key().public_key(),
+    )
     made = authority.certify_server(key, [host])
     names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     found = names.get_values_for_type(x509.DNSName) + [

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.errors import StudyError
 from polyclinic_common.models.calibration import contributions, recalibrated
-from polyclinic_common.models.network import Vector, build_network, logits, weight_count
+from polyclinic_common.models.score_head import Vector, build_network, logits, weight_count
 from polyclinic_common.rowwise import expit
-from polyclinic_server.calibration import SLOPE_DEVIATION, Calibrated, Calibrator
-from polyclinic_server.observers import Checkpoint
-from polyclinic_server.optimizer import State
-from polyclinic_server.planning import make_calibrator, suggested_ridge
+from polyclinic_server.rounds.calibration import SLOPE_DEVIATION, Calibrated, Calibrator
+from polyclinic_server.rounds.observers import Checkpoint
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.plan import make_calibrator, suggested_ridge
 from tests.conftest import small_study, small_table
 
 TRAINING: dict[str, Any] = {"rounds": 60, "calibration": {}}

@@ -21,8 +21,8 @@ from polyclinic_common.data.mapping import (
 )
 from polyclinic_common.data.report import CheckReport, ColumnCheck
 from polyclinic_common.data.rules import Mapping
-from polyclinic_common.data.table import read_table
 from polyclinic_common.data.units import conversions_to
+from polyclinic_common.data.values import read_table
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.load import TEMPLATE

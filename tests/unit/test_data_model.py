@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any, get_args
 
-from polyclinic_client.journal import Began, Event
 from polyclinic_client.ledger.entries import AnyEntry
+from polyclinic_client.records.journal import Began, Event
 from polyclinic_common.study.manifest import NEWER, NEWER_FEATURES
 from polyclinic_common.version import VERSION
 from polyclinic_common.wire.codec import PROTOCOL

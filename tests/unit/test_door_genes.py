@@ -17,7 +17,7 @@ from polyclinic_common.data.natural import columns_in_units
 from polyclinic_common.errors import DataError
 from polyclinic_common.models.coefficients import rows_of
 from polyclinic_common.models.matching import UnlikeError, link
-from polyclinic_common.models.storage import load_model
+from polyclinic_common.models.vectors import load_model
 from polyclinic_common.study import Study
 from polyclinic_common.study.features import Diplotype, Hla
 from polyclinic_simulations import simulate

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pandas.testing import assert_series_equal
 
 from polyclinic_common.data.encoding import Cohort, Encoding, inverse_transform, transform
-from polyclinic_common.data.table import as_number, as_text
+from polyclinic_common.data.values import as_number, as_text
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.load import TEMPLATE

@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from polyclinic_client.held_out import SummedMetrics
+from polyclinic_client.compute.metric_sums import SummedMetrics
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation.layout import CLIP, Layout, make_layout
 from polyclinic_common.evaluation.observed import Observed, held_out_cohort
 from polyclinic_common.evaluation.reading import Size, held_out_sizes, read_sum
 from polyclinic_common.evaluation.statistics import Judged, RiskHistogram, statistic_of
-from polyclinic_common.models.network import initial_weights
 from polyclinic_common.models.predict import Prediction
+from polyclinic_common.models.score_head import initial_weights
 from polyclinic_common.study import Study
-from polyclinic_simulations.coverage import Design, coverage, draw, study_of
-from polyclinic_simulations.metrics import score
+from polyclinic_simulations.audit.coverage import Design, coverage, draw, study_of
+from polyclinic_simulations.results.exact_metrics import score
 from tests.conftest import small_study, small_table
 
 KINDS = ("continuous", "binary", "survival")

@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyclinic_client.patients import Patients
+from polyclinic_client.compute.patients import Patients
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.models.losses import LOSSES
-from polyclinic_common.models.network import Network, weight_count
-from polyclinic_simulations.fast_gradients import ClosedForm
-from polyclinic_simulations.unclipped import Unclipped
+from polyclinic_common.models.score_head import Network, weight_count
+from polyclinic_simulations.compute.fast_gradients import ClosedForm
+from polyclinic_simulations.compute.unclipped import Unclipped
 from tests.kits.gradients import ClippedRows
 
 SHAPES = st.tuples(

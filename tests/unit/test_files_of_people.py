@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from polyclinic_common.errors import Code, ConsortiumError, StudyError
 from polyclinic_common.study.base import is_site_name
 from polyclinic_common.study.load import TEMPLATE, load_study
-from polyclinic_common.words import alike, tidy
+from polyclinic_common.text import alike, tidy
 from polyclinic_server.cli.main import app
-from polyclinic_server.config import CONFIG, ServerFolder
+from polyclinic_server.folder import CONFIG, ServerFolder
 
 ENCODINGS = ("utf-8", "utf-8-sig", "utf-16")
 

@@ -14,11 +14,11 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from polyclinic_common.data.check import check_table
-from polyclinic_common.data.table import as_text
+from polyclinic_common.data.values import as_text
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Binary, Survival
-from polyclinic_simulations.from_table import Roles, draft_study, taken_for_event
+from polyclinic_simulations.draft.from_table import Roles, draft_study, taken_for_event
 from tests.conftest import small_table
 
 BINARY = Roles("hospital", "response")

@@ -118,7 +118,7 @@ def test_help_answers_at_once_without_importing_torch() -> None:
 def test_a_node_holds_nothing_that_computes_on_patients() -> None:
     """That is in its worker, which may crash or run out of memory and takes nothing with it."""
     code = (
-        "import sys, polyclinic_client.node.main, polyclinic_client.consortium.row_keeper\n"
+        "import sys, polyclinic_client.node.main, polyclinic_client.backup.row_keeper\n"
         "heavy = {'torch', 'pandas', 'pyarrow', 'scipy', 'polyclinic_client.ledger.ledger'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )

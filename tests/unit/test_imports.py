@@ -60,18 +60,18 @@ def test_help_imports_nothing_heavy(words: list[str]) -> None:
 
 def test_what_a_closed_form_job_needs_imports_no_more() -> None:
     found = imported(NEEDED)
-    assert "polyclinic_simulations.training" in found
+    assert "polyclinic_simulations.federation.training" in found
     assert not found & {*ALL, "scipy.optimize", "scipy.linalg"}
 
 
 def test_a_closed_form_job_is_done_without_torch_tables_and_plots() -> None:
     found = imported(JOB)
-    assert "polyclinic_client.mechanisms" in found
+    assert "polyclinic_client.compute.local_releases" in found
     assert not found & ALL
 
 
 def test_runs_beside_finished_baselines_import_no_torch(tmp_path: Path) -> None:
     simulate(small_study(), small_table(), modes=["none"], out=tmp_path)
     found = imported(SIMULATION.format(out=str(tmp_path)))
-    assert "polyclinic_simulations.cells" in found
+    assert "polyclinic_simulations.sweep.cells" in found
     assert not found & {*TORCH, "ray", "sqlalchemy"}

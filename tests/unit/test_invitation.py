@@ -6,11 +6,11 @@ import base64
 
 import pytest
 
-from polyclinic_common import pki
 from polyclinic_common.consortium.invitation import PREFIX, Invitation, hash_secret, read_invitation
 from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.identity import certificates
 
-AUTHORITY = pki.Authority.create("Example consortium").certificate
+AUTHORITY = certificates.Authority.create("Example consortium").certificate
 INVITATION = Invitation.create("polyclinic.example.org", 7640, "St. Mary", 1_900_000_000, AUTHORITY)
 
 
@@ -19,7 +19,7 @@ def test_what_was_written_is_read_however_mail_broke_it() -> None:
     assert read_invitation(text) == INVITATION
     broken = "\n".join(text[start : start + 60] for start in range(0, len(text), 60))
     assert read_invitation(f"  {broken}\n") == INVITATION
-    assert INVITATION.fingerprint == pki.fingerprint(AUTHORITY)
+    assert INVITATION.fingerprint == certificates.fingerprint(AUTHORITY)
     assert (INVITATION.until.year, len(text) < 900) == (2030, True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from polyclinic_simulations.measures import decimals, measure_of, measures_of
+from polyclinic_simulations.report.measures import decimals, measure_of, measures_of
 from tests.conftest import small_study
 
 

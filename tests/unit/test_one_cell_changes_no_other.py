@@ -13,7 +13,7 @@ import pytest
 
 from polyclinic_common.data.check import check_table
 from polyclinic_common.data.patient_number import same_number
-from polyclinic_common.data.table import as_number, as_text, read_table
+from polyclinic_common.data.values import as_number, as_text, read_table
 from tests.conftest import small_study, small_table
 
 LONG = 900_000_000_000_207_008  # a code of SNOMED CT's length

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from polyclinic_client.approved import approved_with
+from polyclinic_client.run.approved_study import approved_with
 from polyclinic_common.data.check import check_table
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.data.outcome import read_outcome
 from polyclinic_common.evaluation.observed import held_out_cohort, observe
-from polyclinic_common.secure_sum.identity import Identity, Roster
+from polyclinic_common.identity.site_key import Identity, Roster
 from polyclinic_common.study import Study
-from polyclinic_simulations.federation import build_federation
+from polyclinic_simulations.federation.federation import build_federation
 from tests.conftest import small_study, small_table
 
 SITES = 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyclinic_server.optimizer import Optimizer, State, largest_ridge, noise_ridge
+from polyclinic_server.rounds.optimizer import Optimizer, State, largest_ridge, noise_ridge
 from tests.conftest import small_study
 
 

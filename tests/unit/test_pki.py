@@ -21,20 +21,20 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
-from polyclinic_common import pki
 from polyclinic_common.errors import Code, ConsortiumError
+from polyclinic_common.identity import certificates
 
 NOW = dt.datetime.now(dt.UTC)
 
 
 @pytest.fixture(scope="module")
-def authority() -> pki.Authority:
-    return pki.Authority.create("Example consortium")
+def authority() -> certificates.Authority:
+    return certificates.Authority.create("Example consortium")
 
 
-def test_a_server_is_known_by_its_names_and_addresses(authority: pki.Authority) -> None:
+def test_a_server_is_known_by_its_names_and_addresses(authority: certificates.Authority) -> None:
     made = authority.certify_server(
-        pki.generate_key().public_key(), ["polyclinic.example.org", "192.0.2.7"]
+        certificates.generate_key().public_key(), ["polyclinic.example.org", "192.0.2.7"]
     )
     names = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == ["polyclinic.example.org"]
@@ -52,17 +52,17 @@ LONG = (
 
 def test_a_name_longer_than_a_common_name_is_kept_whole() -> None:
     """64 bytes are the certificate's limit, not the hospital's."""
-    long = pki.Authority.create(LONG * 2)
-    assert pki.common_name(long.certificate) == LONG * 2
-    key = pki.generate_key()
-    made = long.certify_site(pki.read_request(pki.make_request(key, LONG)), LONG)
+    long = certificates.Authority.create(LONG * 2)
+    assert certificates.common_name(long.certificate) == LONG * 2
+    key = certificates.generate_key()
+    made = long.certify_site(certificates.read_request(certificates.make_request(key, LONG)), LONG)
     made.verify_directly_issued_by(long.certificate)
     other = long.certify_site(key.public_key(), LONG + "a")
     shorts = [
         str(each.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
         for each in (made, other)
     ]
-    assert (pki.common_name(made), pki.common_name(other)) == (LONG, LONG + "a")
+    assert (certificates.common_name(made), certificates.common_name(other)) == (LONG, LONG + "a")
     assert all(len(short.encode()) <= 64 for short in shorts)
     assert shorts[0] != shorts[1]
     host = ".".join(["a" * 30] * 5)
@@ -71,23 +71,27 @@ def test_a_name_longer_than_a_common_name_is_kept_whole() -> None:
     assert verifier(x509.DNSName(host)).verify(server, [])
 
 
-def test_a_site_is_a_client_under_the_name_the_authority_gave(authority: pki.Authority) -> None:
-    key = pki.generate_key()
-    asked = pki.read_request(pki.make_request(key, "a name of its own choice"))
+def test_a_site_is_a_client_under_the_name_the_authority_gave(
+    authority: certificates.Authority,
+) -> None:
+    key = certificates.generate_key()
+    asked = certificates.read_request(certificates.make_request(key, "a name of its own choice"))
     made = authority.certify_site(asked, "St. Mary")
     usage = made.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert list(usage) == [ExtendedKeyUsageOID.CLIENT_AUTH]
-    assert pki.common_name(made) == "St. Mary"
-    assert pki.public_bytes(asked) == pki.public_bytes(key.public_key())
+    assert certificates.common_name(made) == "St. Mary"
+    assert certificates.public_bytes(asked) == certificates.public_bytes(key.public_key())
     assert made.serial_number < 2**63
-    assert 363 <= pki.days_left(made, NOW) <= 365
+    assert 363 <= certificates.days_left(made, NOW) <= 365
     made.verify_directly_issued_by(authority.certificate)
 
 
-def test_a_site_cannot_make_certificates(authority: pki.Authority) -> None:
-    site = pki.generate_key()
+def test_a_site_cannot_make_certificates(authority: certificates.Authority) -> None:
+    site = certificates.generate_key()
     middle = authority.certify_site(site.public_key(), "St. Mary")
-    forged = pki.Authority(site, middle).certify_site(pki.generate_key().public_key(), "Elsewhere")
+    forged = certificates.Authority(site, middle).certify_site(
+        certificates.generate_key().public_key(), "Elsewhere"
+    )
     ends = ExtensionPolicy.permit_all().require_present(
         x509.BasicConstraints, Criticality.AGNOSTIC, None
     )
@@ -103,7 +107,7 @@ def test_a_site_cannot_make_certificates(authority: pki.Authority) -> None:
 
 
 def test_only_a_p384_request_signed_by_its_own_key_is_read() -> None:
-    good = pki.make_request(pki.generate_key(), "St. Mary")
+    good = certificates.make_request(certificates.generate_key(), "St. Mary")
     other = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
@@ -113,30 +117,32 @@ def test_only_a_p384_request_signed_by_its_own_key_is_read() -> None:
     altered = good[:-1] + bytes([good[-1] ^ 1])
     for content in (b"", altered, other):
         with pytest.raises(ConsortiumError) as caught:
-            pki.read_request(content)
+            certificates.read_request(content)
         assert caught.value.code == Code.REQUEST_INVALID
 
 
-def test_fingerprints_are_compared_however_they_were_typed(authority: pki.Authority) -> None:
-    shown = pki.fingerprint(authority.certificate)
+def test_fingerprints_are_compared_however_they_were_typed(
+    authority: certificates.Authority,
+) -> None:
+    shown = certificates.fingerprint(authority.certificate)
     assert len(shown.split()) == 8
-    assert pki.same_fingerprint(shown, shown.upper().replace(" ", ":"))
-    assert pki.same_fingerprint(f" {shown} ", shown.replace(" ", ""))
+    assert certificates.same_fingerprint(shown, shown.upper().replace(" ", ":"))
+    assert certificates.same_fingerprint(f" {shown} ", shown.replace(" ", ""))
     changed = ("0" if shown[0] != "0" else "1") + shown[1:]
-    assert not pki.same_fingerprint(shown, changed)
-    assert not pki.same_fingerprint(shown, shown[:-1])
-    assert not pki.same_fingerprint(shown, "")
+    assert not certificates.same_fingerprint(shown, changed)
+    assert not certificates.same_fingerprint(shown, shown[:-1])
+    assert not certificates.same_fingerprint(shown, "")
 
 
 def test_keys_are_their_owners_alone_and_never_overwritten(tmp_path: Path) -> None:
-    key = pki.generate_key()
-    pki.write_private(tmp_path / "tls.key", pki.key_pem(key))
+    key = certificates.generate_key()
+    certificates.write_private(tmp_path / "tls.key", certificates.key_pem(key))
     assert (tmp_path / "tls.key").stat().st_mode & 0o777 == 0o600
-    assert pki.read_key(tmp_path / "tls.key").private_numbers() == key.private_numbers()
+    assert certificates.read_key(tmp_path / "tls.key").private_numbers() == key.private_numbers()
     with pytest.raises(FileExistsError):
-        pki.write_private(tmp_path / "tls.key", b"")
+        certificates.write_private(tmp_path / "tls.key", b"")
     (tmp_path / "bad").write_bytes(b"bad")
-    for reading in (pki.read_key, pki.read_certificate):
+    for reading in (certificates.read_key, certificates.read_certificate):
         for name in ("bad", "absent"):
             with pytest.raises(ConsortiumError) as caught:
                 reading(tmp_path / name)
@@ -160,25 +166,27 @@ def handshake(server: ssl.SSLContext, client: ssl.SSLContext, host: str) -> None
                 pass
 
 
-def test_contexts_let_in_this_consortium_alone(tmp_path: Path, authority: pki.Authority) -> None:
-    foreign = pki.Authority.create("Another consortium")
+def test_contexts_let_in_this_consortium_alone(
+    tmp_path: Path, authority: certificates.Authority
+) -> None:
+    foreign = certificates.Authority.create("Another consortium")
     for name, who in (("ours", authority), ("theirs", foreign)):
-        key = pki.generate_key()
+        key = certificates.generate_key()
         made = who.certify_site(key.public_key(), "St. Mary")
-        (tmp_path / f"{name}.key").write_bytes(pki.key_pem(key))
-        (tmp_path / f"{name}.pem").write_bytes(pki.pem(made))
-        (tmp_path / f"{name}-ca.pem").write_bytes(pki.pem(who.certificate))
-    key = pki.generate_key()
-    (tmp_path / "server.key").write_bytes(pki.key_pem(key))
+        (tmp_path / f"{name}.key").write_bytes(certificates.key_pem(key))
+        (tmp_path / f"{name}.pem").write_bytes(certificates.pem(made))
+        (tmp_path / f"{name}-ca.pem").write_bytes(certificates.pem(who.certificate))
+    key = certificates.generate_key()
+    (tmp_path / "server.key").write_bytes(certificates.key_pem(key))
     made = authority.certify_server(key.public_key(), ["server.example.org"])
-    (tmp_path / "server.pem").write_bytes(pki.pem(made))
-    server = pki.server_context(
+    (tmp_path / "server.pem").write_bytes(certificates.pem(made))
+    server = certificates.server_context(
         tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "ours-ca.pem"
     )
 
     def client(name: str, trusted: str = "ours-ca.pem") -> ssl.SSLContext:
         paths = (tmp_path / f"{name}.pem", tmp_path / f"{name}.key", tmp_path / trusted)
-        return pki.client_context(*paths)
+        return certificates.client_context(*paths)
 
     handshake(server, client("ours"), "server.example.org")
     refused = (

@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyclinic_client.planning import lost_rounds, plan_approval
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.study_book.price import lost_rounds, plan_approval
 from polyclinic_common.canonical import canonical_json
 from polyclinic_common.consortium import signed as signed_module
 from polyclinic_common.consortium.signed import SignedStudy, find_signed
 from polyclinic_common.consortium.statements import Declaration, StudyApproval
 from polyclinic_common.errors import Code, PolyclinicError
-from polyclinic_common.secure_sum.identity import Identity, Roster
+from polyclinic_common.identity.site_key import Identity, Roster
 from polyclinic_common.secure_sum.statements import read_signed
 from polyclinic_common.study import Study, manifest, parse_study
 from polyclinic_common.study.sections import METRICS_OF

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from polyclinic_simulations.reliability import (
+from polyclinic_simulations.results.reliability import (
     logistic_slope,
     reliability_of_hazards,
     reliability_of_yes_or_no,
 )
-from polyclinic_simulations.results import Reliability
+from polyclinic_simulations.results.results import Reliability
 
 Floats = NDArray[np.float64]
 

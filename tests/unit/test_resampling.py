@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study.manifest import time_grid
-from polyclinic_simulations.intervals import gap, half_width
-from polyclinic_simulations.metrics import reported_metrics, score
-from polyclinic_simulations.resampling import RESAMPLES, patient_weights, resampled
-from polyclinic_simulations.results import METRICS, Scores
+from polyclinic_simulations.results.exact_metrics import reported_metrics, score
+from polyclinic_simulations.results.intervals import gap, half_width
+from polyclinic_simulations.results.resampling import RESAMPLES, patient_weights, resampled
+from polyclinic_simulations.results.results import METRICS, Scores
 from tests.conftest import small_study
 
 IPCW = {"td_auc": 0.05, "ibs": 0.03}  # censoring is that of all patients, not of the resample

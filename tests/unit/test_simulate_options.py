@@ -9,8 +9,8 @@ import pytest
 import typer
 
 from polyclinic_common.cli.main import main
-from polyclinic_simulations import mlflow_log
-from polyclinic_simulations.cli import app
+from polyclinic_simulations.cli.simulate import app
+from polyclinic_simulations.report import mlflow_log
 from tests.conftest import small_table
 
 

@@ -11,9 +11,9 @@ import pytest
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, ModelError
-from polyclinic_common.models.network import Vector, build_network, initial_weights, logits
+from polyclinic_common.models.score_head import Vector, build_network, initial_weights, logits
 from polyclinic_common.models.start import Start, read_start
-from polyclinic_common.models.storage import save_model, save_vectors
+from polyclinic_common.models.vectors import save_model, save_vectors
 from polyclinic_common.study import Study
 from tests.conftest import OUTCOMES, small_study, study_data
 

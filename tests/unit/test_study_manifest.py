@@ -12,13 +12,13 @@ import pandas as pd
 import pytest
 
 from polyclinic_common.consortium.signed import SignedStudy
-from polyclinic_common.data.table import as_text
+from polyclinic_common.data.values import as_text
 from polyclinic_common.errors import Code, StudyError
-from polyclinic_common.secure_sum.identity import Identity
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.study import Study, load_study, parse_study
-from polyclinic_common.study.describe import describe
 from polyclinic_common.study.load import TEMPLATE
-from polyclinic_common.words import MISSING_WORDS
+from polyclinic_common.study.plain_words import describe
+from polyclinic_common.text import MISSING_WORDS
 
 Data = dict[str, Any]
 Spoil = Callable[[Data], None]

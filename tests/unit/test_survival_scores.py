@@ -15,10 +15,10 @@ from lifelines.datasets import load_gbsg2
 from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study.sections import LOWER_IS_BETTER, METRICS_OF
-from polyclinic_simulations.measures import measure_of
-from polyclinic_simulations.metrics import score
-from polyclinic_simulations.results import METRICS
-from polyclinic_simulations.survival_scores import (
+from polyclinic_simulations.report.measures import measure_of
+from polyclinic_simulations.results.exact_metrics import score
+from polyclinic_simulations.results.results import METRICS
+from polyclinic_simulations.results.survival_scores import (
     brier_scores,
     integrated_brier,
     observed_survival,

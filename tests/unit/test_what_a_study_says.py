@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from polyclinic_client.consortium.show import _leaves
-from polyclinic_client.planning import planned_releases
-from polyclinic_common.privacy.plan import (
+from polyclinic_client.consortium.offers import _leaves
+from polyclinic_client.study_book.price import planned_releases
+from polyclinic_common.releases.plans import (
     CALIBRATION,
     GRADIENT,
     METRICS,
@@ -16,7 +16,7 @@ from polyclinic_common.privacy.plan import (
     UPDATE,
     VOTE,
 )
-from polyclinic_common.study.describe import describe
+from polyclinic_common.study.plain_words import describe
 from tests.conftest import small_study
 
 WORDS = {

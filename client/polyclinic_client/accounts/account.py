@@ -11,9 +11,9 @@ from pathlib import Path
 
 from polyclinic_client.accounts.registry import Account, Registry, absent
 from polyclinic_client.accounts.rule import SecondRule
+from polyclinic_client.folder.layout import IDENTITY, read_identity, read_unfinished
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.site_files import IDENTITY, read_identity, read_unfinished
-from polyclinic_client.site_folder import SiteFolder
 from polyclinic_common.errors import Code, ConsortiumError, LedgerError
 from polyclinic_common.files import write_atomically
 from polyclinic_common.privacy.charges import Charge

@@ -8,7 +8,7 @@ import unicodedata
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from polyclinic_common.data.table import as_text
+from polyclinic_common.data.values import as_text
 
 if TYPE_CHECKING:
     import pandas as pd

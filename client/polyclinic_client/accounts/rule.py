@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from polyclinic_client.ledger.entries import Entry
 from polyclinic_common.errors import Code, ConsortiumError, Problem
 from polyclinic_common.files import decoded
-from polyclinic_common.words import is_control
+from polyclinic_common.text import is_control
 
 APPROVERS = 2
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from polyclinic_client.accounts.account import account_of, most_of
 from polyclinic_client.accounts.patients import joined, keyed_hashes, parted
 from polyclinic_client.accounts.registry import Account, Registry
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.studies import StudyBook
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.study_book.book import StudyBook
 from polyclinic_common.errors import Code, ConsortiumError
 
 if TYPE_CHECKING:

@@ -67,7 +67,7 @@ def merge(
     Their approvals and those of --site end; all that they can have spent is charged here.
     """
     from polyclinic_client.accounts.mend import merge as fold
-    from polyclinic_client.site_folder import SiteFolder
+    from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_common.cli.main import print_json
 
     if not yes:
@@ -101,7 +101,7 @@ def restore(
     from polyclinic_client.accounts.account import PLACE, Beginning, place_of
     from polyclinic_client.accounts.mend import restore as enter
     from polyclinic_client.accounts.registry import default_registry
-    from polyclinic_client.site_folder import SiteFolder
+    from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_common.cli.main import print_json
 
     place = accounts or (place_of(site) if (site / PLACE).exists() else default_registry())
@@ -150,8 +150,8 @@ def _print(found: list[Account], place: Path) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from polyclinic_common.secure_sum.identity import fingerprint
-    from polyclinic_common.words import plain
+    from polyclinic_common.identity.site_key import fingerprint
+    from polyclinic_common.text import plain
 
     table = Table("folder", "hospital", "consortium", "since", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("state", "releases, at most", "fingerprint", "rule"):

@@ -33,7 +33,7 @@ Source = Annotated[Path, typer.Argument(help="The hospital's table (CSV, Excel o
 def write_map(study: StudyWord, source: Source, out: Out = None, site: SiteOption = SITE) -> None:
     """Write a first mapping from the table's columns to the study's, to be edited."""
     from polyclinic_client.consortium.client import ConsortiumClient
-    from polyclinic_client.consortium.take_part import find_study
+    from polyclinic_client.consortium.participation import find_study
     from polyclinic_common.cli.data import first_map
 
     with ConsortiumClient.open(site) as client:
@@ -59,7 +59,7 @@ def check(
     The table is read here and stays here: nothing is kept or sent.
     """
     from polyclinic_client.consortium.client import ConsortiumClient
-    from polyclinic_client.consortium.take_part import find_study
+    from polyclinic_client.consortium.participation import find_study
     from polyclinic_common.cli.data import check_against
 
     with ConsortiumClient.open(site) as client:
@@ -90,8 +90,8 @@ def add(
     in the study and the declared size. With --json nothing is asked.
     """
     from polyclinic_client.consortium.client import ConsortiumClient
-    from polyclinic_client.consortium.take_part import add_data, find_study
-    from polyclinic_client.site_folder import SiteFolder
+    from polyclinic_client.consortium.participation import add_data, find_study
+    from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_common.cli.data import print_report
     from polyclinic_common.cli.main import print_json
 
@@ -117,8 +117,8 @@ def add(
 
 def _show(declaration: Declaration) -> None:
     """Say on standard error what is about to leave: every field, and what others learn from it."""
-    from polyclinic_common.secure_sum.identity import fingerprint
-    from polyclinic_common.words import plain
+    from polyclinic_common.identity.site_key import fingerprint
+    from polyclinic_common.text import plain
 
     for line in (
         "This leaves the hospital, signed with its key; the operator and all hospitals read it:",

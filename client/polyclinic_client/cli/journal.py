@@ -10,7 +10,7 @@ from polyclinic_client.cli.options import SITE, SiteOption
 from polyclinic_common.cli.study import AsJson
 
 if TYPE_CHECKING:
-    from polyclinic_client.journal import Climbed, Noted, Table
+    from polyclinic_client.records.journal import Climbed, Noted, Table
 
 app = typer.Typer(no_args_is_help=True, help="The journal: who asked what, and what left.")
 
@@ -30,8 +30,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Print what was asked, what left (size, hash, cost) and what was refused, in order."""
-    from polyclinic_client.journal import Journal
-    from polyclinic_client.site_files import JOURNAL, read_identity
+    from polyclinic_client.folder.layout import JOURNAL, read_identity
+    from polyclinic_client.records.journal import Journal
     from polyclinic_common.cli.main import print_json
 
     with Journal.open(site / JOURNAL, read_identity(site), read_only=True) as journal:
@@ -46,8 +46,8 @@ def show(
 @app.command(epilog="Example:  polyclinic client journal verify --site /srv/polyclinic")
 def verify(site: SiteOption = SITE, as_json: AsJson = False) -> None:
     """Check every row and signature of the journal."""
-    from polyclinic_client.journal import Journal
-    from polyclinic_client.site_files import JOURNAL, read_identity
+    from polyclinic_client.folder.layout import JOURNAL, read_identity
+    from polyclinic_client.records.journal import Journal
     from polyclinic_common.cli.main import print_json
 
     with Journal.open(site / JOURNAL, read_identity(site), read_only=True) as journal:
@@ -75,7 +75,7 @@ def _print_events(found: list[Noted]) -> None:
     from rich.table import Table
 
     from polyclinic_common.errors import Code
-    from polyclinic_common.words import plain
+    from polyclinic_common.text import plain
 
     table = Table("time (UTC)", "event", "what", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("run")
@@ -104,7 +104,7 @@ def _print_events(found: list[Noted]) -> None:
 
 
 def _what(noted: Noted) -> str:
-    from polyclinic_client.journal import (
+    from polyclinic_client.records.journal import (
         Asked,
         Bundle,
         Climbed,
@@ -115,7 +115,7 @@ def _what(noted: Noted) -> str:
         Settled,
         Table,
     )
-    from polyclinic_common.secure_sum.identity import fingerprint
+    from polyclinic_common.identity.site_key import fingerprint
 
     found = ""
     match noted.event:
@@ -137,7 +137,15 @@ def _what(noted: Noted) -> str:
 
 
 def _details(noted: Noted) -> str:
-    from polyclinic_client.journal import Asked, Bundle, Climbed, Left, Refused, Settled, Table
+    from polyclinic_client.records.journal import (
+        Asked,
+        Bundle,
+        Climbed,
+        Left,
+        Refused,
+        Settled,
+        Table,
+    )
 
     found = ""
     match noted.event:
@@ -169,7 +177,7 @@ def _table(table: Table) -> str:
 
 
 def _climbed(climbed: Climbed) -> str:
-    from polyclinic_client.due import OVER
+    from polyclinic_client.gate.due import OVER
 
     over = climbed.step >= OVER
     return (

@@ -30,11 +30,11 @@ def root() -> None:
 @app.command(epilog="Example:  polyclinic client ledger verify --site /srv/polyclinic")
 def verify(site: SiteOption = SITE, witness: WitnessOption = None, as_json: AsJson = False) -> None:
     """Check every row, signature and stored vector, the witness and the journal."""
+    from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_client.ledger.journalled import check_journalled
     from polyclinic_client.ledger.witness import read_invented
-    from polyclinic_client.site_folder import SiteFolder
     from polyclinic_common.cli.main import print_json
-    from polyclinic_common.secure_sum.identity import fingerprint
+    from polyclinic_common.identity.site_key import fingerprint
 
     with SiteFolder.open(site, witness=witness, read_only=True) as folder:
         rows, watched = folder.ledger.verify(), folder.ledger.witness is not None
@@ -60,8 +60,8 @@ def verify(site: SiteOption = SITE, witness: WitnessOption = None, as_json: AsJs
 @app.command(epilog="Example:  polyclinic client ledger budget --site /srv/polyclinic")
 def budget(site: SiteOption = SITE, witness: WitnessOption = None, as_json: AsJson = False) -> None:
     """Show what was spent, what is left, and what a further study could still have."""
+    from polyclinic_client.folder.layout import LEDGER, read_identity
     from polyclinic_client.ledger.ledger import Ledger
-    from polyclinic_client.site_files import LEDGER, read_identity
     from polyclinic_common.cli.main import print_json
 
     with Ledger.open(site / LEDGER, read_identity(site), witness, read_only=True) as ledger:
@@ -78,8 +78,8 @@ def replay(site: SiteOption, witness: WitnessOption = None, as_json: AsJson = Fa
 
     docs/replay.py does the same without Polyclinic, on what `journal show --json` prints.
     """
+    from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_client.ledger.replay import replay as recompute
-    from polyclinic_client.site_folder import SiteFolder
     from polyclinic_common.cli.main import print_json
 
     with SiteFolder.open(site, witness=witness, read_only=True) as folder:
@@ -106,8 +106,8 @@ def topup(
     as_json: AsJson = False,
 ) -> None:
     """Set the account's limit. What was spent stays spent: patients' risk grows with it."""
+    from polyclinic_client.folder.layout import LEDGER, read_identity
     from polyclinic_client.ledger.ledger import Ledger
-    from polyclinic_client.site_files import LEDGER, read_identity
     from polyclinic_common.cli.main import print_json
 
     with Ledger.open(site / LEDGER, read_identity(site), witness) as ledger:
@@ -156,11 +156,11 @@ def recover(
     --charge-lost: every approved release that is not on record, at fallback. What is missing,
     peers, the witness and the journal tell.
     """
-    from polyclinic_client.journal import Journal
+    from polyclinic_client.folder.layout import JOURNAL, LEDGER, read_identity
     from polyclinic_client.ledger.recovery import read_rows
     from polyclinic_client.ledger.recovery import recover as bring_up_to_date
     from polyclinic_client.ledger.witness import read_claims
-    from polyclinic_client.site_files import JOURNAL, LEDGER, read_identity
+    from polyclinic_client.records.journal import Journal
     from polyclinic_common.cli.main import print_json
 
     found = [] if rows is None else read_rows(rows)
@@ -199,9 +199,9 @@ def export(
 
     They tell what this hospital approved and released, nothing about patients; no vectors.
     """
+    from polyclinic_client.folder.layout import LEDGER, read_identity
     from polyclinic_client.ledger.ledger import Ledger
     from polyclinic_client.ledger.recovery import write_rows
-    from polyclinic_client.site_files import LEDGER, read_identity
 
     with Ledger.open_unwitnessed(site / LEDGER, read_identity(site), read_only=True) as ledger:
         found = ledger.export_rows(after)
@@ -243,7 +243,7 @@ def _print_replay(found: Replay) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from polyclinic_common.words import plain
+    from polyclinic_common.text import plain
 
     table = Table("epsilon", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     table.add_column("journal", justify="right")

@@ -58,11 +58,11 @@ def join(
     from polyclinic_client.accounts.account import Beginning
     from polyclinic_client.accounts.registry import default_registry
     from polyclinic_client.consortium.join import join as join_consortium
+    from polyclinic_client.folder.layout import read_identity
     from polyclinic_client.proxy import way_to
-    from polyclinic_client.site_files import read_identity
     from polyclinic_common.cli.main import print_json
-    from polyclinic_common.secure_sum.identity import fingerprint
-    from polyclinic_common.words import plain
+    from polyclinic_common.identity.site_key import fingerprint
+    from polyclinic_common.text import plain
 
     invited = read_invited(invitation)
     typer.echo(f"{invited.host} is called {way_to(invited.host, invited.port)}.", err=True)
@@ -135,7 +135,7 @@ def _ask_reset() -> None:
 
 def status(site: SiteOption = SITE, as_json: AsJson = False) -> None:
     """Show how this hospital stands: certificate, peers, studies, runs, what is left to spend."""
-    from polyclinic_client.consortium.overview import overview
+    from polyclinic_client.page.overview import overview
     from polyclinic_common.cli.main import print_json
 
     found = overview(site)

@@ -30,7 +30,7 @@ def list_peers(site: SiteOption = SITE, as_json: AsJson = False) -> None:
     from polyclinic_client.consortium.client import ConsortiumClient
     from polyclinic_client.consortium.peers import list_peers as known_peers
     from polyclinic_common.cli.main import print_json
-    from polyclinic_common.words import plain
+    from polyclinic_common.text import plain
 
     with ConsortiumClient.open(site) as client:
         found = known_peers(site, client)

@@ -25,8 +25,8 @@ def preflight(
     """
     from dataclasses import asdict
 
-    from polyclinic_client.preflight import preflight as look
-    from polyclinic_client.preflight import preflight_of
+    from polyclinic_client.consortium.preflight import preflight as look
+    from polyclinic_client.consortium.preflight import preflight_of
     from polyclinic_common.cli.main import print_json
     from polyclinic_common.errors import Code, ConsortiumError, Problem
 

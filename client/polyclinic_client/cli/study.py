@@ -12,8 +12,8 @@ from polyclinic_client.cli.options import SITE, SiteOption
 from polyclinic_common.cli.study import AsJson
 
 if TYPE_CHECKING:
-    from polyclinic_client.consortium.show import Shown
-    from polyclinic_client.consortium.take_part import Proposal
+    from polyclinic_client.consortium.offers import Shown
+    from polyclinic_client.consortium.participation import Proposal
 
 app = typer.Typer(no_args_is_help=True, help="Studies: see, approve, withdraw.")
 StudyWord = Annotated[
@@ -41,8 +41,8 @@ def list_studies(site: SiteOption = SITE, as_json: AsJson = False) -> None:
     from rich.table import Table
 
     from polyclinic_client.consortium.client import ConsortiumClient
-    from polyclinic_client.consortium.show import offers
-    from polyclinic_client.site_folder import SiteFolder
+    from polyclinic_client.consortium.offers import offers
+    from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_common.cli.main import print_json
 
     with ConsortiumClient.open(site) as client, SiteFolder.open(site, read_only=True) as opened:
@@ -72,9 +72,9 @@ def show(study: StudyWord, site: SiteOption = SITE, as_json: AsJson = False) -> 
     from dataclasses import asdict
 
     from polyclinic_client.consortium.client import ConsortiumClient
-    from polyclinic_client.consortium.show import show_study
-    from polyclinic_client.consortium.take_part import find_study
-    from polyclinic_client.site_folder import SiteFolder
+    from polyclinic_client.consortium.offers import show_study
+    from polyclinic_client.consortium.participation import find_study
+    from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_common.cli.main import print_json
 
     with ConsortiumClient.open(site) as client, SiteFolder.open(site, read_only=True) as opened:
@@ -100,10 +100,10 @@ def approve(
     from dataclasses import asdict
 
     from polyclinic_client.consortium.client import ConsortiumClient
-    from polyclinic_client.consortium.take_part import approve as sign
-    from polyclinic_client.consortium.take_part import finite, propose
-    from polyclinic_client.site_folder import SiteFolder
-    from polyclinic_client.studies import StudyBook
+    from polyclinic_client.consortium.participation import approve as sign
+    from polyclinic_client.consortium.participation import finite, propose
+    from polyclinic_client.folder.site_folder import SiteFolder
+    from polyclinic_client.study_book.book import StudyBook
     from polyclinic_common.cli.main import print_json
 
     with ConsortiumClient.open(site) as client, SiteFolder.open(site) as opened:
@@ -135,9 +135,9 @@ def withdraw(study: StudyWord, site: SiteOption = SITE, as_json: AsJson = False)
     Holds without the server. To take part later, the operator publishes a new version of the study.
     """
     from polyclinic_client.consortium.client import ConsortiumClient
-    from polyclinic_client.consortium.take_part import withdraw as end
-    from polyclinic_client.site_folder import SiteFolder
-    from polyclinic_client.studies import StudyBook
+    from polyclinic_client.consortium.participation import withdraw as end
+    from polyclinic_client.folder.site_folder import SiteFolder
+    from polyclinic_client.study_book.book import StudyBook
     from polyclinic_common.cli.main import print_json
 
     with ConsortiumClient.open(site) as client, SiteFolder.open(site) as opened:
@@ -152,7 +152,7 @@ def withdraw(study: StudyWord, site: SiteOption = SITE, as_json: AsJson = False)
 
 
 def _print(shown: Shown) -> None:
-    from polyclinic_common.words import plain
+    from polyclinic_common.text import plain
 
     width = max(40, min(100, shutil.get_terminal_size().columns))
     typer.secho(shown.title, bold=True)
@@ -163,7 +163,7 @@ def _print(shown: Shown) -> None:
 
 
 def _ask(proposal: Proposal) -> None:
-    from polyclinic_common.words import plain
+    from polyclinic_common.text import plain
 
     study, privacy = proposal.study, proposal.study.privacy
     for line in (

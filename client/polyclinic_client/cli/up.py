@@ -9,7 +9,7 @@ import typer
 from polyclinic_client.cli.options import SITE, SiteOption
 
 log = logging.getLogger(__name__)
-OPENER = "polyclinic_client.node.sites:open_sites"
+OPENER = "polyclinic_client.node.site_book:open_sites"
 
 
 def up(site: SiteOption = SITE) -> None:
@@ -17,13 +17,13 @@ def up(site: SiteOption = SITE) -> None:
 
     It connects to the server by itself, again and again; no port is opened here.
     """
-    from polyclinic_client.consortium.membership import AUTHORITY, TLS, TLS_KEY, Membership
-    from polyclinic_client.consortium.row_keeper import RowKeeper
+    from polyclinic_client.backup.row_keeper import RowKeeper
+    from polyclinic_client.folder.membership import AUTHORITY, TLS, TLS_KEY, Membership
+    from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_client.ledger.journalled import check_journalled
     from polyclinic_client.node.main import NodeSettings, run_node
     from polyclinic_client.node.rest import Rest
     from polyclinic_client.proxy import way_to
-    from polyclinic_client.site_folder import SiteFolder
     from polyclinic_common import logs
     from polyclinic_common.consortium.address import host_port
 

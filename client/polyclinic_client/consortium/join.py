@@ -16,7 +16,8 @@ from polyclinic_client.accounts.account import (
     note_joined,
 )
 from polyclinic_client.consortium.channel import open_channel
-from polyclinic_client.consortium.membership import (
+from polyclinic_client.folder.layout import IDENTITY, LEDGER, begin_again, read_identity
+from polyclinic_client.folder.membership import (
     AUTHORITY,
     MEMBERSHIP,
     TLS,
@@ -24,10 +25,8 @@ from polyclinic_client.consortium.membership import (
     Membership,
     unusable,
 )
+from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.site_files import IDENTITY, LEDGER, begin_again, read_identity
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_common import pki
 from polyclinic_common.consortium.address import host_port
 from polyclinic_common.consortium.consortium_pb2 import JoinReply, JoinRequest
 from polyclinic_common.consortium.consortium_pb2_grpc import EnrolmentStub
@@ -36,6 +35,7 @@ from polyclinic_common.consortium.statements import vouch
 from polyclinic_common.consortium.transport import LARGEST_JOINING, UNARY_S, read_error
 from polyclinic_common.errors import Code, ConsortiumError, LedgerError
 from polyclinic_common.files import write_atomically
+from polyclinic_common.identity import certificates
 from polyclinic_common.version import VERSION
 
 DELTA = 1e-5
@@ -145,8 +145,10 @@ def join(
         )
     _make_account(path, accounts, Limits(delta, epsilon_cap, fallback_cap, witness), how)
     if not (path / TLS_KEY).exists():
-        pki.write_private(path / TLS_KEY, pki.key_pem(pki.generate_key()))
-    key = pki.read_key(path / TLS_KEY)
+        certificates.write_private(
+            path / TLS_KEY, certificates.key_pem(certificates.generate_key())
+        )
+    key = certificates.read_key(path / TLS_KEY)
     reply = _enrol(path, invitation, key)
     _write_certificates(path, invitation, reply, key)
     membership = Membership(
@@ -196,18 +198,18 @@ def _is_made_anew(path: Path, limits: Limits) -> bool:
         return False
 
 
-def _enrol(path: Path, invitation: Invitation, key: pki.Key) -> JoinReply:
+def _enrol(path: Path, invitation: Invitation, key: certificates.Key) -> JoinReply:
     """Send the request over a connection that only the invitation's authority can have made."""
     identity = read_identity(path)
     request = JoinRequest(
         invitation=invitation.id,
         secret=invitation.secret,
-        signing_request=pki.make_request(key, invitation.site),
+        signing_request=certificates.make_request(key, invitation.site),
         identity=identity.public,
         voucher=vouch(identity, invitation.id, invitation.site, key.public_key()),
         version=VERSION,
     )
-    trusted = grpc.ssl_channel_credentials(pki.pem(invitation.certificate))
+    trusted = grpc.ssl_channel_credentials(certificates.pem(invitation.certificate))
     with open_channel(invitation.host, invitation.port, trusted, LARGEST_JOINING) as channel:
         try:
             return EnrolmentStub(channel).Join(request, timeout=UNARY_S)
@@ -216,12 +218,14 @@ def _enrol(path: Path, invitation: Invitation, key: pki.Key) -> JoinReply:
             raise read_error(error, address, LOOK) from None
 
 
-def _write_certificates(path: Path, invitation: Invitation, reply: JoinReply, key: pki.Key) -> None:
+def _write_certificates(
+    path: Path, invitation: Invitation, reply: JoinReply, key: certificates.Key
+) -> None:
     certificate = x509.load_der_x509_certificate(reply.certificate)
-    if pki.public_bytes_of(certificate) != pki.public_bytes(key.public_key()):
+    if certificates.public_bytes_of(certificate) != certificates.public_bytes(key.public_key()):
         raise unusable(path / TLS)
-    write_atomically(path / TLS, pki.pem(certificate))
-    write_atomically(path / AUTHORITY, pki.pem(invitation.certificate))
+    write_atomically(path / TLS, certificates.pem(certificate))
+    write_atomically(path / AUTHORITY, certificates.pem(invitation.certificate))
 
 
 def _without_ledger(path: Path) -> LedgerError:

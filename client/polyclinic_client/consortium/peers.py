@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from polyclinic_client.consortium.client import ConsortiumClient
-from polyclinic_client.consortium.membership import read_peers, write_peers
-from polyclinic_client.journal import Journal
-from polyclinic_client.site_files import JOURNAL, read_identity
+from polyclinic_client.folder.layout import JOURNAL, read_identity
+from polyclinic_client.folder.membership import read_peers, write_peers
+from polyclinic_client.records.journal import Journal
 from polyclinic_common.errors import Code, ConsortiumError
-from polyclinic_common.pki import same_fingerprint
-from polyclinic_common.secure_sum.identity import fingerprint
+from polyclinic_common.identity.certificates import same_fingerprint
+from polyclinic_common.identity.site_key import fingerprint
 
 Verified = Literal["this hospital", "verified", "not verified", "CHANGED"]
 

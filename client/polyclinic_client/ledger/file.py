@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from polyclinic_client.chained_log import ChainedLog, Row
 from polyclinic_client.ledger.entries import (
     AnyEntry,
     HeadsSeen,
@@ -35,12 +34,13 @@ from polyclinic_client.ledger.witness import (
     write_invented,
     write_witness,
 )
-from polyclinic_client.sqlite_file import OpenFiles, coded, damaged
+from polyclinic_client.records.chained_log import ChainedLog, Row
+from polyclinic_client.records.sqlite_file import OpenFiles, coded, damaged
 from polyclinic_common.errors import Code, LedgerError
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.secure_sum.chain import ReleaseId
-from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.secure_sum.statements import MOST_ROWS
 
 KIND = "ledger"

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from polyclinic_client.ledger.witness import Head
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.packing import pack
-from polyclinic_common.secure_sum.identity import Identity
 
 FARTHEST = 2**32  # rows: a thousand a second for fifty days; no copy of a ledger is so far behind
 _HALF = 16  # bytes

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from polyclinic_client.journal import Left, Noted, Settled
 from polyclinic_client.ledger.file import LedgerFile
 from polyclinic_client.ledger.witness import Head
+from polyclinic_client.records.journal import Left, Noted, Settled
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.secure_sum.chain import ReleaseId

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyclinic_client.chained_log import Row
-from polyclinic_client.journal import Noted
 from polyclinic_client.ledger.entries import (
     Approval,
     Approved,
@@ -24,10 +22,12 @@ from polyclinic_client.ledger.journalled import Draw, compared
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.state import LedgerState
 from polyclinic_client.ledger.witness import Head, Testimony, read_witness
-from polyclinic_client.sqlite_file import coded, damaged
+from polyclinic_client.records.chained_log import Row
+from polyclinic_client.records.journal import Noted
+from polyclinic_client.records.sqlite_file import coded, damaged
 from polyclinic_common.errors import Code, LedgerError
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.secure_sum.identity import Identity
 
 
 @dataclass(frozen=True)

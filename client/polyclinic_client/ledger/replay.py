@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from polyclinic_client.journal import Noted
 from polyclinic_client.ledger.journalled import Draw, compared, draws_of
 from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.records.journal import Noted
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Charge

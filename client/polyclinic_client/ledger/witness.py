@@ -14,11 +14,11 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from polyclinic_client.ledger.entries import Digest, Entry, Share
-from polyclinic_client.sqlite_file import MODE, coded, damaged
+from polyclinic_client.records.sqlite_file import MODE, coded, damaged
 from polyclinic_common.errors import Code, LedgerError, MessageError
 from polyclinic_common.files import write_atomically
+from polyclinic_common.identity.site_key import Identity, verify
 from polyclinic_common.packing import pack, unpack
-from polyclinic_common.secure_sum.identity import Identity, verify
 
 
 class Head(NamedTuple):

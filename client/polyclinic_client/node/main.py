@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from polyclinic_client.journal import Journal
+from polyclinic_client.folder.layout import JOURNAL, SECRETS, read_identity
 from polyclinic_client.node.fleet import Fleet
 from polyclinic_client.node.health import health
 from polyclinic_client.node.node import Node
@@ -20,10 +20,10 @@ from polyclinic_client.node.rest import Rest
 from polyclinic_client.node.status import StatusFile, only_node
 from polyclinic_client.node.warm_worker import WarmWorker
 from polyclinic_client.proxy import proxy_for
-from polyclinic_client.site_files import JOURNAL, SECRETS, read_identity
-from polyclinic_common import pki
+from polyclinic_client.records.journal import Journal
 from polyclinic_common.consortium.address import parted
 from polyclinic_common.errors import Code, NodeError
+from polyclinic_common.identity import certificates
 from polyclinic_common.modes import require_private
 
 IDLE_S = 300.0
@@ -113,7 +113,9 @@ def _interrupt(node: Node) -> None:
 
 def _credentials(settings: NodeSettings) -> tuple[ssl.SSLContext, EllipticCurvePrivateKey]:
     try:
-        context = pki.client_context(settings.certificate, settings.key, settings.authority)
+        context = certificates.client_context(
+            settings.certificate, settings.key, settings.authority
+        )
         key = load_pem_private_key(settings.key.read_bytes(), password=None)
     except (OSError, ValueError) as error:  # SSLError is an OSError
         raise _no_start("Its certificate or key cannot be read.", JOIN_ANEW) from error

@@ -11,11 +11,11 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from polyclinic_client.journal import Bundle, Event, Failed, Journal
 from polyclinic_client.node.fleet import BEAT_S, Fleet, Received, UnreachableError
 from polyclinic_client.node.rest import Rest
 from polyclinic_client.node.status import StatusFile
 from polyclinic_client.node.warm_worker import LostWorkerError, WarmWorker
+from polyclinic_client.records.journal import Bundle, Event, Failed, Journal
 from polyclinic_common.errors import LedgerError
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0

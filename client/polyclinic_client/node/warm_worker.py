@@ -9,8 +9,8 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from polyclinic_client.due import Due
-from polyclinic_client.journal import Climbed
+from polyclinic_client.gate.due import Due
+from polyclinic_client.records.journal import Climbed
 from polyclinic_common.errors import Code, NodeError
 
 DUE, ANSWER, SILENCE = b"d", b"a", b"s"  # how what a worker says begins

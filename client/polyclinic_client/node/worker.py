@@ -14,10 +14,10 @@ from importlib import import_module
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from polyclinic_client.app import TellingAnswers
 from polyclinic_client.node.warm_worker import ANSWER, DUE, SILENCE
-from polyclinic_client.refusals import SilenceError
-from polyclinic_client.updates import Memory
+from polyclinic_client.run.flower_app import TellingAnswers
+from polyclinic_client.run.refusals import SilenceError
+from polyclinic_client.run.update_responder import Memory
 
 _PR_SET_PDEATHSIG = 1
 

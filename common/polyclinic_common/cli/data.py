@@ -97,7 +97,7 @@ def check_against(
 def _read(table: Path, rules: Mapping, written: str, propose: Path | None) -> DataFrame:
     """Read a table; where it is written in another form than stated, propose that form."""
     from polyclinic_common.data.propose import propose_form
-    from polyclinic_common.data.table import form_of, read_table
+    from polyclinic_common.data.values import form_of, read_table
     from polyclinic_common.errors import DataError
 
     try:
@@ -136,7 +136,7 @@ def first_map(study: Study, table: Path, out: Path | None, following: str) -> No
     from polyclinic_common.data.csv_file import TableForm
     from polyclinic_common.data.mapping import first_mapping, parse_mapping, translate
     from polyclinic_common.data.propose import propose
-    from polyclinic_common.data.table import form_of, read_table
+    from polyclinic_common.data.values import form_of, read_table
 
     form = form_of(table, TableForm())
     frame = read_table(table, form)
@@ -159,7 +159,7 @@ def print_report(report: CheckReport, table_name: str) -> None:
     from rich.markup import escape
     from rich.table import Table as Grid
 
-    from polyclinic_common.words import plain
+    from polyclinic_common.text import plain
 
     grid = Grid("column", "role", box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     grid.add_column("missing", justify="right")
@@ -200,7 +200,7 @@ def _unused(columns: tuple[str, ...]) -> str:
 def _print_deviation(console: Console, deviation: Deviation) -> None:
     from rich.markup import escape
 
-    from polyclinic_common.words import plain
+    from polyclinic_common.text import plain
 
     shown = f" ({', '.join(deviation.examples)})" if deviation.examples else ""
     said = f"{deviation.place}: {deviation.what}{shown} {deviation.cause}"

@@ -19,7 +19,7 @@ from rich.markup import escape
 from typer.core import TyperGroup
 
 from polyclinic_common.errors import PolyclinicError
-from polyclinic_common.words import is_control, plain
+from polyclinic_common.text import is_control, plain
 
 GROUP = "polyclinic.commands"
 SUMMARIES = {

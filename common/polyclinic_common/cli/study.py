@@ -83,7 +83,7 @@ def show(file: StudyFile, as_json: AsJson = False) -> None:
 
     from polyclinic_common.cli.main import print_json
     from polyclinic_common.study import load_study
-    from polyclinic_common.study.describe import describe
+    from polyclinic_common.study.plain_words import describe
 
     study = load_study(file)
     sections = describe(study)
@@ -110,7 +110,7 @@ def coefficients(
     from polyclinic_common.data.encoding import Encoding
     from polyclinic_common.errors import Code, ModelError
     from polyclinic_common.models.coefficients import rows_of, write_rows
-    from polyclinic_common.models.storage import load_model
+    from polyclinic_common.models.vectors import load_model
 
     saved = load_model(model)
     if saved.study is None:

@@ -13,7 +13,7 @@ import re
 import idna
 
 from polyclinic_common.errors import Code, ConsortiumError
-from polyclinic_common.words import tidy
+from polyclinic_common.text import tidy
 
 LONGEST_HOST = 253  # letters of a DNS name (RFC 1035)
 LARGEST_PORT = 65535

@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from polyclinic_common import pki
 from polyclinic_common.errors import Code, ConsortiumError, MessageError
+from polyclinic_common.identity import certificates
 from polyclinic_common.packing import pack, unpack
-from polyclinic_common.words import is_hidden
+from polyclinic_common.text import is_hidden
 
 PREFIX = "polyclinic-"
 LONGEST_TEXT = 16_384  # letters, with all that stands between them
@@ -86,7 +86,7 @@ class Invitation:
     @property
     def fingerprint(self) -> str:
         """The authority's fingerprint, to be compared by telephone."""
-        return pki.fingerprint(self.certificate)
+        return certificates.fingerprint(self.certificate)
 
     @property
     def until(self) -> dt.datetime:

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polyclinic_common.canonical import canonical_json
 from polyclinic_common.errors import Code, ConsortiumError, StudyError
+from polyclinic_common.identity.site_key import Identity, verify
 from polyclinic_common.packing import pack
-from polyclinic_common.secure_sum.identity import Identity, verify
 from polyclinic_common.study.base import Text
 from polyclinic_common.study.load import refuse_newer
 from polyclinic_common.study.manifest import STUDY_ID, STUDY_VERSION, Study

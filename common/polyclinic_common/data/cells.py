@@ -14,8 +14,8 @@ from polyclinic_common.data.columns import inside
 from polyclinic_common.data.genotype import other_strand
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.rules import ValueRules
-from polyclinic_common.data.table import as_cells, as_text, read_numbers
-from polyclinic_common.words import number_word
+from polyclinic_common.data.values import as_cells, as_text, read_numbers
+from polyclinic_common.text import number_word
 
 if TYPE_CHECKING:
     import pandas as pd

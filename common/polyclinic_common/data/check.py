@@ -32,12 +32,12 @@ from polyclinic_common.data.outcome import read_outcome
 from polyclinic_common.data.patients import patient_numbers
 from polyclinic_common.data.report import CheckReport, ColumnCheck
 from polyclinic_common.data.rules import Mapping, ValueRules
-from polyclinic_common.data.table import as_text
+from polyclinic_common.data.values import as_text
 from polyclinic_common.errors import Problem
-from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_common.study.features import Panel
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
+from polyclinic_common.study.plain_words import Declared, declared_columns
 from polyclinic_common.study.sections import SplitColumn
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic_common.data.genotype import diplotype_copies, hla_copies, snp_copies
-from polyclinic_common.data.table import as_number, as_words, column_or_missing
+from polyclinic_common.data.values import as_number, as_words, column_or_missing
 from polyclinic_common.rowwise import weighted_sums
 from polyclinic_common.study.features import (
     Categorical,

@@ -9,7 +9,7 @@ from typing import Any
 
 from polyclinic_common.data.rules import ValueRules
 from polyclinic_common.errors import Problem
-from polyclinic_common.words import is_control
+from polyclinic_common.text import is_control
 
 MOST_EXAMPLES = 5
 MOST_LETTERS = 20

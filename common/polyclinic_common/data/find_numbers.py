@@ -18,10 +18,10 @@ from polyclinic_common.data.deviation import MOST_EXAMPLES, Found, shortened
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.report import UnitError
 from polyclinic_common.data.rules import ValueRules
-from polyclinic_common.data.table import as_cells, read_numbers
 from polyclinic_common.data.units import Conversion, canonical_unit, conversions_to
+from polyclinic_common.data.values import as_cells, read_numbers
 from polyclinic_common.data.vocabulary import NO_VALUES
-from polyclinic_common.study.describe import Declared
+from polyclinic_common.study.plain_words import Declared
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,8 +16,8 @@ from polyclinic_common.data.find_words import examples
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.patients import lost_zeros, rows_without_content
 from polyclinic_common.data.rules import Mapping
-from polyclinic_common.data.table import as_number, as_text, as_words, column_or_missing
 from polyclinic_common.data.units import Conversion, conversions_to
+from polyclinic_common.data.values import as_number, as_text, as_words, column_or_missing
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
 from polyclinic_common.study.sections import SplitColumn

@@ -11,15 +11,15 @@ from polyclinic_common.data.deviation import FILL_IN, MOST_EXAMPLES, Found, shor
 from polyclinic_common.data.genotype import is_palindromic, other_strand
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.rules import ValueRules
-from polyclinic_common.data.table import as_cells, as_text, as_words
+from polyclinic_common.data.values import as_cells, as_text, as_words
 from polyclinic_common.data.vocabulary import (
     meant,
     on_other_strand,
     says_nothing,
     understood,
 )
-from polyclinic_common.study.describe import Declared
 from polyclinic_common.study.features import Diplotype, Hla, Snp
+from polyclinic_common.study.plain_words import Declared
 
 if TYPE_CHECKING:
     import pandas as pd

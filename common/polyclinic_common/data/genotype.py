@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic_common.data.table import as_text
+from polyclinic_common.data.values import as_text
 from polyclinic_common.study.features import Diplotype, Hla, Snp
 
 if TYPE_CHECKING:

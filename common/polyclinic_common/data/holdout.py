@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic_common.data.table import as_text, as_words, column_or_missing
+from polyclinic_common.data.values import as_text, as_words, column_or_missing
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Fraction, SplitColumn
 

@@ -24,7 +24,7 @@ from scipy.special import gammaln
 from polyclinic_common.data.columns import indicators
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.data.genotype import diplotype_copies, hla_copies, snp_copies
-from polyclinic_common.data.table import as_number, as_words, column_or_missing
+from polyclinic_common.data.values import as_number, as_words, column_or_missing
 from polyclinic_common.study.features import (
     Categorical,
     Diplotype,

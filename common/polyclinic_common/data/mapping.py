@@ -32,14 +32,14 @@ from polyclinic_common.data.misfits import MAY_BE_ABSENT, misfits, source_of
 from polyclinic_common.data.patients import settle_patients
 from polyclinic_common.data.rules import ColumnSource, Mapping, ValueRules
 from polyclinic_common.data.settled import Settled, settled_rows, settled_values
-from polyclinic_common.data.table import as_text
 from polyclinic_common.data.units import PLAIN_UNITS, Conversion, canonical_unit, conversions_to
+from polyclinic_common.data.values import as_text
 from polyclinic_common.data.vocabulary import understood
 from polyclinic_common.errors import Code, DataError, Problem
 from polyclinic_common.files import decoded
-from polyclinic_common.study.describe import Declared, declared_columns
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.words import odd_letters
+from polyclinic_common.study.plain_words import Declared, declared_columns
+from polyclinic_common.text import odd_letters
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic_common.data.columns import inside
-from polyclinic_common.data.table import as_number, as_words, column_or_missing
+from polyclinic_common.data.values import as_number, as_words, column_or_missing
 from polyclinic_common.study.outcomes import Binary, Continuous, Outcome
 
 if TYPE_CHECKING:

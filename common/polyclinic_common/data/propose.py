@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from polyclinic_common.data.csv_file import TableForm, form_lines
 from polyclinic_common.data.deviation import Deviation, toml
 from polyclinic_common.data.rules import ColumnSource, PatientRules
-from polyclinic_common.words import plain
+from polyclinic_common.text import plain
 
 HEAD = (
     "## Proposals: nothing here is in effect before a person has looked at it. A line that begins",

@@ -17,9 +17,9 @@ from polyclinic_common.data.genotype import (
     snp_copies,
 )
 from polyclinic_common.data.patient_number import same_number
-from polyclinic_common.data.table import as_words
-from polyclinic_common.study.describe import Declared
+from polyclinic_common.data.values import as_words
 from polyclinic_common.study.features import Diplotype, Feature, Hla, Snp
+from polyclinic_common.study.plain_words import Declared
 
 if TYPE_CHECKING:
     import pandas as pd

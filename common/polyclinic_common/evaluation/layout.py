@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation.observed import subgroup_names
 from polyclinic_common.evaluation.statistics import Count, Judged, Statistic, statistic_of
-from polyclinic_common.models.network import Vector
 from polyclinic_common.models.predict import predict
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import (
     SURVIVAL_METRICS,

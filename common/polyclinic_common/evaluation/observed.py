@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.data.outcome import read_outcome
-from polyclinic_common.data.table import as_number, as_words, column_or_missing
+from polyclinic_common.data.values import as_number, as_words, column_or_missing
 from polyclinic_common.study.features import Categorical, Ordinal
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Arms

@@ -41,7 +41,7 @@ from polyclinic_common.evaluation.layout import Floats, Kind, Layout, Table
 from polyclinic_common.evaluation.statistics import Mean, RiskHistogram
 from polyclinic_common.evaluation.survival import estimate
 from polyclinic_common.evaluation.survival_reading import TimeReading, read_survival, read_times
-from polyclinic_common.models.network import Vector
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Fraction
 

@@ -20,7 +20,7 @@ predicted survival S and risk r:
   added up: a time weighs as much as it can compare, :math:`n^2 F(t) S(t)`.
 
 What was predicted is known by risk bin only. A study's network adds one score to the hazard of
-every interval (:mod:`polyclinic_common.models.network`), so that a risk r fixes the whole curve
+every interval (:mod:`polyclinic_common.models.score_head`), so that a risk r fixes the whole curve
 S(t|r). At every time the risks of those with the event, and of those without, are taken to be
 normal, each with the shares that the cells put into the outer risk bins. Both metrics follow:
 :math:`AUC(t) = \Phi((\mu_1 - \mu_0)/\sqrt{\sigma_1^2 + \sigma_0^2})`, the binormal curve of
@@ -43,7 +43,7 @@ from scipy.special import expit, ndtr, ndtri
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation.statistics import RiskHistogram
-from polyclinic_common.models.network import Vector, build_network, cut
+from polyclinic_common.models.score_head import Vector, build_network, cut
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
 

@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.models.network import Matrix, Vector, build_network, cut, logits
+from polyclinic_common.models.score_head import Matrix, Vector, build_network, cut, logits
 from polyclinic_common.rowwise import expit, row_sums
 
 ENTRIES = 6

@@ -29,7 +29,7 @@ from polyclinic_common.data.units import canonical_unit
 from polyclinic_common.errors import Code, ModelError, Problem
 from polyclinic_common.models.matching import SAME, Link, UnlikeError, lacking, unit_link
 from polyclinic_common.models.natural import NaturalModel, to_natural
-from polyclinic_common.models.network import Matrix, Vector
+from polyclinic_common.models.score_head import Matrix, Vector
 from polyclinic_common.study.features import Snp
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Outcome, Survival

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from polyclinic_common.data.natural import NaturalColumn, NaturalColumns
 from polyclinic_common.data.units import canonical_unit, conversions_to
 from polyclinic_common.errors import Code, ModelError, Problem
-from polyclinic_common.models.network import Matrix, Vector
+from polyclinic_common.models.score_head import Matrix, Vector
 from polyclinic_common.study.features import (
     Categorical,
     Diplotype,

@@ -13,7 +13,7 @@ import numpy as np
 
 from polyclinic_common.data.encoding import Encoding, transform
 from polyclinic_common.data.natural import NaturalColumns
-from polyclinic_common.models.network import (
+from polyclinic_common.models.score_head import (
     Matrix,
     Vector,
     build_network,

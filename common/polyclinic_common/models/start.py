@@ -18,11 +18,11 @@ from polyclinic_common.errors import Code, ModelError
 from polyclinic_common.models.coefficients import from_rows, read_rows
 from polyclinic_common.models.matching import match_columns
 from polyclinic_common.models.natural import to_natural, to_weights
-from polyclinic_common.models.network import LARGEST_WEIGHT, Vector
-from polyclinic_common.models.storage import SavedModel, load_coefficients, load_model
+from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
+from polyclinic_common.models.vectors import SavedModel, load_coefficients, load_model
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Outcome, Survival
-from polyclinic_common.words import plain
+from polyclinic_common.text import plain
 
 SHOWN = 12
 

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from polyclinic_common.identity.site_key import Identity, Roster
 from polyclinic_common.packing import pack
-from polyclinic_common.secure_sum.identity import Identity, Roster
 from polyclinic_common.secure_sum.keys import (
     EphemeralKeys,
     PairSecret,

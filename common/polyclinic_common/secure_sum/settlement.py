@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from polyclinic_common.errors import MessageError
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.secure_sum.chain import Chain, ReleaseId, statements_needed
-from polyclinic_common.secure_sum.identity import Identity
 from polyclinic_common.secure_sum.statements import Closing, read_signed
 
 

@@ -12,9 +12,9 @@ from typing import Annotated, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from polyclinic_common.errors import Code, MessageError
+from polyclinic_common.identity.site_key import Identity, verify
 from polyclinic_common.packing import pack, unpack
 from polyclinic_common.secure_sum.chain import Chain
-from polyclinic_common.secure_sum.identity import Identity, verify
 
 Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 Count = Annotated[int, Field(ge=0)]

@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from polyclinic_common.words import canonical_word, is_control, tidy
+from polyclinic_common.text import canonical_word, is_control, tidy
 
 
 class Part(BaseModel):

@@ -14,8 +14,8 @@ from pydantic_core import ErrorDetails
 from polyclinic_common.errors import Code, Problem, StudyError
 from polyclinic_common.files import decoded
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.text import odd_letters
 from polyclinic_common.version import VERSION, VERSION_RULE, is_newer
-from polyclinic_common.words import odd_letters
 
 TEMPLATE = Path(__file__).with_name("template.toml")
 

@@ -43,13 +43,13 @@ def init(
 
     Refuses a folder that holds anything. Then: `polyclinic server up`.
     """
-    from polyclinic_common import pki
     from polyclinic_common.cli.main import print_json
-    from polyclinic_server.config import CONFIG, ServerFolder, settings_of
+    from polyclinic_common.identity import certificates
+    from polyclinic_server.folder import CONFIG, ServerFolder, settings_of
 
     settings = settings_of(name, address, listen, first_port)
     made = ServerFolder.create(folder, settings, also or [])
-    shown, ports = pki.fingerprint(made.authority_certificate), settings.ports
+    shown, ports = certificates.fingerprint(made.authority_certificate), settings.ports
     if as_json:
         print_json({"folder": str(folder), "fingerprint": shown, "ports": ports.model_dump()})
         return
@@ -63,9 +63,9 @@ def init(
 def up(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     """Listen for hospitals until stopped; says when it is ready, and where."""
     from polyclinic_common.cli.main import print_json
-    from polyclinic_server.config import ServerFolder
-    from polyclinic_server.serve import serve
-    from polyclinic_server.superlink.supervise import Addresses
+    from polyclinic_server.folder import ServerFolder
+    from polyclinic_server.up.serve import serve
+    from polyclinic_server.up.supervise import Addresses
 
     opened = ServerFolder.open(folder)
     settings = opened.settings

@@ -11,7 +11,7 @@ from polyclinic_common.cli.study import AsJson
 from polyclinic_server.cli.options import FOLDER, FolderOption
 
 if TYPE_CHECKING:
-    from polyclinic_server.superlink.runs import Event, RunFolder
+    from polyclinic_server.runs.folder import Event, RunFolder
 
 app = typer.Typer(no_args_is_help=True, help="Start runs, follow them, stop them, go on with them.")
 RunArgument = Annotated[str, typer.Argument(help="The run, as `run list` shows it.", metavar="RUN")]
@@ -37,8 +37,8 @@ def start(
     as_json: AsJson = False,
 ) -> None:
     """Train a study over the hospitals that approved it, and show how it gets on."""
-    from polyclinic_server.config import ServerFolder
-    from polyclinic_server.start import start_run
+    from polyclinic_server.folder import ServerFolder
+    from polyclinic_server.runs.start import start_run
 
     _watch(start_run(ServerFolder.open(folder), study, min_sites), 0, detach, as_json)
 
@@ -48,7 +48,7 @@ def resume(
     run: RunArgument, folder: FolderOption = FOLDER, detach: Detach = False, as_json: AsJson = False
 ) -> None:
     """Go on with a run that was stopped, failed or was cut off, from its last finished round."""
-    from polyclinic_server.superlink import operate
+    from polyclinic_server.runs import operate
 
     found = _find(folder, run)
     seen = len(found.events())
@@ -59,7 +59,7 @@ def resume(
 def stop(run: RunArgument, folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     """Stop a run after its present round; `run resume` goes on with it."""
     from polyclinic_common.cli.main import print_json
-    from polyclinic_server.superlink import operate
+    from polyclinic_server.runs import operate
 
     found = _find(folder, run)
     operate.stop_run(folder, found.name)
@@ -73,8 +73,8 @@ def stop(run: RunArgument, folder: FolderOption = FOLDER, as_json: AsJson = Fals
 def show(run: RunArgument, folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     """Show a run: who answered each round, in what time, who was waited for; then its metrics."""
     from polyclinic_common.cli.main import print_json
-    from polyclinic_server.superlink.quality import Quality
-    from polyclinic_server.superlink.runs import CUT_OFF
+    from polyclinic_server.runs.folder import CUT_OFF
+    from polyclinic_server.runs.quality import Quality
 
     found = _find(folder, run)
     quality = Quality.read(found.path)
@@ -103,7 +103,7 @@ def list_runs(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     from rich.table import Table
 
     from polyclinic_common.cli.main import print_json
-    from polyclinic_server.superlink import operate
+    from polyclinic_server.runs import operate
 
     found = [_summary(run) for run in operate.list_runs(folder)]
     if as_json:
@@ -154,7 +154,7 @@ def _state(run: RunFolder) -> str:
 
 def _find(folder: FolderOption, word: str) -> RunFolder:
     """Return the run that a person means: its name, or the start of it."""
-    from polyclinic_server.superlink import operate
+    from polyclinic_server.runs import operate
 
     matching = [run for run in operate.list_runs(folder) if run.name.startswith(word)]
     return matching[0] if len(matching) == 1 else operate.find_run(folder, word)
@@ -163,7 +163,7 @@ def _find(folder: FolderOption, word: str) -> RunFolder:
 def _watch(run: RunFolder, skip: int, detach: bool, as_json: bool) -> None:
     """Follow a run to its end; an end before the last round ends the command with its error."""
     from polyclinic_common.cli.main import print_json
-    from polyclinic_server.superlink.quality import Quality
+    from polyclinic_server.runs.quality import Quality
 
     if detach:
         print_json({"run": run.name}) if as_json else typer.echo(f"Started {run.name}.")

@@ -33,8 +33,8 @@ def invite(
 ) -> None:
     """Print an invitation: one line, to be sent to one hospital, that lets it join once."""
     from polyclinic_common.cli.main import print_json
-    from polyclinic_server.config import ServerFolder
-    from polyclinic_server.invite import invite_site
+    from polyclinic_server.consortium.invite import invite_site
+    from polyclinic_server.folder import ServerFolder
 
     invitation = invite_site(ServerFolder.open(folder), name, hours)
     text, until = invitation.text(), f"{invitation.until:%Y-%m-%d %H:%M} UTC"
@@ -65,7 +65,7 @@ def list_sites(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     from rich.table import Table
 
     from polyclinic_common.cli.main import print_json
-    from polyclinic_server.config import ServerFolder
+    from polyclinic_server.folder import ServerFolder
 
     store = ServerFolder.open(folder).open_store()
     sites, approvals = store.sites(), store.approvals_by_site()
@@ -95,7 +95,7 @@ def list_sites(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
 def revoke(name: SiteName, folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     """Shut a hospital out at once: nothing it asks is answered any more."""
     from polyclinic_common.cli.main import print_json
-    from polyclinic_server.config import ServerFolder
+    from polyclinic_server.folder import ServerFolder
 
     store = ServerFolder.open(folder).open_store()
     store.revoke(name)

@@ -27,8 +27,8 @@ def publish(
     """Sign a study and offer it to the hospitals that it names."""
     from polyclinic_common.cli.main import print_json
     from polyclinic_common.study import load_study
-    from polyclinic_server.config import ServerFolder
-    from polyclinic_server.publish import publish_study
+    from polyclinic_server.consortium.publish import publish_study
+    from polyclinic_server.folder import ServerFolder
 
     contract = load_study(study)
     absent = publish_study(ServerFolder.open(folder), contract)
@@ -55,8 +55,8 @@ def close(
     version has changed.
     """
     from polyclinic_common.cli.main import print_json
-    from polyclinic_server.config import ServerFolder
-    from polyclinic_server.publish import close_study
+    from polyclinic_server.consortium.publish import close_study
+    from polyclinic_server.folder import ServerFolder
 
     closed = close_study(ServerFolder.open(folder), study)
     if as_json:
@@ -81,8 +81,8 @@ def list_studies(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None
     from rich.table import Table
 
     from polyclinic_common.cli.main import print_json
-    from polyclinic_server.config import ServerFolder
-    from polyclinic_server.publish import published_studies
+    from polyclinic_server.consortium.publish import published_studies
+    from polyclinic_server.folder import ServerFolder
 
     found = published_studies(ServerFolder.open(folder))
     if as_json:

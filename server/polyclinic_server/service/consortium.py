@@ -24,7 +24,7 @@ from polyclinic_common.consortium.statements import (
 from polyclinic_common.consortium.transport import FETCH_S, LARGEST_STUDY, MODEL_PART
 from polyclinic_common.secure_sum.statements import Statement, read_signed
 from polyclinic_common.version import VERSION
-from polyclinic_server.config import ServerFolder
+from polyclinic_server.folder import ServerFolder
 from polyclinic_server.service.guard import caller, require_deadline
 from polyclinic_server.service.places import Places
 from polyclinic_server.store.database import bad_request

@@ -7,12 +7,12 @@ import logging
 import grpc
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from polyclinic_common import pki
 from polyclinic_common.consortium.consortium_pb2 import JoinReply, JoinRequest
 from polyclinic_common.consortium.consortium_pb2_grpc import EnrolmentServicer
 from polyclinic_common.consortium.statements import is_vouched
 from polyclinic_common.errors import Code, ConsortiumError
-from polyclinic_server.config import ServerFolder
+from polyclinic_common.identity import certificates
+from polyclinic_server.folder import ServerFolder
 from polyclinic_server.service.rate import RateLimit
 from polyclinic_server.store.database import bad_request
 from polyclinic_server.store.store import Store
@@ -39,14 +39,14 @@ class Enrolment(EnrolmentServicer):
     def Join(self, request: JoinRequest, context: grpc.ServicerContext) -> JoinReply:
         """Check invitation, signing request and voucher; certify the hospital."""
         site = self._invited(request.invitation, request.secret)
-        key = pki.read_request(request.signing_request)
+        key = certificates.read_request(request.signing_request)
         invitation, identity = request.invitation, request.identity
         if not is_vouched(identity, invitation, site, key, request.voucher):
             raise bad_request("the identity key does not vouch for the signing request")
         made = self._store.join(
             invitation,
             identity,
-            pki.public_bytes(key),
+            certificates.public_bytes(key),
             lambda name: self._folder.authority().certify_site(key, name),
         )
         self._tries.forgive(context.peer())

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import grpc
 from cryptography import x509
 
-from polyclinic_common import pki
 from polyclinic_common.consortium.transport import STREAM_S, UNARY_S, metadata_of, status_of
 from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
+from polyclinic_common.identity import certificates
 from polyclinic_server.store.database import bad_request, now
 from polyclinic_server.store.store import Store
 from polyclinic_server.store.tables import Site
@@ -24,7 +24,7 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Admit = Callable[[grpc.ServicerContext], AbstractContextManager[object]]
 
 
-def may_connect(store: Store, certificate: pki.Certificate) -> Site:
+def may_connect(store: Store, certificate: certificates.Certificate) -> Site:
     """Return the hospital that this certificate, already checked by TLS, lets in now.
 
     Asked at every call, so that a revocation holds at once.
@@ -35,7 +35,7 @@ def may_connect(store: Store, certificate: pki.Certificate) -> Site:
         C012 if it is revoked, expired, replaced or not known.
     """
     site = store.site_of(certificate.serial_number)
-    if site is None or site.certificate != pki.pem(certificate).decode():
+    if site is None or site.certificate != certificates.pem(certificate).decode():
         raise _shut_out("is not one of this consortium's hospitals'")
     if site.state != "joined":
         raise _shut_out("is revoked")

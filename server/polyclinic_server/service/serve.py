@@ -19,9 +19,9 @@ from polyclinic_common.consortium.consortium_pb2_grpc import (
 )
 from polyclinic_common.consortium.transport import LARGEST_JOINING, LARGEST_MESSAGE, limits
 from polyclinic_common.errors import Code, ConsortiumError
-from polyclinic_common.pki import Certificate
-from polyclinic_server.config import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
+from polyclinic_common.identity.certificates import Certificate
 from polyclinic_server.descriptors import connections
+from polyclinic_server.folder import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
 from polyclinic_server.service.consortium import MOST_FETCHES, MOST_WATCHERS, Consortium
 from polyclinic_server.service.enrolment import Enrolment
 from polyclinic_server.service.guard import Admit, Guard, caller, may_connect

@@ -9,10 +9,10 @@ from cryptography import x509
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from polyclinic_common import pki
 from polyclinic_common.consortium.invitation import Invitation, hash_secret
 from polyclinic_common.errors import Code, ConsortiumError
-from polyclinic_common.words import alike, plain
+from polyclinic_common.identity import certificates
+from polyclinic_common.text import alike, plain
 from polyclinic_server.store.database import Database, now, wrong_state
 from polyclinic_server.store.tables import Invited, Site
 
@@ -116,7 +116,7 @@ class Sites(Database):
             made = certify(site.name)
             found.used = now()
             site.state, site.identity = "joined", identity
-            site.certificate, site.serial = pki.pem(made).decode(), made.serial_number
+            site.certificate, site.serial = certificates.pem(made).decode(), made.serial_number
             site.expires = int(made.not_valid_after_utc.timestamp())
             return made
 
@@ -164,7 +164,7 @@ def _issued(site: Site, identity: bytes, key: bytes) -> x509.Certificate:
     """Return the certificate that a hospital has already, if the one that asks is this hospital."""
     if site.state == "joined" and site.identity == identity and site.certificate is not None:
         certificate = x509.load_pem_x509_certificate(site.certificate.encode())
-        if pki.public_bytes_of(certificate) == key:
+        if certificates.public_bytes_of(certificate) == key:
             return certificate
     raise _invitation(Code.INVITATION_USED, "was used already")
 

@@ -64,7 +64,7 @@ from flwr.superlink.routers.fleet.middlewares import FleetEventLogMiddleware
 from google.protobuf.message import DecodeError
 
 from polyclinic_common.errors import Code, PolyclinicError, ServerError
-from polyclinic_server.superlink.bundle import RUN, make_bundle
+from polyclinic_server.superlink.app_bundle import RUN, make_bundle
 
 MOST_PARTS = 64  # of what a node pushes at once: a reply has six, and one more for every 20 MB
 NODE_KEY_HEADER = FLEET_HTTP_PUBLIC_KEY_HEADER.encode()

@@ -16,8 +16,8 @@ from h11 import IDLE
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from polyclinic_common import pki
 from polyclinic_common.errors import Code, ServerError
+from polyclinic_common.identity import certificates
 from polyclinic_server.descriptors import connections
 from polyclinic_server.superlink.door import Door
 
@@ -39,7 +39,7 @@ def server_context(certificate: Path, key: Path, authority: Path) -> ssl.SSLCont
         V002 if a file cannot be used.
     """
     try:
-        return pki.server_context(certificate, key, authority)
+        return certificates.server_context(certificate, key, authority)
     except OSError as error:  # SSLError is one
         raise ServerError(
             Code.SERVER_START,

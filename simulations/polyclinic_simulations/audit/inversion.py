@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from polyclinic_common.data.holdout import held_out
-from polyclinic_common.data.table import as_number
+from polyclinic_common.data.values import as_number
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study.manifest import Study
 from polyclinic_simulations.audit.genotypes import (
@@ -41,10 +41,10 @@ from polyclinic_simulations.audit.targets import (
     formula_doses,
     label_doses,
 )
-from polyclinic_simulations.federation import PUBLISHED, build_federation
-from polyclinic_simulations.metrics import auc
-from polyclinic_simulations.simulation import make_settings
-from polyclinic_simulations.watcher import Silent, Watcher
+from polyclinic_simulations.federation.federation import PUBLISHED, build_federation
+from polyclinic_simulations.results.exact_metrics import auc
+from polyclinic_simulations.sweep.simulation import make_settings
+from polyclinic_simulations.sweep.watcher import Silent, Watcher
 
 ANCESTRY = "ancestry alone"
 LEAFLET = "ancestry, dose, drug label"

@@ -8,7 +8,7 @@ from typing import Annotated
 import click
 import typer
 
-from polyclinic_simulations.cli import ManyValues
+from polyclinic_simulations.cli.simulate import ManyValues
 
 STUDIES = ("iwpc", "warfarin")
 EPSILONS = (0.01, 0.05, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 50.0)
@@ -56,9 +56,9 @@ def inversion(
     from polyclinic_simulations.audit.inversion import invert
     from polyclinic_simulations.audit.inversion_plot import draw
     from polyclinic_simulations.audit.inversion_tables import print_inversion
-    from polyclinic_simulations.console import RichWatcher
-    from polyclinic_simulations.simulation import output_folder
+    from polyclinic_simulations.report.console import RichWatcher
     from polyclinic_simulations.studies import resolve
+    from polyclinic_simulations.sweep.simulation import output_folder
 
     manifest, frame = resolve(study, data)
     with output_folder(out or Path("polyclinic-out", f"inversion-{study}")) as folder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from polyclinic_simulations.results import Record, mean_and_error
+from polyclinic_simulations.results.results import Record, mean_and_error
 
 Patients = Literal["train", "test"]
 Measure = Literal["accuracy", "auc"]

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from polyclinic_simulations.audit.genotypes import GENES
 from polyclinic_simulations.audit.inversion_result import Figures, InversionResult
-from polyclinic_simulations.console import PIPED_WIDTH
+from polyclinic_simulations.report.console import PIPED_WIDTH
 
 
 def print_inversion(result: InversionResult, folder: Path) -> None:

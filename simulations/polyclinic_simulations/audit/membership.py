@@ -17,10 +17,9 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from polyclinic_common.data.encoding import Cohort
-from polyclinic_common.models.network import build_network, logits
+from polyclinic_common.models.score_head import build_network, logits
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study import Study
-from polyclinic_simulations.alone import train_alone
 from polyclinic_simulations.audit.attack import (
     FALSE_ALARMS,
     Design,
@@ -30,8 +29,9 @@ from polyclinic_simulations.audit.attack import (
     rmia,
     success,
 )
-from polyclinic_simulations.federation import Federation, build_federation
-from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.baselines.alone import train_alone
+from polyclinic_simulations.federation.federation import Federation, build_federation
+from polyclinic_simulations.federation.setting import Setting
 
 MODELS = 256
 

@@ -41,7 +41,7 @@ def membership(
 
     from polyclinic_common.cli.main import print_json
     from polyclinic_simulations.audit.membership import audit_membership
-    from polyclinic_simulations.setting import Setting
+    from polyclinic_simulations.federation.setting import Setting
     from polyclinic_simulations.studies import resolve
 
     manifest, frame = resolve(study, data)

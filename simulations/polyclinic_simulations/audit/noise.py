@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from polyclinic_client.planning import planned_with
+from polyclinic_client.study_book.price import planned_with
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, SimulationError
-from polyclinic_common.privacy.plan import (
+from polyclinic_common.releases.plans import (
     CALIBRATION,
     GRADIENT,
     METRICS,
@@ -30,7 +30,7 @@ from polyclinic_simulations.audit.findings import Finding
 from polyclinic_simulations.audit.noise_of_one import AuditedVector
 from polyclinic_simulations.audit.noise_of_training import AuditedSteps, AuditedSums
 from polyclinic_simulations.audit.noise_of_votes import AuditedVote
-from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.compute.trainer import Trainer
 
 CANARIES = 500
 Audit = Callable[[float], list[Finding]]

@@ -56,7 +56,7 @@ def noise(
     from polyclinic_common.cli.main import print_json
     from polyclinic_common.errors import Code, PrivacyError
     from polyclinic_simulations.audit.noise import audit_noise
-    from polyclinic_simulations.setting import Setting
+    from polyclinic_simulations.federation.setting import Setting
     from polyclinic_simulations.studies.registry import find_study
 
     torch.set_num_threads(1)  # blocks are small: more threads wait for each other

@@ -14,18 +14,19 @@ from functools import cached_property
 
 import numpy as np
 
-from polyclinic_client.calibration import calibration_source
-from polyclinic_client.held_out import metrics_source
-from polyclinic_client.integers import Moment, NoisyIntegers
-from polyclinic_client.patients import Block
-from polyclinic_client.training import sum_sources
+from polyclinic_client.compute.calibration_sums import calibration_source
+from polyclinic_client.compute.integers import Moment, NoisyIntegers
+from polyclinic_client.compute.metric_sums import metrics_source
+from polyclinic_client.compute.patients import Block
+from polyclinic_client.compute.training import sum_sources
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.layout import EVENT, MEMBERS, OUTCOME
 from polyclinic_common.evaluation.observed import subgroup_names
-from polyclinic_common.models.network import Matrix, Vector, build_network, cut, weight_count
+from polyclinic_common.models.score_head import Matrix, Vector, build_network, cut, weight_count
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.privacy.plan import (
+from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.releases.plans import (
     CALIBRATION,
     GRADIENT,
     METRICS,
@@ -34,13 +35,12 @@ from polyclinic_common.privacy.plan import (
     metrics_plan,
     secure_sum_plans,
 )
-from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import Guesses
 from polyclinic_simulations.audit.findings import FALLBACK, HEADLINE, Finding, Price, Scores
-from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.compute.trainer import Trainer
 
 DRAWS = 1000  # with the canary, and as many without
 APART = 3.0  # mu of all copies of a canary: what so many guesses prove best

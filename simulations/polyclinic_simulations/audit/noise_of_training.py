@@ -12,27 +12,27 @@ from functools import cached_property
 
 import numpy as np
 
-from polyclinic_client.integers import Moment, NoisyIntegers
-from polyclinic_client.mechanisms import ModelRelease
-from polyclinic_client.training import local_mechanism, sum_source, sum_sources
+from polyclinic_client.compute.integers import Moment, NoisyIntegers
+from polyclinic_client.compute.local_releases import ModelRelease
+from polyclinic_client.compute.training import local_mechanism, sum_source, sum_sources
 from polyclinic_common.data.encoding import Cohort
-from polyclinic_common.models.network import Vector
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.charges import GaussianSum, SampledSteps
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.privacy.plan import (
+from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.releases.plans import (
     GRADIENT,
     UPDATE,
     local_sum_plan,
     noise_plan,
     secure_sum_plans,
 )
-from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import Guesses
 from polyclinic_simulations.audit.findings import FALLBACK, HEADLINE, Finding, Price, Scores
 from polyclinic_simulations.audit.shadow import HUGE, Members, Shadows
-from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.compute.trainer import Trainer
 
 LEAST_STEPS = 60
 FEWER = 5  # times: a canary of sampled steps is the better seen the fewer patients there are

@@ -9,18 +9,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from polyclinic_client.approved import Approved
-from polyclinic_client.assembly import make_voter
-from polyclinic_client.integers import Moment
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.voting import FEWEST_PATIENTS, BetterHere, Voter
+from polyclinic_client.compute.integers import Moment
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.run.approved_study import Approved
+from polyclinic_client.run.assembly import make_voter
+from polyclinic_client.run.vote_responder import FEWEST_PATIENTS, BetterHere, Voter
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.layout import EVENT, MEMBERS, OUTCOME
-from polyclinic_common.models.network import Vector, initial_weights
+from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.models.score_head import Vector, initial_weights
 from polyclinic_common.privacy.charges import Vote
-from polyclinic_common.privacy.plan import VOTE, vote_of
+from polyclinic_common.releases.plans import VOTE, vote_of
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
-from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import Guesses
 from polyclinic_simulations.audit.findings import FALLBACK, Finding

@@ -10,20 +10,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from polyclinic_client.calibration import calibration_source
-from polyclinic_client.integers import Moment, NoisyIntegers
-from polyclinic_client.training import sum_sources
-from polyclinic_common.models.network import Vector
-from polyclinic_common.privacy.plan import CALIBRATION, GRADIENT, secure_sum_plans
+from polyclinic_client.compute.calibration_sums import calibration_source
+from polyclinic_client.compute.integers import Moment, NoisyIntegers
+from polyclinic_client.compute.training import sum_sources
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.releases.plans import CALIBRATION, GRADIENT, secure_sum_plans
 from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
-from polyclinic_server.combiner import Descent
-from polyclinic_server.optimizer import State
-from polyclinic_simulations.alone import train_alone
-from polyclinic_simulations.federation import Federation
-from polyclinic_simulations.setting import Setting
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import run_plan, start_weights
+from polyclinic_server.rounds.combiner import Descent
+from polyclinic_server.rounds.optimizer import State
+from polyclinic_simulations.baselines.alone import train_alone
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import Federation
+from polyclinic_simulations.federation.setting import Setting
+from polyclinic_simulations.federation.training import run_plan, start_weights
 
 SUMMED = "summed"
 

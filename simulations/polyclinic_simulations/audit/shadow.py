@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic_common.data.encoding import Cohort, Encoding
-from polyclinic_common.models.network import (
+from polyclinic_common.models.score_head import (
     Matrix,
     Network,
     Vector,
@@ -24,7 +24,7 @@ from polyclinic_common.models.network import (
     weight_count,
 )
 from polyclinic_common.study import Study, parse_study
-from polyclinic_simulations.fast_gradients import ClosedForm
+from polyclinic_simulations.compute.fast_gradients import ClosedForm
 
 PANEL, HUGE = "shadow", 1e6
 Members = NDArray[np.bool_]

@@ -10,9 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.data.table import as_number, as_text
-from polyclinic_common.models.network import Vector
+from polyclinic_common.data.values import as_number, as_text
 from polyclinic_common.models.predict import predict
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study.features import Diplotype, Snp
 from polyclinic_common.study.manifest import Study
 from polyclinic_simulations.audit.genotypes import (

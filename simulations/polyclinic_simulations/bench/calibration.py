@@ -12,11 +12,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from polyclinic_common.models.network import Vector, build_network, logits
+from polyclinic_common.models.score_head import Vector, build_network, logits
 from polyclinic_common.rowwise import expit
 from polyclinic_simulations.bench.designs import Design, Floats
 from polyclinic_simulations.bench.trusted import Trusted
-from polyclinic_simulations.reliability import logistic_slope, logit
+from polyclinic_simulations.results.reliability import logistic_slope, logit
 
 TEST = 5000
 NEW = {"ridge": "release", "calibration": {"share": 0.1, "steps": 4}}

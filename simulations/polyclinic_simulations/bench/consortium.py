@@ -20,12 +20,12 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-from polyclinic_server.superlink.operate import find_run
-from polyclinic_server.superlink.runs import Event
+from polyclinic_server.runs.folder import Event
+from polyclinic_server.runs.operate import find_run
 from polyclinic_simulations.bench.machine import describe_machine
 from polyclinic_simulations.bench.page_frames import counted_once_mb
 from polyclinic_simulations.bench.records import Machine
-from polyclinic_simulations.results import Record
+from polyclinic_simulations.results.results import Record
 from polyclinic_simulations.try_out.commands import Commands
 from polyclinic_simulations.try_out.consortium import TrialConsortium
 

@@ -11,13 +11,13 @@ import numpy as np
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.study import Study, parse_study
-from polyclinic_server.observers import Round
-from polyclinic_server.optimizer import State
+from polyclinic_server.rounds.observers import Round
+from polyclinic_server.rounds.optimizer import State
 from polyclinic_simulations.bench.size import CLIP, DELTA, EPSILON, SEED, Size, made_up_patients
-from polyclinic_simulations.federation import Federation, SiteData
-from polyclinic_simulations.setting import Setting, made_up_hospital
-from polyclinic_simulations.trainer import Trainer
-from polyclinic_simulations.training import start_weights, train_federated
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import Federation, SiteData
+from polyclinic_simulations.federation.setting import Setting, made_up_hospital
+from polyclinic_simulations.federation.training import start_weights, train_federated
 
 
 @dataclass

@@ -35,7 +35,7 @@ from flwr.common.secure_aggregation.quantization import dequantize
 from flwr.common.secure_aggregation.secaggplus_constants import Key
 from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
 
-from polyclinic_common.models.network import Vector
+from polyclinic_common.models.score_head import Vector
 
 QUANTA, MODULUS, WEIGHT = 2**22, 2**32, 1000
 """The workflow's defaults."""

@@ -2,7 +2,8 @@
 
 Processor seconds of one thread, so that other work on the machine does not count. Every row is the
 most patients that the declared size allows. The public time should be at least
-:data:`polyclinic_client.pace.SLOWER` times what is measured here; the last column is that ratio.
+:data:`polyclinic_client.gate.pace.SLOWER` times what is measured here; the last column is that
+ratio.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from polyclinic_client.approved import Approved, approved_with
-from polyclinic_client.held_out import metrics_source
-from polyclinic_client.integers import Moment
-from polyclinic_client.pace import pace_of
-from polyclinic_client.training import OpacusGradients, local_mechanisms, sum_sources
-from polyclinic_client.voting import BetterHere
+from polyclinic_client.compute.integers import Moment
+from polyclinic_client.compute.metric_sums import metrics_source
+from polyclinic_client.compute.training import OpacusGradients, local_mechanisms, sum_sources
+from polyclinic_client.gate.pace import pace_of
+from polyclinic_client.run.approved_study import Approved, approved_with
+from polyclinic_client.run.vote_responder import BetterHere
 from polyclinic_common.evaluation.observed import held_out_cohort
-from polyclinic_common.models.network import initial_weights, length_of
+from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.models.score_head import initial_weights, length_of
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.privacy.plan import (
+from polyclinic_common.releases.plans import (
     METRICS,
     NODE_PATH,
     UPDATE,
@@ -37,7 +39,6 @@ from polyclinic_common.privacy.plan import (
     secure_sum_plans,
 )
 from polyclinic_common.secure_sum.chain import ReleaseId
-from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_common.study import Study, parse_study
 
 SITES = [f"site {index}" for index in range(3)]

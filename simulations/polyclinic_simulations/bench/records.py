@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from polyclinic_simulations.results import Record
+from polyclinic_simulations.results.results import Record
 
 
 class Spread(Record):

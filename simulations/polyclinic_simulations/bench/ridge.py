@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from polyclinic_common.data.encoding import Cohort, Encoding
-from polyclinic_common.models.network import Vector, build_network, initial_weights, logits
+from polyclinic_common.models.score_head import Vector, build_network, initial_weights, logits
 from polyclinic_common.study import Study, parse_study
 from polyclinic_simulations.bench.calibration import NEW
 from polyclinic_simulations.bench.designs import Design
 from polyclinic_simulations.bench.trusted import Trusted
-from polyclinic_simulations.federation import build_federation
+from polyclinic_simulations.federation.federation import build_federation
 from polyclinic_simulations.studies import resolve
 
 MULTIPLES = (0.5, 1.0, 2.0, 4.0, 60**0.5)

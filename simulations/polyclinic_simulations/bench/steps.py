@@ -10,20 +10,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from polyclinic_client.gradients import OpacusRows
-from polyclinic_client.integers import GridSums, SummedRows
-from polyclinic_client.mechanisms import ModelRelease, SampledCohort
-from polyclinic_client.training import local_mechanism, sampled_grid
+from polyclinic_client.compute.gradients import OpacusRows
+from polyclinic_client.compute.integers import GridSums, SummedRows
+from polyclinic_client.compute.local_releases import ModelRelease, SampledCohort
+from polyclinic_client.compute.training import local_mechanism, sampled_grid
 from polyclinic_common.models.losses import LOSSES
-from polyclinic_common.models.network import Vector, build_network, weight_count
-from polyclinic_common.models.torch_network import ResponseNetwork
+from polyclinic_common.models.score_head import Vector, build_network, weight_count
+from polyclinic_common.models.torch_head import ResponseNetwork
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_simulations.bench.federated import made_up_federation
 from polyclinic_simulations.bench.records import Spread, StepTime
 from polyclinic_simulations.bench.size import SEED, Size
-from polyclinic_simulations.federation import Federation
-from polyclinic_simulations.ghost_norms import ClippedByGhostNorms
-from polyclinic_simulations.trainer import Trainer
+from polyclinic_simulations.compute.ghost_norms import ClippedByGhostNorms
+from polyclinic_simulations.compute.trainer import Trainer
+from polyclinic_simulations.federation.federation import Federation
 
 HOOKS, LIBRARY = "Opacus, row by row", "Opacus, library layers"
 GHOST, FAST = "Opacus, ghost norms", "closed form"

@@ -13,32 +13,32 @@ from pathlib import Path
 
 import numpy as np
 
-from polyclinic_client.gate import Gate
-from polyclinic_client.integers import NoisyIntegers
-from polyclinic_client.ladder import Ladder
+from polyclinic_client.compute.integers import NoisyIntegers
+from polyclinic_client.compute.patients import Patients
+from polyclinic_client.folder.layout import read_identity
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.gate.gate import Gate
+from polyclinic_client.gate.ladder import Ladder
 from polyclinic_client.ledger.entries import Approval, Planned
-from polyclinic_client.member import Member
-from polyclinic_client.patients import Patients
-from polyclinic_client.site import Site
-from polyclinic_client.site_files import read_identity
-from polyclinic_client.site_folder import SiteFolder
-from polyclinic_client.terms import Terms
-from polyclinic_client.updates import Memory
+from polyclinic_client.run.responder import Site
+from polyclinic_client.run.sum_responder import Member
+from polyclinic_client.run.terms import Terms
+from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.data.encoding import Cohort
-from polyclinic_common.models.network import Network
+from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.models.score_head import Network
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.privacy.plan import GRADIENT
 from polyclinic_common.privacy.sum_plan import SumPlan, plan_sum
+from polyclinic_common.releases.plans import GRADIENT
 from polyclinic_common.secure_sum.chain import ReleaseId
-from polyclinic_common.secure_sum.identity import Roster
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.wire import Release, Request, SumRequest, decode_reply, encode_request
-from polyclinic_server.secure_sum import Carried, SecureSums
+from polyclinic_server.rounds.sums import Carried, SecureSums
 from polyclinic_simulations.bench.size import CLIP, DELTA, EPSILON, Size, made_up_patients
 from polyclinic_simulations.bench.stopwatch import Stopwatch
-from polyclinic_simulations.fast_gradients import ClosedForm, RoundedProducts
-from polyclinic_simulations.hospitals import HurriedClock
+from polyclinic_simulations.compute.fast_gradients import ClosedForm, RoundedProducts
+from polyclinic_simulations.federation.hospitals import HurriedClock
 
 GRADIENTS, NOISE, MASKS, LEDGER, GATE = "gradients", "noise", "masks", "ledger", "gate"
 REST, KEYS, MESSAGES, SUM, AWAY = "rest", "keys", "messages", "sum", "at the sites"

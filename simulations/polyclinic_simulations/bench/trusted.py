@@ -12,20 +12,20 @@ from functools import cached_property
 
 import numpy as np
 
-from polyclinic_client.patients import Patients
+from polyclinic_client.compute.patients import Patients
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.calibration import ENTRIES, contributions
-from polyclinic_common.models.network import Vector, build_network, initial_weights
-from polyclinic_common.privacy.plan import (
+from polyclinic_common.models.score_head import Vector, build_network, initial_weights
+from polyclinic_common.privacy.sum_plan import SumPlan
+from polyclinic_common.releases.plans import (
     CALIBRATION,
     GRADIENT,
     secure_sum_plans,
 )
-from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study import Study
-from polyclinic_server.optimizer import Optimizer, State, largest_ridge
-from polyclinic_server.planning import make_calibrator, suggested_ridge
-from polyclinic_simulations.fast_gradients import ClosedForm
+from polyclinic_server.rounds.optimizer import Optimizer, State, largest_ridge
+from polyclinic_server.rounds.plan import make_calibrator, suggested_ridge
+from polyclinic_simulations.compute.fast_gradients import ClosedForm
 
 
 @dataclass(frozen=True)

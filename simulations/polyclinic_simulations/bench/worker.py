@@ -25,7 +25,7 @@ def run_variant(variant: str, size: Size) -> float:
 
     engine, gradients = variant.split("-")
     if gradients == "opacus":  # as the bare loop, before the rounds are timed
-        import polyclinic_client.gradients  # noqa: F401, PLC0415  (heavy)
+        import polyclinic_client.compute.gradients  # noqa: F401, PLC0415  (heavy)
     return sum(federated.train(federated.made_up_federation(size), gradients, engine))
 
 

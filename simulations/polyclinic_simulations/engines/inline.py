@@ -18,7 +18,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from polyclinic_client.refusals import SilenceError
+from polyclinic_client.run.refusals import SilenceError
 
 SERVER_NODE = 1
 FIRST_SITE_NODE = 2

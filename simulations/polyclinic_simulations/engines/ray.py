@@ -26,7 +26,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore import telemetry
 from flwr.supercore.run import Run
 
-from polyclinic_client.refusals import SilenceError
+from polyclinic_client.run.refusals import SilenceError
 from polyclinic_common.errors import Code, PolyclinicError, RunError, SimulationError
 
 TIMEOUT_S = 600.0

@@ -15,10 +15,10 @@ import numpy as np
 
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Continuous
-from polyclinic_simulations.comparison import Line
-from polyclinic_simulations.intervals import half_width
-from polyclinic_simulations.reliability import logistic_slope, logit
-from polyclinic_simulations.results import CalibrationBin, Cell, Counted, Reliability
+from polyclinic_simulations.report.comparison import Line
+from polyclinic_simulations.results.intervals import half_width
+from polyclinic_simulations.results.reliability import logistic_slope, logit
+from polyclinic_simulations.results.results import CalibrationBin, Cell, Counted, Reliability
 
 Place = TypeVar("Place", int, float)
 

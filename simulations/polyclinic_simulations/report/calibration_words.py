@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Binary, Survival
-from polyclinic_simulations.comparison import Comparison, Line
-from polyclinic_simulations.measures import decimals
 from polyclinic_simulations.report.calibration import Calibration, Count, calibration_of
+from polyclinic_simulations.report.comparison import Comparison, Line
+from polyclinic_simulations.report.measures import decimals
 
 RARE = 0.2
 FIFTHS = ("lowest", "second", "middle", "fourth", "highest")

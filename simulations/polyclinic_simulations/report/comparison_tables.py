@@ -8,12 +8,12 @@ import numpy as np
 
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Survival
-from polyclinic_simulations.comparison import Comparison, Line
-from polyclinic_simulations.differences import beside_formulas, difference
-from polyclinic_simulations.intervals import Gap
-from polyclinic_simulations.measures import UNKNOWN, Measure, decimals
 from polyclinic_simulations.report.calibration import Calibration, calibration_of
+from polyclinic_simulations.report.comparison import Comparison, Line
+from polyclinic_simulations.report.differences import beside_formulas, difference
+from polyclinic_simulations.report.measures import UNKNOWN, Measure, decimals
 from polyclinic_simulations.report.tables import Row, Table, number_columns, word_columns
+from polyclinic_simulations.results.intervals import Gap
 
 
 def differences_table(comparison: Comparison, measure: Measure) -> Table | None:

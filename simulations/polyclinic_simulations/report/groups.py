@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 
 from polyclinic_common.study import Study
-from polyclinic_common.study.describe import group_in_words
-from polyclinic_simulations.comparison import Comparison, Line
-from polyclinic_simulations.measures import Measure
+from polyclinic_common.study.plain_words import group_in_words
 from polyclinic_simulations.report import score_plots, tables
+from polyclinic_simulations.report.comparison import Comparison, Line
 from polyclinic_simulations.report.drawing import Plot
+from polyclinic_simulations.report.measures import Measure
 from polyclinic_simulations.report.tables import Table
-from polyclinic_simulations.results import Result
+from polyclinic_simulations.results.results import Result
 
 Read = Callable[[Line, str, str], list[float | None]]
 

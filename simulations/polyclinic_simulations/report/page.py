@@ -10,20 +10,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from polyclinic_common.study import Study
-from polyclinic_common.study.describe import (
+from polyclinic_common.study.plain_words import (
     hospitals_in_words,
     outcome_in_words,
     treatment_in_words,
 )
-from polyclinic_simulations.comparison import Comparison, Line, compare
-from polyclinic_simulations.hospitals import bypassed
-from polyclinic_simulations.measures import Measure, measures_of
-from polyclinic_simulations.private_view import (
-    menu_rows,
-    menu_words,
-    private_rows,
-    verdict_words,
-)
+from polyclinic_simulations.federation.hospitals import bypassed
 from polyclinic_simulations.report import (
     calibration_words,
     comparison_tables,
@@ -34,9 +26,17 @@ from polyclinic_simulations.report import (
     verdicts,
     words,
 )
+from polyclinic_simulations.report.comparison import Comparison, Line, compare
 from polyclinic_simulations.report.drawing import Plot, style
+from polyclinic_simulations.report.measures import Measure, measures_of
+from polyclinic_simulations.report.private_view import (
+    menu_rows,
+    menu_words,
+    private_rows,
+    verdict_words,
+)
 from polyclinic_simulations.report.tables import Table
-from polyclinic_simulations.results import PrivacySpent, Result
+from polyclinic_simulations.results.results import PrivacySpent, Result
 
 LIBRARIES = ("torch", "opacus", "flwr", "numpy", "scipy", "pandas", "lifelines")
 Facts = list[tuple[str, str]]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Survival
-from polyclinic_simulations.comparison import Comparison, Line
 from polyclinic_simulations.report.calibration import miss_words, pool_bins
+from polyclinic_simulations.report.comparison import Comparison, Line
 from polyclinic_simulations.report.drawing import (
     BLUE,
     DASHES,
@@ -27,7 +27,7 @@ from polyclinic_simulations.report.drawing import (
     look,
     row_labels,
 )
-from polyclinic_simulations.results import Cell, SiteSummary
+from polyclinic_simulations.results.results import Cell, SiteSummary
 
 COUNT_MARKS = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000)
 RISK_COLOURS = (GREEN, ORANGE, VERMILION, BLUE, INK)

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from polyclinic_simulations.comparison import TOGETHER, Comparison, Line
-from polyclinic_simulations.differences import beside_formulas
-from polyclinic_simulations.measures import Measure
+from polyclinic_simulations.report.comparison import TOGETHER, Comparison, Line
+from polyclinic_simulations.report.differences import beside_formulas
 from polyclinic_simulations.report.drawing import (
     DASHES,
     MUTED,
@@ -26,7 +25,8 @@ from polyclinic_simulations.report.drawing import (
     row_labels,
     shades,
 )
-from polyclinic_simulations.results import Cell, mean_and_error
+from polyclinic_simulations.report.measures import Measure
+from polyclinic_simulations.results.results import Cell, mean_and_error
 
 ROW_HEIGHT = 0.27
 DODGE = 1.03

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from polyclinic_common.study import Study
-from polyclinic_common.study.describe import Declared, declared_columns
-from polyclinic_simulations.comparison import Comparison, Line
-from polyclinic_simulations.measures import UNKNOWN, Measure, measure_of
-from polyclinic_simulations.private_view import MenuRow, PrivateRow
+from polyclinic_common.study.plain_words import Declared, declared_columns
+from polyclinic_simulations.report.comparison import Comparison, Line
+from polyclinic_simulations.report.measures import UNKNOWN, Measure, measure_of
+from polyclinic_simulations.report.private_view import MenuRow, PrivateRow
 from polyclinic_simulations.report.words import decimal, odds, suspicion, two_hospitals
-from polyclinic_simulations.results import SiteSummary, mean_and_error
+from polyclinic_simulations.results.results import SiteSummary, mean_and_error
 
 ABREAST = 5
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from polyclinic_common.study.sections import LOWER_IS_BETTER
-from polyclinic_simulations.comparison import Comparison, Line
-from polyclinic_simulations.differences import BesideFormula, beside_formulas, difference
-from polyclinic_simulations.intervals import Gap
-from polyclinic_simulations.measures import Measure
-from polyclinic_simulations.results import mean_and_error
+from polyclinic_simulations.report.comparison import Comparison, Line
+from polyclinic_simulations.report.differences import BesideFormula, beside_formulas, difference
+from polyclinic_simulations.report.measures import Measure
+from polyclinic_simulations.results.intervals import Gap
+from polyclinic_simulations.results.results import mean_and_error
 
 
 def verdicts(comparison: Comparison, measure: Measure) -> list[str]:

@@ -9,11 +9,11 @@ import numpy as np
 
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study import Study
-from polyclinic_common.study.describe import group_in_words
+from polyclinic_common.study.plain_words import group_in_words
 from polyclinic_common.study.sections import Fraction, SplitColumn
-from polyclinic_simulations.comparison import Comparison, Line
-from polyclinic_simulations.measures import Measure
-from polyclinic_simulations.results import PrivacySpent, mean_and_error
+from polyclinic_simulations.report.comparison import Comparison, Line
+from polyclinic_simulations.report.measures import Measure
+from polyclinic_simulations.results.results import PrivacySpent, mean_and_error
 
 MODES = {
     "secure-sum": "Mode secure-sum: every hospital adds its share of the noise and hides its sum "

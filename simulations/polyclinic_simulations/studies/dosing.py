@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from polyclinic_common.data.table import as_number
+from polyclinic_common.data.values import as_number
 
 Floats = NDArray[np.float64]
 

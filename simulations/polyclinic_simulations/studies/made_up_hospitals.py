@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from polyclinic_simulations.federation import hospitals_by_hash
+from polyclinic_simulations.federation.federation import hospitals_by_hash
 
 
 def hospitals_of(study: str, patients: Iterable[object], hospitals: int) -> list[str]:

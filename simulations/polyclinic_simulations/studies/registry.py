@@ -11,7 +11,7 @@ import pandas as pd
 
 from polyclinic_common.data.mapping import load_mapping, translate
 from polyclinic_common.data.rules import Mapping
-from polyclinic_common.data.table import read_table
+from polyclinic_common.data.values import read_table
 from polyclinic_common.errors import Code, DataError, SimulationError, StudyError
 from polyclinic_common.study import Study, load_study
 

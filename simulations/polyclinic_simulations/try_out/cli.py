@@ -34,7 +34,7 @@ def try_out(
     from rich.console import Console
 
     from polyclinic_common.cli.main import print_json
-    from polyclinic_simulations.simulation import output_folder
+    from polyclinic_simulations.sweep.simulation import output_folder
     from polyclinic_simulations.try_out.commands import Commands
     from polyclinic_simulations.try_out.consortium import TrialConsortium
 

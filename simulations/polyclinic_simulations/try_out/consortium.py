@@ -12,8 +12,8 @@ import tomli_w
 
 from polyclinic_common.errors import Code, SimulationError
 from polyclinic_common.study.manifest import Study
-from polyclinic_simulations.federation import spread
-from polyclinic_simulations.setting import Setting
+from polyclinic_simulations.federation.federation import spread
+from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.try_out.commands import Commands
 

@@ -12,12 +12,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from polyclinic_client.journal import Asked, Failed, Left, Refused
-from polyclinic_client.planning import lost_rounds, plan_approval
-from polyclinic_client.site_folder import SiteFolder
+from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_client.records.journal import Asked, Failed, Left, Refused
+from polyclinic_client.study_book.price import lost_rounds, plan_approval
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.statements import ANY_RUN, Declaration, StudyApproval
-from polyclinic_common.secure_sum.identity import Identity, Roster
+from polyclinic_common.identity.site_key import Identity, Roster
 from polyclinic_common.study import Study, parse_study
 from tests.conftest import study_data
 from tests.privacy.ledger_kit import DELTA, FALLBACK, ME, STUDY, approval, attempt, digest, reserve

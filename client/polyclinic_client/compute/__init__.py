@@ -1,0 +1,1 @@
+"""What is computed on patients: no ledger, no disk, no network."""

@@ -1,0 +1,1 @@
+"""The layout of a site's folder, and what it learnt when it joined."""

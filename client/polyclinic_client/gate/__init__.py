@@ -1,0 +1,1 @@
+"""Everything that leaves a hospital, and when."""

@@ -1,0 +1,1 @@
+"""The hospital's own view of where it stands."""

@@ -1,0 +1,1 @@
+"""What is written to disk for good: chained logs and the journal."""

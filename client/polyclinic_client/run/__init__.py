@@ -1,0 +1,1 @@
+"""The answers of one hospital in one run."""

@@ -1,0 +1,1 @@
+"""Studies that a hospital has looked at, frozen tables, and prices."""

@@ -1,0 +1,1 @@
+"""Keys, certificates, rosters and signed statements."""

@@ -1,0 +1,1 @@
+"""Which releases a study makes, and what they cost."""

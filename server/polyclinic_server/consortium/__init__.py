@@ -1,0 +1,1 @@
+"""Inviting hospitals and publishing studies."""

@@ -1,0 +1,146 @@
+"""What a study makes of a run: the coordinator's plan, from public numbers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from polyclinic_common.data.encoding import Encoding
+from polyclinic_common.models.score_head import Vector
+from polyclinic_common.privacy.sum_plan import Path, SumPlan
+from polyclinic_common.releases.plans import calibration_plan, honest_shares, noise_plan
+from polyclinic_common.study.manifest import Study
+from polyclinic_server.rounds.calibration import Calibrator
+from polyclinic_server.rounds.combiner import make_combiner
+from polyclinic_server.rounds.coordinator import RunPlan
+from polyclinic_server.rounds.menu import Choose, Menu
+from polyclinic_server.rounds.metric_sums import Evaluation
+from polyclinic_server.rounds.optimizer import noise_ridge
+from polyclinic_server.rounds.reach import Reaches, reaches_of_sums, reaches_of_updates
+
+
+def make_plan(
+    study: Study,
+    run_id: str,
+    node_of: Mapping[str, int],
+    declared: Mapping[str, int],
+    start: Vector,
+    sums: Mapping[str, SumPlan],
+    epsilon: float | None,
+    fewest: int,
+    timeout_s: float,
+    evaluation: Evaluation | None = None,
+    choose: Choose | None = None,
+    reaches: Reaches | None = None,
+) -> RunPlan:
+    """Return the coordinator's plan of a run.
+
+    Parameters
+    ----------
+    declared : mapping
+        Declared patients of the sites that take part.
+    start : array of shape (d,)
+        The public starting point, towards which the ridge pulls.
+    sums : mapping
+        Grid and noise of every kind of secure sum; empty in the modes without one.
+    epsilon : float or None
+        What the noise is for; None is without noise.
+    fewest : int
+        m: a round with fewer answers ends the run.
+    timeout_s : float
+        Seconds to wait for answers in one round.
+    evaluation : Evaluation or None
+        When metrics are asked for; None asks for none.
+    choose : callable or None
+        Chooses from the menu; None chooses by the released metrics.
+    reaches : mapping or None
+        What hospitals can have computed, by kind and name; None checks nothing.
+    """
+    ridge = suggested_ridge(study, epsilon, declared)
+    return RunPlan(
+        study_hash=study.hash(),
+        run_id=run_id,
+        node_of=node_of,
+        rounds=study.training_rounds,
+        combiner=make_combiner(study, start, ridge, declared),
+        fewest=fewest,
+        timeout_s=timeout_s,
+        sum_plans=sums,
+        evaluation=evaluation,
+        menu=make_menu(study, start, evaluation, choose),
+        acceptance=study.evaluation.acceptance if epsilon is not None else None,
+        reaches=reaches or {},
+        calibrator=make_calibrator(study, epsilon, declared),
+    )
+
+
+def make_calibrator(
+    study: Study, epsilon: float | None, declared: Mapping[str, int]
+) -> Calibrator | None:
+    """Return what sets level and slope right, if the study asks for it."""
+    if study.training.calibration is None:
+        return None
+    if epsilon is None:
+        return Calibrator(Encoding(study), 0.0)
+    plan = calibration_plan(study, honest_shares(study), max(declared.values()))
+    return Calibrator(Encoding(study), plan.deviation)
+
+
+def make_menu(
+    study: Study, start: Vector, evaluation: Evaluation | None, choose: Choose | None = None
+) -> Menu | None:
+    """Return the menu of a study, chosen from by released metrics unless `choose` is given.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to choose by.
+    """
+    training = study.training
+    if not training.menu:
+        return None
+    if choose is None:
+        if evaluation is None:
+            raise ValueError("no metrics are released to choose by")
+        choose = by_released(evaluation)
+    return Menu(len(training.menu), training.rounds, start, choose)
+
+
+def by_released(evaluation: Evaluation) -> Choose:
+    """Return what chooses by the metrics that were released, and by nothing else."""
+    return lambda state: evaluation.choose(state.released)
+
+
+def reaches_of(
+    study: Study,
+    sums: Mapping[str, SumPlan],
+    sizes: Mapping[str, int],
+    trained: Mapping[str, int],
+    path: Path,
+) -> Reaches:
+    """Return what the hospitals of a private run can have computed; see `reaches_of_updates`."""
+    if sums:
+        return reaches_of_sums(sums, sizes)
+    return reaches_of_updates(study, sizes, trained, path)
+
+
+def suggested_ridge(study: Study, epsilon: float | None, declared: Mapping[str, int]) -> float:
+    """Return the ridge that noise suggests: of one round's total, or of one release of the budget.
+
+    Mode local: the full noise at every site. Secure sum: a share at every site, of which h make up
+    the full noise.
+    """
+    draws: float = len(declared)
+    if study.privacy.mode == "secure-sum":
+        draws /= study.m - study.c
+    return ridge_against(study, epsilon, sum(declared.values()), draws)
+
+
+def ridge_against(study: Study, epsilon: float | None, total: int, draws: float) -> float:
+    """Return the ridge against so many draws of the noise of `total` declared patients."""
+    plan = noise_plan(study, total, epsilon)
+    deviation = plan.multiplier * study.clip
+    if study.training.ridge == "release":
+        deviation /= np.sqrt(plan.steps * plan.rounds)
+    return noise_ridge(deviation, draws, total)

@@ -1,0 +1,1 @@
+"""Gradients without Opacus, and training without privacy."""

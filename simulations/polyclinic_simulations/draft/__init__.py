@@ -1,0 +1,1 @@
+"""Studies drafted from a table."""

@@ -1,0 +1,1 @@
+"""One seed's federation, and its training."""

@@ -1,0 +1,1 @@
+"""Many cells: settings times seeds."""
