@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from polyclinic_client.folder.site_folder import SiteFolder
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
 from polyclinic_server.folder import ServerFolder
 from tests.e2e.typed_consortium import answer
 

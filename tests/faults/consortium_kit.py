@@ -35,7 +35,7 @@ from polyclinic_client.node.site_book import SiteBook
 from polyclinic_client.records.journal import Journal
 from polyclinic_client.run.approved_study import approved_with
 from polyclinic_client.study_book.price import planned_releases
-from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.identity.roster import Roster
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.runs.folder import Event, RunDescription, RunFolder, RunSite
 from tests.conftest import small_study, small_table

@@ -17,8 +17,8 @@ import pytest
 
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.state import ReleaseState
-from polyclinic_common.releases.plans import GRADIENT
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.releases.kinds import GRADIENT
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_server.runs.folder import RunFolder
 from polyclinic_server.runs.operate import resume_run, start_run

@@ -10,9 +10,9 @@ import pytest
 
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.records.journal import Failed, Left, Refused
-from polyclinic_client.study_book.price import local_charge
 from polyclinic_common.models.vectors import load_vectors
-from polyclinic_common.releases.plans import NODE_PATH, UPDATE
+from polyclinic_common.releases.kinds import UPDATE
+from polyclinic_common.releases.plans import NODE_PATH, local_charge
 from polyclinic_server.runs.operate import start_run
 from tests.faults.consortium_kit import (
     LONG_S,

@@ -21,13 +21,15 @@ from flwr.app import Message, MessageType
 from polyclinic_client.folder.layout import read_identity
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.records.journal import Refused
-from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.identity.roster import Roster
+from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.models.score_head import length_of
-from polyclinic_common.releases.plans import GRADIENT, METRICS
-from polyclinic_common.secure_sum.chain import Attempt, Chain, ReleaseId, broadcast_hash
+from polyclinic_common.release_id import ReleaseId, broadcast_hash
+from polyclinic_common.releases.kinds import GRADIENT, METRICS
+from polyclinic_common.secure_sum.chain import Attempt, Chain
 from polyclinic_common.secure_sum.masks import Integers, unmasked_sum
 from polyclinic_common.secure_sum.session import KeyExchange
-from polyclinic_common.secure_sum.statements import KeyAnnouncement, read_signed
+from polyclinic_common.secure_sum.statements import KeyAnnouncement
 from polyclinic_common.wire import (
     AnnouncedKeys,
     AnsweredKeys,

@@ -12,7 +12,7 @@ import numpy as np
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.records.journal import Failed, Refused
 from polyclinic_common.models.vectors import load_vectors
-from polyclinic_common.releases.plans import GRADIENT, METRICS
+from polyclinic_common.releases.kinds import GRADIENT, METRICS
 from polyclinic_server.runs.operate import resume_run, start_run
 from polyclinic_server.runs.quality import Quality
 from tests.faults.consortium_kit import consortium, wait_for, wait_for_event

@@ -27,7 +27,7 @@ from polyclinic_common.wire import (
     decode_reply,
     encode_request,
 )
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations import simulate
 from polyclinic_simulations.baselines.alone import train_alone
 from polyclinic_simulations.compute.trainer import Trainer

@@ -15,8 +15,8 @@ from polyclinic_common.models.score_head import build_network, cut, logits
 from polyclinic_common.rowwise import expit
 from polyclinic_common.study import Study
 from polyclinic_server.rounds.observers import Checkpoint, Round
-from polyclinic_server.rounds.optimizer import State
 from polyclinic_server.rounds.plan import make_calibrator
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting

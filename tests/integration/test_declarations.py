@@ -30,10 +30,10 @@ from polyclinic_common.data.check import check_table
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.evaluation.reading import Size
 from polyclinic_common.identity.site_key import Identity
+from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.packing import pack
 from polyclinic_common.privacy.sum_plan import MOST_PATIENTS
-from polyclinic_common.releases.plans import most_patients
-from polyclinic_common.secure_sum.statements import read_signed
+from polyclinic_common.releases.shares import most_patients
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import SplitColumn
 from polyclinic_server.consortium.publish import participants

@@ -14,8 +14,9 @@ from polyclinic_client.consortium.preflight import _folder
 from polyclinic_client.folder.layout import IDENTITY, JOURNAL, LEDGER, SECRETS
 from polyclinic_client.folder.membership import Membership, write_peers
 from polyclinic_client.folder.site_folder import SiteFolder
-from polyclinic_client.ledger.witness import Head, write_claim
+from polyclinic_client.ledger.witness import write_claim
 from polyclinic_client.node.main import NodeSettings, run_node
+from polyclinic_client.records.entry import Head
 from polyclinic_common.cli.main import app
 from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.modes import exposed, make_private, require_private

@@ -25,9 +25,10 @@ from polyclinic_client.study_book.roster import check_roster
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.statements import ANY_RUN, Declaration, StudyApproval
 from polyclinic_common.errors import Code, PolyclinicError
-from polyclinic_common.identity.site_key import Identity, Roster
+from polyclinic_common.identity.roster import Roster
+from polyclinic_common.identity.site_key import Identity
+from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.releases.plans import secure_sum_plans
-from polyclinic_common.secure_sum.statements import read_signed
 from polyclinic_common.study import Study, load_study
 from polyclinic_common.wire import (
     OpenRequest,
@@ -39,7 +40,7 @@ from polyclinic_common.wire import (
 )
 from polyclinic_server.consortium.publish import participants, published_studies
 from polyclinic_server.rounds.combiner import Descent
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_server.runs import operate
 from polyclinic_server.runs.folder import RunDescription
 from polyclinic_server.runs.start import start_run

@@ -27,10 +27,11 @@ from polyclinic_common.wire import (
     encode_request,
 )
 from polyclinic_server.rounds.combiner import make_combiner
-from polyclinic_server.rounds.coordinator import RunPlan, make_server_app
+from polyclinic_server.rounds.coordinator import make_server_app
 from polyclinic_server.rounds.mail import Mail
-from polyclinic_server.rounds.observers import Checkpoint, History, Observer, Progress
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.observers import Checkpoint, Observer
+from polyclinic_server.rounds.plan import RunPlan
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.baselines.alone import train_alone
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.engines.inline import (
@@ -41,6 +42,7 @@ from polyclinic_simulations.engines.inline import (
 )
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.hospitals import Hospitals
+from polyclinic_simulations.federation.observers import History, Progress
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import PlainSites, start_weights, train_federated
 from tests.conftest import NoNoise, small_study, small_table

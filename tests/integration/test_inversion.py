@@ -18,8 +18,9 @@ from polyclinic_common.data.holdout import held_out
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.releases.plans import CALIBRATION, GRADIENT, secure_sum_plans
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT
+from polyclinic_common.releases.plans import secure_sum_plans
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.audit.genotypes import MISSING, Floats, of_gene, posterior
 from polyclinic_simulations.audit.inversion import (
     ANCESTRY,

@@ -11,18 +11,15 @@ import pytest
 from flwr.app import RecordDict
 
 from polyclinic_client.folder.layout import LEDGER, read_identity
-from polyclinic_client.ledger.witness import Head, read_invented
+from polyclinic_client.ledger.witness import read_invented
+from polyclinic_client.records.entry import Head
 from polyclinic_client.run.flower_app import Answers
 from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.identity.site_key import Identity
-from polyclinic_common.secure_sum.statements import (
-    MOST_ROWS,
-    KeyAnnouncement,
-    KeyAnswer,
-    read_signed,
-)
+from polyclinic_common.identity.statement import read_signed
+from polyclinic_common.secure_sum.statements import MOST_ROWS, KeyAnnouncement, KeyAnswer
 from polyclinic_common.wire import AnnouncedKeys, AnsweredKeys, decode_reply, encode_reply
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.federation.federation import build_federation
 from polyclinic_simulations.federation.hospitals import Hospitals
 from polyclinic_simulations.federation.setting import Setting

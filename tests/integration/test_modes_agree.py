@@ -20,10 +20,10 @@ from polyclinic_client.compute.patients import Patients
 from polyclinic_client.compute.row_network import RowNetwork
 from polyclinic_client.compute.training import local_mechanism
 from polyclinic_common.models.score_head import Vector, build_network
-from polyclinic_common.releases.plans import GRADIENT
+from polyclinic_common.releases.kinds import GRADIENT
 from polyclinic_server.rounds import plan
 from polyclinic_server.rounds.observers import Round
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.hospitals import Hospitals

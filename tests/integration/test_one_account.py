@@ -28,7 +28,7 @@ from polyclinic_client.records.journal import PeerReset
 from polyclinic_client.study_book.book import StudyBook
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
 from tests.conftest import small_study, small_table
 from tests.e2e.typed_consortium import MAPPING, as_extract
 from tests.integration.loopback import Loopback

@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 
 from polyclinic_common.study.plain_words import describe
-from polyclinic_server.rounds.metric_sums import MetricSum
 from polyclinic_server.rounds.observers import Checkpoint, Round
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import MetricSum, State
 from polyclinic_simulations import simulate
 from polyclinic_simulations.report.comparison import compare
 from polyclinic_simulations.report.console import print_result
@@ -29,8 +28,6 @@ STUDY = small_study(
     },
 )
 TABLE = small_table(900)
-
-
 MODES = ("secure-sum", "local", "none")
 
 

@@ -28,7 +28,7 @@ from polyclinic_common.errors import RunError, SimulationError
 from polyclinic_common.wire import TrainRequest, decode_request
 from polyclinic_server.rounds.coordinator import run_rounds
 from polyclinic_server.rounds.observers import Round
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations import simulate
 from polyclinic_simulations.cli.simulate import app as simulate_command
 from polyclinic_simulations.compute.trainer import Trainer

@@ -11,7 +11,7 @@ import pytest
 from polyclinic_server.consortium.publish import publish_study
 from polyclinic_server.folder import Ports, ServerFolder, Settings
 from polyclinic_server.runs.folder import RUNS, Event, RunDescription, RunFolder, RunSite
-from polyclinic_server.up.serve import RunMirror
+from polyclinic_server.runs.mirror import RunMirror
 from tests.conftest import small_study
 
 STUDY = small_study(sites=3)

@@ -13,7 +13,7 @@ from polyclinic_client.run.flower_app import Answers
 from polyclinic_client.run.refusals import SilenceError
 from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.errors import RunError
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.hospitals import Hospitals
 from polyclinic_simulations.federation.setting import Setting
@@ -22,8 +22,6 @@ from tests.conftest import small_study, small_table
 
 SITES = tuple(f"site {index}" for index in range(4))
 ROUNDS = 6
-
-
 SETTING = Setting("secure-sum", 1.0, "descent")
 
 

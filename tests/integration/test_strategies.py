@@ -20,18 +20,19 @@ from polyclinic_common.errors import StudyError
 from polyclinic_common.models.predict import predict
 from polyclinic_common.models.score_head import Vector, initial_weights
 from polyclinic_common.privacy import rdp
+from polyclinic_common.release_id import ReleaseId
 from polyclinic_common.releases.plans import CHANGE_EXPONENT, noise_plan
-from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_common.wire import PrivateUpdate, TrainRequest, decode_reply, encode_request
 from polyclinic_server.rounds.combiner import Descent, FlowerStrategy, make_combiner, make_strategy
-from polyclinic_server.rounds.observers import Round, SiteModels
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.observers import Round
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations import simulate
 from polyclinic_simulations.compute.plain import SeededSampler
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.engines.inline import SERVER_NODE
 from polyclinic_simulations.federation.federation import build_federation
 from polyclinic_simulations.federation.hospitals import Hospitals
+from polyclinic_simulations.federation.observers import SiteModels
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
 from tests.conftest import small_study, small_table

@@ -31,7 +31,8 @@ from polyclinic_client.folder.layout import read_identity
 from polyclinic_client.folder.membership import Membership
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.run.terms import Terms
-from polyclinic_client.study_book.book import StudyBook, freeze
+from polyclinic_client.study_book.book import StudyBook
+from polyclinic_client.study_book.frozen_table import freeze
 from polyclinic_client.study_book.price import planned_releases
 from polyclinic_client.study_book.roster import check_roster
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub

@@ -15,12 +15,12 @@ from polyclinic_client.run.flower_app import Answers
 from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
-from polyclinic_common.releases.plans import GRADIENT, METRICS, STATISTICS, UPDATE
+from polyclinic_common.releases.kinds import GRADIENT, METRICS, STATISTICS, UPDATE
 from polyclinic_common.wire import MaskedVector, PrivateUpdate, decode_reply, encode_reply
 from polyclinic_server.rounds.coordinator import IMPLAUSIBLE
 from polyclinic_server.rounds.observers import Round
-from polyclinic_server.rounds.optimizer import State
 from polyclinic_server.rounds.reach import Reach
+from polyclinic_server.rounds.state import State
 from polyclinic_server.runs.folder import Event, RunFolder
 from polyclinic_server.runs.process import Chronicle
 from polyclinic_simulations.federation.federation import build_federation

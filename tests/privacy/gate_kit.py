@@ -25,7 +25,7 @@ from polyclinic_client.records.journal import Asked, Began, Event, Journal
 from polyclinic_client.run.flower_app import make_client_app
 from polyclinic_client.run.responder import Site
 from polyclinic_client.run.update_responder import Updates
-from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.identity.roster import Roster
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.secure_sum.session import KeyExchange
 from polyclinic_common.secure_sum.statements import Closing, KeyAnswer

@@ -14,7 +14,8 @@ from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.ledger.ledger import Ledger, Stored
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.charges import GaussianSum
-from polyclinic_common.secure_sum.chain import Chain, ReleaseId
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.secure_sum.chain import Chain
 
 ME = Identity.from_private(bytes(range(32)))
 PEERS = tuple(Identity.from_private(bytes([number]) * 32).public for number in (1, 2, 3))

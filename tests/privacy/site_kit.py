@@ -25,7 +25,7 @@ from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.observed import held_out_cohort
 from polyclinic_common.models.score_head import Vector, initial_weights
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_common.release_id import ReleaseId, broadcast_hash
 from polyclinic_common.study import Study
 from polyclinic_simulations.compute.trainer import Trainer
 from tests.conftest import small_table

@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from polyclinic_common.identity.site_key import Identity, Roster
-from polyclinic_common.secure_sum.chain import Attempt, Chain, ReleaseId
+from polyclinic_common.identity.roster import Roster
+from polyclinic_common.identity.site_key import Identity
+from polyclinic_common.identity.statement import read_signed
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.secure_sum.chain import Attempt, Chain
 from polyclinic_common.secure_sum.masks import Participant, View, Words, masked
 from polyclinic_common.secure_sum.session import Agreed, KeyExchange
-from polyclinic_common.secure_sum.statements import KeyAnnouncement, read_signed
+from polyclinic_common.secure_sum.statements import KeyAnnouncement
 
 HOSPITALS = tuple(
     sorted((Identity.from_private(bytes([n]) * 32) for n in range(1, 9)), key=lambda i: i.public)

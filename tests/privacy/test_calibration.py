@@ -19,15 +19,8 @@ from polyclinic_common.models.calibration import BOUNDS, ENTRIES, contributions
 from polyclinic_common.models.score_head import LARGEST_WEIGHT, build_network, weight_count
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum
-from polyclinic_common.releases.plans import (
-    CALIBRATION,
-    GRADIENT,
-    METRICS,
-    UPDATE,
-    calibration_plan,
-    rounds_of,
-    secure_sum_plans,
-)
+from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, UPDATE
+from polyclinic_common.releases.plans import calibration_plan, rounds_of, secure_sum_plans
 from polyclinic_common.study import Study
 from polyclinic_common.wire import Reason, TrainRequest
 from tests.conftest import small_study, small_table

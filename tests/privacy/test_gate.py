@@ -25,7 +25,8 @@ from polyclinic_client.gate.ladder import Ladder
 from polyclinic_client.records.journal import Asked, Climbed, Event, Journal, Left, Refused
 from polyclinic_common.errors import Code, GateError, LedgerError
 from polyclinic_common.identity.site_key import Identity
-from polyclinic_common.secure_sum.statements import KeyAnnouncement, read_signed
+from polyclinic_common.identity.statement import read_signed
+from polyclinic_common.secure_sum.statements import KeyAnnouncement
 from polyclinic_common.wire import (
     AnnouncedKeys,
     AnsweredKeys,

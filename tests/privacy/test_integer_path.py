@@ -32,8 +32,8 @@ from polyclinic_common.models.losses import logistic
 from polyclinic_common.models.score_head import Matrix, Network, Vector, weight_count
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.privacy.sum_plan import sensitivity_of
-from polyclinic_common.releases.plans import most_patients
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.releases.shares import most_patients
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_simulations.compute.fast_gradients import ClosedForm, RoundedProducts
 from polyclinic_simulations.compute.ghost_norms import ClippedByGhostNorms

@@ -31,7 +31,7 @@ from polyclinic_client.run.update_responder import Memory, Updates
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Vote
-from polyclinic_common.releases.plans import VOTE
+from polyclinic_common.releases.kinds import VOTE
 from polyclinic_common.wire import CastVote, PrivateUpdate, TrainRequest, encode_request
 from tests.privacy.gate_kit import Draws, FakeClock, House, both_kinds, make_house, sha
 from tests.privacy.ledger_kit import (

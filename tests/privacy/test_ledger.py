@@ -15,8 +15,9 @@ from polyclinic_client.ledger.budget import caps_needed
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.recovery import recover
-from polyclinic_client.ledger.witness import Head, read_claims
+from polyclinic_client.ledger.witness import read_claims
 from polyclinic_client.records import chained_log
+from polyclinic_client.records.entry import Head
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon

@@ -14,12 +14,14 @@ from polyclinic_client.ledger.heads import FARTHEST, HeadMaker
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.recovery import Recovery, recover
 from polyclinic_client.ledger.state import LedgerState
-from polyclinic_client.ledger.witness import Head, read_claims, read_invented, write_claim
+from polyclinic_client.ledger.witness import read_claims, read_invented, write_claim
+from polyclinic_client.records.entry import Head
 from polyclinic_common.errors import Code, LedgerError, MessageError
 from polyclinic_common.identity.site_key import Identity
+from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.packing import pack
 from polyclinic_common.privacy.account import spent_epsilon
-from polyclinic_common.secure_sum.statements import MOST_ROWS, KeyAnnouncement, read_signed
+from polyclinic_common.secure_sum.statements import MOST_ROWS, KeyAnnouncement
 from tests.privacy.ledger_kit import (
     DELTA,
     FALLBACK,

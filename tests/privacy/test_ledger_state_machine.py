@@ -25,7 +25,8 @@ from polyclinic_client.ledger.recovery import recover
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.secure_sum.chain import Chain, ReleaseId
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.secure_sum.chain import Chain
 from tests.privacy.ledger_kit import (
     CHAIN,
     DELTA,

@@ -16,8 +16,8 @@ import pytest
 
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.recovery import read_rows, recover, write_rows
-from polyclinic_client.ledger.witness import Head
 from polyclinic_client.records.chained_log import Row
+from polyclinic_client.records.entry import Head
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon

@@ -22,18 +22,21 @@ from polyclinic_client.compute.integers import Moment, NoisyIntegers
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.ledger.state import ReleaseState
-from polyclinic_client.ledger.witness import Head, read_invented
+from polyclinic_client.ledger.witness import read_invented
+from polyclinic_client.records.entry import Head
 from polyclinic_client.records.journal import PeerReset
 from polyclinic_client.run.refusals import REASON_OF, RefusalError
 from polyclinic_client.run.sum_responder import KEYS_LIVE_S, Member
 from polyclinic_client.run.terms import Terms
 from polyclinic_common.errors import Code, LedgerError, PrivacyError
+from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.releases.plans import GRADIENT
-from polyclinic_common.secure_sum.chain import Attempt, Chain, ReleaseId, broadcast_hash
+from polyclinic_common.release_id import ReleaseId, broadcast_hash
+from polyclinic_common.releases.kinds import GRADIENT
+from polyclinic_common.secure_sum.chain import Attempt, Chain
 from polyclinic_common.secure_sum.masks import unmasked_sum
 from polyclinic_common.secure_sum.settlement import AnsweredSum
-from polyclinic_common.secure_sum.statements import KeyAnnouncement, read_signed
+from polyclinic_common.secure_sum.statements import KeyAnnouncement
 from polyclinic_common.wire import (
     CloseRequest,
     Introduction,

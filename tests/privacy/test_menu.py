@@ -19,14 +19,15 @@ from polyclinic_client.ledger.state import ReleaseState
 from polyclinic_client.study_book.price import planned_releases
 from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.charges import GaussianSum
-from polyclinic_common.releases.plans import GRADIENT, METRICS, UPDATE, noise_plan
-from polyclinic_common.study.menu import MenuEntry
+from polyclinic_common.releases.kinds import GRADIENT, METRICS, UPDATE
+from polyclinic_common.releases.plans import noise_plan
+from polyclinic_common.study.sections import MenuEntry
 from polyclinic_common.wire import Release, Request, VoteRequest
 from polyclinic_server.rounds.mail import Mail
-from polyclinic_server.rounds.metric_sums import Evaluation, MetricSum
+from polyclinic_server.rounds.metric_sums import Evaluation
 from polyclinic_server.rounds.observers import Checkpoint, Observer, Round
-from polyclinic_server.rounds.optimizer import State
 from polyclinic_server.rounds.plan import by_released
+from polyclinic_server.rounds.state import MetricSum, State
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting

@@ -28,7 +28,7 @@ from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting

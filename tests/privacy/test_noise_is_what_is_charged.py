@@ -20,9 +20,9 @@ from polyclinic_client.ledger.state import ReleaseState
 from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.charges import GaussianSum
+from polyclinic_common.release_id import ReleaseId
 from polyclinic_common.releases.plans import local_sum_plan, noise_plan
-from polyclinic_common.secure_sum.chain import ReleaseId
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.baselines.alone import train_alone
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation

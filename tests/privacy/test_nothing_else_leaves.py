@@ -44,7 +44,7 @@ from polyclinic_common.wire import (
     encode_reply,
     encode_request,
 )
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.engines.inline import InlineGrid
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting

@@ -30,7 +30,7 @@ from polyclinic_common.models.score_head import (
 )
 from polyclinic_common.privacy.noise import NoiseSource, SystemNoise
 from polyclinic_common.privacy.sum_plan import plan_sum
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
 from polyclinic_simulations.compute.ghost_norms import ClippedByGhostNorms
 from polyclinic_simulations.compute.unclipped import Unclipped
 from tests.conftest import NoNoise, small_study

@@ -21,12 +21,13 @@ from polyclinic_common.evaluation.reading import RoundReadings, Size, read_sum
 from polyclinic_common.evaluation.survival import hazard_profile
 from polyclinic_common.models.predict import predict
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.releases.plans import METRICS, metrics_plan
+from polyclinic_common.releases.kinds import METRICS
+from polyclinic_common.releases.plans import metrics_plan
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.sections import Fraction
-from polyclinic_server.rounds.metric_sums import Evaluation, MetricSum, has_stalled
+from polyclinic_server.rounds.metric_sums import Evaluation, has_stalled
 from polyclinic_server.rounds.observers import Checkpoint
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import MetricSum, State
 from polyclinic_simulations.baselines.baselines import scores_of
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, SiteData, build_federation

@@ -17,8 +17,8 @@ from polyclinic_client.records.journal import Journal, Left, Settled
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum, Vote
-from polyclinic_common.secure_sum.chain import ReleaseId
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.federation.federation import build_federation
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated

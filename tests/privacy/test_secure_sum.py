@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from polyclinic_common.errors import Code, MessageError
-from polyclinic_common.identity.site_key import Identity, Member, Roster, verify
+from polyclinic_common.identity.roster import Member, Roster
+from polyclinic_common.identity.site_key import Identity, verify
+from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.packing import Value, pack, unpack
+from polyclinic_common.release_id import ReleaseId
 from polyclinic_common.secure_sum.chain import (
     Chain,
-    ReleaseId,
     counted,
     extends,
     is_nested,
@@ -33,12 +35,7 @@ from polyclinic_common.secure_sum.chain import (
 from polyclinic_common.secure_sum.masks import View, Words, mask_key, masked, unmasked_sum
 from polyclinic_common.secure_sum.session import Agreed, KeyExchange
 from polyclinic_common.secure_sum.settlement import AnsweredSum
-from polyclinic_common.secure_sum.statements import (
-    Closing,
-    KeyAnnouncement,
-    KeyAnswer,
-    read_signed,
-)
+from polyclinic_common.secure_sum.statements import Closing, KeyAnnouncement, KeyAnswer
 from tests.privacy.sum_kit import (
     EXPIRES,
     HOSPITALS,

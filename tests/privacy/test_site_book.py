@@ -17,7 +17,7 @@ from polyclinic_client.records.journal import Failed
 from polyclinic_client.run.approved_study import Approved, approved_with
 from polyclinic_client.run.refusals import SilenceError
 from polyclinic_client.run.update_responder import Memory
-from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.identity.roster import Roster
 from polyclinic_common.wire import (
     AnnouncedKeys,
     OpenRequest,

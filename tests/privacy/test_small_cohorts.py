@@ -23,7 +23,7 @@ from polyclinic_client.records.journal import Failed, Left, Refused
 from polyclinic_common.errors import RunError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.study import Study
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting

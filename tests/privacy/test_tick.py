@@ -19,6 +19,7 @@ import pytest
 
 from polyclinic_client.compute.integers import SummedRows
 from polyclinic_client.compute.metric_sums import SummedMetrics
+from polyclinic_client.compute.opinion import BetterHere
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.gate import pace
 from polyclinic_client.gate.due import FACTOR, OVER, Due
@@ -30,12 +31,12 @@ from polyclinic_client.records.journal import Climbed, Failed, Left
 from polyclinic_client.run.approved_study import approved_with
 from polyclinic_client.run.refusals import SilenceError
 from polyclinic_client.run.update_responder import Memory
-from polyclinic_client.run.vote_responder import BetterHere
 from polyclinic_client.study_book.price import planned_releases
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.identity.roster import Roster
 from polyclinic_common.models.score_head import length_of
-from polyclinic_common.releases.plans import METRICS, UPDATE, VOTE, most_patients
+from polyclinic_common.releases.kinds import METRICS, UPDATE, VOTE
+from polyclinic_common.releases.shares import most_patients
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.wire import Release, Request, TrainRequest, VoteRequest, decode_reply
 from polyclinic_common.wire import encode_request as encoded

@@ -9,7 +9,7 @@ import numpy as np
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.run.update_responder import Memory, Updates
-from polyclinic_common.releases.plans import UPDATE
+from polyclinic_common.releases.kinds import UPDATE
 from polyclinic_common.wire import TrainRequest
 from tests.privacy.gate_kit import Draws
 from tests.privacy.ledger_kit import FALLBACK, STUDY, approval, draw, make_ledger, open_ledger

@@ -14,15 +14,18 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from polyclinic_common.identity.site_key import Identity, Roster, fingerprint
+from polyclinic_common.identity.roster import Roster
+from polyclinic_common.identity.site_key import Identity, fingerprint
+from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.packing import Value, pack, unpack
+from polyclinic_common.release_id import ReleaseId, broadcast_hash
 from polyclinic_common.secure_sum import session
-from polyclinic_common.secure_sum.chain import Chain, ReleaseId, broadcast_hash, transcript
+from polyclinic_common.secure_sum.chain import Chain, transcript
 from polyclinic_common.secure_sum.keys import EphemeralKeys
 from polyclinic_common.secure_sum.masks import View, mask_key, masked, unmasked_sum
 from polyclinic_common.secure_sum.session import Agreed, KeyExchange
 from polyclinic_common.secure_sum.settlement import AnsweredSum
-from polyclinic_common.secure_sum.statements import Closing, KeyAnswer, read_signed
+from polyclinic_common.secure_sum.statements import Closing, KeyAnswer
 from tests.vectors.make_secure_sum import FILE, make
 
 KNOWN: dict[str, Any] = json.loads(FILE.read_text())

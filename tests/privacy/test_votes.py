@@ -16,19 +16,13 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from scipy.stats import binom
 
+from polyclinic_client.compute.opinion import BetterHere, Opinion, concordance, smaller_before
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.records import journal
 from polyclinic_client.run.flower_app import make_client_app
 from polyclinic_client.run.responder import Site
 from polyclinic_client.run.update_responder import Updates
-from polyclinic_client.run.vote_responder import (
-    BetterHere,
-    Opinion,
-    Voter,
-    concordance,
-    smaller_before,
-    system_coin,
-)
+from polyclinic_client.run.vote_responder import Voter, system_coin
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import GateError, PrivacyError
 from polyclinic_common.evaluation.observed import held_out_cohort
@@ -41,7 +35,8 @@ from polyclinic_common.privacy.votes import (
     is_accepted,
     randomised,
 )
-from polyclinic_common.releases.plans import VOTE, training_share
+from polyclinic_common.releases.kinds import VOTE
+from polyclinic_common.releases.shares import training_share
 from polyclinic_common.wire import (
     CastVote,
     Reason,

@@ -12,7 +12,7 @@ from scipy.stats import binom
 
 from polyclinic_client.compute.integers import Moment
 from polyclinic_common.privacy.charges import Vote
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
 from tests.conftest import small_study
 from tests.privacy.site_kit import Hospital
 

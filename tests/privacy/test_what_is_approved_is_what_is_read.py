@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyclinic_client.page.overview import Overview
-from polyclinic_common.cli.main import print_error, print_json
+from polyclinic_common.cli.output import print_error, print_json
 from polyclinic_common.errors import Code, ConsortiumError, Problem, StudyError
 from polyclinic_common.study import parse_study
 from polyclinic_common.study.load import TEMPLATE

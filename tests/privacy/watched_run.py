@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from polyclinic_client.gate.gate import Gate
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting

@@ -15,10 +15,10 @@ from polyclinic_common.errors import StudyError
 from polyclinic_common.models.calibration import contributions, recalibrated
 from polyclinic_common.models.score_head import Vector, build_network, logits, weight_count
 from polyclinic_common.rowwise import expit
-from polyclinic_server.rounds.calibration import SLOPE_DEVIATION, Calibrated, Calibrator
+from polyclinic_server.rounds.calibration import SLOPE_DEVIATION, Calibrator
 from polyclinic_server.rounds.observers import Checkpoint
-from polyclinic_server.rounds.optimizer import State
 from polyclinic_server.rounds.plan import make_calibrator, suggested_ridge
+from polyclinic_server.rounds.state import Calibrated, State
 from tests.conftest import small_study, small_table
 
 TRAINING: dict[str, Any] = {"rounds": 60, "calibration": {}}
@@ -123,7 +123,7 @@ def test_a_model_that_tells_nobody_apart_gets_its_level_and_keeps_its_slope() ->
 
 def test_a_checkpoint_keeps_what_is_known_of_level_and_slope(tmp_path: Path) -> None:
     state, calibrator = State.start(made(10, 0.0, 1.0)[0]), Calibrator(ENCODING, 1.0)
-    state = state.calibrate(calibrator, 61, np.array([5.0, 1.0, 20.0, 1.0, 1.0, 9.0]), hospitals=3)
+    state = calibrator.advance(state, 61, np.array([5.0, 1.0, 20.0, 1.0, 1.0, 9.0]), hospitals=3)
     checkpoint = Checkpoint(tmp_path / "state", "run")
     checkpoint.write(state)
     back = checkpoint.load()

@@ -12,6 +12,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from polyclinic_common.data.check import check_table, refuse_unusable
+from polyclinic_common.data.files import read_table
 from polyclinic_common.data.mapping import (
     apply_mapping,
     first_mapping,
@@ -22,7 +23,6 @@ from polyclinic_common.data.mapping import (
 from polyclinic_common.data.report import CheckReport, ColumnCheck
 from polyclinic_common.data.rules import Mapping
 from polyclinic_common.data.units import conversions_to
-from polyclinic_common.data.values import read_table
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.load import TEMPLATE

@@ -17,10 +17,11 @@ import pytest
 from polyclinic_common.data.cells import read_cell
 from polyclinic_common.data.check import check_table
 from polyclinic_common.data.csv_file import TableForm
+from polyclinic_common.data.files import form_of, read_table
 from polyclinic_common.data.mapping import load_mapping, parse_mapping, translate
 from polyclinic_common.data.propose import propose_form
 from polyclinic_common.data.rules import ValueRules
-from polyclinic_common.data.values import as_number, as_text, form_of, read_table
+from polyclinic_common.data.values import as_number, as_text
 from polyclinic_common.errors import Code, DataError
 from tests.unit.door_kit import dose_study, dose_table
 

@@ -11,8 +11,8 @@ import pytest
 
 from polyclinic_common.data.cells import translate_numbers
 from polyclinic_common.data.csv_file import TableForm
+from polyclinic_common.data.files import form_of, read_table
 from polyclinic_common.data.mapping import parse_mapping
-from polyclinic_common.data.values import form_of, read_table
 from polyclinic_common.errors import Code, DataError
 from tests.unit.xlsx_kit import CLOCK, DAY, Stored, workbook
 

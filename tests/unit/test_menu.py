@@ -10,14 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyclinic_common.study import Study, parse_study
-from polyclinic_common.study.menu import MenuEntry
+from polyclinic_common.study.sections import MenuEntry
 from polyclinic_server.rounds.combiner import Descent, make_combiner
 from polyclinic_server.rounds.menu import Menu
 from polyclinic_server.rounds.metric_sums import first_best, merit
-from polyclinic_server.rounds.observers import History, Round
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.observers import Round
 from polyclinic_server.rounds.plan import make_menu
+from polyclinic_server.rounds.state import State
 from polyclinic_server.runs.quality import Quality
+from polyclinic_simulations.federation.observers import History
 from tests.conftest import study_data
 
 ENTRIES = ({"learning_rate": 4.0}, {"momentum": 0.5, "average_from": 0.0}, {"learning_rate": 16.0})

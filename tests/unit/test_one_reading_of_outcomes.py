@@ -19,7 +19,8 @@ from polyclinic_common.data.check import check_table
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.data.outcome import read_outcome
 from polyclinic_common.evaluation.observed import held_out_cohort, observe
-from polyclinic_common.identity.site_key import Identity, Roster
+from polyclinic_common.identity.roster import Roster
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.study import Study
 from polyclinic_simulations.federation.federation import build_federation
 from tests.conftest import small_study, small_table

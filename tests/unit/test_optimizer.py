@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from polyclinic_server.rounds.optimizer import Optimizer, State, largest_ridge, noise_ridge
+from polyclinic_server.rounds.optimizer import Optimizer, largest_ridge, noise_ridge
+from polyclinic_server.rounds.state import State
 from tests.conftest import small_study
 
 

@@ -24,9 +24,10 @@ from polyclinic_common.consortium import signed as signed_module
 from polyclinic_common.consortium.signed import SignedStudy, find_signed
 from polyclinic_common.consortium.statements import Declaration, StudyApproval
 from polyclinic_common.errors import Code, PolyclinicError
-from polyclinic_common.identity.site_key import Identity, Roster
-from polyclinic_common.secure_sum.statements import read_signed
-from polyclinic_common.study import Study, manifest, parse_study
+from polyclinic_common.identity.roster import Roster
+from polyclinic_common.identity.site_key import Identity
+from polyclinic_common.identity.statement import read_signed
+from polyclinic_common.study import Study, contract, parse_study
 from polyclinic_common.study.sections import METRICS_OF
 from polyclinic_common.version import VERSION
 from polyclinic_simulations import simulate
@@ -78,12 +79,12 @@ def test_choices_are_read_as_signed_and_never_made_again(
     version: str, each: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other defaults of a later version change nothing in a study that was signed."""
-    for table in (manifest.CLIP, manifest.LEARNING_RATE):
+    for table in (contract.CLIP, contract.LEARNING_RATE):
         for loss in table:
             monkeypatch.setitem(table, loss, 0.123)
     for kind, metrics in METRICS_OF.items():
         monkeypatch.setitem(METRICS_OF, kind, metrics[::-1])
-    monkeypatch.setattr(manifest, "MLP_LEARNING_RATE_SHARE", 0.5)
+    monkeypatch.setattr(contract, "MLP_LEARNING_RATE_SHARE", 0.5)
     study = read(version, each)
     as_signed = json.loads(each["manifest"])
     assert study.clip == as_signed["privacy"]["clip"] != 0.123

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.models.predict import Prediction
-from polyclinic_common.study.manifest import time_grid
+from polyclinic_common.study.contract import time_grid
 from polyclinic_simulations.results.exact_metrics import reported_metrics, score
 from polyclinic_simulations.results.intervals import gap, half_width
 from polyclinic_simulations.results.resampling import RESAMPLES, patient_weights, resampled

@@ -33,9 +33,9 @@ from polyclinic_common.models.predict import predict
 from polyclinic_common.models.score_head import initial_weights
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.outcomes import Survival
-from polyclinic_server.rounds.metric_sums import MetricSum, merit
+from polyclinic_server.rounds.metric_sums import merit
 from polyclinic_server.rounds.observers import Checkpoint, Round
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import MetricSum, State
 from polyclinic_simulations.audit.coverage import PROFILE, Design, coverage, draw, study_of
 from polyclinic_simulations.results.survival_scores import (
     integrated_brier,

@@ -8,7 +8,7 @@ import pytest
 
 from polyclinic_client.consortium.offers import _leaves
 from polyclinic_client.study_book.price import planned_releases
-from polyclinic_common.releases.plans import (
+from polyclinic_common.releases.kinds import (
     CALIBRATION,
     GRADIENT,
     METRICS,

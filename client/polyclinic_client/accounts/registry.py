@@ -20,7 +20,8 @@ from pydantic import Field, ValidationError
 
 from polyclinic_client.accounts.rule import SecondRule
 from polyclinic_client.folder.layout import read_identity
-from polyclinic_client.ledger.entries import Digest, Entry, Share, shares_of
+from polyclinic_client.ledger.entries import Share, shares_of
+from polyclinic_client.records.entry import Digest, Entry
 from polyclinic_client.records.sqlite_file import OpenFiles, coded, make_file, open_file
 from polyclinic_common.errors import Code, ConsortiumError, LedgerError
 from polyclinic_common.privacy.charges import Charge

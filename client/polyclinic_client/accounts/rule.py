@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from polyclinic_client.ledger.entries import Entry
+from polyclinic_client.records.entry import Entry
 from polyclinic_common.errors import Code, ConsortiumError, Problem
 from polyclinic_common.files import decoded
 from polyclinic_common.text import is_control

@@ -45,7 +45,7 @@ def list_accounts(
     """Show every account in the registry of --site, or in the one that --accounts names."""
     from polyclinic_client.accounts.account import PLACE, place_of
     from polyclinic_client.accounts.registry import Registry, default_registry
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     named = accounts or (place_of(site) if (site / PLACE).exists() else default_registry())
     with Registry.open(named) as registry:
@@ -68,7 +68,7 @@ def merge(
     """
     from polyclinic_client.accounts.mend import merge as fold
     from polyclinic_client.folder.site_folder import SiteFolder
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     if not yes:
         typer.confirm(
@@ -102,7 +102,7 @@ def restore(
     from polyclinic_client.accounts.mend import restore as enter
     from polyclinic_client.accounts.registry import default_registry
     from polyclinic_client.folder.site_folder import SiteFolder
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     place = accounts or (place_of(site) if (site / PLACE).exists() else default_registry())
     how = Beginning(rule=confirmed_rule(second_account))

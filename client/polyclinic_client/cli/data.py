@@ -93,7 +93,7 @@ def add(
     from polyclinic_client.consortium.participation import add_data, find_study
     from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_common.cli.data import print_report
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     def agree(report: CheckReport, declaration: Declaration) -> None:
         if not as_json:

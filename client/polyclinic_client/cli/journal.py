@@ -32,7 +32,7 @@ def show(
     """Print what was asked, what left (size, hash, cost) and what was refused, in order."""
     from polyclinic_client.folder.layout import JOURNAL, read_identity
     from polyclinic_client.records.journal import Journal
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     with Journal.open(site / JOURNAL, read_identity(site), read_only=True) as journal:
         found = [noted for noted in journal.events() if run is None or run == noted_run(noted)]
@@ -48,7 +48,7 @@ def verify(site: SiteOption = SITE, as_json: AsJson = False) -> None:
     """Check every row and signature of the journal."""
     from polyclinic_client.folder.layout import JOURNAL, read_identity
     from polyclinic_client.records.journal import Journal
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     with Journal.open(site / JOURNAL, read_identity(site), read_only=True) as journal:
         rows = journal.verify()

@@ -33,7 +33,7 @@ def verify(site: SiteOption = SITE, witness: WitnessOption = None, as_json: AsJs
     from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_client.ledger.journalled import check_journalled
     from polyclinic_client.ledger.witness import read_invented
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_common.identity.site_key import fingerprint
 
     with SiteFolder.open(site, witness=witness, read_only=True) as folder:
@@ -62,7 +62,7 @@ def budget(site: SiteOption = SITE, witness: WitnessOption = None, as_json: AsJs
     """Show what was spent, what is left, and what a further study could still have."""
     from polyclinic_client.folder.layout import LEDGER, read_identity
     from polyclinic_client.ledger.ledger import Ledger
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     with Ledger.open(site / LEDGER, read_identity(site), witness, read_only=True) as ledger:
         found = ledger.budget()
@@ -80,7 +80,7 @@ def replay(site: SiteOption, witness: WitnessOption = None, as_json: AsJson = Fa
     """
     from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_client.ledger.replay import replay as recompute
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     with SiteFolder.open(site, witness=witness, read_only=True) as folder:
         found = recompute(folder.journal.events(), folder.ledger)
@@ -108,7 +108,7 @@ def topup(
     """Set the account's limit. What was spent stays spent: patients' risk grows with it."""
     from polyclinic_client.folder.layout import LEDGER, read_identity
     from polyclinic_client.ledger.ledger import Ledger
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     with Ledger.open(site / LEDGER, read_identity(site), witness) as ledger:
         with ledger.one_commit():
@@ -161,7 +161,7 @@ def recover(
     from polyclinic_client.ledger.recovery import recover as bring_up_to_date
     from polyclinic_client.ledger.witness import read_claims
     from polyclinic_client.records.journal import Journal
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     found = [] if rows is None else read_rows(rows)
     if from_consortium:

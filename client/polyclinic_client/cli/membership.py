@@ -60,7 +60,7 @@ def join(
     from polyclinic_client.consortium.join import join as join_consortium
     from polyclinic_client.folder.layout import read_identity
     from polyclinic_client.proxy import way_to
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_common.identity.site_key import fingerprint
     from polyclinic_common.text import plain
 
@@ -136,7 +136,7 @@ def _ask_reset() -> None:
 def status(site: SiteOption = SITE, as_json: AsJson = False) -> None:
     """Show how this hospital stands: certificate, peers, studies, runs, what is left to spend."""
     from polyclinic_client.page.overview import overview
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     found = overview(site)
     if as_json:

@@ -21,7 +21,7 @@ def model(
     import hashlib
 
     from polyclinic_client.consortium.client import ConsortiumClient
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_common.files import write_new
 
     with ConsortiumClient.open(site) as client:

@@ -29,7 +29,7 @@ def list_peers(site: SiteOption = SITE, as_json: AsJson = False) -> None:
 
     from polyclinic_client.consortium.client import ConsortiumClient
     from polyclinic_client.consortium.peers import list_peers as known_peers
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_common.text import plain
 
     with ConsortiumClient.open(site) as client:
@@ -62,7 +62,7 @@ def verify(
     """Pin another hospital's key. Only hospitals verified so count towards a round's fewest."""
     from polyclinic_client.consortium.client import ConsortiumClient
     from polyclinic_client.consortium.peers import verify_peer
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     with ConsortiumClient.open(site) as client:
         verify_peer(site, client, name, fingerprint)

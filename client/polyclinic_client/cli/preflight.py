@@ -27,7 +27,7 @@ def preflight(
 
     from polyclinic_client.consortium.preflight import preflight as look
     from polyclinic_client.consortium.preflight import preflight_of
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_common.errors import Code, ConsortiumError, Problem
 
     checks = look(site) if invitation is None else preflight_of(read_invited(invitation), site)

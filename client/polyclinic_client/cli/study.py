@@ -43,7 +43,7 @@ def list_studies(site: SiteOption = SITE, as_json: AsJson = False) -> None:
     from polyclinic_client.consortium.client import ConsortiumClient
     from polyclinic_client.consortium.offers import offers
     from polyclinic_client.folder.site_folder import SiteFolder
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     with ConsortiumClient.open(site) as client, SiteFolder.open(site, read_only=True) as opened:
         found = offers(opened, client)
@@ -75,7 +75,7 @@ def show(study: StudyWord, site: SiteOption = SITE, as_json: AsJson = False) -> 
     from polyclinic_client.consortium.offers import show_study
     from polyclinic_client.consortium.participation import find_study
     from polyclinic_client.folder.site_folder import SiteFolder
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     with ConsortiumClient.open(site) as client, SiteFolder.open(site, read_only=True) as opened:
         shown = show_study(opened, client, find_study(client, study))
@@ -104,7 +104,7 @@ def approve(
     from polyclinic_client.consortium.participation import finite, propose
     from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_client.study_book.book import StudyBook
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     with ConsortiumClient.open(site) as client, SiteFolder.open(site) as opened:
         kept = StudyBook.open(opened).find(study)
@@ -138,7 +138,7 @@ def withdraw(study: StudyWord, site: SiteOption = SITE, as_json: AsJson = False)
     from polyclinic_client.consortium.participation import withdraw as end
     from polyclinic_client.folder.site_folder import SiteFolder
     from polyclinic_client.study_book.book import StudyBook
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
 
     with ConsortiumClient.open(site) as client, SiteFolder.open(site) as opened:
         signed = StudyBook.open(opened).find(study)

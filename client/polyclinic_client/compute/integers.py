@@ -20,8 +20,8 @@ from polyclinic_client.compute.patients import Block, Patients
 from polyclinic_common.models.score_head import Matrix, Vector
 from polyclinic_common.packing import Value, pack
 from polyclinic_common.privacy.noise import NoiseSource
+from polyclinic_common.release_id import ReleaseId
 from polyclinic_common.rowwise import row_norms
-from polyclinic_common.secure_sum.chain import ReleaseId
 from polyclinic_common.secure_sum.masks import Integers
 
 

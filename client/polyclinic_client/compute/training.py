@@ -20,19 +20,15 @@ from polyclinic_client.compute.metric_sums import metrics_source
 from polyclinic_client.compute.patients import BLOCK, GradientEngine, Patients
 from polyclinic_client.compute.regression_sums import SummedStatistics
 from polyclinic_client.compute.sampling import Sampler, SystemSampler
-from polyclinic_client.study_book.price import local_charge
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.score_head import build_network, length_of, weight_count
 from polyclinic_common.privacy.noise import NoiseSource
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
+from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, STATISTICS, UPDATE
 from polyclinic_common.releases.plans import (
-    CALIBRATION,
-    GRADIENT,
-    METRICS,
     NODE_PATH,
-    STATISTICS,
-    UPDATE,
     calibration_plan,
+    local_charge,
     local_sum_plan,
     metrics_plan,
     noise_plan,

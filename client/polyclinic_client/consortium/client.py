@@ -11,11 +11,11 @@ from pathlib import Path
 
 import grpc
 
-from polyclinic_client.backup.row_seal import RowSeal
 from polyclinic_client.consortium.channel import open_channel
 from polyclinic_client.folder.layout import read_identity
 from polyclinic_client.folder.membership import AUTHORITY, TLS, TLS_KEY, Membership, unusable
 from polyclinic_client.records.chained_log import Row
+from polyclinic_client.records.row_seal import RowSeal
 from polyclinic_client.records.sqlite_file import OpenFiles
 from polyclinic_common.consortium import consortium_pb2 as pb
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub

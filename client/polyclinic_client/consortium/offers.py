@@ -14,9 +14,10 @@ from polyclinic_client.study_book.price import lost_rounds, plan_approval
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.errors import PolyclinicError, StudyError
 from polyclinic_common.identity.site_key import fingerprint
+from polyclinic_common.study.columns import declared_columns
 from polyclinic_common.study.features import Diplotype, Hla, Snp
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.plain_words import Section, declared_columns, describe
+from polyclinic_common.study.plain_words import Section, describe
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ from polyclinic_common.consortium.statements import (
     rounded,
 )
 from polyclinic_common.data.check import report_table
+from polyclinic_common.data.files import read_table
 from polyclinic_common.data.mapping import load_mapping, translate
 from polyclinic_common.data.report import CheckReport
 from polyclinic_common.data.rules import Mapping
 from polyclinic_common.data.settled import Settled
-from polyclinic_common.data.values import read_table
 from polyclinic_common.errors import Code, ConsortiumError, PrivacyError
-from polyclinic_common.releases.plans import most_patients
+from polyclinic_common.releases.shares import most_patients
 from polyclinic_common.study.manifest import Study
 
 

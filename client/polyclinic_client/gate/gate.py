@@ -20,19 +20,14 @@ from pydantic import ValidationError
 from polyclinic_client.gate.due import OVER, Due, Step, on_tick
 from polyclinic_client.gate.ladder import Ladder
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.ledger.witness import Head
+from polyclinic_client.records.entry import Head
 from polyclinic_client.records.journal import Asked, Event, Journal, Left, Refused, Settled
 from polyclinic_common.errors import Code, GateError, LedgerError, MessageError
+from polyclinic_common.identity.statement import Statement, read_signed
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.releases.plans import VOTE
-from polyclinic_common.secure_sum.chain import ReleaseId
-from polyclinic_common.secure_sum.statements import (
-    Closing,
-    KeyAnnouncement,
-    KeyAnswer,
-    Statement,
-    read_signed,
-)
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.releases.kinds import VOTE
+from polyclinic_common.secure_sum.statements import Closing, KeyAnnouncement, KeyAnswer
 from polyclinic_common.wire import (
     AnnouncedKeys,
     AnsweredKeys,
@@ -48,7 +43,6 @@ from polyclinic_common.wire import (
 )
 
 KEM_KEYS, KEM_CIPHERTEXT = (0, 1184), 1088  # bytes: ML-KEM-768 (FIPS 203, table 3), or none
-
 FREE = {
     AnnouncedKeys: "keys and ledger heads; no patient goes into them",
     AnsweredKeys: "ciphertexts and ledger heads; no patient goes into them",

@@ -17,18 +17,18 @@ from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation.layout import make_layout
 from polyclinic_common.models.calibration import ENTRIES as CALIBRATION_ENTRIES
 from polyclinic_common.models.score_head import build_network, weight_count
-from polyclinic_common.releases.plans import (
+from polyclinic_common.releases.kinds import (
     CALIBRATION,
     GRADIENT,
     METRICS,
     STATISTICS,
     UPDATE,
     VOTE,
-    most_patients,
-    noise_plan,
 )
+from polyclinic_common.releases.plans import noise_plan
+from polyclinic_common.releases.shares import most_patients
+from polyclinic_common.study.columns import declared_columns
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.plain_words import declared_columns
 from polyclinic_common.wire import Request, SumRequest, TrainRequest, VoteRequest
 
 SLOWER = 4.0  # a slow or busy machine, against the one that was measured

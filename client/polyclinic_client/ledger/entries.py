@@ -10,31 +10,15 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from polyclinic_common.errors import Code, LedgerError
+from polyclinic_client.records.entry import Digest, Entry, unreadable
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.secure_sum.chain import Chain, ReleaseId
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.secure_sum.chain import Chain
 
-Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 Price = Literal["headline", "fallback"]
 UNDER_WAY = 2  # rounds whose closing statements cannot be here yet: this one and the one before
-
-
-class Entry(BaseModel):
-    """A row's content: immutable, nothing unknown, bytes written in hexadecimal."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        ser_json_bytes="hex",
-        val_json_bytes="hex",
-    )
-
-    def body(self) -> bytes:
-        """Return the row's JSON: fields in their order, no white space; hashed as it is stored."""
-        return self.model_dump_json().encode()
 
 
 class Planned(Entry):
@@ -278,12 +262,3 @@ def read_entry(body: bytes) -> AnyEntry:
         return _ADAPTER.validate_json(body)
     except ValidationError:
         raise unreadable("of an unknown form") from None
-
-
-def unreadable(why: str) -> LedgerError:
-    """Return the error for a signed row that makes no sense to this version."""
-    return LedgerError(
-        Code.LEDGER_DAMAGED,
-        f"The ledger holds a row that this version cannot use ({why}); nothing leaves.",
-        "Use the version of Polyclinic that wrote it, or a later one.",
-    )

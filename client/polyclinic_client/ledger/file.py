@@ -27,7 +27,6 @@ from polyclinic_client.ledger.heads import HeadMaker
 from polyclinic_client.ledger.rules import check_caps
 from polyclinic_client.ledger.state import LedgerState, ReleaseState
 from polyclinic_client.ledger.witness import (
-    Head,
     read_invented,
     read_witness,
     write_claim,
@@ -35,12 +34,13 @@ from polyclinic_client.ledger.witness import (
     write_witness,
 )
 from polyclinic_client.records.chained_log import ChainedLog, Row
+from polyclinic_client.records.entry import Head
 from polyclinic_client.records.sqlite_file import OpenFiles, coded, damaged
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
 from polyclinic_common.secure_sum.statements import MOST_ROWS
 
 KIND = "ledger"

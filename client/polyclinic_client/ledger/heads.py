@@ -13,7 +13,7 @@ import hmac
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from polyclinic_client.ledger.witness import Head
+from polyclinic_client.records.entry import Head
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.packing import pack
 

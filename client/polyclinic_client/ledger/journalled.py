@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from polyclinic_client.ledger.file import LedgerFile
-from polyclinic_client.ledger.witness import Head
+from polyclinic_client.records.entry import Head
 from polyclinic_client.records.journal import Left, Noted, Settled
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
 
 UNMASKED = "private_update"  # the same bytes whenever the same draw leaves
 

@@ -35,7 +35,8 @@ from polyclinic_client.ledger.file import LedgerFile
 from polyclinic_client.ledger.state import ReleaseState
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.secure_sum.chain import Chain, ReleaseId
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.secure_sum.chain import Chain
 
 Integers = NDArray[np.int64]
 

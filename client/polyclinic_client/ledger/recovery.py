@@ -21,8 +21,9 @@ from polyclinic_client.ledger.file import KIND
 from polyclinic_client.ledger.journalled import Draw, compared
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.state import LedgerState
-from polyclinic_client.ledger.witness import Head, Testimony, read_witness
+from polyclinic_client.ledger.witness import Testimony, read_witness
 from polyclinic_client.records.chained_log import Row
+from polyclinic_client.records.entry import Head
 from polyclinic_client.records.journal import Noted
 from polyclinic_client.records.sqlite_file import coded, damaged
 from polyclinic_common.errors import Code, LedgerError

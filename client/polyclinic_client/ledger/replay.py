@@ -12,7 +12,7 @@ from polyclinic_client.records.journal import Noted
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
 
 Nth = tuple[ReleaseId, int]
 """A release and which of its draws: 0 unless a ledger was put back."""

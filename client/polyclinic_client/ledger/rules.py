@@ -21,7 +21,8 @@ from polyclinic_client.ledger.state import ApprovalState, LedgerState, ReleaseSt
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import fits, spent_epsilon
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.secure_sum.chain import Chain, ReleaseId, extends, is_nested
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.secure_sum.chain import Chain, extends, is_nested
 
 _TOLD = "Report it to the operator; what the ledger holds stands."
 

@@ -23,10 +23,11 @@ from polyclinic_client.ledger.entries import (
     SeenHead,
     Settled,
     Withdrawn,
-    unreadable,
 )
+from polyclinic_client.records.entry import unreadable
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.secure_sum.chain import Chain, ReleaseId
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.secure_sum.chain import Chain
 from polyclinic_common.secure_sum.statements import MOST_ROWS
 
 ApprovalKey = tuple[bytes, str | None]

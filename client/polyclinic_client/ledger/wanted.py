@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypedDict
 
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
 
 
 class Wanted(TypedDict):

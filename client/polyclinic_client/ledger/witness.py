@@ -9,23 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from polyclinic_client.ledger.entries import Digest, Entry, Share
+from polyclinic_client.ledger.entries import Share
+from polyclinic_client.records.entry import Digest, Entry, Head
 from polyclinic_client.records.sqlite_file import MODE, coded, damaged
 from polyclinic_common.errors import Code, LedgerError, MessageError
 from polyclinic_common.files import write_atomically
 from polyclinic_common.identity.site_key import Identity, verify
 from polyclinic_common.packing import pack, unpack
-
-
-class Head(NamedTuple):
-    """How far a ledger has come: the number of its last row, and the salted hash of it."""
-
-    counter: int
-    digest: bytes
 
 
 class Testimony(Entry):

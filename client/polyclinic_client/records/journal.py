@@ -14,9 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from polyclinic_client.ledger.entries import Digest, Entry, unreadable
-from polyclinic_client.ledger.witness import Head
 from polyclinic_client.records.chained_log import ChainedLog, Row
+from polyclinic_client.records.entry import Digest, Entry, Head, unreadable
 from polyclinic_client.records.sqlite_file import OpenFiles
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.charges import Charge

@@ -10,10 +10,12 @@ from polyclinic_client.run.refusals import RefusalError
 from polyclinic_client.run.terms import Terms
 from polyclinic_common.errors import MessageError
 from polyclinic_common.identity.site_key import Identity
+from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.packing import pack
-from polyclinic_common.secure_sum.chain import Chain, ReleaseId, extends
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.secure_sum.chain import Chain, extends
 from polyclinic_common.secure_sum.settlement import AnsweredSum
-from polyclinic_common.secure_sum.statements import Closing, read_signed
+from polyclinic_common.secure_sum.statements import Closing
 from polyclinic_common.wire import Reason, SumRecord
 
 

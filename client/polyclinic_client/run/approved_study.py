@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.data.holdout import declared_for_training, held_out
 from polyclinic_common.evaluation.observed import held_out_cohort
-from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.identity.roster import Roster
 from polyclinic_common.study.manifest import Study
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from polyclinic_client.compute.calibration_sums import calibration_source
 from polyclinic_client.compute.metric_sums import metrics_source
+from polyclinic_client.compute.opinion import BetterHere
 from polyclinic_client.compute.training import Gradients, local_mechanisms, sum_sources
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.gate.gate import Clock, Gate
@@ -19,17 +20,13 @@ from polyclinic_client.run.responder import Site
 from polyclinic_client.run.sum_responder import Member
 from polyclinic_client.run.terms import Terms
 from polyclinic_client.run.update_responder import Updates
-from polyclinic_client.run.vote_responder import BetterHere, Voter, system_coin
+from polyclinic_client.run.vote_responder import Voter, system_coin
 from polyclinic_common.evaluation.layout import Floats
 from polyclinic_common.models.score_head import initial_weights, length_of
 from polyclinic_common.privacy.noise import NoiseSource
-from polyclinic_common.releases.plans import (
-    CALIBRATION,
-    METRICS,
-    rounds_of,
-    secure_sum_plans,
-    vote_of,
-)
+from polyclinic_common.releases.kinds import CALIBRATION, METRICS
+from polyclinic_common.releases.plans import rounds_of, secure_sum_plans
+from polyclinic_common.releases.shares import vote_of
 
 
 def make_ladder(approved: Approved, reached: dict[bytes, int]) -> Ladder:

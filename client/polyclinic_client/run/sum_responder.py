@@ -22,15 +22,9 @@ from polyclinic_client.run.terms import Terms
 from polyclinic_common.errors import MessageError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
-from polyclinic_common.releases.plans import GRADIENT
-from polyclinic_common.secure_sum.chain import (
-    Chain,
-    ReleaseId,
-    broadcast_hash,
-    counted,
-    extends,
-    is_nested,
-)
+from polyclinic_common.release_id import ReleaseId, broadcast_hash
+from polyclinic_common.releases.kinds import GRADIENT
+from polyclinic_common.secure_sum.chain import Chain, counted, extends, is_nested
 from polyclinic_common.secure_sum.masks import View, Words, masked
 from polyclinic_common.secure_sum.session import Agreed, KeyExchange
 from polyclinic_common.wire import (

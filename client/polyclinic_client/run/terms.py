@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from polyclinic_common.errors import Code, PrivacyError
-from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.identity.roster import Roster
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
 
 
 @dataclass(frozen=True)

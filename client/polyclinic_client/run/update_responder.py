@@ -15,8 +15,8 @@ from polyclinic_client.ledger.wanted import Wanted
 from polyclinic_client.run.refusals import RefusalError
 from polyclinic_client.run.terms import fits
 from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
-from polyclinic_common.releases.plans import UPDATE
-from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_common.release_id import ReleaseId, broadcast_hash
+from polyclinic_common.releases.kinds import UPDATE
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.wire import PrivateUpdate, Reason, Receipt, SettleRequest, TrainRequest
 

@@ -24,18 +24,17 @@ from polyclinic_client.folder.membership import Membership, read_peers, unusable
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.records.sqlite_file import MODE
+from polyclinic_client.study_book.frozen_table import _as_parquet, freeze
 from polyclinic_client.study_book.price import planned_releases
 from polyclinic_client.study_book.roster import CheckedRoster, check_roster, require_verified
 from polyclinic_common.consortium.signed import SignedStudy, find_signed
 from polyclinic_common.consortium.statements import Declaration
 from polyclinic_common.data.settled import Settled
-from polyclinic_common.data.values import as_number, as_text
 from polyclinic_common.errors import Code, ConsortiumError, DataError, MessageError, StudyError
-from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.identity.roster import Roster
+from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.packing import pack, unpack
-from polyclinic_common.secure_sum.statements import read_signed
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.plain_words import declared_columns
 
 STUDIES = "studies"
 MANIFEST, SIGNATURE = "study.json", "study.sig"
@@ -364,26 +363,6 @@ def check_study(study: Study, name: str, today: dt.date) -> None:
         )
 
 
-def freeze(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table as it is frozen: the contract's columns, numbers as float64, words as text.
-
-    What encodes the same before and after: unreadable numbers are missing in both.
-    """
-    columns = {}
-    for declared in declared_columns(study):
-        read = as_text if declared.bounds is None else as_number
-        for column in declared.columns:
-            if column in frame.columns:
-                columns[column] = pd.Series(read(frame[column]), index=frame.index)
-    return pd.DataFrame(columns).reset_index(drop=True)
-
-
 def _no_data(what: str, otherwise: str = "") -> ConsortiumError:
     add = f"Run: polyclinic client data add STUDY SOURCE --map MAPPING{otherwise}"
     return ConsortiumError(Code.SNAPSHOT_ABSENT, what, add)
-
-
-def _as_parquet(frame: pd.DataFrame) -> bytes:
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, index=False)
-    return buffer.getvalue()

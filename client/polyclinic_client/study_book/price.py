@@ -7,21 +7,17 @@ from collections.abc import Mapping
 
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_common.data.holdout import declared_for_training
-from polyclinic_common.privacy.charges import Charge, SampledSteps
+from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.privacy.sum_plan import Path
+from polyclinic_common.releases.kinds import CALIBRATION, METRICS, UPDATE, VOTE
 from polyclinic_common.releases.plans import (
-    CALIBRATION,
-    METRICS,
     NODE_PATH,
-    UPDATE,
-    VOTE,
     calibration_plan,
-    local_sum_plan,
+    local_charge,
     metrics_plan,
-    noise_plan,
     secure_sum_plans,
-    vote_of,
 )
+from polyclinic_common.releases.shares import vote_of
 from polyclinic_common.study.manifest import Study
 
 LOST_SHARE = 0.1
@@ -93,12 +89,3 @@ def planned_with(
 def _at_one_price(kind: str, releases: int, charge: Charge) -> Planned:
     """Return releases that are private on their own."""
     return Planned(kind=kind, releases=releases, headline=charge, fallback=charge)
-
-
-def local_charge(study: Study, declared: int, path: Path) -> Charge:
-    """Return what one update of mode local costs."""
-    plan = noise_plan(study, declared, study.privacy.epsilon)
-    if plan.sampling_rate < 1.0:
-        return SampledSteps(rate=plan.sampling_rate, multiplier=plan.multiplier, steps=plan.steps)
-    sums = local_sum_plan(study, path, declared, plan)
-    return sums.headline if study.strategy == "descent" else sums.headline.repeated(plan.steps)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from polyclinic_common.consortium.statements import ANY_RUN, Declaration
 from polyclinic_common.errors import Code, ConsortiumError, MessageError
-from polyclinic_common.identity.site_key import Roster
-from polyclinic_common.secure_sum.statements import read_signed
+from polyclinic_common.identity.roster import Roster
+from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.study.manifest import Study
 
 

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from polyclinic_common.study import Study
 
 MOST_NAMED = 20
-
 app = typer.Typer(no_args_is_help=True, help="Check a hospital's table against a study.")
-
 StudyFile = Annotated[Path, typer.Argument(help="The study manifest (TOML).", metavar="STUDY")]
 Table = Annotated[
     Path, typer.Argument(help="The hospital's table (CSV, Excel or Parquet).", metavar="TABLE")
@@ -76,7 +74,7 @@ def check_against(
     DataError
         As `read_table`, `translate` and `CheckReport.require_usable`.
     """
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_common.data.check import report_table
     from polyclinic_common.data.mapping import load_mapping, translate
     from polyclinic_common.data.rules import Mapping
@@ -96,8 +94,8 @@ def check_against(
 
 def _read(table: Path, rules: Mapping, written: str, propose: Path | None) -> DataFrame:
     """Read a table; where it is written in another form than stated, propose that form."""
+    from polyclinic_common.data.files import form_of, read_table
     from polyclinic_common.data.propose import propose_form
-    from polyclinic_common.data.values import form_of, read_table
     from polyclinic_common.errors import DataError
 
     try:
@@ -134,9 +132,9 @@ def first_map(study: Study, table: Path, out: Path | None, following: str) -> No
     """Write a first mapping to a new file, and say what to run then; or to standard output."""
     from polyclinic_common.data.check import check_table
     from polyclinic_common.data.csv_file import TableForm
+    from polyclinic_common.data.files import form_of, read_table
     from polyclinic_common.data.mapping import first_mapping, parse_mapping, translate
     from polyclinic_common.data.propose import propose
-    from polyclinic_common.data.values import form_of, read_table
 
     form = form_of(table, TableForm())
     frame = read_table(table, form)

@@ -6,20 +6,16 @@ app that is called is imported; one whose component is not installed is left out
 
 from __future__ import annotations
 
-import json
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
-from typing import Any
 
 import click
 import typer
-from rich.console import Console
-from rich.markup import escape
 from typer.core import TyperGroup
 
+from polyclinic_common.cli.output import print_error
 from polyclinic_common.errors import PolyclinicError
-from polyclinic_common.text import is_control, plain
 
 GROUP = "polyclinic.commands"
 SUMMARIES = {
@@ -87,23 +83,6 @@ def root() -> None:
     """Carry the options that all commands share: none."""
 
 
-def print_error(error: PolyclinicError, *, as_json: bool) -> None:
-    """Print a coded error to standard error: a table for people, JSON for machines."""
-    if as_json:
-        sys.stderr.write(json.dumps(error.as_dict()) + "\n")
-        return
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(f"[bold red]error {error.code.value}[/] {_shown(error.what)}")
-    for problem in error.problems:
-        console.print(f"  [bold]{_shown(problem.place)}[/]: {_shown(problem.what)}")
-        console.print(f"    [green]→[/] {_shown(problem.remedy)}")
-    console.print(f"  [green]→[/] {_shown(error.remedy)}")
-
-
-def _shown(text: str) -> str:
-    return escape(plain(text))
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a coded error ends it with that error's exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -112,13 +91,3 @@ def main(arguments: list[str] | None = None) -> None:
     except PolyclinicError as error:
         print_error(error, as_json="--json" in arguments)
         sys.exit(error.exit_status)
-
-
-def print_json(value: Any) -> None:
-    """Print `value` as JSON to standard output, control characters escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
-    escaped = (
-        json.dumps(letter)[1:-1] if letter != "\n" and is_control(letter) else letter
-        for letter in text
-    )
-    sys.stdout.write("".join(escaped) + "\n")

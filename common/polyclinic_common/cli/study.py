@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from polyclinic_common.study import Study
 
 app = typer.Typer(no_args_is_help=True, help="Write, check and read study manifests.")
-
 StudyFile = Annotated[Path, typer.Argument(help="The study manifest (TOML).", metavar="FILE")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Out = Annotated[
@@ -32,7 +31,7 @@ def root() -> None:
 @app.command(epilog="Example:  polyclinic study check warfarin.toml")
 def check(file: StudyFile, as_json: AsJson = False) -> None:
     """Validate a study and name every wrong field with its remedy."""
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_common.study import load_study
 
     study = load_study(file)
@@ -81,7 +80,7 @@ def show(file: StudyFile, as_json: AsJson = False) -> None:
     """Say in plain words what a study asks, computes and promises."""
     from dataclasses import asdict
 
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_common.study import load_study
     from polyclinic_common.study.plain_words import describe
 

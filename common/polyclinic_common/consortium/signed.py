@@ -13,8 +13,9 @@ from polyclinic_common.errors import Code, ConsortiumError, StudyError
 from polyclinic_common.identity.site_key import Identity, verify
 from polyclinic_common.packing import pack
 from polyclinic_common.study.base import Text
+from polyclinic_common.study.contract import STUDY_ID, STUDY_VERSION
 from polyclinic_common.study.load import refuse_newer
-from polyclinic_common.study.manifest import STUDY_ID, STUDY_VERSION, Study
+from polyclinic_common.study.manifest import Study
 from polyclinic_common.version import VERSION_RULE
 
 SHORTEST_PREFIX = 6

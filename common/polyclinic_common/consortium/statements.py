@@ -14,8 +14,8 @@ from pydantic import Field
 from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.identity.certificates import key_hash
 from polyclinic_common.identity.site_key import Identity, verify
+from polyclinic_common.identity.statement import Count, Digest, Statement
 from polyclinic_common.packing import pack
-from polyclinic_common.secure_sum.statements import Count, Digest, Statement
 
 ANY_RUN = ""
 ROUNDED_TO = 10  # patients

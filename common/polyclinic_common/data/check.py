@@ -34,10 +34,10 @@ from polyclinic_common.data.report import CheckReport, ColumnCheck
 from polyclinic_common.data.rules import Mapping, ValueRules
 from polyclinic_common.data.values import as_text
 from polyclinic_common.errors import Problem
+from polyclinic_common.study.columns import Declared, declared_columns
 from polyclinic_common.study.features import Panel
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
-from polyclinic_common.study.plain_words import Declared, declared_columns
 from polyclinic_common.study.sections import SplitColumn
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from polyclinic_common.data.deviation import FILL_IN, Deviation, settling_lines,
 from polyclinic_common.data.mapping import Candidate, candidates, sure_sources
 from polyclinic_common.data.misfits import MAY_BE_ABSENT
 from polyclinic_common.data.rules import Mapping, ValueRules
+from polyclinic_common.study.columns import Declared, declared_columns
 from polyclinic_common.study.features import Panel
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.plain_words import Declared, declared_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from polyclinic_common.data.deviation import Deviation, toml
 from polyclinic_common.data.misfits import source_of
 from polyclinic_common.data.rules import Mapping
 from polyclinic_common.data.values import as_number, as_text
+from polyclinic_common.study.columns import Declared, declared_columns
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.plain_words import Declared, declared_columns
 
 if TYPE_CHECKING:
     import pandas as pd

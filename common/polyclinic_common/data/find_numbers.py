@@ -21,7 +21,7 @@ from polyclinic_common.data.rules import ValueRules
 from polyclinic_common.data.units import Conversion, canonical_unit, conversions_to
 from polyclinic_common.data.values import as_cells, read_numbers
 from polyclinic_common.data.vocabulary import NO_VALUES
-from polyclinic_common.study.plain_words import Declared
+from polyclinic_common.study.columns import Declared
 
 if TYPE_CHECKING:
     import pandas as pd

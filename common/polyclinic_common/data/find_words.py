@@ -18,8 +18,8 @@ from polyclinic_common.data.vocabulary import (
     says_nothing,
     understood,
 )
+from polyclinic_common.study.columns import Declared
 from polyclinic_common.study.features import Diplotype, Hla, Snp
-from polyclinic_common.study.plain_words import Declared
 
 if TYPE_CHECKING:
     import pandas as pd

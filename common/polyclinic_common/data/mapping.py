@@ -37,8 +37,8 @@ from polyclinic_common.data.values import as_text
 from polyclinic_common.data.vocabulary import understood
 from polyclinic_common.errors import Code, DataError, Problem
 from polyclinic_common.files import decoded
+from polyclinic_common.study.columns import Declared, declared_columns
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.plain_words import Declared, declared_columns
 from polyclinic_common.text import odd_letters
 
 if TYPE_CHECKING:

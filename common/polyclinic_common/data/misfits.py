@@ -9,9 +9,9 @@ from polyclinic_common.data.deviation import FILL_IN
 from polyclinic_common.data.rules import ColumnSource, Mapping
 from polyclinic_common.data.vocabulary import understood
 from polyclinic_common.errors import Problem
+from polyclinic_common.study.columns import Declared, declared_columns
 from polyclinic_common.study.features import Panel, Snp
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.plain_words import Declared, declared_columns
 from polyclinic_common.text import canonical_word
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.rules import PatientRules
 from polyclinic_common.data.values import as_number, as_text, as_words, column_or_missing
 from polyclinic_common.data.vocabulary import understood
+from polyclinic_common.study.columns import Declared, declared_columns
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.plain_words import Declared, declared_columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,8 +18,8 @@ from polyclinic_common.data.genotype import (
 )
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.values import as_words
+from polyclinic_common.study.columns import Declared
 from polyclinic_common.study.features import Diplotype, Feature, Hla, Snp
-from polyclinic_common.study.plain_words import Declared
 
 if TYPE_CHECKING:
     import pandas as pd

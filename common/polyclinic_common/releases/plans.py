@@ -7,20 +7,25 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.evaluation.layout import CLIP, make_layout
 from polyclinic_common.models.calibration import BOUNDS, ENTRIES
 from polyclinic_common.models.score_head import length_of
 from polyclinic_common.privacy import gdp, rdp
-from polyclinic_common.privacy.charges import Vote
+from polyclinic_common.privacy.charges import Charge, SampledSteps
 from polyclinic_common.privacy.sum_plan import Path, SumPlan, plan_sum
+from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, STATISTICS, UPDATE
+from polyclinic_common.releases.shares import (
+    STATISTICS_SHARE,
+    calibration_share,
+    honest_shares,
+    metrics_share,
+    most_patients,
+    part_of,
+    training_share,
+)
 from polyclinic_common.study.manifest import Study
 
-UPDATE, GRADIENT, STATISTICS = "update", "gradient", "statistics"
-METRICS, VOTE, CALIBRATION = "metrics", "vote", "calibration"
-STATISTICS_SHARE = 0.1
 STATISTICS_CLIP = math.sqrt(2.0)
-ROUNDING = 1e-3
 CHANGE_EXPONENT = -20  # changes of a model are released in units of 2^-20
 NODE_PATH: Path = "rows"  # how a node makes its integer sums, which decides the charge
 
@@ -84,52 +89,6 @@ def noise_plan(study: Study, declared: int, epsilon: float | None) -> NoisePlan:
     return NoisePlan(multiplier, rate, steps, rounds)
 
 
-def metrics_share(study: Study) -> float:
-    """Return the share of the budget's mu^2 that metric releases take."""
-    private = study.evaluation.private
-    return private.share if private is not None and study.metric_rounds else 0.0
-
-
-def calibration_share(study: Study) -> float:
-    """Return the share of the budget's mu^2 that calibration takes."""
-    calibration = study.training.calibration
-    return calibration.share if calibration is not None else 0.0
-
-
-def vote_of(study: Study) -> Vote | None:
-    """Return what a hospital's vote on the trained model costs; None where none is asked for."""
-    acceptance = study.evaluation.acceptance
-    if acceptance is None or study.privacy.mode == "none":
-        return None
-    return Vote(epsilon=acceptance.epsilon)
-
-
-def training_share(study: Study) -> float:
-    """Return the share of the budget's mu^2 that metrics, calibration and vote leave to training.
-
-    Raises
-    ------
-    PrivacyError
-        If they leave nothing.
-    """
-    vote, share = vote_of(study), 1.0 - metrics_share(study)
-    share -= calibration_share(study)
-    if vote is not None:
-        share -= (vote.mu / gdp.mu_of(study.privacy.epsilon, study.privacy.delta)) ** 2
-    if share <= 0.0:
-        raise PrivacyError(
-            Code.PRIVACY_PLAN,
-            "Metrics, calibration and the vote leave nothing of the budget to training.",
-            "Lower their shares or evaluation.acceptance.epsilon, or raise privacy.epsilon.",
-        )
-    return share
-
-
-def most_patients(declared: int) -> int:
-    """Return the public bound on a hospital's patients: the power of two from twice declared."""
-    return 1 << (2 * declared - 1).bit_length()
-
-
 def local_sum_plan(study: Study, path: Path, declared: int, plan: NoisePlan) -> SumPlan:
     """Return grid and noise of a site whose full-cohort sums are private on their own."""
     return plan_sum(
@@ -142,11 +101,6 @@ def local_sum_plan(study: Study, path: Path, declared: int, plan: NoisePlan) -> 
         path=path,
         most_patients=most_patients(declared),
     )
-
-
-def honest_shares(study: Study) -> int:
-    """Return how many hospitals' noise counts in the headline: h = m - c; 1 in other modes."""
-    return study.m - study.c if study.privacy.mode == "secure-sum" else 1
 
 
 def metrics_plan(study: Study, shares: int, declared: int) -> SumPlan:
@@ -220,9 +174,10 @@ def secure_sum_plans(study: Study, path: Path, declared: Collection[int]) -> dic
     return plans
 
 
-def part_of(epsilon: float, delta: float, share: float) -> float:
-    """Return the epsilon of this share of the budget's mu^2; a part a little less, for rounding."""
-    if share == 1.0:
-        return epsilon
-    room = gdp.mu_of(epsilon, delta) * math.sqrt(share)
-    return gdp.epsilon_of(room, delta) * (1.0 - ROUNDING)
+def local_charge(study: Study, declared: int, path: Path) -> Charge:
+    """Return what one update of mode local costs."""
+    plan = noise_plan(study, declared, study.privacy.epsilon)
+    if plan.sampling_rate < 1.0:
+        return SampledSteps(rate=plan.sampling_rate, multiplier=plan.multiplier, steps=plan.steps)
+    sums = local_sum_plan(study, path, declared, plan)
+    return sums.headline if study.strategy == "descent" else sums.headline.repeated(plan.steps)

@@ -8,28 +8,13 @@ completed; sets that are not nested (S without 1, then S without 2) would isolat
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
-from numpy.typing import NDArray
-
 from polyclinic_common.packing import Value, pack
+from polyclinic_common.release_id import ReleaseId
 
 Attempt = tuple[bytes, ...]
 Chain = tuple[Attempt, ...]
-
-
-@dataclass(frozen=True)
-class ReleaseId:
-    """One release of a site: the run, its round, and the kind of vector."""
-
-    run: str
-    round_number: int
-    kind: str
-
-    def __str__(self) -> str:
-        return f"{self.kind} of round {self.round_number} of run {self.run}"
 
 
 def is_nested(chain: Chain) -> bool:
@@ -67,12 +52,3 @@ def transcript(before: bytes, release: ReleaseId, chain: Chain, broadcast: bytes
     """
     name: Value = [release.run, release.round_number, release.kind]
     return hashlib.sha256(pack(["polyclinic transcript", before, name, chain, broadcast])).digest()
-
-
-def broadcast_hash(weights: NDArray[np.float64]) -> bytes:
-    """Return the 32-byte hash that names a model that is sent out: little-endian float64."""
-    content = np.ascontiguousarray(weights, dtype="<f8")
-    head = pack(["polyclinic broadcast", b""])[:-8] + content.nbytes.to_bytes(8, "big")
-    digest = hashlib.sha256(head)  # of the packed pair, without a copy of a long vector
-    digest.update(content.data)
-    return digest.digest()

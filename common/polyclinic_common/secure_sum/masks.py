@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from polyclinic_common.errors import Code, MessageError
 from polyclinic_common.packing import Value, pack
-from polyclinic_common.secure_sum.chain import Chain, ReleaseId
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.secure_sum.chain import Chain
 from polyclinic_common.secure_sum.keys import PairSecret
 
 VERSION = 1

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from polyclinic_common.identity.site_key import Identity, Roster
+from polyclinic_common.identity.roster import Roster
+from polyclinic_common.identity.site_key import Identity
+from polyclinic_common.identity.statement import read_signed, refused
 from polyclinic_common.packing import pack
 from polyclinic_common.secure_sum.keys import (
     EphemeralKeys,
@@ -16,12 +18,7 @@ from polyclinic_common.secure_sum.keys import (
     is_canonical,
 )
 from polyclinic_common.secure_sum.masks import Participant
-from polyclinic_common.secure_sum.statements import (
-    KeyAnnouncement,
-    KeyAnswer,
-    read_signed,
-    refused,
-)
+from polyclinic_common.secure_sum.statements import KeyAnnouncement, KeyAnswer
 
 Heads = Mapping[bytes, tuple[int, bytes]]
 

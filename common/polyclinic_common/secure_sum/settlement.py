@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from polyclinic_common.errors import MessageError
 from polyclinic_common.identity.site_key import Identity
-from polyclinic_common.secure_sum.chain import Chain, ReleaseId, statements_needed
-from polyclinic_common.secure_sum.statements import Closing, read_signed
+from polyclinic_common.identity.statement import read_signed
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.secure_sum.chain import Chain, statements_needed
+from polyclinic_common.secure_sum.statements import Closing
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,10 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from polyclinic_common.study.base import Name, Part, Site, Word, check_vocabulary
-from polyclinic_common.study.menu import MenuEntry
 
 Mode = Literal["secure-sum", "local", "none"]
 Metric = Literal["mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index", "td_auc", "ibs"]
 SurvivalMetric = Literal["c_index", "td_auc", "ibs"]
-
 LOWER_IS_BETTER: frozenset[Metric] = frozenset({"mae", "rmse", "brier", "ibs"})
 SURVIVAL_METRICS: tuple[SurvivalMetric, ...] = ("c_index", "td_auc", "ibs")
 METRICS_OF: dict[str, tuple[Metric, ...]] = {
@@ -251,3 +249,14 @@ class Roster(Part):
     @classmethod
     def _sites(cls, sites: tuple[str, ...]) -> tuple[str, ...]:
         return check_vocabulary(sites, at_least=1)
+
+
+class MenuEntry(Part):
+    """One setting of a menu; what it leaves open is as in the rest of the study.
+
+    It sets only what the server alone decides: hospitals need to know how many rounds there are.
+    """
+
+    learning_rate: float | None = Field(default=None, gt=0, le=1000)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
+    average_from: float | None = Field(default=None, ge=0, lt=1)

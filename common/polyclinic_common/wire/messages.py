@@ -15,7 +15,8 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from polyclinic_common.secure_sum.chain import Chain, ReleaseId, transcript
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.secure_sum.chain import Chain, transcript
 
 MAX_LENGTH = 1 << 21  # 16 MiB, in one call
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, extra="forbid")

@@ -43,7 +43,7 @@ def init(
 
     Refuses a folder that holds anything. Then: `polyclinic server up`.
     """
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_common.identity import certificates
     from polyclinic_server.folder import CONFIG, ServerFolder, settings_of
 
@@ -62,7 +62,7 @@ def init(
 @app.command(epilog="Example:  polyclinic server up")
 def up(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     """Listen for hospitals until stopped; says when it is ready, and where."""
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_server.folder import ServerFolder
     from polyclinic_server.up.serve import serve
     from polyclinic_server.up.supervise import Addresses

@@ -58,7 +58,7 @@ def resume(
 @app.command(epilog="Example:  polyclinic server run stop 1f0c")
 def stop(run: RunArgument, folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     """Stop a run after its present round; `run resume` goes on with it."""
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_server.runs import operate
 
     found = _find(folder, run)
@@ -72,7 +72,7 @@ def stop(run: RunArgument, folder: FolderOption = FOLDER, as_json: AsJson = Fals
 @app.command(epilog="Example:  polyclinic server run show 1f0c --json")
 def show(run: RunArgument, folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     """Show a run: who answered each round, in what time, who was waited for; then its metrics."""
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_server.runs.folder import CUT_OFF
     from polyclinic_server.runs.quality import Quality
 
@@ -102,7 +102,7 @@ def list_runs(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_server.runs import operate
 
     found = [_summary(run) for run in operate.list_runs(folder)]
@@ -162,7 +162,7 @@ def _find(folder: FolderOption, word: str) -> RunFolder:
 
 def _watch(run: RunFolder, skip: int, detach: bool, as_json: bool) -> None:
     """Follow a run to its end; an end before the last round ends the command with its error."""
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_server.runs.quality import Quality
 
     if detach:

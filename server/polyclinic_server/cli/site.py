@@ -32,7 +32,7 @@ def invite(
     as_json: AsJson = False,
 ) -> None:
     """Print an invitation: one line, to be sent to one hospital, that lets it join once."""
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_server.consortium.invite import invite_site
     from polyclinic_server.folder import ServerFolder
 
@@ -64,7 +64,7 @@ def list_sites(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_server.folder import ServerFolder
 
     store = ServerFolder.open(folder).open_store()
@@ -94,7 +94,7 @@ def list_sites(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
 @app.command(epilog='Example:  polyclinic server site revoke "St. Mary"')
 def revoke(name: SiteName, folder: FolderOption = FOLDER, as_json: AsJson = False) -> None:
     """Shut a hospital out at once: nothing it asks is answered any more."""
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_server.folder import ServerFolder
 
     store = ServerFolder.open(folder).open_store()

@@ -25,7 +25,7 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Sign a study and offer it to the hospitals that it names."""
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_common.study import load_study
     from polyclinic_server.consortium.publish import publish_study
     from polyclinic_server.folder import ServerFolder
@@ -54,7 +54,7 @@ def close(
     What hospitals signed of it stays in the store. The same file can be published again once its
     version has changed.
     """
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_server.consortium.publish import close_study
     from polyclinic_server.folder import ServerFolder
 
@@ -80,7 +80,7 @@ def list_studies(folder: FolderOption = FOLDER, as_json: AsJson = False) -> None
     from rich.markup import escape
     from rich.table import Table
 
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_server.consortium.publish import published_studies
     from polyclinic_server.folder import ServerFolder
 

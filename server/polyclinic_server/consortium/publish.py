@@ -13,7 +13,7 @@ from polyclinic_common.consortium.signed import SignedStudy, find_signed
 from polyclinic_common.consortium.statements import Declaration
 from polyclinic_common.consortium.transport import LARGEST_STUDY
 from polyclinic_common.errors import Code, ConsortiumError, RunError, StudyError
-from polyclinic_common.secure_sum.statements import read_signed
+from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.text import alike
 from polyclinic_server.folder import ServerFolder

@@ -19,14 +19,16 @@ All of it is post-processing of what was released.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.calibration import BOUNDS, recalibrated, score_scale
 from polyclinic_common.models.score_head import Matrix, Vector
-from polyclinic_common.releases.plans import CALIBRATION, rounds_of
+from polyclinic_common.releases.kinds import CALIBRATION
+from polyclinic_common.releases.plans import rounds_of
+from polyclinic_server.rounds.state import Calibrated, State
 
 SHIFT_DEVIATION = {"logistic": 1.0, "hazard": 1.0, "squared": 0.25, "huber": 0.25}
 SLOPE_DEVIATION = 0.5
@@ -35,25 +37,6 @@ LARGEST_SHIFT = 4.0  # of one step, in prior deviations
 SLOPES = (0.1, 10.0)
 LEAST_CURVATURE = 1e-6
 BENT = 0.1  # of an equation's square: a step as long as it is off by about a third, being straight
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """What is known of shift and slope.
-
-    Attributes
-    ----------
-    frozen : array of shape (d,)
-        The model as it was trained.
-    mean : array of shape (2,)
-        Shift and slope that are applied to it.
-    precision : array of shape (2, 2)
-        How sure they are.
-    """
-
-    frozen: Vector
-    mean: Vector
-    precision: Matrix
 
 
 @dataclass(frozen=True)
@@ -90,6 +73,11 @@ class Calibrator:
         """Return the model with shift and slope applied, shape (d,)."""
         shift, slope = known.mean
         return recalibrated(self.encoding, known.frozen, float(shift), float(slope))
+
+    def advance(self, state: State, number: int, total: Vector, hospitals: int) -> State:
+        """Return the state after a round of calibration at its average; see `step`."""
+        known = self.step(state.calibrated or self.begun(state.average), total, hospitals)
+        return replace(state, round_number=number, average=self.model(known), calibrated=known)
 
     def step(self, known: Calibrated, total: Vector, hospitals: int) -> Calibrated:
         """Return what is known after one more noisy sum over so many hospitals.

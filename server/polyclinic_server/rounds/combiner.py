@@ -21,7 +21,8 @@ from flwr.serverapp.strategy import (
 
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study.manifest import Study
-from polyclinic_server.rounds.optimizer import Optimizer, State, largest_ridge
+from polyclinic_server.rounds.optimizer import Optimizer, largest_ridge
+from polyclinic_server.rounds.state import State
 
 _NAME = "weights"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from polyclinic_common.models.score_head import Vector
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 
 Choose = Callable[[State], int]
 

@@ -17,29 +17,7 @@ from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import LOWER_IS_BETTER
-
-
-@dataclass(frozen=True)
-class MetricSum:
-    """What hospitals released about the model after a round.
-
-    Attributes
-    ----------
-    round_number : int
-        The round.
-    total : array of shape (length,)
-        The noisy sum, in units of the clip.
-    sites : tuple of str
-        The hospitals in it.
-    profile : array of shape (K,) or None
-        Survival: what the model that was judged adds to a patient's risk in every interval; None
-        in states of earlier versions.
-    """
-
-    round_number: int
-    total: Vector
-    sites: tuple[str, ...]
-    profile: Vector | None = None
+from polyclinic_server.rounds.state import MetricSum
 
 
 @dataclass(frozen=True)

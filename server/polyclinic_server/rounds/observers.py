@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -13,9 +13,7 @@ import numpy as np
 from polyclinic_common.errors import Code, ModelError, RunError
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.models.vectors import load_vectors, save_vectors
-from polyclinic_server.rounds.calibration import Calibrated
-from polyclinic_server.rounds.metric_sums import MetricSum
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import Calibrated, MetricSum, State
 
 
 @dataclass(frozen=True)
@@ -49,56 +47,6 @@ class Observer(Protocol):
     def after_round(self, finished: Round) -> None:
         """Take note of a finished round."""
         ...
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Calls back with the number of the round."""
-
-    advance: Callable[[int], None]
-
-    def after_round(self, finished: Round) -> None:
-        """Report the round's number."""
-        self.advance(finished.number)
-
-
-@dataclass
-class History:
-    """Keeps the averaged model of every `every`-th round, for learning curves."""
-
-    every: int = 1
-    rounds: list[int] = field(default_factory=list)
-    models: list[Vector] = field(default_factory=list)
-
-    def after_round(self, finished: Round) -> None:
-        """Keep the model."""
-        if finished.number % self.every == 0:
-            self.rounds.append(finished.number)
-            self.models.append(finished.state.average)
-
-    def of_setting(self, index: int, rounds: int) -> History:
-        """Return what was kept of one setting of a menu, its rounds counted from 1."""
-        first = index * rounds
-        kept = [
-            (number - first, model)
-            for number, model in zip(self.rounds, self.models, strict=True)
-            if first < number <= first + rounds
-        ]
-        return History(self.every, [number for number, _ in kept], [model for _, model in kept])
-
-
-@dataclass
-class SiteModels:
-    """Keeps every site's model of the last round it answered: personal models, where there are."""
-
-    broadcast: Vector
-    models: dict[str, Vector] = field(default_factory=dict)
-
-    def after_round(self, finished: Round) -> None:
-        """Keep the model that each site reached from the broadcast one."""
-        for site, change in finished.updates.items():
-            self.models[site] = self.broadcast + change
-        self.broadcast = finished.state.weights
 
 
 @dataclass(frozen=True)

@@ -10,58 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from polyclinic_common.models.score_head import Vector
-from polyclinic_server.rounds.calibration import Calibrated, Calibrator
-from polyclinic_server.rounds.metric_sums import MetricSum
-from polyclinic_server.rounds.votes import Verdict
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a run stands after `round_number` rounds.
-
-    `weights` and `average` have shape (d,); `velocity` is what the combiner remembers, `carried`
-    what the secure sum does, `released` are the metric sums so far, `verdict` the hospitals' at
-    the end, where they vote. With a menu, `candidates` are the models of the settings that were
-    trained, and `chosen` is the number of the one that was kept. `calibrated` is what is known of
-    level and slope, once calibration has begun; then `average` is the model they are applied to.
-    """
-
-    round_number: int
-    weights: Vector
-    velocity: Vector
-    average: Vector
-    carried: bytes = b""
-    released: tuple[MetricSum, ...] = ()
-    verdict: Verdict | None = None
-    candidates: tuple[Vector, ...] = ()
-    chosen: int | None = None
-    calibrated: Calibrated | None = None
-
-    @staticmethod
-    def start(weights: Vector) -> State:
-        """Return the state before the first round."""
-        return State(0, weights, np.zeros_like(weights), weights)
-
-    def advance(self, weights: Vector, rounds: int, average_from: float) -> State:
-        """Return the state one round later; `average` is the mean of the late iterates.
-
-        Polyak and Juditsky, Acceleration of stochastic approximation by averaging (1992). `rounds`
-        are those of one setting: with a menu the next one averages anew.
-        """
-        number = self.round_number + 1
-        averaged = self.round_number % rounds + 1 - min(int(average_from * rounds), rounds - 1)
-        if averaged <= 1:
-            return replace(self, round_number=number, weights=weights, average=weights)
-        average = self.average + (weights - self.average) / averaged
-        return replace(self, round_number=number, weights=weights, average=average)
-
-    def calibrate(
-        self, calibrator: Calibrator, number: int, total: Vector, hospitals: int
-    ) -> State:
-        """Return the state after a round of calibration at `average`; see `Calibrator.step`."""
-        known = self.calibrated or calibrator.begun(self.average)
-        known = calibrator.step(known, total, hospitals)
-        return replace(self, round_number=number, average=calibrator.model(known), calibrated=known)
+from polyclinic_server.rounds.state import State
 
 
 @dataclass(frozen=True)

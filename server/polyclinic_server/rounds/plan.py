@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
-from polyclinic_common.releases.plans import calibration_plan, honest_shares, noise_plan
+from polyclinic_common.releases.plans import calibration_plan, noise_plan
+from polyclinic_common.releases.shares import honest_shares
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.sections import Acceptance
 from polyclinic_server.rounds.calibration import Calibrator
-from polyclinic_server.rounds.combiner import make_combiner
-from polyclinic_server.rounds.coordinator import RunPlan
+from polyclinic_server.rounds.combiner import Combiner, make_combiner
+from polyclinic_server.rounds.mail import Watch, unwatched
 from polyclinic_server.rounds.menu import Choose, Menu
 from polyclinic_server.rounds.metric_sums import Evaluation
 from polyclinic_server.rounds.optimizer import noise_ridge
 from polyclinic_server.rounds.reach import Reaches, reaches_of_sums, reaches_of_updates
+from polyclinic_server.rounds.state import State
 
 
 def make_plan(
@@ -144,3 +148,80 @@ def ridge_against(study: Study, epsilon: float | None, total: int, draws: float)
     if study.training.ridge == "release":
         deviation /= np.sqrt(plan.steps * plan.rounds)
     return noise_ridge(deviation, draws, total)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What one run does, fixed before it starts.
+
+    Attributes
+    ----------
+    study_hash, run_id : str
+        What is trained, and the name of this run.
+    node_of : mapping
+        Flower node of every site that takes part.
+    rounds : int
+        Rounds of training.
+    combiner : Combiner
+        Turns what the sites released into a model.
+    fewest : int
+        m: a round with fewer answers ends the run.
+    timeout_s : float
+        Seconds to wait for answers in one round.
+    sum_plans : mapping
+        Grid and noise of every kind of secure sum; empty in the modes without one.
+    watch : callable
+        Told what is waited for.
+    keep : callable
+        Keeps, durably, where the run stands, before sites are asked what they answer only once.
+    evaluation : Evaluation or None
+        When metrics are asked for; None asks for none.
+    acceptance : Acceptance or None
+        How hospitals vote on the trained model; None asks for no votes.
+    menu : Menu or None
+        Settings to train and choose from; None trains one.
+    calibrator : Calibrator or None
+        What sets level and slope right after training; None leaves them.
+    identities : mapping
+        Identity key of every site, by name; empty in the modes without secure sums.
+    reaches : mapping
+        What every site can have computed, by kind and name; what is not named is not checked.
+    """
+
+    study_hash: str
+    run_id: str
+    node_of: Mapping[str, int]
+    rounds: int
+    combiner: Combiner
+    fewest: int
+    timeout_s: float = 600.0
+    sum_plans: Mapping[str, SumPlan] = field(default_factory=dict)
+    watch: Watch = unwatched
+    keep: Callable[[State], None] = lambda _: None
+    evaluation: Evaluation | None = None
+    acceptance: Acceptance | None = None
+    menu: Menu | None = None
+    calibrator: Calibrator | None = None
+    identities: Mapping[str, bytes] = field(default_factory=dict)
+    reaches: Reaches = field(default_factory=dict)
+
+    def stops(self, state: State) -> bool:
+        """Say whether training ends before the last round."""
+        return self.evaluation is not None and self.evaluation.stops(state.released)
+
+    def turned(self, state: State) -> State:
+        """Return the state with the next setting of the menu begun, if one has just ended."""
+        if self.menu is None or state.calibrated is not None:
+            return state
+        return self.menu.turned(state)
+
+    def is_trained(self, state: State) -> bool:
+        """Say whether the rounds of training are over."""
+        return (
+            state.calibrated is not None or state.round_number >= self.rounds or self.stops(state)
+        )
+
+    def owes_metrics(self, state: State) -> bool:
+        """Say whether metrics are due after the last round and were not released yet."""
+        due = self.evaluation is not None and state.round_number in self.evaluation.rounds
+        return due and all(said.round_number != state.round_number for said in state.released)

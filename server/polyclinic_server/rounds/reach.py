@@ -12,17 +12,15 @@ import numpy as np
 
 from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
+from polyclinic_common.releases.kinds import CALIBRATION, METRICS, UPDATE
 from polyclinic_common.releases.plans import (
-    CALIBRATION,
     CHANGE_EXPONENT,
-    METRICS,
-    UPDATE,
     calibration_plan,
     local_sum_plan,
     metrics_plan,
-    most_patients,
     noise_plan,
 )
+from polyclinic_common.releases.shares import most_patients
 from polyclinic_common.study.manifest import Study
 
 DEVIATIONS = 64.0

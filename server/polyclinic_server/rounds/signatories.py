@@ -13,15 +13,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from polyclinic_common.errors import MessageError
+from polyclinic_common.identity.statement import Statement, read_signed
 from polyclinic_common.secure_sum.keys import EphemeralKeys, encapsulate, is_canonical
 from polyclinic_common.secure_sum.session import session_of
-from polyclinic_common.secure_sum.statements import (
-    Closing,
-    KeyAnnouncement,
-    KeyAnswer,
-    Statement,
-    read_signed,
-)
+from polyclinic_common.secure_sum.statements import Closing, KeyAnnouncement, KeyAnswer
 
 KEM_CIPHERTEXT = 1088  # bytes: ML-KEM-768 (FIPS 203, table 3)
 S = TypeVar("S", bound=Statement)

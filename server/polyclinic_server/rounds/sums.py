@@ -14,7 +14,8 @@ from typing import Any
 from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.packing import Value, pack, unpack
-from polyclinic_common.secure_sum.chain import Attempt, Chain, broadcast_hash
+from polyclinic_common.release_id import broadcast_hash
+from polyclinic_common.secure_sum.chain import Attempt, Chain
 from polyclinic_common.secure_sum.masks import Integers, unmasked_sum
 from polyclinic_common.secure_sum.session import session_of
 from polyclinic_common.wire import (

@@ -3,33 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from polyclinic_common.privacy.votes import estimated_in_favour, is_accepted
 from polyclinic_common.study.sections import Acceptance
 from polyclinic_common.wire import CastVote, Release, Request, VoteRequest
+from polyclinic_server.rounds.state import Verdict
 
 Ask = Callable[[Request, Sequence[str]], Mapping[str, Release]]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the votes say.
-
-    Attributes
-    ----------
-    votes, in_favour : int
-        Votes that came, and randomised yeses among them.
-    estimated : float
-        Unbiased estimate of the hospitals in favour; abstentions count one half.
-    accepted : bool
-        Whether enough votes came and the estimate reaches the quorum.
-    """
-
-    votes: int
-    in_favour: int
-    estimated: float
-    accepted: bool
 
 
 def ask_for_verdict(

@@ -21,17 +21,13 @@ from polyclinic_common.data.holdout import declared_for_training
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.models.score_head import initial_weights
 from polyclinic_common.models.vectors import save_model
-from polyclinic_common.releases.plans import (
-    NODE_PATH,
-    honest_shares,
-    metrics_plan,
-    secure_sum_plans,
-)
-from polyclinic_server.rounds.coordinator import RunPlan, run_rounds
+from polyclinic_common.releases.plans import NODE_PATH, metrics_plan, secure_sum_plans
+from polyclinic_common.releases.shares import honest_shares
+from polyclinic_server.rounds.coordinator import run_rounds
 from polyclinic_server.rounds.metric_sums import Evaluation
 from polyclinic_server.rounds.observers import Checkpoint, Round
-from polyclinic_server.rounds.optimizer import State
-from polyclinic_server.rounds.plan import make_plan, reaches_of
+from polyclinic_server.rounds.plan import RunPlan, make_plan, reaches_of
+from polyclinic_server.rounds.state import State
 from polyclinic_server.runs.folder import Event, RunDescription, RunFolder
 from polyclinic_server.runs.quality import Quality
 

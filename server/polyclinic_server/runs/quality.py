@@ -8,8 +8,7 @@ from typing import Self
 from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
 from polyclinic_common.files import write_atomically
 from polyclinic_server.rounds.metric_sums import Evaluation
-from polyclinic_server.rounds.optimizer import State
-from polyclinic_server.rounds.votes import Verdict
+from polyclinic_server.rounds.state import State, Verdict
 from polyclinic_server.runs.folder import Record
 
 FILE = "quality.json"

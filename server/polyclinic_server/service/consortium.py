@@ -22,7 +22,7 @@ from polyclinic_common.consortium.statements import (
     Withdrawal,
 )
 from polyclinic_common.consortium.transport import FETCH_S, LARGEST_STUDY, MODEL_PART
-from polyclinic_common.secure_sum.statements import Statement, read_signed
+from polyclinic_common.identity.statement import Statement, read_signed
 from polyclinic_common.version import VERSION
 from polyclinic_server.folder import ServerFolder
 from polyclinic_server.service.guard import caller, require_deadline

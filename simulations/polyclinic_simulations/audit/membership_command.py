@@ -39,7 +39,7 @@ def membership(
     from rich.console import Console
     from rich.progress import Progress
 
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_simulations.audit.membership import audit_membership
     from polyclinic_simulations.federation.setting import Setting
     from polyclinic_simulations.studies import resolve

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from polyclinic_client.study_book.price import planned_with
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, SimulationError
-from polyclinic_common.releases.plans import (
+from polyclinic_common.releases.kinds import (
     CALIBRATION,
     GRADIENT,
     METRICS,

@@ -22,7 +22,6 @@ GradientsOption = Annotated[
         help="opacus, as a hospital's node, or fast (closed form).",
     ),
 ]
-
 KindOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -53,7 +52,7 @@ def noise(
     """
     import torch
 
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_common.errors import Code, PrivacyError
     from polyclinic_simulations.audit.noise import audit_noise
     from polyclinic_simulations.federation.setting import Setting

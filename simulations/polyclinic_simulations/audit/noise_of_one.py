@@ -26,16 +26,9 @@ from polyclinic_common.models.score_head import Matrix, Vector, build_network, c
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.releases.plans import (
-    CALIBRATION,
-    GRADIENT,
-    METRICS,
-    STATISTICS,
-    calibration_plan,
-    metrics_plan,
-    secure_sum_plans,
-)
-from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_common.release_id import ReleaseId, broadcast_hash
+from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, STATISTICS
+from polyclinic_common.releases.plans import calibration_plan, metrics_plan, secure_sum_plans
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import Guesses

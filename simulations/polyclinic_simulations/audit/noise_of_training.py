@@ -20,14 +20,9 @@ from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.charges import GaussianSum, SampledSteps
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.releases.plans import (
-    GRADIENT,
-    UPDATE,
-    local_sum_plan,
-    noise_plan,
-    secure_sum_plans,
-)
-from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_common.release_id import ReleaseId, broadcast_hash
+from polyclinic_common.releases.kinds import GRADIENT, UPDATE
+from polyclinic_common.releases.plans import local_sum_plan, noise_plan, secure_sum_plans
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import Guesses
 from polyclinic_simulations.audit.findings import FALLBACK, HEADLINE, Finding, Price, Scores

@@ -10,17 +10,19 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from polyclinic_client.compute.integers import Moment
+from polyclinic_client.compute.opinion import FEWEST_PATIENTS, BetterHere
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.run.approved_study import Approved
 from polyclinic_client.run.assembly import make_voter
-from polyclinic_client.run.vote_responder import FEWEST_PATIENTS, BetterHere, Voter
+from polyclinic_client.run.vote_responder import Voter
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.layout import EVENT, MEMBERS, OUTCOME
-from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.identity.roster import Roster
 from polyclinic_common.models.score_head import Vector, initial_weights
 from polyclinic_common.privacy.charges import Vote
-from polyclinic_common.releases.plans import VOTE, vote_of
-from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_common.release_id import ReleaseId, broadcast_hash
+from polyclinic_common.releases.kinds import VOTE
+from polyclinic_common.releases.shares import vote_of
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import Guesses
 from polyclinic_simulations.audit.findings import FALLBACK, Finding

@@ -15,10 +15,11 @@ from polyclinic_client.compute.integers import Moment, NoisyIntegers
 from polyclinic_client.compute.training import sum_sources
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.releases.plans import CALIBRATION, GRADIENT, secure_sum_plans
-from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_common.release_id import ReleaseId, broadcast_hash
+from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT
+from polyclinic_common.releases.plans import secure_sum_plans
 from polyclinic_server.rounds.combiner import Descent
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.baselines.alone import train_alone
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation
@@ -61,7 +62,7 @@ def released_model(
     ]
     for number in plan.calibrator.rounds:
         total = _sum(sources, plans[CALIBRATION], CALIBRATION, number, state.average)
-        state = state.calibrate(plan.calibrator, number, total, len(sources))
+        state = plan.calibrator.advance(state, number, total, len(sources))
     return state.average
 
 

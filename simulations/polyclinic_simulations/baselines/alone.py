@@ -13,13 +13,13 @@ from polyclinic_client.compute.patients import Patients
 from polyclinic_client.compute.training import local_calibration, local_mechanism
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.models.score_head import Vector, build_network
-from polyclinic_common.releases.plans import CALIBRATION
-from polyclinic_common.secure_sum.chain import ReleaseId, broadcast_hash
+from polyclinic_common.release_id import ReleaseId, broadcast_hash
+from polyclinic_common.releases.kinds import CALIBRATION
 from polyclinic_common.study import Study
 from polyclinic_server.rounds.calibration import Calibrator
 from polyclinic_server.rounds.combiner import Combiner, make_combiner
-from polyclinic_server.rounds.optimizer import State
 from polyclinic_server.rounds.plan import ridge_against
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.compute.plain import PlainMechanism
 from polyclinic_simulations.compute.trainer import Trainer, unclipped
 from polyclinic_simulations.engines import inline
@@ -78,7 +78,7 @@ def _calibrated(
         calibrator = Calibrator(federation.encoding, 0.0)
         for number in calibrator.rounds:
             total = mechanism.calibration(state.average)
-            state = state.calibrate(calibrator, number, total, hospitals=1)
+            state = calibrator.advance(state, number, total, hospitals=1)
         return state
     release = local_calibration(federation.encoding, cohort, declared, trainer.noise(b""))
     calibrator = Calibrator(federation.encoding, release.plan.deviation)
@@ -86,7 +86,7 @@ def _calibrated(
         moment = Moment(ReleaseId(ALONE, number, CALIBRATION), broadcast_hash(state.average))
         drawn = release.draw(state.average, state.average, moment)
         total = np.ldexp(drawn, release.grid_exponent)
-        state = state.calibrate(calibrator, number, total, hospitals=1)
+        state = calibrator.advance(state, number, total, hospitals=1)
     return state
 
 

@@ -12,7 +12,7 @@ from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.study import Study, parse_study
 from polyclinic_server.rounds.observers import Round
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.bench.size import CLIP, DELTA, EPSILON, SEED, Size, made_up_patients
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, SiteData

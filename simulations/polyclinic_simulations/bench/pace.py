@@ -23,22 +23,17 @@ import pandas as pd
 
 from polyclinic_client.compute.integers import Moment
 from polyclinic_client.compute.metric_sums import metrics_source
+from polyclinic_client.compute.opinion import BetterHere
 from polyclinic_client.compute.training import OpacusGradients, local_mechanisms, sum_sources
 from polyclinic_client.gate.pace import pace_of
 from polyclinic_client.run.approved_study import Approved, approved_with
-from polyclinic_client.run.vote_responder import BetterHere
 from polyclinic_common.evaluation.observed import held_out_cohort
-from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.identity.roster import Roster
 from polyclinic_common.models.score_head import initial_weights, length_of
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.releases.plans import (
-    METRICS,
-    NODE_PATH,
-    UPDATE,
-    VOTE,
-    secure_sum_plans,
-)
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.releases.kinds import METRICS, UPDATE, VOTE
+from polyclinic_common.releases.plans import NODE_PATH, secure_sum_plans
 from polyclinic_common.study import Study, parse_study
 
 SITES = [f"site {index}" for index in range(3)]

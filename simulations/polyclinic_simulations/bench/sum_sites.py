@@ -25,13 +25,13 @@ from polyclinic_client.run.sum_responder import Member
 from polyclinic_client.run.terms import Terms
 from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.data.encoding import Cohort
-from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.identity.roster import Roster
 from polyclinic_common.models.score_head import Network
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.privacy.sum_plan import SumPlan, plan_sum
-from polyclinic_common.releases.plans import GRADIENT
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.releases.kinds import GRADIENT
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.wire import Release, Request, SumRequest, decode_reply, encode_request
 from polyclinic_server.rounds.sums import Carried, SecureSums

@@ -17,14 +17,12 @@ from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.calibration import ENTRIES, contributions
 from polyclinic_common.models.score_head import Vector, build_network, initial_weights
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.releases.plans import (
-    CALIBRATION,
-    GRADIENT,
-    secure_sum_plans,
-)
+from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT
+from polyclinic_common.releases.plans import secure_sum_plans
 from polyclinic_common.study import Study
-from polyclinic_server.rounds.optimizer import Optimizer, State, largest_ridge
+from polyclinic_server.rounds.optimizer import Optimizer, largest_ridge
 from polyclinic_server.rounds.plan import make_calibrator, suggested_ridge
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.compute.fast_gradients import ClosedForm
 
 
@@ -56,11 +54,21 @@ class Trusted:
         return dict.fromkeys(sites, max(10, round(self.patients / len(sites) / 10) * 10))
 
     @cached_property
+    def _at_epsilon(self) -> Study:
+        """The study with the budget of this training."""
+        privacy = self.study.privacy.model_copy(update={"epsilon": self.epsilon})
+        return (
+            self.study
+            if self.epsilon is None
+            else self.study.model_copy(update={"privacy": privacy})
+        )
+
+    @cached_property
     def plans(self) -> Mapping[str, SumPlan]:
         """Grid and noise of every kind of sum."""
         if self.epsilon is None:
             return {}
-        return secure_sum_plans(self.study, "products", self.declared.values())
+        return secure_sum_plans(self._at_epsilon, "products", self.declared.values())
 
     def trained(self, cohort: Cohort, seed: int, ridge_factor: float = 1.0) -> Vector:
         """Return the model, shape (d,); noise is drawn from `seed`, for this is an experiment."""
@@ -74,14 +82,14 @@ class Trusted:
             gradient = engine.gradient_sum(state.weights, blocks)
             gradient = gradient + self._noise(GRADIENT, rng, start.size)
             state = optimizer.step(state, gradient / total)
-        calibrator = make_calibrator(study, self.epsilon, self.declared)
+        calibrator = make_calibrator(self._at_epsilon, self.epsilon, self.declared)
         if calibrator is None:
             return state.average
         for number in calibrator.rounds:
             rows = (contributions(self.encoding, state.average, *block) for block in blocks)
             sums = np.sum([each.sum(axis=0) for each in rows], 0)
             sums = sums + self._noise(CALIBRATION, rng, ENTRIES)
-            state = state.calibrate(calibrator, number, sums, len(self.declared))
+            state = calibrator.advance(state, number, sums, len(self.declared))
         return state.average
 
     def _noise(self, kind: str, rng: np.random.Generator, length: int) -> Vector:
@@ -93,7 +101,7 @@ class Trusted:
     def _optimizer(self, start: Vector, factor: float) -> Optimizer:
         study = self.study
         momentum, rate = study.training.momentum, study.learning_rate
-        ridge = factor * suggested_ridge(study, self.epsilon, self.declared)
+        ridge = factor * suggested_ridge(self._at_epsilon, self.epsilon, self.declared)
         return Optimizer(
             learning_rate=rate,
             momentum=momentum,

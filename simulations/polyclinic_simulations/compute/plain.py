@@ -16,8 +16,9 @@ from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.calibration import contributions
 from polyclinic_common.models.score_head import Vector
-from polyclinic_common.releases.plans import CALIBRATION, noise_plan
-from polyclinic_common.secure_sum.chain import ReleaseId
+from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.releases.kinds import CALIBRATION
+from polyclinic_common.releases.plans import noise_plan
 from polyclinic_common.wire import (
     PrivateUpdate,
     Reason,

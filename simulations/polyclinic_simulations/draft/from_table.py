@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from polyclinic_common.data.files import read_table
 from polyclinic_common.data.leaks import WHAT_TO_DO, WHY, find_leaks
-from polyclinic_common.data.values import as_text, read_table
+from polyclinic_common.data.values import as_text
 from polyclinic_common.errors import Code, DataError, Problem, SimulationError
 from polyclinic_common.files import write_atomically
 from polyclinic_common.study import Study, load_study

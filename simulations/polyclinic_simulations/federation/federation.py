@@ -26,8 +26,9 @@ from polyclinic_common.evaluation.observed import (
     subgroup_rows,
 )
 from polyclinic_common.models.predict import Prediction
-from polyclinic_common.study.manifest import Study, time_grid
-from polyclinic_common.study.menu import MenuEntry
+from polyclinic_common.study.contract import time_grid
+from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.sections import MenuEntry
 from polyclinic_simulations.federation.setting import made_up_hospital
 from polyclinic_simulations.results.exact_metrics import reported_metrics, score
 from polyclinic_simulations.results.resampling import patient_weights, resampled

@@ -25,10 +25,11 @@ from polyclinic_client.run.assembly import make_gate, make_ladder, make_site, st
 from polyclinic_client.run.flower_app import Answers
 from polyclinic_client.study_book.price import planned_with
 from polyclinic_common.errors import Code, PrivacyError
-from polyclinic_common.identity.site_key import Roster
+from polyclinic_common.identity.roster import Roster
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.releases.plans import most_patients, secure_sum_plans
+from polyclinic_common.releases.plans import secure_sum_plans
+from polyclinic_common.releases.shares import most_patients
 from polyclinic_server.rounds.plan import reaches_of
 from polyclinic_server.rounds.reach import Reaches
 from polyclinic_simulations.compute.trainer import Trainer

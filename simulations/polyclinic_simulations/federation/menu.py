@@ -9,7 +9,7 @@ from polyclinic_common.models.predict import predict
 from polyclinic_common.models.score_head import Vector
 from polyclinic_server.rounds.menu import Choose
 from polyclinic_server.rounds.metric_sums import first_best, merit
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.federation.federation import Federation
 from polyclinic_simulations.results.exact_metrics import score
 from polyclinic_simulations.results.results import Tried

@@ -16,20 +16,22 @@ from polyclinic_client.run.flower_app import Answers, make_client_app
 from polyclinic_common.evaluation.reading import RoundReadings
 from polyclinic_common.models.score_head import Vector, initial_weights
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.releases.plans import GRADIENT, honest_shares, metrics_plan
-from polyclinic_server.rounds.coordinator import RunPlan, make_server_app
+from polyclinic_common.releases.kinds import GRADIENT
+from polyclinic_common.releases.plans import metrics_plan
+from polyclinic_common.releases.shares import honest_shares
+from polyclinic_server.rounds.coordinator import make_server_app
 from polyclinic_server.rounds.metric_sums import Evaluation
-from polyclinic_server.rounds.observers import Checkpoint, Observer, Progress
-from polyclinic_server.rounds.optimizer import State
-from polyclinic_server.rounds.plan import make_plan
+from polyclinic_server.rounds.observers import Checkpoint, Observer
+from polyclinic_server.rounds.plan import RunPlan, make_plan
 from polyclinic_server.rounds.reach import Reaches
-from polyclinic_server.rounds.votes import Verdict
+from polyclinic_server.rounds.state import State, Verdict
 from polyclinic_simulations.compute.plain import PlainSite
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.engines import ENGINES
 from polyclinic_simulations.federation.federation import Federation
 from polyclinic_simulations.federation.hospitals import Hospitals
 from polyclinic_simulations.federation.menu import exact_choice
+from polyclinic_simulations.federation.observers import Progress
 from polyclinic_simulations.federation.outages import Outages
 from polyclinic_simulations.federation.setting import Setting
 

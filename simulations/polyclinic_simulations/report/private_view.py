@@ -9,8 +9,8 @@ from statistics import fmean
 from polyclinic_common.evaluation.interval import Reading
 from polyclinic_common.evaluation.reading import GroupReading
 from polyclinic_common.study import Study
-from polyclinic_common.study.menu import MenuEntry, menu_in_words, setting_in_words
-from polyclinic_common.study.plain_words import group_in_words
+from polyclinic_common.study.plain_words import group_in_words, menu_in_words, setting_in_words
+from polyclinic_common.study.sections import MenuEntry
 from polyclinic_simulations.report.comparison import Line
 from polyclinic_simulations.report.measures import UNKNOWN, Measure, decimals, measure_of
 from polyclinic_simulations.results.results import Cell, Metrics

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from polyclinic_common.study import Study
-from polyclinic_common.study.plain_words import Declared, declared_columns
+from polyclinic_common.study.columns import Declared, declared_columns
 from polyclinic_simulations.report.comparison import Comparison, Line
 from polyclinic_simulations.report.measures import UNKNOWN, Measure, measure_of
 from polyclinic_simulations.report.private_view import MenuRow, PrivateRow

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from polyclinic_common.evaluation.interval import Reading
 from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
-from polyclinic_server.rounds.votes import Verdict
+from polyclinic_server.rounds.state import Verdict
 
 if TYPE_CHECKING:
     import pandas as pd

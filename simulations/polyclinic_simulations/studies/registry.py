@@ -9,16 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from polyclinic_common.data.files import read_table
 from polyclinic_common.data.mapping import load_mapping, translate
 from polyclinic_common.data.rules import Mapping
-from polyclinic_common.data.values import read_table
 from polyclinic_common.errors import Code, DataError, SimulationError, StudyError
 from polyclinic_common.study import Study, load_study
 
 HERE = Path(__file__).parent
 DATA_VARIABLE = "POLYCLINIC_DATA"
 BUILT_IN = tuple(sorted(path.parent.name.replace("_", "-") for path in HERE.glob("*/study.toml")))
-
 Loader = Callable[[Path | None], pd.DataFrame]
 
 

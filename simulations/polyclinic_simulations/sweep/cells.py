@@ -8,8 +8,7 @@ from dataclasses import replace
 
 from polyclinic_common.models.start import read_start
 from polyclinic_common.models.vectors import save_model
-from polyclinic_server.rounds.observers import History, Progress, SiteModels
-from polyclinic_server.rounds.optimizer import State
+from polyclinic_server.rounds.state import State
 from polyclinic_simulations.baselines.baselines import (
     local_only,
     on_formula,
@@ -20,6 +19,7 @@ from polyclinic_simulations.baselines.baselines import (
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation, spread
 from polyclinic_simulations.federation.menu import tried_settings
+from polyclinic_simulations.federation.observers import History, Progress, SiteModels
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
 from polyclinic_simulations.results.results import Run, Timing

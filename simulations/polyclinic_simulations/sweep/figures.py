@@ -9,8 +9,8 @@ from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.models.predict import Prediction, predict
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study.outcomes import Continuous, Survival
-from polyclinic_server.rounds.observers import History
 from polyclinic_simulations.federation.federation import Federation
+from polyclinic_simulations.federation.observers import History
 from polyclinic_simulations.results.exact_metrics import score
 from polyclinic_simulations.results.reliability import (
     reliability_of_hazards,

@@ -250,7 +250,7 @@ def _load(
         raise StudyError(
             Code.STUDY_UNKNOWN,
             "A study and a table must both be given as objects, or both as names and files.",
-            "Read the table with polyclinic_common.data.values.read_table.",
+            "Read the table with polyclinic_common.data.files.read_table.",
         )
     return resolve(study, _path(data), mapping)
 

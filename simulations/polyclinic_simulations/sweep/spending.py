@@ -8,7 +8,8 @@ from polyclinic_client.ledger.budget import Budget
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.prv import prv_epsilon
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.releases.plans import NoisePlan, noise_plan, training_share
+from polyclinic_common.releases.plans import NoisePlan, noise_plan
+from polyclinic_common.releases.shares import training_share
 from polyclinic_simulations.federation.federation import Federation
 from polyclinic_simulations.results.results import PrivacySpent, SumSpent
 

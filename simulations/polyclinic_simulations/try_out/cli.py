@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from polyclinic_simulations.try_out.consortium import Trial
 
 OUT = Path("polyclinic-out") / "try"
-
 app = typer.Typer()
 
 
@@ -33,7 +32,7 @@ def try_out(
     """
     from rich.console import Console
 
-    from polyclinic_common.cli.main import print_json
+    from polyclinic_common.cli.output import print_json
     from polyclinic_simulations.sweep.simulation import output_folder
     from polyclinic_simulations.try_out.commands import Commands
     from polyclinic_simulations.try_out.consortium import TrialConsortium

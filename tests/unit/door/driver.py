@@ -15,9 +15,10 @@ from numpy.testing import assert_array_equal
 
 from polyclinic_common.cli.main import main
 from polyclinic_common.data.encoding import Encoding
+from polyclinic_common.data.files import read_table
 from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.mapping import load_mapping, parse_mapping, translate
-from polyclinic_common.data.values import as_text, read_table
+from polyclinic_common.data.values import as_text
 from polyclinic_common.study import load_study
 from tests.unit.door_tables import Table
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from polyclinic_common.data.files import read_table
 from polyclinic_common.data.mapping import load_mapping, parse_mapping, translate
 from polyclinic_common.data.outcome import read_outcome
-from polyclinic_common.data.values import read_table
 from polyclinic_common.study import load_study
 from tests.unit import door_tables as made
 from tests.unit.door.driver import Door, accepted, assert_same, mends, typed, values_of

@@ -17,7 +17,8 @@ from polyclinic_client.records.journal import Asked, Failed, Left, Refused
 from polyclinic_client.study_book.price import lost_rounds, plan_approval
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.statements import ANY_RUN, Declaration, StudyApproval
-from polyclinic_common.identity.site_key import Identity, Roster
+from polyclinic_common.identity.roster import Roster
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.study import Study, parse_study
 from tests.conftest import study_data
 from tests.privacy.ledger_kit import DELTA, FALLBACK, ME, STUDY, approval, attempt, digest, reserve

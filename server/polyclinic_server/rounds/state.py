@@ -1,0 +1,112 @@
+"""Where a run stands between two rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from polyclinic_common.models.score_head import Matrix, Vector
+
+
+@dataclass(frozen=True)
+class MetricSum:
+    """What hospitals released about the model after a round.
+
+    Attributes
+    ----------
+    round_number : int
+        The round.
+    total : array of shape (length,)
+        The noisy sum, in units of the clip.
+    sites : tuple of str
+        The hospitals in it.
+    profile : array of shape (K,) or None
+        Survival: what the model that was judged adds to a patient's risk in every interval; None
+        in states of earlier versions.
+    """
+
+    round_number: int
+    total: Vector
+    sites: tuple[str, ...]
+    profile: Vector | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the votes say.
+
+    Attributes
+    ----------
+    votes, in_favour : int
+        Votes that came, and randomised yeses among them.
+    estimated : float
+        Unbiased estimate of the hospitals in favour; abstentions count one half.
+    accepted : bool
+        Whether enough votes came and the estimate reaches the quorum.
+    """
+
+    votes: int
+    in_favour: int
+    estimated: float
+    accepted: bool
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What is known of shift and slope.
+
+    Attributes
+    ----------
+    frozen : array of shape (d,)
+        The model as it was trained.
+    mean : array of shape (2,)
+        Shift and slope that are applied to it.
+    precision : array of shape (2, 2)
+        How sure they are.
+    """
+
+    frozen: Vector
+    mean: Vector
+    precision: Matrix
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands after `round_number` rounds.
+
+    `weights` and `average` have shape (d,); `velocity` is what the combiner remembers, `carried`
+    what the secure sum does, `released` are the metric sums so far, `verdict` the hospitals' at
+    the end, where they vote. With a menu, `candidates` are the models of the settings that were
+    trained, and `chosen` is the number of the one that was kept. `calibrated` is what is known of
+    level and slope, once calibration has begun; then `average` is the model they are applied to.
+    """
+
+    round_number: int
+    weights: Vector
+    velocity: Vector
+    average: Vector
+    carried: bytes = b""
+    released: tuple[MetricSum, ...] = ()
+    verdict: Verdict | None = None
+    candidates: tuple[Vector, ...] = ()
+    chosen: int | None = None
+    calibrated: Calibrated | None = None
+
+    @staticmethod
+    def start(weights: Vector) -> State:
+        """Return the state before the first round."""
+        return State(0, weights, np.zeros_like(weights), weights)
+
+    def advance(self, weights: Vector, rounds: int, average_from: float) -> State:
+        """Return the state one round later; `average` is the mean of the late iterates.
+
+        Polyak and Juditsky, Acceleration of stochastic approximation by averaging (1992). `rounds`
+        are those of one setting: with a menu the next one averages anew.
+        """
+        number = self.round_number + 1
+        averaged = self.round_number % rounds + 1 - min(int(average_from * rounds), rounds - 1)
+        if averaged <= 1:
+            return replace(self, round_number=number, weights=weights, average=weights)
+        average = self.average + (weights - self.average) / averaged
+        return replace(self, round_number=number, weights=weights, average=average)
