@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from polyclinic_client.compute import integers
-from polyclinic_client.gate import gate
+from polyclinic_client.gate import permitted
 from polyclinic_client.ledger import state
 from polyclinic_common.packing import pack
 from polyclinic_common.privacy import noise, streams, sum_plan
@@ -167,14 +167,14 @@ def one_charge_skipped() -> None:
 @mutation("test_gate.py", audited=False)
 def metric_released_uncharged() -> None:
     """The gate does not ask the ledger for metrics."""
-    honest = gate.Gate._check_vector
+    honest = permitted.Permitted._check_vector
 
     def lenient(guard: Any, release: Any, asked: Any) -> Any:
         if getattr(release, "kind", None) == kinds.METRICS:
             return None
         return honest(guard, release, asked)
 
-    put(gate.Gate, "_check_vector", lenient)
+    put(permitted.Permitted, "_check_vector", lenient)
 
 
 @mutation("test_secure_sum.py", audited=False)

@@ -28,7 +28,7 @@ from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.identity.statement import read_signed
-from polyclinic_common.releases.plans import secure_sum_plans
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.study import Study, load_study
 from polyclinic_common.wire import (
     OpenRequest,
@@ -134,7 +134,7 @@ def test_noise_charge_ridge_and_divisor_are_those_of_the_training_hospitals_alon
     setting, found = Setting(mode, EPSILON, "descent"), []
     for made in pair(train, mode):
         assert (made.study.m, made.study.c) == RULES[train]
-        sums = secure_sum_plans(made.study, "rows", made.declared.values())
+        sums = Schedule.of(made.study, max(made.declared.values()), "rows").secure_sums
         assert bool(sums) == (mode == "secure-sum")
         plan = run_plan(made, setting, "run", {}, 1.0, sums)
         assert isinstance(plan.combiner, Descent)
@@ -249,8 +249,8 @@ def test_a_hospital_that_is_held_out_is_told_so_and_sends_nothing(three_of_four:
         with pytest.raises(PolyclinicError) as caught:  # by a client that does not ask itself
             client.declare(declaration)
     assert caught.value.code == Code.REQUEST_INVALID
-    assert sections["What leaves this hospital"][0].startswith("Nothing")
-    assert sections["What it costs this hospital"] == ("Nothing: it takes no part.",)
+    assert sections["What leaves this hospital, and what it costs"][0].startswith("Nothing")
+    assert sections["What all of it costs this hospital"] == ("Nothing: it takes no part.",)
     assert not three_of_four.handle.store.parts(signed.hash)
 
 

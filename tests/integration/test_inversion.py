@@ -19,7 +19,7 @@ from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT
-from polyclinic_common.releases.plans import secure_sum_plans
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_server.rounds.state import State
 from polyclinic_simulations.audit.genotypes import MISSING, Floats, of_gene, posterior
 from polyclinic_simulations.audit.inversion import (
@@ -71,7 +71,7 @@ def test_in_the_short_way_every_hospital_adds_its_share_in_every_round() -> None
     federation = build_federation(study, TABLE.head(600), 0)
     released_model(federation, SUM, Trainer(noise=Recorder))
     sites = len(study.roster.sites)
-    plans = secure_sum_plans(study, "products", federation.declared.values())
+    plans = Schedule.of(study, max(federation.declared.values()), "products").secure_sums
     assert plans[GRADIENT].length == federation.encoding.width
     assert Counter(drawn) == {
         plans[GRADIENT].variance: sites * study.training.rounds,

@@ -22,7 +22,7 @@ from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.wire import PrivateUpdate
 from tests.e2e.typed_consortium import Typed, answer, refusal
 from tests.integration.loopback import Loopback
-from tests.privacy.gate_kit import FakeClock, asked, planned, sha
+from tests.privacy.gate_kit import FakeClock, asked, permitted, planned, sha
 from tests.privacy.ledger_kit import FALLBACK, STUDY, approval, draw, release, request
 
 
@@ -40,7 +40,7 @@ def let_out(site: SiteFolder, number: int) -> None:
     name, vector = release(number, kind="update"), np.full(4, float(number))
     site.ledger.reserve(name, STUDY, vector=draw(number), **request(number, **price))
     site.ledger.record_attempt(name, epoch=b"", chain=(), payload_hash=sha(vector))
-    gate = Gate(site.identity.public, site.ledger, site.journal, Ladder(), FakeClock())
+    gate = Gate(permitted(site.ledger, site.identity.public), site.journal, Ladder(), FakeClock())
     update = PrivateUpdate(STUDY.hex(), "run", number, "update", vector)
     gate.let_out(update, asked(number), gate.due(None))
 

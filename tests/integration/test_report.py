@@ -12,8 +12,9 @@ import pytest
 
 from polyclinic_common.evaluation.observed import levels_of
 from polyclinic_common.privacy import gdp, rdp
+from polyclinic_common.releases.plain_words import describe
 from polyclinic_common.study import Study, parse_study
-from polyclinic_common.study.plain_words import describe, outcome_in_words, treatment_in_words
+from polyclinic_common.study.plain_words import outcome_in_words, treatment_in_words
 from polyclinic_common.study.sections import LOWER_IS_BETTER, Mode
 from polyclinic_simulations.report import render_report, write_report
 from polyclinic_simulations.report.calibration_words import warning

@@ -90,7 +90,7 @@ class Hospital:
     @cached_property
     def site(self) -> Site:
         ladder = make_ladder(self.approved, steps_reached(self.folder))
-        gate = make_gate(ladder, self.folder, FakeClock())
+        gate = make_gate(self.study, ladder, self.folder, FakeClock())
         noise = SystemNoise(self.folder.ledger.secret)
         return make_site(self.approved, "run", self.folder, gate, self.computing, noise, 0)
 

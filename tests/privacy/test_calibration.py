@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from polyclinic_client.run.assembly import rounds_of
 from polyclinic_client.run.refusals import RefusalError
 from polyclinic_client.run.update_responder import Memory, Updates
 from polyclinic_client.study_book.price import planned_with
@@ -20,7 +21,7 @@ from polyclinic_common.models.score_head import LARGEST_WEIGHT, build_network, w
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, UPDATE
-from polyclinic_common.releases.plans import calibration_plan, rounds_of, secure_sum_plans
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.study import Study
 from polyclinic_common.wire import Reason, TrainRequest
 from tests.conftest import small_study, small_table
@@ -65,7 +66,7 @@ def test_hazards_of_many_intervals_do_pass_the_clip_and_are_clipped() -> None:
     """Which is why they are: a sure model is wrong in every interval."""
     study = study_of("survival")
     encoding, table = Encoding(study), small_table(40)
-    plan = secure_sum_plans(study, "rows", [40])[CALIBRATION]
+    plan = Schedule.of(study, 40, "rows").secure_sums[CALIBRATION]
     weights = np.zeros(weight_count(build_network(study, encoding)))
     weights[-encoding.outputs :] = 20.0 / encoding.intercept
     cohort = encoding.encode(table, "site 0")
@@ -134,15 +135,17 @@ def test_what_is_planned_costs_the_promise_together(mode: str, epsilon: float) -
 
 def test_a_study_without_calibration_costs_what_it_did() -> None:
     with_it, without = study_of(), small_study(training={"rounds": 3})
-    plans = secure_sum_plans(without, "rows", [100])
+    plans = Schedule.of(without, 100, "rows").secure_sums
     assert CALIBRATION not in plans
     assert plans[GRADIENT].rounds == 3
-    assert plans[GRADIENT].variance < secure_sum_plans(with_it, "rows", [100])[GRADIENT].variance
+    less = Schedule.of(with_it, 100, "rows").plan(GRADIENT)
+    assert plans[GRADIENT].variance < less.variance
 
 
 def test_kinds_are_asked_for_in_their_rounds_alone() -> None:
-    rounds = rounds_of(study_of(evaluation={"private": {}}))
-    assert list(rounds[GRADIENT]) == list(rounds[UPDATE]) == [1, 2, 3]
+    rounds = rounds_of(Schedule.of(study_of(evaluation={"private": {}}), 10))
+    assert UPDATE not in rounds
+    assert list(rounds[GRADIENT]) == [1, 2, 3]
     assert list(rounds[CALIBRATION]) == [4, 5]
     assert list(rounds[METRICS]) == [5]
 
@@ -178,7 +181,7 @@ def test_level_and_slope_are_those_of_the_loss_of_this_hospitals_patients(tmp_pa
     ).sum(axis=0)
     charge = hospital.planned[CALIBRATION].headline
     assert isinstance(charge, GaussianSum)
-    plan = calibration_plan(hospital.study, 1, 10)
+    plan = Schedule.of(hospital.study, 10).plan(CALIBRATION)
     assert plan.headline == charge
     # six deviations a coordinate: a false alarm in five once in 10^8 runs
     assert np.abs(left * plan.grid - whole).max() < 6 * plan.deviation

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from polyclinic_client.folder.layout import JOURNAL
 from polyclinic_client.gate.due import FACTOR, OVER, Due
-from polyclinic_client.gate.gate import FREE, Gate, SystemClock
+from polyclinic_client.gate.gate import Gate
 from polyclinic_client.gate.ladder import Ladder
+from polyclinic_client.gate.tick import SystemClock
 from polyclinic_client.records.journal import Asked, Climbed, Event, Journal, Left, Refused
 from polyclinic_common.errors import Code, GateError, LedgerError
 from polyclinic_common.identity.site_key import Identity
@@ -60,6 +61,7 @@ from tests.privacy.gate_kit import (
     key_answer,
     make_house,
     masked,
+    permitted,
     spend,
     update,
 )
@@ -135,7 +137,7 @@ def test_what_is_permitted_leaves_and_the_journal_says_what_it_was(house: House,
     if type(leaving) in CHARGED:
         assert (left.cost, left.free_because) == (FALLBACK, "")
     else:
-        assert (left.cost, left.free_because) == (None, FREE[type(leaving)])
+        assert (left.cost, left.free_because) == (None, leaving.free)
     assert [type(event) for event in middle] == ([Refused] if name == "refusal" else [])
 
 
@@ -148,9 +150,8 @@ def test_a_receipt_leaves_once_the_run_is_closed(house: House) -> None:
 
 
 def test_every_kind_is_charged_or_has_its_argument() -> None:
-    assert CHARGED | set(FREE) == set(KINDS)
-    assert not CHARGED & set(FREE)
-    assert all(FREE.values())
+    assert {kind for kind in KINDS if not kind.free} == CHARGED
+    assert all(hasattr(kind, "kind") or "kind" in kind.__annotations__ for kind in CHARGED)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -507,7 +508,7 @@ def way(
     """Let an answer out that takes so long to compute and to write down, on a ladder of its own."""
     clock, before = house.clock, house.journal._log.head.sequence
     journal = SlowJournal(house.journal, clock, writing)
-    gate = Gate(ME.public, house.ledger, journal, Ladder(STUDY, kit.PACE), clock)
+    gate = Gate(permitted(house.ledger), journal, Ladder(STUDY, kit.PACE), clock)
     clock.time = arrival
     request = TrainRequest(STUDY.hex(), "run", 1, "update", UPDATE) if patients else None
     due = gate.due(request)
@@ -676,7 +677,7 @@ def test_with_a_full_disk_nothing_leaves(house: House, name: str) -> None:
 def test_with_a_journal_that_cannot_be_written_nothing_leaves(house: House, tmp_path: Path) -> None:
     with Journal.open(tmp_path / "site" / JOURNAL, ME, read_only=True) as journal:
         clock = FakeClock()
-        gate = Gate(ME.public, house.ledger, journal, house.ladder, clock)
+        gate = Gate(permitted(house.ledger), journal, house.ladder, clock)
         for leaving in good_releases(house).values():
             with pytest.raises(LedgerError):
                 gate.let_out(leaving, asked_for(leaving), gate.due())

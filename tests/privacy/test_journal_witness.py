@@ -33,7 +33,7 @@ from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.releases.kinds import VOTE
 from polyclinic_common.wire import CastVote, PrivateUpdate, TrainRequest, encode_request
-from tests.privacy.gate_kit import Draws, FakeClock, House, both_kinds, make_house, sha
+from tests.privacy.gate_kit import Draws, FakeClock, House, both_kinds, make_house, permitted, sha
 from tests.privacy.ledger_kit import (
     DELTA,
     FALLBACK,
@@ -89,7 +89,7 @@ class Hospital:
     def open(self) -> None:
         folder = SiteFolder.open(self.path)
         ladder = Ladder()
-        gate = Gate(ME.public, folder.ledger, folder.journal, ladder, FakeClock())
+        gate = Gate(permitted(folder.ledger), folder.journal, ladder, FakeClock())
         self.house = House(folder, FakeClock(), gate, ladder)
 
     def check(self) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from polyclinic_client.ledger.budget import caps_needed
 from polyclinic_client.ledger.entries import Planned
-from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.ledger.ledger import Ledger, Stored
 from polyclinic_client.ledger.recovery import recover
 from polyclinic_client.ledger.witness import read_claims
 from polyclinic_client.records import chained_log
@@ -459,19 +459,19 @@ def test_one_transaction_closes_settles_and_reserves_or_does_none_of_it(ledger: 
     reserve(ledger, 1)
     attempt(ledger, 1)
     rows = ledger.head().counter
-    earlier: dict[str, Any] = {
-        "closing": [(release(1), CHAIN)],
-        "settling": [(release(1), b"proof")],
-    }
-    assert refusal(
-        ledger.reserve, release(9, "x"), STUDY, vector=draw(0), **request(9), **earlier
-    ) == (Code.LEDGER_NOT_APPROVED)
+
+    def all_at_once(number: int, run: str = "run", seed: int = 0) -> Stored:
+        with ledger.one_commit():
+            ledger.record_closing(release(1), CHAIN)
+            ledger.settle(release(1), "headline", b"proof")
+            return reserve(ledger, number, seed, run)
+
+    assert refusal(all_at_once, 9, "x") == Code.LEDGER_NOT_APPROVED
     assert ledger.head().counter == rows
     assert ledger.budget().spent == pytest.approx(spent(0, 1))
-    ledger.reserve(release(2), STUDY, vector=draw(2), **request(2), **earlier)
+    all_at_once(2, seed=2)
     assert ledger.budget().spent == pytest.approx(spent(1, 1))
-    again = ledger.reserve(release(2), STUDY, vector=draw(3), **request(2), **earlier)
-    assert np.array_equal(again.vector, draw(2))
+    assert np.array_equal(all_at_once(2, seed=3).vector, draw(2))
 
 
 def test_a_run_belongs_to_one_study(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_server.rounds.state import State
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
@@ -187,14 +188,12 @@ def test_h_shares_of_noise_are_what_the_headline_counts() -> None:
     from scipy.optimize import brentq
     from scipy.stats import norm
 
-    from polyclinic_common.releases.plans import secure_sum_plans
-
     def delta_of(mu: float, epsilon: float) -> float:
         cut = epsilon / mu
         return float(norm.sf(cut - mu / 2) - np.exp(epsilon) * norm.sf(cut + mu / 2))
 
     study = small_study(sites=10, privacy={"epsilon": EPSILON, "delta": DELTA})
-    (plan,) = secure_sum_plans(study, "rows", [50]).values()
+    (plan,) = Schedule.of(study, 50, "rows").secure_sums.values()
     rounds, honest = study.training.rounds, 8 - 2
     mu = float(brentq(lambda m: delta_of(m, EPSILON) - DELTA, 1e-3, 10.0))
     needed = (study.clip * np.sqrt(rounds) / mu) ** 2 / honest

@@ -22,7 +22,7 @@ from polyclinic_common.evaluation.survival import hazard_profile
 from polyclinic_common.models.predict import predict
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.releases.kinds import METRICS
-from polyclinic_common.releases.plans import metrics_plan
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.sections import Fraction
 from polyclinic_server.rounds.metric_sums import Evaluation, has_stalled
@@ -208,7 +208,7 @@ def test_decisions_look_at_the_first_metric_where_patients_are_counted_too() -> 
     holdout = {"kind": "column", "column": "split", "test": "test"}
     private = {"metrics": ["accuracy"], "every": 1, "patience": 1}
     study = small_study("binary", evaluation={"private": private, "holdout": holdout})
-    made = Evaluation.of(study, metrics_plan(study, 2, 1000), {})
+    made = Evaluation.of(study, Schedule.of(study, 1000).plan(METRICS), {})
     count, accuracy = made.layout.tables[0].parts
 
     def released(number: int, level: float) -> MetricSum:

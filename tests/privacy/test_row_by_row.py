@@ -36,7 +36,7 @@ from polyclinic_common.models.score_head import (
     initial_weights,
     weight_count,
 )
-from polyclinic_common.releases.plans import secure_sum_plans
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.study import Study, parse_study
 
 Rows = NDArray[np.int64]
@@ -161,7 +161,7 @@ def test_removing_patients_moves_the_gradient_sum_by_their_own_rows(
     study = study_of(kind, widths, hidden)
     encoding, weights = Encoding(study), made(study, 3)
     engine = OpacusGradients(study, encoding)
-    plan = secure_sum_plans(study, "rows", [PATIENTS])["gradient"]
+    plan = Schedule.of(study, PATIENTS, "rows").secure_sums["gradient"]
     sums = engine.integer_sums(plan)
 
     def total(frame: pd.DataFrame) -> Rows:
@@ -218,7 +218,7 @@ def test_removing_patients_moves_metric_sums_by_their_own_rows(
 ) -> None:
     study = study_of(kind, (2, 3), hidden)
     encoding, weights = Encoding(study), hostile_weights(study, 2)
-    plan = secure_sum_plans(study, "rows", [PATIENTS])["metrics"]
+    plan = Schedule.of(study, PATIENTS, "rows").secure_sums["metrics"]
     sums = SummedMetrics(make_layout(study), encoding, plan.clip, plan.grid)
 
     def total(frame: pd.DataFrame) -> Rows:
@@ -236,7 +236,7 @@ def test_removing_patients_moves_calibration_sums_by_their_own_rows(
 ) -> None:
     study = study_of(kind, (2, 3), hidden)
     encoding, weights = Encoding(study), made(study, 6)
-    plan = secure_sum_plans(study, "rows", [PATIENTS])["calibration"]
+    plan = Schedule.of(study, PATIENTS, "rows").secure_sums["calibration"]
     sums = SummedCalibration(encoding, plan.clip, plan.grid)
 
     def total(frame: pd.DataFrame) -> Rows:
@@ -247,7 +247,7 @@ def test_removing_patients_moves_calibration_sums_by_their_own_rows(
 
 def test_removing_patients_moves_statistics_by_their_own_rows() -> None:
     study = study_of("continuous")
-    encoding, plan = Encoding(study), secure_sum_plans(study, "rows", [PATIENTS])["statistics"]
+    encoding, plan = Encoding(study), Schedule.of(study, PATIENTS, "rows").secure_sums["statistics"]
     sums, start = SummedStatistics(plan.clip, plan.grid), np.zeros(1)
 
     def total(frame: pd.DataFrame) -> Rows:

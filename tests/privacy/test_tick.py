@@ -63,7 +63,7 @@ class SlowMachine:
     clock: FakeClock = field(default_factory=FakeClock)
 
     def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        costs = pace.GRADIENT_COST, pace.METRICS_COST
+        costs = pace.GRADIENT_COST, pace.SUM_COST
         self._slow(monkeypatch, Encoding, "encode", lambda _, frame, *__: self._reading(frame))
         for owner, cost in zip((SummedRows, SummedMetrics), costs, strict=True):
             self._slow(monkeypatch, owner, "integer_sum", self._summing(cost))

@@ -15,9 +15,9 @@ from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.data.values import as_text
 from polyclinic_common.errors import Code, StudyError
 from polyclinic_common.identity.site_key import Identity
+from polyclinic_common.releases.plain_words import describe
 from polyclinic_common.study import Study, load_study, parse_study
 from polyclinic_common.study.load import TEMPLATE
-from polyclinic_common.study.plain_words import describe
 from polyclinic_common.text import MISSING_WORDS
 
 Data = dict[str, Any]
@@ -443,7 +443,7 @@ def test_plain_words_state_the_whole_promise() -> None:
         "age cut at 50, 65",
         "no site indicator",
         "Then, 4 times, every hospital sends six sums",
-        "length 1.41; they carry noise and cost 10%",
+        "one patient's six within length 1.41. Together they cost 10 % of the budget",
     ):
         assert promise in text
 

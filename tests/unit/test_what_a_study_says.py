@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from polyclinic_client.consortium.offers import _leaves
 from polyclinic_client.study_book.price import planned_releases
 from polyclinic_common.releases.kinds import (
     CALIBRATION,
@@ -16,14 +15,14 @@ from polyclinic_common.releases.kinds import (
     UPDATE,
     VOTE,
 )
-from polyclinic_common.study.plain_words import describe
+from polyclinic_common.releases.plain_words import describe, leaving
 from tests.conftest import small_study
 
 WORDS = {
-    GRADIENT: "noisy vector of sums under masks",
+    GRADIENT: "noisy sum of gradients under masks",
     UPDATE: "noisy change of the model",
     STATISTICS: "sums of products of columns",
-    CALIBRATION: "six noisy sums",
+    CALIBRATION: "sums about level and slope",
     METRICS: "sums about held-out patients",
     VOTE: "randomised vote",
 }
@@ -31,11 +30,11 @@ LOCAL = {"privacy": {"mode": "local"}}
 METRICS_AND_VOTE = {"evaluation": {"private": {"every": 3}, "acceptance": {"epsilon": 0.1}}}
 STUDIES: list[tuple[str, dict[str, Any]]] = [
     ("binary", {}),
-    ("binary", LOCAL),
+    ("binary", LOCAL | {"training": {"rounds": 6, "strategy": "fedavg"}}),
     ("binary", METRICS_AND_VOTE),
-    ("binary", LOCAL | METRICS_AND_VOTE),
+    ("binary", LOCAL | METRICS_AND_VOTE | {"training": {"rounds": 6, "strategy": "fedadam"}}),
     ("survival", {"training": {"rounds": 6, "calibration": {}}} | METRICS_AND_VOTE),
-    ("continuous", {"training": {"rounds": 6, "calibration": {}}} | LOCAL),
+    ("continuous", {"training": {"rounds": 6, "calibration": {}, "strategy": "fedavg"}} | LOCAL),
     ("continuous", {"training": {"rounds": 6, "start": "statistics"}}),
     ("binary", {"training": {"rounds": 6, "schedule": "sampled"}}),
     ("binary", {"training": {"rounds": 6, "personalisation": "mr-mtl"}}),
@@ -51,7 +50,7 @@ def test_every_kind_that_is_charged_is_named_and_none_else(
         planned.kind
         for planned in planned_releases(study, dict.fromkeys(study.roster.sites, 120), "site 0")
     }
-    said = " ".join(_leaves(study, "site 0"))
+    said = " ".join(leaving(study))
     assert {kind for kind, words in WORDS.items() if words in said} == charged
     assert set(WORDS) >= charged
 

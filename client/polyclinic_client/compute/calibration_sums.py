@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polyclinic_client.compute.integers import NoisyIntegers, grid_total
-from polyclinic_client.compute.patients import Block, Patients
-from polyclinic_common.data.encoding import Cohort, Encoding
+from polyclinic_client.compute.integers import grid_total
+from polyclinic_client.compute.patients import Block
+from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.calibration import ENTRIES, contributions
 from polyclinic_common.models.score_head import Vector
-from polyclinic_common.privacy.noise import NoiseSource
-from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.secure_sum.masks import Integers
 
 
@@ -27,11 +25,3 @@ class SummedCalibration:
         """Return the sum over the patients of all blocks at the broadcast model, shape (6,)."""
         rows = (contributions(self.encoding, weights, *block) for block in blocks)
         return grid_total(rows, ENTRIES, self.clip, self.grid)
-
-
-def calibration_source(
-    encoding: Encoding, cohort: Cohort, plan: SumPlan, noise: NoiseSource
-) -> NoisyIntegers:
-    """Return what draws the noisy calibration sums of a hospital's training patients."""
-    sums = SummedCalibration(encoding, plan.clip, plan.grid)
-    return NoisyIntegers(sums, Patients(cohort), noise, plan.variance)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
-from polyclinic_client.compute.calibration_sums import calibration_source
 from polyclinic_client.compute.integers import GridSums, IntegerSums, NoisyIntegers, SummedRows
 from polyclinic_client.compute.local_releases import (
     Mechanism,
@@ -16,21 +14,16 @@ from polyclinic_client.compute.local_releases import (
     WholeCohort,
     make_steps,
 )
-from polyclinic_client.compute.metric_sums import metrics_source
 from polyclinic_client.compute.patients import BLOCK, GradientEngine, Patients
-from polyclinic_client.compute.regression_sums import SummedStatistics
 from polyclinic_client.compute.sampling import Sampler, SystemSampler
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.score_head import build_network, length_of, weight_count
 from polyclinic_common.privacy.noise import NoiseSource
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
-from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, STATISTICS, UPDATE
 from polyclinic_common.releases.plans import (
     NODE_PATH,
-    calibration_plan,
     local_charge,
     local_sum_plan,
-    metrics_plan,
     noise_plan,
 )
 from polyclinic_common.study.manifest import Study
@@ -131,45 +124,6 @@ def sum_source(
     return NoisyIntegers(
         gradients.integer_sums(plan), gradients.patients(cohort), noise, plan.variance
     )
-
-
-def sum_sources(
-    gradients: Gradients, cohort: Cohort, plans: Mapping[str, SumPlan], noise: NoiseSource
-) -> dict[str, NoisyIntegers]:
-    """Return what draws every kind of sum that training asks for in mode secure-sum."""
-    sources = {GRADIENT: sum_source(gradients, cohort, plans[GRADIENT], noise)}
-    if STATISTICS in plans:
-        plan = plans[STATISTICS]
-        sums = SummedStatistics(plan.clip, plan.grid)
-        sources[STATISTICS] = NoisyIntegers(sums, gradients.patients(cohort), noise, plan.variance)
-    return sources
-
-
-def local_mechanisms(
-    encoding: Encoding,
-    gradients: Gradients,
-    cohort: Cohort,
-    held_out: Cohort,
-    declared: int,
-    noise: NoiseSource,
-) -> dict[str, Mechanism]:
-    """Return what a site of mode local releases, by kind, in the order of a round."""
-    study = encoding.study
-    found = {UPDATE: local_mechanism(study, gradients, cohort, declared, noise)}
-    if study.training.calibration is not None:
-        found[CALIBRATION] = local_calibration(encoding, cohort, declared, noise)
-    if study.metric_rounds:
-        plan = metrics_plan(study, 1, declared)
-        found[METRICS] = SumRelease(metrics_source(encoding, held_out, plan, noise), plan)
-    return found
-
-
-def local_calibration(
-    encoding: Encoding, cohort: Cohort, declared: int, noise: NoiseSource
-) -> SumRelease:
-    """Return what releases a site's calibration sums, private on their own."""
-    plan = calibration_plan(encoding.study, 1, declared)
-    return SumRelease(calibration_source(encoding, cohort, plan, noise), plan)
 
 
 def local_mechanism(

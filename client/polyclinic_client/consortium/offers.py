@@ -10,14 +10,16 @@ from polyclinic_client.folder.membership import read_peers
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.budget import caps_needed
 from polyclinic_client.study_book.book import StudyBook
-from polyclinic_client.study_book.price import lost_rounds, plan_approval
+from polyclinic_client.study_book.price import lost_rounds, plan_approval, schedule_at
+from polyclinic_client.study_book.roster import CheckedRoster
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.errors import PolyclinicError, StudyError
 from polyclinic_common.identity.site_key import fingerprint
+from polyclinic_common.releases.plain_words import LEAVING, describe, leaving
 from polyclinic_common.study.columns import declared_columns
 from polyclinic_common.study.features import Diplotype, Hla, Snp
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.plain_words import Section, describe
+from polyclinic_common.study.plain_words import Section
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ def show_study(site: SiteFolder, client: ConsortiumClient, signed: SignedStudy) 
     """Return a study in plain words, for this hospital."""
     study = signed.read(client.membership.operator_key)
     sections = (
-        *describe(study),
+        *(each for each in describe(study) if each.title != LEAVING),
         Section("Columns that could tell something about this hospital", tuple(_telling(study))),
-        Section("What leaves this hospital", _leaves(study, client.membership.name)),
-        Section("What it costs this hospital", tuple(_costs(site, client, study))),
+        _leaves(site, client, study),
+        Section("What all of it costs this hospital", tuple(_costs(site, client, study))),
         Section("Who asks, and who else takes part", tuple(_who(site, client, study))),
     )
     return Shown(study.title, study.hash(), sections)
@@ -114,36 +116,26 @@ def _telling(study: Study) -> Iterator[str]:
     yield "Comparing rounds in which a hospital took part with others tells of its mean gradient."
 
 
-def _leaves(study: Study, name: str) -> tuple[str, ...]:
+def _leaves(site: SiteFolder, client: ConsortiumClient, study: Study) -> Section:
+    """Say what leaves, with exact prices where everybody's declared size is known."""
+    name, title = client.membership.name, "What leaves this hospital, and what it costs"
     if name not in study.training_sites:
-        return ("Nothing: this hospital is held out, or not named.",)
-    masked = study.privacy.mode == "secure-sum"
-    rounds = study.training_rounds
-    vector = f"In each of {rounds} rounds: one noisy change of the model."
-    if masked:
-        vector = (
-            f"In each of {rounds} rounds: one noisy vector of sums under masks, "
-            "key announcements and closing statements."
-        )
-    first, beside = [], []
-    if study.training.start == "statistics" and study.privacy.mode != "none":
-        first.append("First, once: one vector of noisy sums of products of columns under masks.")
-    if study.training.calibration is not None:
-        how = "six noisy sums" + (" under masks" if masked else "")
-        beside.append(f"In each of {study.calibration.steps} rounds after them: {how}.")
-    if study.metric_rounds:
-        beside.append(f"{len(study.metric_rounds)} times: noisy sums about held-out patients.")
-    if study.evaluation.acceptance is not None:
-        beside.append("At the end: one randomised vote.")
-    return (
-        *first,
-        vector,
-        *beside,
-        "Once: this hospital's name, its declared (rounded) number of patients, its approval.",
-        "Its signed ledger heads, so that others notice if an old copy is put back, and the rows "
-        "of its ledger, sealed for this hospital alone, so that a lost one can be written again.",
-        "Nothing else: no patient's row, no count, no un-noised number, no text of an error.",
-    )
+        return Section(title, ("Nothing: this hospital is held out, or not named.",))
+    checked = _checked(site, client, study)
+    if isinstance(checked, PolyclinicError):
+        return Section(title, leaving(study))
+    return Section(title, leaving(study, schedule_at(study, checked.declared, name)))
+
+
+def _checked(
+    site: SiteFolder, client: ConsortiumClient, study: Study
+) -> CheckedRoster | PolyclinicError:
+    """Return everybody's declared sizes, or why they are not known yet."""
+    try:
+        book, entries = StudyBook.open(site), client.roster(bytes.fromhex(study.hash()))
+        return book.check(study, tuple(entry.declaration for entry in entries))
+    except PolyclinicError as error:
+        return error
 
 
 def _costs(site: SiteFolder, client: ConsortiumClient, study: Study) -> Iterator[str]:
@@ -153,11 +145,9 @@ def _costs(site: SiteFolder, client: ConsortiumClient, study: Study) -> Iterator
         yield "Nothing: it takes no part."
         return
     yield f"Headline: epsilon {study.privacy.epsilon:g} at delta {study.privacy.delta:g}."
-    try:
-        book, entries = StudyBook.open(site), client.roster(bytes.fromhex(study.hash()))
-        checked = book.check(study, tuple(entry.declaration for entry in entries))
-    except PolyclinicError as error:
-        yield f"The exact price is not known yet. {error.what}"
+    checked = _checked(site, client, study)
+    if isinstance(checked, PolyclinicError):
+        yield f"The exact price is not known yet. {checked.what}"
     else:
         approval = plan_approval(study, checked.declared, name, lost_rounds(study))
         epsilon, fallback = caps_needed(approval, site.ledger.delta)

@@ -14,17 +14,8 @@ from typing import NamedTuple
 
 from polyclinic_client.gate.due import LEAST_TICK_S
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.evaluation.layout import make_layout
-from polyclinic_common.models.calibration import ENTRIES as CALIBRATION_ENTRIES
 from polyclinic_common.models.score_head import build_network, weight_count
-from polyclinic_common.releases.kinds import (
-    CALIBRATION,
-    GRADIENT,
-    METRICS,
-    STATISTICS,
-    UPDATE,
-    VOTE,
-)
+from polyclinic_common.releases.kinds import VOTE, SumKind, kinds_of
 from polyclinic_common.releases.plans import noise_plan
 from polyclinic_common.releases.shares import most_patients
 from polyclinic_common.study.columns import declared_columns
@@ -51,9 +42,7 @@ class Cost(NamedTuple):
 FIRST_COST = Cost(0.1, 2e-6, 2.5e-7)  # numbers: columns of the table and of the encoding
 COLUMN_S = 5e-4  # of the first answer, for each of them
 GRADIENT_COST = Cost(0.03, 9e-6, 4e-8)  # numbers: weights; patients: rows that pass in all steps
-STATISTICS_COST = Cost(0.03, 2e-6, 5e-8)  # numbers: entries of a patient's vector
-CALIBRATION_COST = Cost(0.03, 4e-6, 5e-8)  # numbers: entries of a vector, for every output
-METRICS_COST = Cost(0.03, 4e-6, 5e-8)  # numbers: entries of a patient's vector
+SUM_COST = Cost(0.03, 4e-6, 5e-8)  # of any other sum; numbers: entries of a patient's vector
 VOTE_COST = Cost(0.03, 1e-6, 0.0)
 RANK_S = 1.2e-5  # of a vote on survival, for every patient: of order n log n, held up to 2^20
 FORWARD_S = 1e-8  # for every patient and weight, once for metrics and twice for a vote
@@ -113,21 +102,22 @@ def pace_of(study: Study, declared: int, trained: int) -> Pace:
     encoding, most = Encoding(study), most_patients(declared)
     weights = weight_count(build_network(study, encoding))
     table = sum(len(each.columns) for each in declared_columns(study)) + encoding.width
-    training, forward = _training(study, trained, most, weights), most * weights * FORWARD_S
-    vote = VOTE_COST.of(most, 0) + 2.0 * forward
-    vote += most * RANK_S if study.outcome.kind == "survival" else 0.0
-    work = {GRADIENT: training, UPDATE: training, VOTE: vote}
-    if study.training.start == "statistics":
-        entries = encoding.width * (encoding.width + 1) // 2 + encoding.width
-        work[STATISTICS] = STATISTICS_COST.of(most, entries) + _leaving(study, entries)
-    if study.training.calibration is not None:
-        entries = CALIBRATION_ENTRIES * encoding.outputs
-        work[CALIBRATION] = CALIBRATION_COST.of(most, entries) + forward + _leaving(study, entries)
-    if study.metric_rounds:
-        entries = make_layout(study).length
-        work[METRICS] = METRICS_COST.of(most, entries) + forward + _leaving(study, entries)
+    forward = most * weights * FORWARD_S
+    work = {VOTE: _voting(study, most, forward)}
+    for kind in kinds_of(study):
+        if isinstance(kind, SumKind) and kind.is_training:
+            work[kind.name] = _training(study, trained, most, weights)
+        elif isinstance(kind, SumKind):
+            entries = (kind.numbers or kind.length)(study)
+            work[kind.name] = SUM_COST.of(most, entries) + forward + _leaving(study, entries)
     ticks = {kind: _on_ticks(seconds) for kind, seconds in work.items()}
     return Pace(_on_ticks(FIRST_COST.of(most, table) + table * COLUMN_S), ticks)
+
+
+def _voting(study: Study, most: int, forward: float) -> float:
+    """Return the seconds of a vote, asked for or not."""
+    rank = most * RANK_S if study.outcome.kind == "survival" else 0.0
+    return VOTE_COST.of(most, 0) + 2.0 * forward + rank
 
 
 def _training(study: Study, trained: int, most: int, weights: int) -> float:

@@ -201,8 +201,6 @@ class Ledger(LedgerFile):
         clip: float,
         grid_exponent: int,
         vector: Integers,
-        closing: Sequence[tuple[ReleaseId, Chain]] = (),
-        settling: Sequence[tuple[ReleaseId, bytes]] = (),
     ) -> Stored:
         """Charge a release at fallback and store its noisy vector, in one transaction.
 
@@ -218,10 +216,6 @@ class Ledger(LedgerFile):
             The grid is 2 to this power.
         vector : array of shape (length,), int64
             Sum plus noise, in grid units.
-        closing : sequence of (release, chain)
-            Earlier releases that this request closes.
-        settling : sequence of (release, proof)
-            Earlier releases whose closing statements suffice for headline.
 
         Returns
         -------
@@ -249,10 +243,6 @@ class Ledger(LedgerFile):
             vector=hashlib.sha256(content).digest(),
         )
         with self._writing() as today:
-            for earlier, chain in closing:
-                self._close_release(earlier, chain)
-            for earlier, proof in settling:
-                self._settle(earlier, "headline", proof)
             held = self._held(wanted)
             if held is not None:
                 return self._stored(held)

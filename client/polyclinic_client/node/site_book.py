@@ -14,8 +14,9 @@ from flwr.app import RecordDict
 from polyclinic_client.compute.training import Gradients, OpacusGradients
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.gate.due import Due
-from polyclinic_client.gate.gate import Clock, Gate, SystemClock
+from polyclinic_client.gate.gate import Gate
 from polyclinic_client.gate.ladder import Ladder
+from polyclinic_client.gate.tick import Clock, SystemClock
 from polyclinic_client.ledger.journalled import check_journalled
 from polyclinic_client.records.journal import Failed
 from polyclinic_client.run.approved_study import Approved, approved_with
@@ -61,7 +62,7 @@ class SiteBook:
 
     def __post_init__(self) -> None:
         self._reached = steps_reached(self.folder)
-        self._refusals = make_gate(Ladder(), self.folder, self.clock)
+        self._refusals = make_gate(None, Ladder(), self.folder, self.clock)
 
     def answer(
         self, content: RecordDict, memory: Memory, tell: Callable[[Due], object] = lambda _: None
@@ -113,7 +114,10 @@ class SiteBook:
         """Return the site of a run, made for its first message."""
         gradients = OpacusGradients(entry.study, entry.encoding)
         gradients.clipped()  # what it imports takes seconds, whoever the patients are
-        turn.take(make_gate(make_ladder(entry, self._reached), self.folder, self.clock), request)
+        turn.take(
+            make_gate(entry.study, make_ladder(entry, self._reached), self.folder, self.clock),
+            request,
+        )
         turn.begin(first=True)
         site = self._make(entry, request.run_id, turn.gate, gradients)
         self._sites[entry.study.hash(), request.run_id] = site

@@ -5,16 +5,17 @@ What the two take from different places is given: gradients, noise, clock, seed 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from polyclinic_client.compute.calibration_sums import calibration_source
-from polyclinic_client.compute.metric_sums import metrics_source
 from polyclinic_client.compute.opinion import BetterHere
-from polyclinic_client.compute.training import Gradients, local_mechanisms, sum_sources
+from polyclinic_client.compute.sums import AtHand, local_mechanisms, secure_sums
+from polyclinic_client.compute.training import Gradients
 from polyclinic_client.folder.site_folder import SiteFolder
-from polyclinic_client.gate.gate import Clock, Gate
+from polyclinic_client.gate.gate import Gate
 from polyclinic_client.gate.ladder import Ladder
 from polyclinic_client.gate.pace import pace_of
+from polyclinic_client.gate.permitted import Permitted
+from polyclinic_client.gate.tick import Clock
 from polyclinic_client.run.approved_study import Approved
 from polyclinic_client.run.responder import Site
 from polyclinic_client.run.sum_responder import Member
@@ -24,9 +25,10 @@ from polyclinic_client.run.vote_responder import Voter, system_coin
 from polyclinic_common.evaluation.layout import Floats
 from polyclinic_common.models.score_head import initial_weights, length_of
 from polyclinic_common.privacy.noise import NoiseSource
-from polyclinic_common.releases.kinds import CALIBRATION, METRICS
-from polyclinic_common.releases.plans import rounds_of, secure_sum_plans
+from polyclinic_common.releases.kinds import kinds_of
+from polyclinic_common.releases.schedule import Schedule, declared_for
 from polyclinic_common.releases.shares import vote_of
+from polyclinic_common.study.manifest import Study
 
 
 def make_ladder(approved: Approved, reached: dict[bytes, int]) -> Ladder:
@@ -47,9 +49,12 @@ def steps_reached(folder: SiteFolder) -> dict[bytes, int]:
     return {study: climb.step for study, climb in folder.journal.climbs().items()}
 
 
-def make_gate(ladder: Ladder, folder: SiteFolder, clock: Clock) -> Gate:
-    """Return the gate of a study, or, with an empty ladder, one for refusals."""
-    return Gate(folder.identity.public, folder.ledger, folder.journal, ladder, clock)
+def make_gate(study: Study | None, ladder: Ladder, folder: SiteFolder, clock: Clock) -> Gate:
+    """Return the gate of a study; None, with an empty ladder, gives one for refusals."""
+    kinds = () if study is None else kinds_of(study)
+    allowed = {kind.name: kind.rounds(study) for kind in kinds if study is not None}
+    permitted = Permitted(folder.identity.public, folder.ledger, allowed)
+    return Gate(permitted, folder.journal, ladder, clock)
 
 
 def make_site(
@@ -94,14 +99,7 @@ def _member(
     noise: NoiseSource,
 ) -> Member:
     study = approved.study
-    plans = secure_sum_plans(study, gradients.path, approved.declared.values())
-    sources = sum_sources(gradients, approved.cohort, plans, noise)
-    if CALIBRATION in plans:
-        plan = plans[CALIBRATION]
-        sources[CALIBRATION] = calibration_source(approved.encoding, approved.cohort, plan, noise)
-    if METRICS in plans:
-        held_out = approved.held_out
-        sources[METRICS] = metrics_source(approved.encoding, held_out, plans[METRICS], noise)
+    schedule = schedule_of(approved, gradients)
     terms = Terms(
         study_hash=bytes.fromhex(study.hash()),
         run=run,
@@ -110,14 +108,14 @@ def _member(
         m=study.m,
         c=study.c,
         rounds=study.rounds,
-        plans=plans,
-        rounds_of=rounds_of(study),
+        plans=schedule.secure_sums,
+        rounds_of=rounds_of(schedule),
     )
     return Member(
         terms,
         folder.identity,
         folder.ledger,
-        sources,
+        secure_sums(schedule, at_hand(approved, gradients), noise),
         lambda: folder.ledger.now() / 1e3,
         folder.journal,
         gate.begin,
@@ -127,7 +125,7 @@ def _member(
 def _updates(
     approved: Approved, folder: SiteFolder, gate: Gate, gradients: Gradients, noise: NoiseSource
 ) -> Updates:
-    study = approved.study
+    study, schedule = approved.study, schedule_of(approved, gradients)
     return Updates(
         bytes.fromhex(study.hash()),
         length_of(study),
@@ -135,16 +133,27 @@ def _updates(
         personal=study.training.personalisation == "mr-mtl",
         ledger=folder.ledger,
         mechanisms=local_mechanisms(
-            approved.encoding,
-            gradients,
-            approved.cohort,
-            approved.held_out,
-            approved.declared[approved.name],
-            noise,
+            schedule, at_hand(approved, gradients), approved.declared[approved.name], noise
         ),
-        rounds_of=rounds_of(study),
+        rounds_of=rounds_of(schedule),
         begin=gate.begin,
     )
+
+
+def schedule_of(approved: Approved, gradients: Gradients) -> Schedule:
+    """Return the schedule of a hospital that approved a study."""
+    declared = declared_for(approved.study, approved.declared, approved.name)
+    return Schedule.of(approved.study, declared, gradients.path)
+
+
+def at_hand(approved: Approved, gradients: Gradients) -> AtHand:
+    """Return what a hospital computes with; its patients are read here."""
+    return AtHand(approved.encoding, gradients, approved.cohort, approved.held_out)
+
+
+def rounds_of(schedule: Schedule) -> dict[str, Collection[int]]:
+    """Return in which rounds every kind may be asked for."""
+    return {each.name: each.rounds for each in schedule.releases}
 
 
 def make_voter(

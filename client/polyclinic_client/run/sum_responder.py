@@ -6,18 +6,17 @@ is computed, charged or masked. A check that fails is a coded refusal.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
-from polyclinic_client.compute.integers import Moment, NoisyIntegers
+from polyclinic_client.compute.integers import NoisyIntegers
 from polyclinic_client.ledger.ledger import Ledger, Stored
-from polyclinic_client.ledger.wanted import Wanted
 from polyclinic_client.records.journal import Journal, PeerReset
 from polyclinic_client.run.answered_sums import History
 from polyclinic_client.run.refusals import RefusalError
+from polyclinic_client.run.stored_release import Attempt, Earlier, Wanted, stored_release
 from polyclinic_client.run.terms import Terms
 from polyclinic_common.errors import MessageError
 from polyclinic_common.identity.site_key import Identity
@@ -38,6 +37,7 @@ from polyclinic_common.wire import (
     Reason,
     Receipt,
     SettleRequest,
+    SumRecord,
     SumRequest,
 )
 
@@ -139,12 +139,7 @@ class Member:
         transcript = history.accept(release, request.previous)
         self._check_weights(request.weights)
         self._check_closings(request.closings)
-        stored = self._stored(release, transcript, request, history)
-        vector = self._mask(stored, request.chain, agreed)
-        payload = hashlib.sha256(vector.tobytes()).digest()
-        self._ledger.record_attempt(
-            release, epoch=agreed.session, chain=request.chain, payload_hash=payload
-        )
+        vector = self._masked(release, transcript, request, history, agreed)
         return MaskedVector(
             request.study_hash,
             request.run_id,
@@ -160,7 +155,8 @@ class Member:
         """Return the closing statement of the last sum."""
         self._check_closings(request.closings)
         history = self._history()
-        self._write(history, history.closing(request.previous), request.closings)
+        with self._ledger.one_commit():
+            _told(history, request.previous, request.closings).write(self._ledger)
         statement = history.statement(request.previous)
         if not statement:
             raise RefusalError(Reason.OUT_OF_ORDER)
@@ -169,7 +165,8 @@ class Member:
     def settle(self, request: SettleRequest) -> Receipt:
         """Settle what can be settled, erase what was stored, and forget the keys."""
         self._check_closings(request.closings)
-        self._write(self._history(), [], request.closings)
+        with self._ledger.one_commit():
+            _told(self._history(), None, request.closings).write(self._ledger)
         self._ledger.close_run(request.run_id)
         self._exchange = self._agreed = None
         return Receipt(request.run_id)
@@ -181,21 +178,6 @@ class Member:
             or max(map(len, closings), default=0) > MOST_BYTES
         ):
             raise RefusalError(Reason.OUT_OF_ORDER)
-
-    def _write(
-        self,
-        history: History,
-        closing: Sequence[tuple[ReleaseId, Chain]],
-        closings: Sequence[bytes],
-    ) -> None:
-        """Close earlier sums, settle what the closing statements settle, and keep their heads."""
-        settling = history.settling(closings)
-        with self._ledger.one_commit():
-            self._ledger.note_heads(history.heads(closings))
-            for release, chain in closing:
-                self._ledger.record_closing(release, chain)
-            for release, proof in settling:
-                self._ledger.settle(release, "headline", proof)
 
     def _note_resets(self, peers: Sequence[bytes]) -> None:
         """Write down, once a run, which peers began their ledgers anew: people decide on it."""
@@ -259,10 +241,15 @@ class Member:
         if weights.shape != (length,) or not (np.abs(weights) <= LARGEST_WEIGHT).all():
             raise RefusalError(Reason.OUT_OF_ORDER)
 
-    def _stored(
-        self, release: ReleaseId, transcript: bytes, request: SumRequest, history: History
-    ) -> Stored:
-        """Return what is stored for this sum; drawn, charged and stored now if nothing is."""
+    def _masked(
+        self,
+        release: ReleaseId,
+        transcript: bytes,
+        request: SumRequest,
+        history: History,
+        agreed: Agreed,
+    ) -> Words:
+        """Return this sum under this site's masks, from what is stored or drawn now."""
         plan = self._terms.plans[release.kind]
         wanted = Wanted(
             release=release,
@@ -273,21 +260,22 @@ class Member:
             transcript=transcript,
             clip=plan.clip,
             grid_exponent=plan.grid_exponent,
+            length=plan.length,
         )
-        closing = history.closing(request.previous)
-        settling = history.settling(request.closings)
-        stored = self._ledger.check(
-            **wanted, length=plan.length, settling=[earlier for earlier, _ in settling]
+
+        def payload(stored: Stored) -> tuple[Words, bytes]:
+            vector = self._mask(stored, request.chain, agreed)
+            return vector, vector.tobytes()
+
+        return stored_release(
+            self._ledger,
+            wanted,
+            lambda moment: self._sources[release.kind].draw(request.weights, moment),
+            payload,
+            begin=self._begin,
+            attempt=Attempt(agreed.session, request.chain),
+            earlier=_told(history, request.previous, request.closings),
         )
-        if stored is not None:
-            self._write(history, closing, request.closings)
-            return stored
-        moment = Moment(release, wanted["broadcast"])
-        self._begin()
-        vector = self._sources[release.kind].draw(request.weights, moment)
-        with self._ledger.one_commit():
-            self._ledger.note_heads(history.heads(request.closings))
-            return self._ledger.reserve(**wanted, vector=vector, closing=closing, settling=settling)
 
     def _mask(self, stored: Stored, chain: Chain, agreed: Agreed) -> Words:
         """Return a stored vector with this site's masks: never one that is not stored."""
@@ -308,6 +296,11 @@ class Member:
 
     def _history(self) -> History:
         return History(self._terms, self._identity, self._ledger)
+
+
+def _told(history: History, previous: SumRecord | None, closings: Sequence[bytes]) -> Earlier:
+    """Return what a request tells of earlier sums: read before anything is written."""
+    return Earlier(history.heads(closings), history.closing(previous), history.settling(closings))
 
 
 @contextmanager

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from polyclinic_client.compute.integers import Moment
 from polyclinic_client.compute.local_releases import Mechanism
-from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.ledger.wanted import Wanted
+from polyclinic_client.ledger.ledger import Ledger, Stored
 from polyclinic_client.run.refusals import RefusalError
+from polyclinic_client.run.stored_release import Wanted, stored_release
 from polyclinic_client.run.terms import fits
 from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
 from polyclinic_common.release_id import ReleaseId, broadcast_hash
 from polyclinic_common.releases.kinds import UPDATE
-from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.wire import PrivateUpdate, Reason, Receipt, SettleRequest, TrainRequest
 
 
@@ -80,14 +77,20 @@ class Updates:
         """Return this site's release: drawn once, stored, and the same again when asked again."""
         release = ReleaseId(request.run_id, request.round_number, request.kind)
         self._check(release, request.weights)
-        wanted = self._wanted(release, request.weights)
-        held = self._ledger.check(**wanted, length=self._mechanisms[release.kind].length)
-        drawn = self._draw(wanted, request.weights, memory) if held is None else held.vector
-        with self._ledger.one_commit():  # where another process has drawn meanwhile, its draw stays
-            stored = held or self._ledger.reserve(**wanted, vector=drawn)
-            vector = stored.vector * 2.0**stored.grid_exponent
-            payload = hashlib.sha256(vector.tobytes()).digest()
-            self._ledger.record_attempt(release, epoch=b"", chain=(), payload_hash=payload)
+        mechanism = self._mechanisms[release.kind]
+        own = request.weights if memory.personal is None else memory.personal
+
+        def payload(stored: Stored) -> tuple[Vector, bytes]:
+            vector = np.ldexp(stored.vector, stored.grid_exponent)
+            return vector, vector.tobytes()
+
+        vector = stored_release(
+            self._ledger,
+            self._wanted(release, request.weights),
+            lambda moment: mechanism.draw(request.weights, own, moment),
+            payload,
+            begin=self._begin,
+        )
         if self._personal and release.kind == UPDATE:
             memory.personal = request.weights + vector
         return PrivateUpdate(
@@ -119,13 +122,7 @@ class Updates:
             headline=mechanism.charge,
             fallback=mechanism.charge,
             broadcast=broadcast_hash(weights),
-            transcript=b"",
             clip=mechanism.clip,
             grid_exponent=mechanism.grid_exponent,
+            length=mechanism.length,
         )
-
-    def _draw(self, wanted: Wanted, weights: Vector, memory: Memory) -> Integers:
-        own = weights if memory.personal is None else memory.personal
-        moment = Moment(wanted["release"], wanted["broadcast"])
-        self._begin()
-        return self._mechanisms[wanted["release"].kind].draw(weights, own, moment)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 import numpy as np
 
 from polyclinic_client.compute.integers import Moment
 from polyclinic_client.compute.opinion import Opinion
-from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.ledger.wanted import Wanted
+from polyclinic_client.ledger.ledger import Ledger, Stored
 from polyclinic_client.run.refusals import RefusalError
+from polyclinic_client.run.stored_release import Wanted, stored_release
 from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
 from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.privacy.streams import derived_stream
@@ -84,18 +83,13 @@ class Voter:
             headline=self._charge,
             fallback=self._charge,
             broadcast=broadcast_hash(weights),
-            transcript=b"",
             clip=1.0,
             grid_exponent=0,
+            length=1,
         )
-        held = self._ledger.check(**wanted, length=1)
-        moment = Moment(release, wanted["broadcast"])
-        drawn = self.draw(weights, moment) if held is None else held.vector
-        with self._ledger.one_commit():  # where another process has voted meanwhile, its vote stays
-            stored = held or self._ledger.reserve(**wanted, vector=drawn)
-            said = int(stored.vector[0])
-            payload = hashlib.sha256(bytes([said])).digest()
-            self._ledger.record_attempt(release, epoch=b"", chain=(), payload_hash=payload)
+        said = stored_release(
+            self._ledger, wanted, lambda moment: self.draw(weights, moment), _said
+        )
         return CastVote(request.study_hash, request.run_id, request.round_number, said)
 
     def draw(self, weights: Vector, moment: Moment) -> Integers:
@@ -105,3 +99,9 @@ class Voter:
         told = np.array([-1 if truth is None else int(truth)], dtype=np.int64)
         said = randomised(truth, self._charge.epsilon, self._coin(moment.context(told)))
         return np.array([int(said)], dtype=np.int64)
+
+
+def _said(stored: Stored) -> tuple[int, bytes]:
+    """Return the vote that is stored, and what the gate sees of it."""
+    said = int(stored.vector[0])
+    return said, bytes([said])

@@ -7,17 +7,11 @@ from collections.abc import Mapping
 
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_common.data.holdout import declared_for_training
-from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.privacy.sum_plan import Path
-from polyclinic_common.releases.kinds import CALIBRATION, METRICS, UPDATE, VOTE
 from polyclinic_common.releases.plans import (
     NODE_PATH,
-    calibration_plan,
-    local_charge,
-    metrics_plan,
-    secure_sum_plans,
 )
-from polyclinic_common.releases.shares import vote_of
+from polyclinic_common.releases.schedule import Schedule, declared_for
 from polyclinic_common.study.manifest import Study
 
 LOST_SHARE = 0.1
@@ -51,8 +45,21 @@ def plan_approval(study: Study, declared: Mapping[str, int], name: str, lost: in
 
 def planned_releases(study: Study, declared: Mapping[str, int], name: str) -> tuple[Planned, ...]:
     """Return every kind of release of a study at a node, with number and prices."""
+    return planned_in(schedule_at(study, declared, name))
+
+
+def schedule_at(study: Study, declared: Mapping[str, int], name: str) -> Schedule:
+    """Return the schedule of a node.
+
+    Parameters
+    ----------
+    declared : mapping
+        All declared patients of every hospital, by name.
+    name : str
+        This hospital.
+    """
     sizes = {site: declared_for_training(study, size) for site, size in declared.items()}
-    return planned_with(study, sizes, name, NODE_PATH)
+    return Schedule.of(study, declared_for(study, sizes, name), NODE_PATH)
 
 
 def planned_with(
@@ -67,25 +74,13 @@ def planned_with(
     path : {"rows", "products"}
         How integer sums are made.
     """
-    planned = [
-        Planned(kind=kind, releases=plan.rounds, headline=plan.headline, fallback=plan.fallback)
-        for kind, plan in secure_sum_plans(study, path, sizes.values()).items()
-    ]
-    if not planned:
-        charge = local_charge(study, sizes[name], path)
-        planned.append(_at_one_price(UPDATE, study.training_rounds, charge))
-        if study.training.calibration is not None:
-            plan = calibration_plan(study, 1, sizes[name])
-            planned.append(_at_one_price(CALIBRATION, plan.rounds, plan.headline))
-        if study.metric_rounds:
-            charge = metrics_plan(study, 1, sizes[name]).headline
-            planned.append(_at_one_price(METRICS, len(study.metric_rounds), charge))
-    vote = vote_of(study)
-    if vote is not None:
-        planned.append(_at_one_price(VOTE, 1, vote))
-    return tuple(planned)
+    return planned_in(Schedule.of(study, declared_for(study, sizes, name), path))
 
 
-def _at_one_price(kind: str, releases: int, charge: Charge) -> Planned:
-    """Return releases that are private on their own."""
-    return Planned(kind=kind, releases=releases, headline=charge, fallback=charge)
+def planned_in(schedule: Schedule) -> tuple[Planned, ...]:
+    """Return every kind of release of a schedule, with number and prices."""
+    return tuple(
+        Planned(kind=each.name, releases=each.times, headline=each.headline, fallback=each.fallback)
+        for each in schedule.releases
+        if each.headline is not None and each.fallback is not None
+    )

@@ -81,8 +81,8 @@ def show(file: StudyFile, as_json: AsJson = False) -> None:
     from dataclasses import asdict
 
     from polyclinic_common.cli.output import print_json
+    from polyclinic_common.releases.plain_words import describe
     from polyclinic_common.study import load_study
-    from polyclinic_common.study.plain_words import describe
 
     study = load_study(file)
     sections = describe(study)

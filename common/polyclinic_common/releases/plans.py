@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 
-from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.evaluation.layout import CLIP, make_layout
-from polyclinic_common.models.calibration import BOUNDS, ENTRIES
 from polyclinic_common.models.score_head import length_of
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.charges import Charge, SampledSteps
 from polyclinic_common.privacy.sum_plan import Path, SumPlan, plan_sum
-from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, STATISTICS, UPDATE
 from polyclinic_common.releases.shares import (
-    STATISTICS_SHARE,
-    calibration_share,
-    honest_shares,
-    metrics_share,
     most_patients,
     part_of,
     training_share,
@@ -101,77 +92,6 @@ def local_sum_plan(study: Study, path: Path, declared: int, plan: NoisePlan) -> 
         path=path,
         most_patients=most_patients(declared),
     )
-
-
-def metrics_plan(study: Study, shares: int, declared: int) -> SumPlan:
-    """Return grid and noise of the metric sums of so many honest shares (1 in mode local)."""
-    rounds, length = len(study.metric_rounds), make_layout(study).length
-    return _rows_plan(study, metrics_share(study), rounds, length, CLIP, shares, declared)
-
-
-def calibration_plan(study: Study, shares: int, declared: int) -> SumPlan:
-    """Return grid and noise of the calibration sums of so many honest shares (1 in mode local)."""
-    share, steps, clip = calibration_share(study), study.calibration.steps, BOUNDS[study.loss].clip
-    return _rows_plan(study, share, steps, ENTRIES, clip, shares, declared)
-
-
-def _rows_plan(
-    study: Study, share: float, rounds: int, length: int, clip: float, shares: int, declared: int
-) -> SumPlan:
-    """Return the plan of vectors summed row by row, for this share of the budget's mu^2."""
-    delta = study.privacy.delta
-    return plan_sum(
-        part_of(study.privacy.epsilon, delta, share),
-        delta,
-        rounds,
-        length,
-        clip,
-        shares,
-        path="rows",
-        most_patients=most_patients(declared),
-    )
-
-
-def rounds_of(study: Study) -> dict[str, Collection[int]]:
-    """Return in which rounds a kind of sum or update may be asked for."""
-    trained = range(1, study.training_rounds + 1)
-    return {
-        STATISTICS: trained,
-        GRADIENT: trained,
-        UPDATE: trained,
-        CALIBRATION: range(study.training_rounds + 1, study.rounds + 1),
-        METRICS: study.metric_rounds,
-    }
-
-
-def secure_sum_plans(study: Study, path: Path, declared: Collection[int]) -> dict[str, SumPlan]:
-    """Return grid and noise of every kind of sum, in the order of a round; none in other modes.
-
-    h = m - c honest shares make up the headline. `declared` are the declared patients of all
-    hospitals: the largest bounds the rounding. Squares of mu add up, so a kind gets its share of
-    the budget as a share of mu^2.
-    """
-    if study.privacy.mode != "secure-sum":
-        return {}
-    epsilon, delta, shares = study.privacy.epsilon, study.privacy.delta, honest_shares(study)
-    most, left = most_patients(max(declared)), training_share(study)
-    plans: dict[str, SumPlan] = {}
-    if study.training.start == "statistics":
-        width = Encoding(study).width
-        entries = width * (width + 1) // 2 + width
-        plans[STATISTICS] = _rows_plan(
-            study, left * STATISTICS_SHARE, 1, entries, STATISTICS_CLIP, shares, max(declared)
-        )
-        left *= 1.0 - STATISTICS_SHARE
-    part, rounds = part_of(epsilon, delta, left), study.training_rounds
-    plans[GRADIENT] = plan_sum(
-        part, delta, rounds, length_of(study), study.clip, shares, path=path, most_patients=most
-    )
-    if study.training.calibration is not None:
-        plans[CALIBRATION] = calibration_plan(study, shares, max(declared))
-    if study.metric_rounds:
-        plans[METRICS] = metrics_plan(study, shares, max(declared))
-    return plans
 
 
 def local_charge(study: Study, declared: int, path: Path) -> Charge:

@@ -7,22 +7,10 @@ import math
 from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.charges import Vote
+from polyclinic_common.releases.kinds import SumKind, kinds_of
 from polyclinic_common.study.manifest import Study
 
-STATISTICS_SHARE = 0.1
 ROUNDING = 1e-3
-
-
-def metrics_share(study: Study) -> float:
-    """Return the share of the budget's mu^2 that metric releases take."""
-    private = study.evaluation.private
-    return private.share if private is not None and study.metric_rounds else 0.0
-
-
-def calibration_share(study: Study) -> float:
-    """Return the share of the budget's mu^2 that calibration takes."""
-    calibration = study.training.calibration
-    return calibration.share if calibration is not None else 0.0
 
 
 def vote_of(study: Study) -> Vote | None:
@@ -34,15 +22,19 @@ def vote_of(study: Study) -> Vote | None:
 
 
 def training_share(study: Study) -> float:
-    """Return the share of the budget's mu^2 that metrics, calibration and vote leave to training.
+    """Return the share of the budget's mu^2 that all other releases leave to training.
+
+    The order of the differences is part of every signed price: it decides the last digit.
 
     Raises
     ------
     PrivacyError
         If they leave nothing.
     """
-    vote, share = vote_of(study), 1.0 - metrics_share(study)
-    share -= calibration_share(study)
+    share = 1.0
+    for kind in reversed(kinds_of(study)):
+        share -= kind.beside(study) if isinstance(kind, SumKind) else 0.0
+    vote = vote_of(study)
     if vote is not None:
         share -= (vote.mu / gdp.mu_of(study.privacy.epsilon, study.privacy.delta)) ** 2
     if share <= 0.0:
@@ -52,6 +44,18 @@ def training_share(study: Study) -> float:
             "Lower their shares or evaluation.acceptance.epsilon, or raise privacy.epsilon.",
         )
     return share
+
+
+def share_of(study: Study, kind: SumKind) -> float:
+    """Return the share of the budget's mu^2 that all releases of a kind have together."""
+    if not (kind.is_training or kind.of_training):
+        return kind.beside(study)
+    left = training_share(study)
+    if kind.of_training:
+        return left * kind.of_training
+    for other in kinds_of(study):
+        left *= 1.0 - (other.of_training if isinstance(other, SumKind) else 0.0)
+    return left
 
 
 def most_patients(declared: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from polyclinic_common.models.calibration import BOUNDS
 from polyclinic_common.study.columns import _labels_of, _levels_in_words, declared_columns
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Arms, Continuous, Survival
@@ -30,20 +29,8 @@ def group_in_words(study: Study, name: str) -> str:
     return name
 
 
-def describe(study: Study) -> tuple[Section, ...]:
-    """Say in plain words what the study asks, reads, computes and promises."""
-    return (
-        Section("What is asked", _asked(study)),
-        Section("Which columns are read", _read(study)),
-        Section("What is computed", _computed(study)),
-        Section("What every patient is promised", _promised(study)),
-        Section("What could tell something about a hospital", _about_hospitals(study)),
-        Section("How the model is judged", _judged(study)),
-        Section("Who takes part, and until when", _takes_part(study)),
-    )
-
-
-def _asked(study: Study) -> tuple[str, ...]:
+def asked(study: Study) -> tuple[str, ...]:
+    """Say what is asked, and of whom."""
     lines = [study.title, study.purpose, f"Outcome: {outcome_in_words(study)}"]
     if study.treatment is not None:
         lines.append(f"Treatment: {treatment_in_words(study)}")
@@ -80,11 +67,13 @@ def treatment_in_words(study: Study) -> str:
     return f"{treatment.column}, {given} ({treatment.assignment}).{warning}"
 
 
-def _read(study: Study) -> tuple[str, ...]:
+def read(study: Study) -> tuple[str, ...]:
+    """Say which columns are read, and what is declared of each."""
     return tuple(f"{d.name} ({d.role}): {d.what}" for d in declared_columns(study))
 
 
-def _computed(study: Study) -> tuple[str, ...]:
+def computed(study: Study) -> tuple[str, ...]:
+    """Say what is fitted, and how."""
     layers = " and ".join(map(str, study.model.hidden))
     kind = f"a multilayer perceptron with {layers} hidden units" if layers else "a linear model"
     return (
@@ -127,22 +116,15 @@ def _calibrated(study: Study) -> tuple[str, ...]:
     """Say how level and slope are set right after training."""
     if study.training.calibration is None:
         return ("Level and slope of the predictions stay as training leaves them.",)
-    calibration = study.calibration
-    sums = (
-        f"Then, {calibration.steps} times, every hospital sends six sums: how far level and "
-        "slope of the trained model's predictions are off, and how that changes with both. The "
-        "server sets the two right."
-    )
-    if study.privacy.mode == "none":
-        return (sums,)
-    clip = BOUNDS[study.loss].clip
     return (
-        f"{sums} One patient's six are within length {clip:.3g}; they carry noise and cost "
-        f"{calibration.share:.0%} of the budget (of the sum of squares of mu).",
+        f"Then, {study.calibration.steps} times, every hospital sends six sums: how far level and "
+        "slope of the trained model's predictions are off, and how that changes with both. The "
+        "server sets the two right.",
     )
 
 
-def _promised(study: Study) -> tuple[str, ...]:
+def promised(study: Study) -> tuple[str, ...]:
+    """Say what differential privacy promises every patient."""
     privacy = study.privacy
     if privacy.mode == "none":
         return (
@@ -176,7 +158,8 @@ def _promised(study: Study) -> tuple[str, ...]:
     )
 
 
-def _about_hospitals(study: Study) -> tuple[str, ...]:
+def about_hospitals(study: Study) -> tuple[str, ...]:
+    """Say what is not hidden about a hospital."""
     lines = [
         "The promise holds for single patients, not for a hospital: averages over its patients "
         "may be inferred from what it sends.",
@@ -197,7 +180,8 @@ def _about_hospitals(study: Study) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _judged(study: Study) -> tuple[str, ...]:
+def judged(study: Study) -> tuple[str, ...]:
+    """Say who is held out, and which metrics tell how good the model is."""
     holdout = study.evaluation.holdout
     if isinstance(holdout, Fraction):
         held_out = f"{holdout.fraction:.0%} of the patients, chosen by a hash of the patient id"
@@ -226,8 +210,6 @@ def _released_metrics(study: Study) -> tuple[str, ...]:
     bound = f" Errors beyond {study.error_bound:g} count as this large." if bounded else ""
     return (
         f"Released from held-out patients {often}: {metrics}{tables}, as one noisy sum.{bound}",
-        f"Metrics cost {private.share:.0%} of the budget (of the sum of squares of mu); training "
-        "gets the rest. Every patient is charged for both, held out or not.",
         f"A group with fewer than {private.smallest} patients by the noisy count is not shown.",
         *_stops(study, private.patience),
     )
@@ -251,8 +233,7 @@ def _votes(study: Study) -> tuple[str, ...]:
     return (
         "At the end every hospital compares the model with the one in use and with published "
         "formulas on its own held-out patients, and sends one vote, also to abstain. "
-        f"It tells the truth with probability {truth:.3f}, which costs each of its patients "
-        f"epsilon = {acceptance.epsilon:g} out of the study's budget.",
+        f"It tells the truth with probability {truth:.3f}.",
         f"The model is accepted if the estimated share in favour reaches {acceptance.quorum:.0%}.",
     )
 
@@ -263,7 +244,8 @@ def _bands(subgroup: Subgroup) -> str:
     return f"{subgroup.column} cut at {', '.join(f'{cut:g}' for cut in subgroup.cuts)}"
 
 
-def _takes_part(study: Study) -> tuple[str, ...]:
+def takes_part(study: Study) -> tuple[str, ...]:
+    """Say who takes part, and until when."""
     return (
         hospitals_in_words(study),
         f"Expires on {study.expires.isoformat()}; hospitals refuse the study afterwards.",

@@ -1,5 +1,8 @@
 """What server and sites say to each other: every kind of message, and nothing else.
 
+Every class carries its label; one that a site sends says why it is free, or nothing if the ledger
+holds its price, under its round and kind.
+
 A message checks itself when it is made: a wrong type, shape, range, or a number that is not
 finite is refused with pydantic's `ValidationError`.
 """
@@ -15,9 +18,12 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
+from polyclinic_common.identity.statement import Statement
 from polyclinic_common.release_id import ReleaseId
 from polyclinic_common.secure_sum.chain import Chain, transcript
+from polyclinic_common.secure_sum.statements import Closing, KeyAnnouncement, KeyAnswer
 
+VOTE = "vote"  # the kind of a vote
 MAX_LENGTH = 1 << 21  # 16 MiB, in one call
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, extra="forbid")
 
@@ -168,6 +174,7 @@ class VoteRequest:
     """The server asks a site whether it accepts the trained model."""
 
     label: ClassVar[str] = "vote_request"
+    kind: ClassVar[str] = VOTE
     study_hash: Name
     run_id: Name
     round_number: Round
@@ -179,6 +186,8 @@ class CastVote:
     """A site's randomised yes (1) or no (0), sent to abstain too."""
 
     label: ClassVar[str] = "cast_vote"
+    free: ClassVar[str] = ""
+    kind: ClassVar[str] = VOTE
     study_hash: Name
     run_id: Name
     round_number: Round
@@ -190,6 +199,7 @@ class PrivateUpdate:
     """Mode local: a site's own noisy release, shape (d,), float64, multiples of a public grid."""
 
     label: ClassVar[str] = "private_update"
+    free: ClassVar[str] = ""
     study_hash: Name
     run_id: Name
     round_number: Round
@@ -206,6 +216,7 @@ class MaskedVector:
     """
 
     label: ClassVar[str] = "masked_vector"
+    free: ClassVar[str] = ""
     study_hash: Name
     run_id: Name
     round_number: Round
@@ -221,6 +232,8 @@ class AnnouncedKeys:
     """A signed key announcement."""
 
     label: ClassVar[str] = "announced_keys"
+    free: ClassVar[str] = "keys and ledger heads; no patient goes into them"
+    said: ClassVar[type[Statement]] = KeyAnnouncement
     statement: Signed
 
 
@@ -229,6 +242,8 @@ class AnsweredKeys:
     """A signed key answer."""
 
     label: ClassVar[str] = "answered_keys"
+    free: ClassVar[str] = "ciphertexts and ledger heads; no patient goes into them"
+    said: ClassVar[type[Statement]] = KeyAnswer
     statement: Signed
 
 
@@ -237,6 +252,8 @@ class ClosedSum:
     """A signed closing statement."""
 
     label: ClassVar[str] = "closed_sum"
+    free: ClassVar[str] = "says which messages came; no patient goes into it"
+    said: ClassVar[type[Statement]] = Closing
     statement: Signed
 
 
@@ -245,6 +262,7 @@ class Receipt:
     """The run is over for this site, and its stored vectors are erased."""
 
     label: ClassVar[str] = "receipt"
+    free: ClassVar[str] = "says that the run is over; no patient goes into it"
     run_id: Name
 
 
@@ -253,6 +271,7 @@ class Refusal:
     """A site's refusal."""
 
     label: ClassVar[str] = "refusal"
+    free: ClassVar[str] = "a function of messages and public mechanisms alone"
     reason: Reason
 
 

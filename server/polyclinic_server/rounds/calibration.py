@@ -26,8 +26,6 @@ import numpy as np
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.calibration import BOUNDS, recalibrated, score_scale
 from polyclinic_common.models.score_head import Matrix, Vector
-from polyclinic_common.releases.kinds import CALIBRATION
-from polyclinic_common.releases.plans import rounds_of
 from polyclinic_server.rounds.state import Calibrated, State
 
 SHIFT_DEVIATION = {"logistic": 1.0, "hazard": 1.0, "squared": 0.25, "huber": 0.25}
@@ -62,7 +60,8 @@ class Calibrator:
     @property
     def rounds(self) -> Collection[int]:
         """In which rounds of a run it is asked for."""
-        return rounds_of(self.encoding.study)[CALIBRATION]
+        study = self.encoding.study
+        return range(study.training_rounds + 1, study.rounds + 1)
 
     def begun(self, model: Vector) -> Calibrated:
         """Return what is known before the first step."""

@@ -10,8 +10,9 @@ import numpy as np
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
-from polyclinic_common.releases.plans import calibration_plan, noise_plan
-from polyclinic_common.releases.shares import honest_shares
+from polyclinic_common.releases.kinds import CALIBRATION
+from polyclinic_common.releases.plans import noise_plan
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Acceptance
 from polyclinic_server.rounds.calibration import Calibrator
@@ -87,7 +88,7 @@ def make_calibrator(
         return None
     if epsilon is None:
         return Calibrator(Encoding(study), 0.0)
-    plan = calibration_plan(study, honest_shares(study), max(declared.values()))
+    plan = Schedule.of(study, max(declared.values())).plan(CALIBRATION)
     return Calibrator(Encoding(study), plan.deviation)
 
 

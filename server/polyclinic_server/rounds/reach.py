@@ -12,14 +12,11 @@ import numpy as np
 
 from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
-from polyclinic_common.releases.kinds import CALIBRATION, METRICS, UPDATE
+from polyclinic_common.releases.kinds import SumKind, kinds_of
 from polyclinic_common.releases.plans import (
     CHANGE_EXPONENT,
-    calibration_plan,
-    local_sum_plan,
-    metrics_plan,
-    noise_plan,
 )
+from polyclinic_common.releases.schedule import Schedule, Scheduled
 from polyclinic_common.releases.shares import most_patients
 from polyclinic_common.study.manifest import Study
 
@@ -84,20 +81,16 @@ def reaches_of_updates(
     path : {"rows", "products"}
         How gradient sums are made, which decides their grid.
     """
-    found = {UPDATE: {s: _reach_of_update(study, sizes[s], trained[s], path) for s in trained}}
-    if study.training.calibration is not None:
-        plans = {site: calibration_plan(study, 1, trained[site]) for site in trained}
-        found[CALIBRATION] = {s: reach_of_sum(plan, sizes[s]) for s, plan in plans.items()}
-    if study.metric_rounds:
-        plans = {site: metrics_plan(study, 1, trained[site]) for site in trained}
-        found[METRICS] = {site: reach_of_sum(plan, sizes[site]) for site, plan in plans.items()}
-    return found
+    schedules = {site: Schedule.of(study, trained[site], path) for site in trained}
+    return {
+        kind.name: {s: _reach_of(made[kind.name], sizes[s]) for s, made in schedules.items()}
+        for kind in kinds_of(study)
+        if isinstance(kind, SumKind)
+    }
 
 
-def _reach_of_update(study: Study, size: int, trained: int, path: Path) -> Reach:
-    """Return the reach of a gradient sum, or of the change of a model after steps at the site."""
-    sampled = study.training.schedule == "sampled" and study.training.batch < trained
-    if sampled or study.strategy != "descent":
-        return Reach(CHANGE_EXPONENT, LARGEST_WEIGHT + 2.0**CHANGE_EXPONENT, of_model=True)
-    plan = noise_plan(study, trained, study.privacy.epsilon)
-    return reach_of_sum(local_sum_plan(study, path, trained, plan), size)
+def _reach_of(scheduled: Scheduled, size: int) -> Reach:
+    """Return the reach of a noisy sum, or of the change of a model after steps at the site."""
+    if scheduled.plan is not None:
+        return reach_of_sum(scheduled.plan, size)
+    return Reach(CHANGE_EXPONENT, LARGEST_WEIGHT + 2.0**CHANGE_EXPONENT, of_model=True)

@@ -21,8 +21,9 @@ from polyclinic_common.data.holdout import declared_for_training
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_common.models.score_head import initial_weights
 from polyclinic_common.models.vectors import save_model
-from polyclinic_common.releases.plans import NODE_PATH, metrics_plan, secure_sum_plans
-from polyclinic_common.releases.shares import honest_shares
+from polyclinic_common.releases.kinds import METRICS
+from polyclinic_common.releases.plans import NODE_PATH
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_server.rounds.coordinator import run_rounds
 from polyclinic_server.rounds.metric_sums import Evaluation
 from polyclinic_server.rounds.observers import Checkpoint, Round
@@ -101,7 +102,7 @@ def plan_of(description: RunDescription, nodes: Mapping[str, int]) -> tuple[RunP
         for name, site in description.sites.items()
     }
     start = initial_weights(study, Encoding(study), description.seed)
-    sums = secure_sum_plans(study, NODE_PATH, [description.largest])
+    sums = Schedule.of(study, description.largest).secure_sums
     sizes = {name: site.declared for name, site in description.sites.items()}
     plan = make_plan(
         study,
@@ -126,7 +127,7 @@ def evaluation_of(description: RunDescription) -> Evaluation | None:
     if not study.metric_rounds:
         return None
     declared = {name: site.declared for name, site in description.sites.items()}
-    plan = metrics_plan(study, honest_shares(study), description.largest)
+    plan = Schedule.of(study, description.largest).plan(METRICS)
     return Evaluation.of(study, plan, declared)
 
 

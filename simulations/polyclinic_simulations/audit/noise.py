@@ -13,17 +13,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from polyclinic_client.study_book.price import planned_with
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, SimulationError
 from polyclinic_common.releases.kinds import (
-    CALIBRATION,
     GRADIENT,
-    METRICS,
-    STATISTICS,
     UPDATE,
     VOTE,
 )
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import error_of_one
 from polyclinic_simulations.audit.findings import Finding
@@ -118,9 +115,8 @@ def audit_noise(
 
 def kinds_of(study: Study, gradients: str) -> list[str]:
     """Return the kinds of release that a hospital of the study plans, in the order of a round."""
-    declared = dict.fromkeys(study.training_sites, CANARIES)
     path = Trainer(gradients).private(study, Encoding(study)).path
-    return [each.kind for each in planned_with(study, declared, study.training_sites[0], path)]
+    return [each.name for each in Schedule.of(study, CANARIES, path).releases]
 
 
 def readers(study: Study, kind: str) -> int:
@@ -132,10 +128,8 @@ def auditor(study: Study, kind: str, gradients: str, canaries: int) -> Audit:
     """Return what audits a kind of release."""
     if kind == VOTE:
         return AuditedVote(study).findings
-    if kind in {STATISTICS, CALIBRATION, METRICS}:
-        return AuditedVector(study, kind, gradients).findings
     if kind == GRADIENT or (kind == UPDATE and study.strategy == "descent"):
         return AuditedSums.of(study, gradients, canaries).findings
     if kind == UPDATE:
         return AuditedSteps.of(study, gradients, canaries).findings
-    raise ValueError(kind)
+    return AuditedVector(study, kind, gradients).findings

@@ -14,11 +14,9 @@ from functools import cached_property
 
 import numpy as np
 
-from polyclinic_client.compute.calibration_sums import calibration_source
 from polyclinic_client.compute.integers import Moment, NoisyIntegers
-from polyclinic_client.compute.metric_sums import metrics_source
 from polyclinic_client.compute.patients import Block
-from polyclinic_client.compute.training import sum_sources
+from polyclinic_client.compute.sums import AtHand, noisy_sum
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.layout import EVENT, MEMBERS, OUTCOME
 from polyclinic_common.evaluation.observed import subgroup_names
@@ -27,8 +25,8 @@ from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.release_id import ReleaseId, broadcast_hash
-from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, STATISTICS
-from polyclinic_common.releases.plans import calibration_plan, metrics_plan, secure_sum_plans
+from polyclinic_common.releases.kinds import CALIBRATION, METRICS, STATISTICS
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import Guesses
@@ -63,12 +61,8 @@ class AuditedVector:
     @cached_property
     def plan(self) -> SumPlan:
         """Grid and noise, where as many patients are declared as draws are made."""
-        study = self.study
-        if study.privacy.mode == "secure-sum":
-            path = Trainer(self.gradients).private(study, self.encoding).path
-            return secure_sum_plans(study, path, [DRAWS])[self.kind]
-        plan_of = calibration_plan if self.kind == CALIBRATION else metrics_plan
-        return plan_of(study, 1, DRAWS)
+        path = Trainer(self.gradients).private(self.study, self.encoding).path
+        return Schedule.of(self.study, DRAWS, path).plan(self.kind)
 
     @property
     def charges(self) -> dict[str, GaussianSum]:
@@ -99,15 +93,9 @@ class AuditedVector:
     def source(self, cohort: Cohort, number: int = 0) -> NoisyIntegers:
         """Return what draws a hospital's sums, made as a node makes it."""
         noise = SystemNoise(bytes([number]))
-        if self.kind == METRICS:
-            return metrics_source(self.encoding, cohort, self.plan, noise)
-        if self.kind == CALIBRATION:
-            return calibration_source(self.encoding, cohort, self.plan, noise)
         gradients = Trainer(self.gradients).private(self.study, self.encoding)
-        path = gradients.path
-        plans = secure_sum_plans(self.study, path, [DRAWS])
-        wanted = {GRADIENT: plans[GRADIENT], STATISTICS: self.plan}
-        return sum_sources(gradients, cohort, wanted, noise)[STATISTICS]
+        at_hand = AtHand(self.encoding, gradients, cohort, cohort)
+        return noisy_sum(self.kind, at_hand, self.plan, noise)
 
     def findings(self, error: float) -> list[Finding]:
         """Return what every reader proves. The threshold is fixed: half-way."""

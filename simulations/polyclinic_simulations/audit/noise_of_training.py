@@ -14,7 +14,8 @@ import numpy as np
 
 from polyclinic_client.compute.integers import Moment, NoisyIntegers
 from polyclinic_client.compute.local_releases import ModelRelease
-from polyclinic_client.compute.training import local_mechanism, sum_source, sum_sources
+from polyclinic_client.compute.sums import AtHand, noisy_sum
+from polyclinic_client.compute.training import local_mechanism
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.charges import GaussianSum, SampledSteps
@@ -22,7 +23,8 @@ from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.release_id import ReleaseId, broadcast_hash
 from polyclinic_common.releases.kinds import GRADIENT, UPDATE
-from polyclinic_common.releases.plans import local_sum_plan, noise_plan, secure_sum_plans
+from polyclinic_common.releases.plans import noise_plan
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import Guesses
 from polyclinic_simulations.audit.findings import FALLBACK, HEADLINE, Finding, Price, Scores
@@ -114,9 +116,9 @@ class AuditedSums:
         """Return what draws a hospital's sums, made as a node of the study's mode makes it."""
         study, noise = self.shadows.study, SystemNoise(bytes([number]))
         gradients = self.trainer.private(study, self.shadows.encoding)
-        if self.kind == UPDATE:
-            return sum_source(gradients, cohort, self.plan, noise)
-        return sum_sources(gradients, cohort, {GRADIENT: self.plan}, noise)[GRADIENT]
+        return noisy_sum(
+            self.kind, AtHand(self.shadows.encoding, gradients, cohort, cohort), self.plan, noise
+        )
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,5 @@ def half_of(canaries: int) -> Members:
 def _plan(shadows: Shadows, trainer: Trainer, patients: int) -> SumPlan:
     """Return the plan of a hospital's gradient sums, as a hospital of the study makes it."""
     study, path = shadows.study, trainer.private(shadows.study, shadows.encoding).path
-    if study.privacy.mode == "secure-sum":
-        return secure_sum_plans(study, path, [patients])[GRADIENT]
-    plan = noise_plan(study, patients, study.privacy.epsilon)
-    return local_sum_plan(study, path, patients, plan)
+    kind = GRADIENT if study.privacy.mode == "secure-sum" else UPDATE
+    return Schedule.of(study, patients, path).plan(kind)

@@ -6,18 +6,17 @@ Adding these up here gives the same model, and many draws of it, in a tenth of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from polyclinic_client.compute.calibration_sums import calibration_source
 from polyclinic_client.compute.integers import Moment, NoisyIntegers
-from polyclinic_client.compute.training import sum_sources
+from polyclinic_client.compute.sums import AtHand, secure_sums
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.release_id import ReleaseId, broadcast_hash
 from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT
-from polyclinic_common.releases.plans import secure_sum_plans
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_server.rounds.combiner import Descent
 from polyclinic_server.rounds.state import State
 from polyclinic_simulations.baselines.alone import train_alone
@@ -42,9 +41,14 @@ def released_model(
         return train_alone(federation, federation.pooled, declared, setting, trainer)
     study = federation.study
     gradients = trainer.private(study, federation.encoding)
-    plans = secure_sum_plans(study, gradients.path, federation.declared.values())
+    schedule = Schedule.of(study, max(federation.declared.values()), gradients.path)
+    plans = schedule.secure_sums
     sources = [
-        sum_sources(gradients, site.train, plans, trainer.noise(b""))[GRADIENT]
+        secure_sums(
+            schedule,
+            AtHand(federation.encoding, gradients, site.train, site.held_out),
+            trainer.noise(b""),
+        )
         for site in federation.training_sites
     ]
     plan = run_plan(federation, setting, SUMMED, {}, 0.0, plans)
@@ -56,10 +60,6 @@ def released_model(
         state = plan.combiner.descend(state, gradient, list(federation.declared))
     if plan.calibrator is None:
         return state.average
-    sources = [
-        calibration_source(federation.encoding, site.train, plans[CALIBRATION], trainer.noise(b""))
-        for site in federation.training_sites
-    ]
     for number in plan.calibrator.rounds:
         total = _sum(sources, plans[CALIBRATION], CALIBRATION, number, state.average)
         state = plan.calibrator.advance(state, number, total, len(sources))
@@ -67,9 +67,13 @@ def released_model(
 
 
 def _sum(
-    sources: Sequence[NoisyIntegers], plan: SumPlan, kind: str, number: int, weights: Vector
+    sources: Sequence[Mapping[str, NoisyIntegers]],
+    plan: SumPlan,
+    kind: str,
+    number: int,
+    weights: Vector,
 ) -> Vector:
     """Return the noisy sum of all hospitals in a round, in the unit of the clip."""
     moment = Moment(ReleaseId(SUMMED, number, kind), broadcast_hash(weights))
-    total = np.sum([source.draw(weights, moment) for source in sources], axis=0)
+    total = np.sum([source[kind].draw(weights, moment) for source in sources], axis=0)
     return np.asarray(total * plan.grid, dtype=np.float64)

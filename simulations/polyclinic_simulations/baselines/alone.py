@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyclinic_client.compute.integers import Moment
-from polyclinic_client.compute.local_releases import Mechanism
+from polyclinic_client.compute.local_releases import Mechanism, SumRelease
 from polyclinic_client.compute.patients import Patients
-from polyclinic_client.compute.training import local_calibration, local_mechanism
+from polyclinic_client.compute.sums import AtHand, noisy_sum
+from polyclinic_client.compute.training import local_mechanism
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.models.score_head import Vector, build_network
 from polyclinic_common.release_id import ReleaseId, broadcast_hash
 from polyclinic_common.releases.kinds import CALIBRATION
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.study import Study
 from polyclinic_server.rounds.calibration import Calibrator
 from polyclinic_server.rounds.combiner import Combiner, make_combiner
@@ -80,7 +82,11 @@ def _calibrated(
             total = mechanism.calibration(state.average)
             state = calibrator.advance(state, number, total, hospitals=1)
         return state
-    release = local_calibration(federation.encoding, cohort, declared, trainer.noise(b""))
+    plan = Schedule.of(federation.study, declared).plan(CALIBRATION)
+    at_hand = AtHand(
+        federation.encoding, trainer.private(federation.study, federation.encoding), cohort, cohort
+    )
+    release = SumRelease(noisy_sum(CALIBRATION, at_hand, plan, trainer.noise(b"")), plan)
     calibrator = Calibrator(federation.encoding, release.plan.deviation)
     for number in calibrator.rounds:
         moment = Moment(ReleaseId(ALONE, number, CALIBRATION), broadcast_hash(state.average))

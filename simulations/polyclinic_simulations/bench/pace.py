@@ -22,18 +22,18 @@ import numpy as np
 import pandas as pd
 
 from polyclinic_client.compute.integers import Moment
-from polyclinic_client.compute.metric_sums import metrics_source
 from polyclinic_client.compute.opinion import BetterHere
-from polyclinic_client.compute.training import OpacusGradients, local_mechanisms, sum_sources
+from polyclinic_client.compute.sums import local_mechanisms, secure_sums
+from polyclinic_client.compute.training import OpacusGradients
 from polyclinic_client.gate.pace import pace_of
 from polyclinic_client.run.approved_study import Approved, approved_with
+from polyclinic_client.run.assembly import at_hand, schedule_of
 from polyclinic_common.evaluation.observed import held_out_cohort
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.models.score_head import initial_weights, length_of
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.release_id import ReleaseId
-from polyclinic_common.releases.kinds import METRICS, UPDATE, VOTE
-from polyclinic_common.releases.plans import NODE_PATH, secure_sum_plans
+from polyclinic_common.releases.kinds import UPDATE, VOTE
 from polyclinic_common.study import Study, parse_study
 
 SITES = [f"site {index}" for index in range(3)]
@@ -97,21 +97,18 @@ def _with_all(approved: Approved, rows: pd.DataFrame) -> Approved:
 def _works(approved: Approved) -> list[Work]:
     """Return every kind of work of a study; here the table is read."""
     study, encoding = approved.study, approved.encoding
-    cohort, gradients = approved.cohort, OpacusGradients(study, encoding)
+    gradients = OpacusGradients(study, encoding)
     noise, weights = SystemNoise(b"benchmark"), initial_weights(study, encoding, 0)
     vote = BetterHere(encoding, approved.held_out, weights)
     works: list[Work] = [(VOTE, lambda: vote(weights + 0.1))]
+    schedule, at = schedule_of(approved, gradients), at_hand(approved, gradients)
     if study.privacy.mode == "local":
         declared = approved.declared[approved.name]
-        found = local_mechanisms(encoding, gradients, cohort, approved.held_out, declared, noise)
-        update = found[UPDATE]
+        update = local_mechanisms(schedule, at, declared, noise)[UPDATE]
         return [*works, (UPDATE, lambda: update.draw(weights, weights, _moment(UPDATE)))]
-    plans = secure_sum_plans(study, NODE_PATH, approved.declared.values())
-    sources = sum_sources(gradients, cohort, plans, noise)
-    if METRICS in plans:
-        sources[METRICS] = metrics_source(encoding, approved.held_out, plans[METRICS], noise)
     return works + [
-        (kind, partial(source.draw, weights, _moment(kind))) for kind, source in sources.items()
+        (kind, partial(source.draw, weights, _moment(kind)))
+        for kind, source in secure_sums(schedule, at, noise).items()
     ]
 
 

@@ -19,6 +19,7 @@ from polyclinic_client.folder.layout import read_identity
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.gate.gate import Gate
 from polyclinic_client.gate.ladder import Ladder
+from polyclinic_client.gate.permitted import Permitted
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.run.responder import Site
 from polyclinic_client.run.sum_responder import Member
@@ -187,7 +188,9 @@ def _site(
     source_of = {GRADIENT: source}
     member = Member(terms, folder.identity, folder.ledger, source_of, time.time, folder.journal)
     clock = HurriedClock()
-    gate = Gate(folder.identity.public, folder.ledger, folder.journal, Ladder(), clock)
+    allowed = {GRADIENT: range(1, terms.rounds + 1)}
+    permitted = Permitted(folder.identity.public, folder.ledger, allowed)
+    gate = Gate(permitted, folder.journal, Ladder(), clock)
     watch.hang_on(GRADIENTS, sums, "integer_sum")
     watch.hang_on(NOISE, noise, "discrete")
     watch.hang_on(KEYS, member, "_agree")

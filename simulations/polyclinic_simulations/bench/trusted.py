@@ -18,7 +18,7 @@ from polyclinic_common.models.calibration import ENTRIES, contributions
 from polyclinic_common.models.score_head import Vector, build_network, initial_weights
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT
-from polyclinic_common.releases.plans import secure_sum_plans
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.study import Study
 from polyclinic_server.rounds.optimizer import Optimizer, largest_ridge
 from polyclinic_server.rounds.plan import make_calibrator, suggested_ridge
@@ -68,7 +68,7 @@ class Trusted:
         """Grid and noise of every kind of sum."""
         if self.epsilon is None:
             return {}
-        return secure_sum_plans(self._at_epsilon, "products", self.declared.values())
+        return Schedule.of(self._at_epsilon, max(self.declared.values()), "products").secure_sums
 
     def trained(self, cohort: Cohort, seed: int, ridge_factor: float = 1.0) -> Vector:
         """Return the model, shape (d,); noise is drawn from `seed`, for this is an experiment."""

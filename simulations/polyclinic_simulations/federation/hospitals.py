@@ -28,7 +28,7 @@ from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.releases.plans import secure_sum_plans
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.releases.shares import most_patients
 from polyclinic_server.rounds.plan import reaches_of
 from polyclinic_server.rounds.reach import Reaches
@@ -131,8 +131,8 @@ class Hospitals:
     @property
     def sum_plans(self) -> dict[str, SumPlan]:
         """Grid and noise of every kind of secure sum; empty in mode local."""
-        declared = self.federation.declared.values()
-        return secure_sum_plans(self.federation.study, self._gradients.path, declared)
+        declared = max(self.federation.declared.values())
+        return Schedule.of(self.federation.study, declared, self._gradients.path).secure_sums
 
     @property
     def reaches(self) -> Reaches:
@@ -201,7 +201,7 @@ class Hospitals:
             approved,
             self.run_id,
             folder,
-            make_gate(ladder, folder, HurriedClock()),
+            make_gate(federation.study, ladder, folder, HurriedClock()),
             self._gradients,
             self.trainer.noise(folder.ledger.secret),
             federation.seed,

@@ -16,9 +16,8 @@ from polyclinic_client.run.flower_app import Answers, make_client_app
 from polyclinic_common.evaluation.reading import RoundReadings
 from polyclinic_common.models.score_head import Vector, initial_weights
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.releases.kinds import GRADIENT
-from polyclinic_common.releases.plans import metrics_plan
-from polyclinic_common.releases.shares import honest_shares
+from polyclinic_common.releases.kinds import GRADIENT, METRICS
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_server.rounds.coordinator import make_server_app
 from polyclinic_server.rounds.metric_sums import Evaluation
 from polyclinic_server.rounds.observers import Checkpoint, Observer
@@ -179,7 +178,7 @@ def evaluation_of(federation: Federation) -> Evaluation | None:
     if not study.metric_rounds:
         return None
     patients = {site.name: site.declared_in_all for site in federation.training_sites}
-    return Evaluation.of(study, metrics_plan(study, honest_shares(study), declared), patients)
+    return Evaluation.of(study, Schedule.of(study, declared).plan(METRICS), patients)
 
 
 def readings(federation: Federation, state: State) -> tuple[RoundReadings, ...]:
