@@ -31,10 +31,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from polyclinic_client.folder.layout import JOURNAL, read_identity
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Approval
-from polyclinic_client.node.site_book import SiteBook
 from polyclinic_client.records.journal import Journal
 from polyclinic_client.run.approved_study import approved_with
 from polyclinic_client.study_book.price import planned_releases
+from polyclinic_client.worker.site_book import SiteBook
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.runs.folder import Event, RunDescription, RunFolder, RunSite

@@ -79,7 +79,7 @@ def test_no_bundle_is_fetched_or_executed_and_its_hash_is_journalled(house: Cons
     assert not (house.folder / "flower").exists()
     (worker,) = house.processes["site 0"].children
     command = Path(f"/proc/{worker}/cmdline").read_bytes().split(b"\0")
-    assert command[1:3] == [b"-m", b"polyclinic_client.node.worker"]
+    assert command[1:3] == [b"-m", b"polyclinic_client.worker.worker"]
 
 
 def test_what_was_not_approved_is_refused_and_journalled(house: Consortium) -> None:

@@ -16,12 +16,12 @@ from polyclinic_client.consortium.participation import find_study
 from polyclinic_client.folder.layout import read_identity
 from polyclinic_client.folder.membership import Membership
 from polyclinic_client.folder.site_folder import SiteFolder
-from polyclinic_client.node.site_book import SiteBook, find_approved
 from polyclinic_client.run.approved_study import approved_with
 from polyclinic_client.run.update_responder import Memory
 from polyclinic_client.study_book.book import StudyBook
 from polyclinic_client.study_book.price import plan_approval, planned_with
 from polyclinic_client.study_book.roster import check_roster
+from polyclinic_client.worker.site_book import SiteBook, find_approved
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.statements import ANY_RUN, Declaration, StudyApproval
 from polyclinic_common.errors import Code, PolyclinicError

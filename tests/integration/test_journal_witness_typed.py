@@ -16,8 +16,8 @@ from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.gate.gate import Gate
 from polyclinic_client.gate.ladder import Ladder
 from polyclinic_client.ledger.witness import write_invented
-from polyclinic_client.node.site_book import open_sites
 from polyclinic_client.records.entry import Head
+from polyclinic_client.worker.site_book import open_sites
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.wire import PrivateUpdate
 from tests.e2e.typed_consortium import Typed, answer, refusal

@@ -22,10 +22,10 @@ from polyclinic_client.consortium.peers import list_peers
 from polyclinic_client.folder.layout import read_identity
 from polyclinic_client.folder.membership import MEMBERSHIP
 from polyclinic_client.folder.site_folder import SiteFolder
-from polyclinic_client.node.site_book import find_approved
 from polyclinic_client.page.overview import overview
 from polyclinic_client.records.journal import PeerReset
 from polyclinic_client.study_book.book import StudyBook
+from polyclinic_client.worker.site_book import find_approved
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.release_id import ReleaseId

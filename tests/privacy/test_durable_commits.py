@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from polyclinic_client.folder.site_folder import SiteFolder
-from polyclinic_client.node.site_book import open_sites
 from polyclinic_client.study_book.book import StudyBook
+from polyclinic_client.worker.site_book import open_sites
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import build_federation
 from polyclinic_simulations.federation.hospitals import Hospitals, bypassed

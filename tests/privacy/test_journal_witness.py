@@ -24,10 +24,10 @@ from polyclinic_client.ledger.journalled import UNMASKED, check_journalled
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.recovery import Recovery, recover
 from polyclinic_client.ledger.replay import replay
-from polyclinic_client.node.site_book import open_sites
 from polyclinic_client.records.journal import Failed, Journal, Left, Noted
 from polyclinic_client.run.responder import Site
 from polyclinic_client.run.update_responder import Memory, Updates
+from polyclinic_client.worker.site_book import open_sites
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Vote

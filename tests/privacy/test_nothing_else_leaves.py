@@ -17,10 +17,10 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -88,57 +88,73 @@ WRITING = {
     *("fdopen", "mkfifo", "tofile", "to_csv", "to_parquet", "to_pickle", "to_sql", "to_json"),
     *("savez", "savetxt", "save_file", "write_new", "write_atomically", "executescript"),
 }
-STORES = {
-    *("records/sqlite_file.py", "records/chained_log.py", "records/journal.py"),
-    *("folder/layout.py", "folder/site_folder.py"),
-    *("ledger/file.py", "ledger/witness.py", "ledger/ledger.py", "ledger/recovery.py"),
-    "cli/ledger.py",  # a person's own export of the ledger's rows
-    "cli/model.py",  # a person's own copy of a released model
-    "study_book/book.py",  # the frozen tables
-    *("accounts/registry.py", "accounts/account.py"),  # this hospital's accounts, and where
-    *("consortium/join.py", "folder/membership.py", "backup/keep_rows.py"),
-    *("node/status.py", "node/health.py"),  # whether a node runs
-    "node/worker.py",  # /proc/self/oom_score_adj
-    "consortium/preflight.py",  # connects to the server, and writes no file
-}
 OURS = {
     *("Ledger", "Journal", "SiteFolder", "ChainedLog", "ConsortiumClient", "StudyBook"),
     "Registry",
 }
-FLOWER = {
-    "run/flower_app.py": {"Array", "ArrayRecord", "Context", "Message", "RecordDict", "ClientApp"},
-    "gate/gate.py": {"ConfigRecord", "RecordDict"},
-    "run/responder.py": {"RecordDict"},
-    "node/site_book.py": {"RecordDict"},
-}
 ADAPTER = "node/fleet.py"
-# What talks to the network or to other processes, and with what.
-REACHING = {
-    ADAPTER: {"httpx", "ssl", "logging"},
-    "node/main.py": {"ssl"},
-    "node/health.py": {"http", "socketserver"},  # answers on a socket in the site's folder
-    "node/node.py": {"logging"},
-    "node/warm_worker.py": {"multiprocessing", "subprocess"},
-    "node/worker.py": {"ctypes", "importlib", "multiprocessing"},
-    "consortium/channel.py": {"grpc"},
-    "consortium/client.py": {"grpc", "importlib"},
-    "consortium/join.py": {"grpc", "importlib"},
-    "backup/keep_rows.py": {"logging"},  # says once why the server keeps no more rows
-    "backup/row_keeper.py": {"subprocess", "logging"},
-    "folder/membership.py": {"ssl"},
-    "proxy.py": {"urllib"},  # takes addresses apart
-    "consortium/preflight.py": {"http", "importlib", "shutil", "socket", "ssl", "urllib"},
-    "cli/study.py": {"shutil"},
-    "cli/up.py": {"logging"},
+
+
+class Room(NamedTuple):
+    """What the files of a folder may touch; see the house rules in docs/architecture.md.
+
+    Attributes
+    ----------
+    outward : set of str
+        Libraries that reach the network or other processes, or start something.
+    writes : bool
+        Whether it may make, change or remove files.
+    patients : bool
+        Whether patients are in its hands.
+    flower : set of str
+        What it takes of Flower's public interface.
+    """
+
+    outward: Set[str] = frozenset()
+    writes: bool = False
+    patients: bool = False
+    flower: Set[str] = frozenset()
+
+
+ROOMS = {
+    "compute": Room(patients=True),
+    "run": Room(
+        patients=True,
+        flower={"Array", "ArrayRecord", "Context", "Message", "RecordDict", "ClientApp"},
+    ),
+    "gate": Room(flower={"ConfigRecord", "RecordDict"}),
+    "records": Room(writes=True),
+    "ledger": Room(writes=True),
+    "accounts": Room(writes=True),
+    "study_book": Room(writes=True, patients=True),
+    "folder": Room(writes=True, outward={"ssl"}),
+    "worker": Room(  # has nothing but a pipe to the node; writes /proc/self/oom_score_adj
+        writes=True,
+        patients=True,
+        outward={"ctypes", "importlib", "multiprocessing"},
+        flower={"RecordDict"},
+    ),
+    "node": Room(
+        writes=True,
+        outward={
+            *("httpx", "ssl", "logging", "http", "socketserver", "multiprocessing", "subprocess"),
+        },
+    ),
+    "consortium": Room(
+        writes=True,
+        outward={"grpc", "http", "importlib", "shutil", "socket", "ssl", "urllib"},
+    ),
+    "backup": Room(writes=True, outward={"logging", "subprocess"}),
+    "page": Room(),
+    "cli": Room(writes=True, outward={"logging", "shutil"}),
+    "": Room(outward={"urllib"}),  # what several rooms share
 }
-PIPE = "node/worker.py"  # computes, and has nothing but a pipe to the node
-COMPUTING = {
-    *("compute.gradients", "compute.metric_sums", "compute.integers", "compute.local_releases"),
-    *("compute.patients", "compute.regression_sums", "compute.training", "gate.pace"),
-    *("compute.calibration_sums", "study_book.book", "run.sum_responder", "run.update_responder"),
-    *("run.vote_responder", "run.approved_study", "run.assembly", "node.site_book"),
-    *("accounts.patients",),
-}
+NETWORK = {"node", "consortium", "backup"}
+
+
+def room_of(name: str) -> Room:
+    """Return the rule of a file; a folder without one is refused."""
+    return ROOMS[name.rpartition("/")[0]]
 
 
 def client_trees() -> Iterator[tuple[str, ast.Module]]:
@@ -174,7 +190,7 @@ def test_the_gate_alone_encodes_what_leaves() -> None:
     for name, tree in client_trees():
         used = set(mentioned(tree))
         assert not used & {"_encode", "encode_request", "__import__"}, name
-        assert "import_module" not in used or name == PIPE, name
+        assert "import_module" not in used or name == "worker/worker.py", name
         modules = {module for module, _ in imported(tree)}
         assert "polyclinic_common.wire.codec" not in modules, name
         assert ("polyclinic_common.wire", "*") not in set(imported(tree)), name
@@ -193,33 +209,42 @@ def test_flower_is_met_in_one_adapter_and_messages_are_made_in_one_place() -> No
         if name == ADAPTER:
             continue
         found = {what for module, what in imported(tree) if module.partition(".")[0] == "flwr"}
-        assert found <= FLOWER.get(name, set()), name
+        assert found <= room_of(name).flower, name
         whole = {module for module, what in imported(tree) if not what}
         assert not any(module.partition(".")[0] == "flwr" for module in whole), name
 
 
-def test_only_named_modules_reach_out() -> None:
+def test_a_file_reaches_out_only_if_its_folder_may() -> None:
     for name, tree in client_trees():
         tops = {module.partition(".")[0] for module, _ in imported(tree)} & OUTWARD
-        assert tops <= REACHING.get(name, set()), f"{name} imports {tops}"
+        assert tops <= room_of(name).outward, f"{name} imports {tops}"
         used = set(mentioned(tree))
         bad = used & STARTING | {
             word for word in used if word.startswith(("exec", "spawn", "fork"))
         }
         bad -= {"execute", "executemany", "executable"}
-        assert not bad or "subprocess" in REACHING.get(name, set()), f"{name} uses {bad}"
+        assert not bad or "subprocess" in room_of(name).outward, f"{name} uses {bad}"
 
 
-def test_what_reaches_out_computes_on_no_patient() -> None:
-    """Whatever it imports, and what that imports, holds no table, gradient, sum or vote."""
-    within = {name: set(ours(tree)) for name, tree in client_trees()}
-    for name in REACHING.keys() - {PIPE, "cli/study.py"}:
+def test_what_reaches_out_holds_no_patient() -> None:
+    """Whatever it imports, and what that imports, has no patients in its hands."""
+    trees = dict(client_trees())
+    within = {name: set(ours(tree)) for name, tree in trees.items()}
+    reaching = [
+        name
+        for name, tree in trees.items()
+        if name.partition("/")[0] in NETWORK
+        and {module.partition(".")[0] for module, _ in imported(tree)} & OUTWARD
+    ]
+    assert len(reaching) > 7
+    for name in reaching:
         found, waiting = set[str](), [name]
         while waiting:
             for module in within.get(waiting.pop(), set()) - found:
                 found.add(module)
                 waiting.append(f"{module.replace('.', '/')}.py")
-        assert not found & COMPUTING, f"{name} reaches {found & COMPUTING}"
+        patients = {m for m in found if room_of(f"{m.replace('.', '/')}.py").patients}
+        assert not patients, f"{name} reaches {patients}"
 
 
 def ours(tree: ast.Module) -> Iterator[str]:
@@ -262,14 +287,18 @@ def _mode(positional: list[ast.expr], keywords: list[ast.keyword]) -> bool:
     )
 
 
-def test_ledger_journal_and_folder_alone_open_files_for_writing() -> None:
+def test_a_file_opens_others_for_writing_only_if_its_folder_may() -> None:
     found = {
         name
         for name, tree in client_trees()
         if any(opens_for_writing(node) for node in ast.walk(tree))
     }
-    assert found <= STORES, found - STORES
+    assert not {name for name in found if not room_of(name).writes}
     assert {"records/sqlite_file.py", "folder/layout.py", "ledger/witness.py"} <= found
+
+
+def test_every_folder_has_a_rule() -> None:
+    assert {name.rpartition("/")[0] for name, _ in client_trees()} == set(ROOMS)
 
 
 @pytest.mark.parametrize(

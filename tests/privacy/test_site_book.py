@@ -11,12 +11,12 @@ import pytest
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.gate.due import Due
 from polyclinic_client.gate.gate import Gate
-from polyclinic_client.node import site_book
-from polyclinic_client.node.site_book import SiteBook
 from polyclinic_client.records.journal import Failed
 from polyclinic_client.run.approved_study import Approved, approved_with
 from polyclinic_client.run.refusals import SilenceError
 from polyclinic_client.run.update_responder import Memory
+from polyclinic_client.worker import site_book
+from polyclinic_client.worker.site_book import SiteBook
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.wire import (
     AnnouncedKeys,

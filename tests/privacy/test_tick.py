@@ -26,12 +26,12 @@ from polyclinic_client.gate.due import FACTOR, OVER, Due
 from polyclinic_client.gate.pace import SLOWER, Cost, pace_of
 from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.node.site_book import SiteBook
 from polyclinic_client.records.journal import Climbed, Failed, Left
 from polyclinic_client.run.approved_study import approved_with
 from polyclinic_client.run.refusals import SilenceError
 from polyclinic_client.run.update_responder import Memory
 from polyclinic_client.study_book.price import planned_releases
+from polyclinic_client.worker.site_book import SiteBook
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.models.score_head import length_of

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,55 @@ def test_nothing_unsafe_is_imported_or_called(room: str) -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 assert node.func.id not in {"eval", "exec", "print"}, f"{path}:{node.lineno}"
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts[1:]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def arrows() -> dict[str, set[str]]:
+    """Return what every module imports of ours, also where only types are looked at."""
+    paths = {module_of(path): path for room in ROOMS for path in modules(room)}
+    found: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        wanted: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                wanted |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                wanted |= {node.module} | {f"{node.module}.{each.name}" for each in node.names}
+        known = wanted & paths.keys()
+        packages = {each for each in known if any(other.startswith(f"{each}.") for other in known)}
+        found[name] = known - packages - {name}
+    return found
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return the members of a circle; none where there is none."""
+    left = {name: set(to) for name, to in graph.items()}
+    while free := [name for name, to in left.items() if not to & left.keys()]:
+        for name in free:
+            del left[name]
+    return sorted(left)
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    assert not circle(arrows())
+
+
+def test_no_room_imports_itself_by_a_detour() -> None:
+    rooms: dict[str, set[str]] = {}
+    for name, to in arrows().items():
+        own = ".".join(name.split(".")[:2])
+        others = {".".join(each.split(".")[:2]) for each in to}
+        rooms.setdefault(own, set()).update(others - {own})
+    assert len(rooms) > 40
+    assert not circle(rooms)
+
+
+def test_a_circle_would_be_seen() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
 
 
 def test_a_node_and_a_simulation_have_their_sites_made_in_one_place() -> None:

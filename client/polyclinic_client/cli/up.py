@@ -9,7 +9,7 @@ import typer
 from polyclinic_client.cli.options import SITE, SiteOption
 
 log = logging.getLogger(__name__)
-OPENER = "polyclinic_client.node.site_book:open_sites"
+OPENER = "polyclinic_client.worker.site_book:open_sites"
 
 
 def up(site: SiteOption = SITE) -> None:

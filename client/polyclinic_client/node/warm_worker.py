@@ -46,7 +46,13 @@ class WarmWorker:
     """
 
     def __init__(self, opener: str, folder: Path, idle_s: float, longest_s: float):
-        self._command = [sys.executable, "-m", "polyclinic_client.node.worker", opener, str(folder)]
+        self._command = [
+            sys.executable,
+            "-m",
+            "polyclinic_client.worker.worker",
+            opener,
+            str(folder),
+        ]
         self._idle_s = idle_s
         self._longest_s = longest_s
         self._asked = time.monotonic()

@@ -41,7 +41,7 @@ LOSSES_OF: dict[str, tuple[Loss, ...]] = {
     "binary": ("logistic",),
     "survival": ("hazard",),
 }
-CLIP = {"squared": 0.25, "huber": 0.25, "logistic": 0.7, "hazard": 0.7}
+CLIP = {"squared": 0.25, "huber": 0.25, "logistic": 0.5, "hazard": 0.5}
 LEARNING_RATE = {"squared": 8.0, "huber": 8.0, "logistic": 32.0, "hazard": 32.0}
 MLP_LEARNING_RATE_SHARE = 0.125
 

@@ -33,7 +33,7 @@ KINDS: Mapping[str, bytes] = {
     "server": b"\0server\0up\0",
     "coordinator": b"\0polyclinic_server.superlink.coordinate\0",
     "node": b"\0client\0up\0",
-    "worker": b"\0polyclinic_client.node.worker\0",
+    "worker": b"\0polyclinic_client.worker.worker\0",
 }
 SETTLE_S, IDLE_S, LOOK_S = 10.0, 20.0, 0.25
 TICKS_S, PAGE_MB = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE") / 1e6

@@ -7,7 +7,7 @@ Splits are made of training patients alone; patients that a study holds out are 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -43,7 +43,13 @@ def loss_of(study: Study, weights: Vector, cohort: Cohort) -> float:
     return float((each * cohort.mask).sum() / len(cohort))
 
 
-def kept(study: Study, cohort: Cohort, epsilon: float, draws: int) -> list[float]:
+def kept(
+    study: Study,
+    cohort: Cohort,
+    epsilon: float,
+    draws: int,
+    multiples: Sequence[float] = MULTIPLES,
+) -> list[float]:
     """Return, for every multiple, the share of mode none's gain over the start that is kept."""
     found = []
     for draw in range(draws):
@@ -53,7 +59,7 @@ def kept(study: Study, cohort: Cohort, epsilon: float, draws: int) -> list[float
         plain = Trusted(study_with(study, {"calibration": None}), None, len(train))
         gain = start - loss_of(study, plain.trained(train, draw), rest)
         private = Trusted(study, epsilon, len(train))
-        losses = [loss_of(study, private.trained(train, draw, k), rest) for k in MULTIPLES]
+        losses = [loss_of(study, private.trained(train, draw, k), rest) for k in multiples]
         found.append([max(WORST, (start - loss) / gain) for loss in losses])
     return [float(mean) for mean in np.mean(found, axis=0)]
 
