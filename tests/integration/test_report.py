@@ -10,12 +10,13 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
+from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.evaluation.observed import levels_of
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.releases.plain_words import describe
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.plain_words import outcome_in_words, treatment_in_words
-from polyclinic_common.study.sections import LOWER_IS_BETTER, Mode
+from polyclinic_common.study.sections import Mode
 from polyclinic_simulations.report import render_report, write_report
 from polyclinic_simulations.report.calibration_words import warning
 from polyclinic_simulations.report.comparison import compare
@@ -23,7 +24,6 @@ from polyclinic_simulations.report.console import print_result
 from polyclinic_simulations.report.drawing import look
 from polyclinic_simulations.report.measures import measure_of
 from polyclinic_simulations.results.results import (
-    METRICS,
     AtTime,
     Baselines,
     CalibrationBin,
@@ -121,7 +121,7 @@ class Maker:
     def metrics(self, loss: float, spread: float) -> Metrics:
         scores: Metrics = dict.fromkeys(METRICS)
         for metric in self.study.metrics:
-            worse = 1.0 if metric in LOWER_IS_BETTER else -0.55
+            worse = 1.0 if METRICS[metric].lower_is_better else -0.55
             share = 1 + worse * loss + self.random.normal(0, spread)
             scores[metric] = TYPICAL[metric] * share
         return scores
@@ -187,7 +187,7 @@ class Maker:
     def figures(self, loss: float) -> Figures:
         rounds = list(range(5, 65, 5))
         main = self.study.metrics[0]
-        worse = 1.0 if main in LOWER_IS_BETTER else -0.55
+        worse = 1.0 if METRICS[main].lower_is_better else -0.55
         path = [loss + 0.4 * float(np.exp(-at / 12)) for at in rounds]
         noise = self.random.normal(0, 0.008, len(rounds))
         values: list[float | None] = [

@@ -12,11 +12,12 @@ import pytest
 from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.mapping import parse_mapping
 from polyclinic_common.errors import PolyclinicError
+from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.study import Study
 from polyclinic_simulations import simulate
 from polyclinic_simulations.federation.federation import build_federation
 from polyclinic_simulations.federation.setting import Setting
-from polyclinic_simulations.results.results import METRICS, Result
+from polyclinic_simulations.results.results import Result
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.sweep.store import Piece
 from polyclinic_simulations.sweep.watcher import Silent

@@ -13,9 +13,10 @@ from hypothesis.extra.numpy import arrays
 from polyclinic_client.compute.metric_sums import SummedMetrics
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation.layout import CLIP, Layout, make_layout
+from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.evaluation.observed import Observed, held_out_cohort
 from polyclinic_common.evaluation.reading import Size, held_out_sizes, read_sum
-from polyclinic_common.evaluation.statistics import Judged, RiskHistogram, statistic_of
+from polyclinic_common.evaluation.statistics import Judged, RiskHistogram
 from polyclinic_common.models.predict import Prediction
 from polyclinic_common.models.score_head import initial_weights
 from polyclinic_common.study import Study
@@ -85,7 +86,7 @@ def hostile_table() -> Any:
 def test_a_histogram_gives_nearly_the_metric_of_all_pairs(metric: str) -> None:
     made = study_of("binary" if metric == "auc" else "survival")
     judged, _ = draw("binary" if metric == "auc" else "survival", 4000, np.random.default_rng(1))
-    histogram = statistic_of(made, metric)  # type: ignore[arg-type]
+    histogram = METRICS[metric].statistic(made)
     assert isinstance(histogram, RiskHistogram)
     cells = histogram.rows(judged).sum(axis=0)
     ordered, counted = histogram.pairs()
@@ -97,7 +98,7 @@ def test_a_histogram_gives_nearly_the_metric_of_all_pairs(metric: str) -> None:
 def test_the_binned_pairs_are_those_counted_one_by_one() -> None:
     made = study_of("survival")
     judged, _ = draw("survival", 60, np.random.default_rng(2))
-    histogram = statistic_of(made, "c_index")
+    histogram = METRICS["c_index"].statistic(made)
     assert isinstance(histogram, RiskHistogram)
     cells = histogram.rows(judged).sum(axis=0)
     risk = np.searchsorted(histogram.edges, judged.predicted)

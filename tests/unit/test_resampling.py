@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study.contract import time_grid
 from polyclinic_simulations.results.exact_metrics import reported_metrics, score
 from polyclinic_simulations.results.intervals import gap, half_width
 from polyclinic_simulations.results.resampling import RESAMPLES, patient_weights, resampled
-from polyclinic_simulations.results.results import METRICS, Scores
+from polyclinic_simulations.results.results import Scores
 from tests.conftest import small_study
 
 IPCW = {"td_auc": 0.05, "ibs": 0.03}  # censoring is that of all patients, not of the resample

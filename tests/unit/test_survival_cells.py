@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation.layout import Floats, make_layout
+from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.evaluation.reading import GroupReading, Size, read_sum
 from polyclinic_common.evaluation.statistics import (
     Judged,
     RiskHistogram,
-    statistic_of,
     time_positions,
 )
 from polyclinic_common.evaluation.survival import (
@@ -29,6 +29,12 @@ from polyclinic_common.evaluation.survival import (
     hazard_profile,
     predicted_curves,
 )
+from polyclinic_common.evaluation.survival_scores import (
+    integrated_brier,
+    observed_survival,
+    statuses,
+    time_dependent_auc,
+)
 from polyclinic_common.models.predict import predict
 from polyclinic_common.models.score_head import initial_weights
 from polyclinic_common.study import Study, parse_study
@@ -37,12 +43,6 @@ from polyclinic_server.rounds.metric_sums import merit
 from polyclinic_server.rounds.observers import Checkpoint, Round
 from polyclinic_server.rounds.state import MetricSum, State
 from polyclinic_simulations.audit.coverage import PROFILE, Design, coverage, draw, study_of
-from polyclinic_simulations.results.survival_scores import (
-    integrated_brier,
-    observed_survival,
-    statuses,
-    time_dependent_auc,
-)
 from tests.conftest import small_study
 
 STUDY = study_of("survival")
@@ -50,7 +50,7 @@ ENDS = tuple(float(end) for end in range(100, 900, 100))
 
 
 def histogram() -> RiskHistogram:
-    found = statistic_of(STUDY, "c_index")
+    found = METRICS["c_index"].statistic(STUDY)
     assert isinstance(found, RiskHistogram)
     return found
 
@@ -170,7 +170,7 @@ def test_a_models_curve_is_what_its_risk_and_profile_say() -> None:
     x[:, -1] *= encoding.intercept
     predicted = predict(study, encoding, weights, x)
     profile = hazard_profile(study, weights)
-    made = statistic_of(study, "ibs")
+    made = METRICS["ibs"].statistic(study)
     assert isinstance(made, RiskHistogram)
     assert profile is not None
     assert predicted.survival is not None

@@ -12,13 +12,9 @@ from hypothesis import strategies as st
 from lifelines import CoxPHFitter, KaplanMeierFitter
 from lifelines.datasets import load_gbsg2
 
+from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.evaluation.observed import Observed
-from polyclinic_common.models.predict import Prediction
-from polyclinic_common.study.sections import LOWER_IS_BETTER, METRICS_OF
-from polyclinic_simulations.report.measures import measure_of
-from polyclinic_simulations.results.exact_metrics import score
-from polyclinic_simulations.results.results import METRICS
-from polyclinic_simulations.results.survival_scores import (
+from polyclinic_common.evaluation.survival_scores import (
     brier_scores,
     integrated_brier,
     observed_survival,
@@ -26,6 +22,10 @@ from polyclinic_simulations.results.survival_scores import (
     statuses,
     time_dependent_auc,
 )
+from polyclinic_common.models.predict import Prediction
+from polyclinic_common.study.sections import METRICS_OF
+from polyclinic_simulations.report.measures import measure_of
+from polyclinic_simulations.results.exact_metrics import score
 from tests.conftest import small_study
 
 # Five patients: events at 1, 3 and 5, censored at 2 and 4. Still uncensored: all before 2, then
@@ -206,7 +206,7 @@ def test_a_survival_study_reports_them_beside_the_concordance() -> None:
 
 def test_of_two_integrated_brier_scores_the_lower_is_the_better_one() -> None:
     study = small_study("survival")
-    assert "ibs" in LOWER_IS_BETTER
-    assert "td_auc" not in LOWER_IS_BETTER
+    assert METRICS["ibs"].lower_is_better
+    assert not METRICS["td_auc"].lower_is_better
     assert "lower is better" in measure_of(study, "ibs").axis
     assert "higher is better" in measure_of(study, "td_auc").axis

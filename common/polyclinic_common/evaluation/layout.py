@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic_common.data.encoding import Encoding
+from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.evaluation.observed import subgroup_names
-from polyclinic_common.evaluation.statistics import Count, Judged, Statistic, statistic_of
+from polyclinic_common.evaluation.statistics import Count, Judged, Statistic
 from polyclinic_common.models.predict import predict
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import (
     SURVIVAL_METRICS,
     Fraction,
-    Metric,
+    MetricName,
     PrivateEvaluation,
 )
 
@@ -52,7 +53,7 @@ class Part:
         What its entries are multiplied with.
     """
 
-    metric: Metric | Literal["count"]
+    metric: MetricName | Literal["count"]
     statistic: Statistic
     start: int
     weight: float
@@ -167,7 +168,7 @@ def _parts(study: Study, share: float, start: int, *, counted: bool) -> tuple[Pa
     metrics = study.private_metrics
     if metrics[0] in SURVIVAL_METRICS:
         metrics = metrics[:1]
-    shares: list[tuple[Metric | Literal["count"], Statistic, float]] = []
+    shares: list[tuple[MetricName | Literal["count"], Statistic, float]] = []
     left = share
     if counted:
         shares.append(("count", Count(), COUNT_SHARE * share))
@@ -176,7 +177,7 @@ def _parts(study: Study, share: float, start: int, *, counted: bool) -> tuple[Pa
     for index, metric in enumerate(metrics):
         main = 1.0 if others == 0 else MAIN_SHARE
         part = main if index == 0 else (1.0 - MAIN_SHARE) / others
-        shares.append((metric, statistic_of(study, metric), part * left))
+        shares.append((metric, METRICS[metric].statistic(study), part * left))
     parts = []
     for metric_name, statistic, squared in shares:
         parts.append(Part(metric_name, statistic, start, float(np.sqrt(squared))))

@@ -20,7 +20,6 @@ from polyclinic_common.data.encoding import start_logits
 from polyclinic_common.rowwise import logit
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
-from polyclinic_common.study.sections import SURVIVAL_METRICS, Metric
 
 Floats = NDArray[np.float64]
 SQUARE_SHARE = 0.1
@@ -165,38 +164,25 @@ class RiskHistogram:
         return counted * higher, counted
 
 
-def statistic_of(study: Study, metric: Metric) -> Statistic:
-    """Return what patients add for a metric of this study."""
-    if metric == "auc":
-        return _binary_histogram(study)
-    if metric in SURVIVAL_METRICS:
-        return _survival_histogram(study)
-    bound = study.error_bound
-    return {
-        "mae": Mean(lambda j: _error(j, bound), scale=bound),
-        "rmse": Mean(lambda j: np.square(_error(j, bound)), scale=bound**2, root=True),
-        "within_20": Mean(_within_20, yes_or_no=True),
-        "accuracy": Mean(_right, yes_or_no=True),
-        "brier": Mean(lambda j: np.square(_error(j, 1.0))),
-    }[metric]
-
-
-def _error(judged: Judged, bound: float) -> Floats:
+def error(judged: Judged, bound: float) -> Floats:
     """Return absolute errors as a share of the bound, at most 1."""
     return np.asarray(np.minimum(np.abs(judged.predicted - judged.value) / bound, 1.0))
 
 
-def _within_20(judged: Judged) -> Floats:
+def is_within_20(judged: Judged) -> Floats:
+    """Say for whom the prediction lies within 20 % of the truth: 1, else 0; shape (n,)."""
     near = np.abs(judged.predicted - judged.value) <= 0.2 * np.abs(judged.value)
     return np.asarray(near, dtype=np.float64)
 
 
-def _right(judged: Judged) -> Floats:
+def is_right(judged: Judged) -> Floats:
+    """Say for whom the likelier answer is the true one: 1, else 0; shape (n,)."""
     right = (judged.predicted > 0.5) == (judged.value > 0.5)
     return np.asarray(right, dtype=np.float64)
 
 
-def _binary_histogram(study: Study) -> RiskHistogram:
+def binary_histogram(study: Study) -> RiskHistogram:
+    """Return the histogram of a yes/no study."""
     base = float(start_logits(study.outcome)[0])
     return RiskHistogram(
         edges=tuple(base + edge for edge in BINARY_EDGES),
@@ -217,7 +203,7 @@ def time_positions(outcome: Survival) -> tuple[int, ...]:
     return tuple((k + 1) * times // count - 1 for k in range(count))
 
 
-def _survival_histogram(study: Study) -> RiskHistogram:
+def survival_histogram(study: Study) -> RiskHistogram:
     """Return the histogram of a survival study; pairs within one time bin do not count.
 
     An event at the end of a bin is in it; whose follow-up ends there was followed through it.

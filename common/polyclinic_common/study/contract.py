@@ -21,7 +21,7 @@ from polyclinic_common.study.sections import (
     Calibration,
     Evaluation,
     MenuEntry,
-    Metric,
+    MetricName,
     Model,
     Privacy,
     Roster,
@@ -135,12 +135,12 @@ class Contract(Part):
         return self.model_copy(update={"training": self.training.model_copy(update=own)})
 
     @property
-    def metrics(self) -> tuple[Metric, ...]:
+    def metrics(self) -> tuple[MetricName, ...]:
         """Metrics reported (default: all that fit the outcome)."""
         return self.evaluation.metrics or METRICS_OF[self.outcome.kind]
 
     @property
-    def private_metrics(self) -> tuple[Metric, ...]:
+    def private_metrics(self) -> tuple[MetricName, ...]:
         """Metrics released privately; none in mode none."""
         private = self.evaluation.private
         if private is None or self.privacy.mode == "none":
@@ -148,7 +148,7 @@ class Contract(Part):
         return private.metrics or self.metrics
 
     @property
-    def deciding_metric(self) -> Metric:
+    def deciding_metric(self) -> MetricName:
         """The metric that chooses from a menu: the first that is released."""
         private = self.evaluation.private
         return ((private and private.metrics) or self.metrics)[0]

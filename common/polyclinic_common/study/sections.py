@@ -15,11 +15,12 @@ from pydantic_core import PydanticCustomError
 from polyclinic_common.study.base import Name, Part, Site, Word, check_vocabulary
 
 Mode = Literal["secure-sum", "local", "none"]
-Metric = Literal["mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index", "td_auc", "ibs"]
+MetricName = Literal[
+    "mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index", "td_auc", "ibs"
+]
 SurvivalMetric = Literal["c_index", "td_auc", "ibs"]
-LOWER_IS_BETTER: frozenset[Metric] = frozenset({"mae", "rmse", "brier", "ibs"})
 SURVIVAL_METRICS: tuple[SurvivalMetric, ...] = ("c_index", "td_auc", "ibs")
-METRICS_OF: dict[str, tuple[Metric, ...]] = {
+METRICS_OF: dict[str, tuple[MetricName, ...]] = {
     "continuous": ("mae", "rmse", "within_20"),
     "binary": ("accuracy", "auc", "brier"),
     "survival": SURVIVAL_METRICS,
@@ -179,7 +180,7 @@ class PrivateEvaluation(Part):
     of the first metric.
     """
 
-    metrics: tuple[Metric, ...] | None = None
+    metrics: tuple[MetricName, ...] | None = None
     every: int | None = Field(default=None, ge=1)
     share: float = Field(default=0.1, gt=0, lt=1)
     by_site: bool = False
@@ -214,7 +215,7 @@ class Acceptance(Part):
 class Evaluation(Part):
     """How the model is judged; without `private` nothing about it leaves the hospitals."""
 
-    metrics: tuple[Metric, ...] | None = None
+    metrics: tuple[MetricName, ...] | None = None
     holdout: Holdout = Fraction()
     private: PrivateEvaluation | None = None
     acceptance: Acceptance | None = None

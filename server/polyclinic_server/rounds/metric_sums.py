@@ -11,12 +11,12 @@ from typing import Self
 import numpy as np
 
 from polyclinic_common.evaluation.layout import Layout, make_layout, private_of
+from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.evaluation.reading import GroupReading, Size, held_out_sizes, read_sum
 from polyclinic_common.evaluation.survival import hazard_profile
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.sections import LOWER_IS_BETTER
 from polyclinic_server.rounds.state import MetricSum
 
 
@@ -94,7 +94,7 @@ def merit(metric: str, value: float | None) -> float:
     """Return a metric so that more is better; an undefined one is worse than all others."""
     if value is None:
         return -math.inf
-    return -value if metric in LOWER_IS_BETTER else value
+    return -value if METRICS[metric].lower_is_better else value
 
 
 def first_best(values: Sequence[float]) -> int:

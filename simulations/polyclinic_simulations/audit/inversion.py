@@ -15,6 +15,7 @@ import pandas as pd
 
 from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.values import as_number
+from polyclinic_common.evaluation.weighted import ranked
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study.manifest import Study
 from polyclinic_simulations.audit.genotypes import (
@@ -42,7 +43,6 @@ from polyclinic_simulations.audit.targets import (
     label_doses,
 )
 from polyclinic_simulations.federation.federation import PUBLISHED, build_federation
-from polyclinic_simulations.results.exact_metrics import auc
 from polyclinic_simulations.sweep.simulation import make_settings
 from polyclinic_simulations.sweep.watcher import Silent, Watcher
 
@@ -86,7 +86,13 @@ def success(chances: Floats, codes: Codes, rows: Rows) -> Success:
     """
     right = chances[rows].argmax(axis=1) == codes[rows]
     carrier = (codes[rows] > 0).astype(np.float64)
-    return Success(accuracy=float(right.mean()), auc=auc(carrier, 1.0 - chances[rows, 0]))
+    return Success(accuracy=float(right.mean()), auc=_auc(carrier > 0.0, 1.0 - chances[rows, 0]))
+
+
+def _auc(positive: Rows, score: Floats) -> float | None:
+    """Return the area under the ROC curve; None where all are alike."""
+    right, pairs = ranked(score, 1.0 * positive[:, None], 1.0 * ~positive[:, None])
+    return float(right[0] / pairs[0]) if pairs[0] else None
 
 
 def chance_of_truth(chances: Floats, codes: Codes) -> Floats:

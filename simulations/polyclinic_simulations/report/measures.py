@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+from polyclinic_common.evaluation.metrics import METRICS, Metric
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Continuous
-from polyclinic_common.study.sections import LOWER_IS_BETTER
 from polyclinic_simulations.results.results import mean_and_error
 
 UNKNOWN = "–"
@@ -34,6 +34,8 @@ class Measure:
         What is printed = factor x what is stored.
     decimals : int
         Digits after the point.
+    lower_is_better : bool
+        Its direction.
     """
 
     key: str
@@ -43,6 +45,21 @@ class Measure:
     unit: str = ""
     factor: float = 1.0
     decimals: int = 3
+    lower_is_better: bool = False
+
+    @staticmethod
+    def of(metric: Metric, unit: str, decimals: int) -> Measure:
+        """Return how a metric is shown in this unit."""
+        return Measure(
+            metric.name,
+            metric.title,
+            metric.says,
+            metric.meaning,
+            unit,
+            metric.factor,
+            decimals,
+            metric.lower_is_better,
+        )
 
     @property
     def heading(self) -> str:
@@ -53,7 +70,7 @@ class Measure:
     @property
     def axis(self) -> str:
         """Label of an axis."""
-        better = "lower" if self.key in LOWER_IS_BETTER else "higher"
+        better = "lower" if self.lower_is_better else "higher"
         unit = f"{self.unit}; " if self.unit else ""
         return f"{self.name[0].upper()}{self.name[1:]} ({unit}{better} is better)"
 
@@ -96,81 +113,6 @@ class Measure:
         return "percentage points" if self.unit == "%" else self.unit
 
 
-_ALL = {
-    measure.key: measure
-    for measure in (
-        Measure(
-            "mae",
-            "mean error",
-            "is off by {} on average",
-            "mean absolute error: how far the prediction lies from the truth, on average",
-        ),
-        Measure(
-            "rmse",
-            "RMSE",
-            "has a root-mean-square error of {}",
-            "root-mean-square error: like the mean error, but large errors weigh more",
-        ),
-        Measure(
-            "within_20",
-            "share within 20 %",
-            "comes within 20 % of the truth for {} of the patients",
-            "share of patients whose prediction lies within 20 % of the truth",
-            unit="%",
-            factor=100.0,
-            decimals=1,
-        ),
-        Measure(
-            "accuracy",
-            "accuracy",
-            "is right for {} of the patients",
-            "share of patients for whom the likelier answer is the true one",
-            unit="%",
-            factor=100.0,
-            decimals=1,
-        ),
-        Measure(
-            "auc",
-            "AUC",
-            "tells patients apart with an area under the ROC curve of {} "
-            "(0.5 is chance, 1 is perfect)",
-            "of two patients, one with and one without the outcome: how often the first gets the "
-            "higher probability (0.5 is chance, 1 is perfect)",
-        ),
-        Measure(
-            "brier",
-            "Brier score",
-            "predicts probabilities with a Brier score of {} (0 is perfect)",
-            "mean squared distance between predicted probability and outcome (0 is perfect)",
-        ),
-        Measure(
-            "c_index",
-            "C-index",
-            "ranks patients by risk with a C-index of {} (0.5 is chance, 1 is perfect)",
-            "Harrell's concordance: of two comparable patients, how often the one with the higher "
-            "predicted risk has the earlier event (0.5 is chance, 1 is perfect)",
-        ),
-        Measure(
-            "td_auc",
-            "time-dependent AUC",
-            "tells who has the event by a time with an area under the ROC curve of {} "
-            "(0.5 is chance, 1 is perfect)",
-            "of two patients, one with the event by a time of the grid and one without it then: "
-            "how often the first has the higher predicted risk, over all times (0.5 is chance, 1 "
-            "is perfect); whose follow-up ends before is stood for by those who are seen (IPCW)",
-        ),
-        Measure(
-            "ibs",
-            "integrated Brier score",
-            "predicts survival with an integrated Brier score of {} (0 is perfect)",
-            "mean squared distance between predicted survival and whether a patient is without the "
-            "event, averaged over time up to the end of the grid (0 is perfect); whose follow-up "
-            "ends before is stood for by those who are seen (IPCW)",
-        ),
-    )
-}
-
-
 def measures_of(study: Study, main: str) -> list[Measure]:
     """Return the measures that a simulation reports, the one that headlines first.
 
@@ -193,9 +135,9 @@ def decimals(number: float, digits: int) -> str:
 
 def measure_of(study: Study, metric: str) -> Measure:
     """Return how `metric` is shown in this study."""
-    measure = _ALL[metric]
-    if metric in {"mae", "rmse"} and isinstance(study.outcome, Continuous):
+    found = METRICS[metric]
+    if found.in_outcome_unit and isinstance(study.outcome, Continuous):
         low, high = study.outcome.range
-        decimals = min(6, max(0, 4 - math.floor(math.log10(high - low))))
-        return replace(measure, unit=study.outcome.unit, decimals=decimals)
-    return measure
+        digits = min(6, max(0, 4 - math.floor(math.log10(high - low))))
+        return Measure.of(found, study.outcome.unit, digits)
+    return Measure.of(found, found.unit, found.decimals)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from polyclinic_common.study.sections import LOWER_IS_BETTER
 from polyclinic_simulations.report.comparison import Comparison, Line
 from polyclinic_simulations.report.differences import BesideFormula, beside_formulas, difference
 from polyclinic_simulations.report.measures import Measure
@@ -58,7 +57,7 @@ def _verdict(head: Line, other: Line, measure: Measure, what: str) -> str:
 
 
 def _better(found: Gap, measure: Measure) -> str:
-    sign = -1.0 if measure.key in LOWER_IS_BETTER else 1.0
+    sign = -1.0 if measure.lower_is_better else 1.0
     return "better" if found.mean * sign > 0 else "worse"
 
 
@@ -97,7 +96,7 @@ def _across_variants(comparison: Comparison, measure: Measure) -> str:
     known = [(mean, line) for line, mean in means.items() if mean is not None]
     if len(known) < 2:
         return ""
-    known.sort(key=lambda pair: pair[0], reverse=measure.key not in LOWER_IS_BETTER)
+    known.sort(key=lambda pair: pair[0], reverse=not measure.lower_is_better)
     best, worst = known[0][1], known[-1][1]
     return (
         f"Of {len(known)} variants with {head.plain_setting}, best is {best.variant[2:]} "

@@ -15,7 +15,6 @@ from polyclinic_server.rounds.state import Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-METRICS = ("mae", "rmse", "within_20", "accuracy", "auc", "brier", "c_index", "td_auc", "ibs")
 Metrics = dict[str, float | None]
 SettingKey = tuple[str, float | None, str, int | None, float]
 

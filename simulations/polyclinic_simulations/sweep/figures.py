@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic_common.evaluation.observed import Observed
+from polyclinic_common.evaluation.survival_scores import observed_survival, statuses
 from polyclinic_common.models.predict import Prediction, predict
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study.outcomes import Continuous, Survival
@@ -24,7 +25,6 @@ from polyclinic_simulations.results.results import (
     RiskGroup,
     TimeCalibration,
 )
-from polyclinic_simulations.results.survival_scores import observed_survival, statuses
 
 Floats = NDArray[np.float64]
 CALIBRATION_BINS = 5
