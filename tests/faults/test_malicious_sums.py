@@ -23,7 +23,7 @@ from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.records.journal import Refused
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.identity.statement import read_signed
-from polyclinic_common.models.score_head import length_of
+from polyclinic_common.models.head import length_of
 from polyclinic_common.release_id import ReleaseId, broadcast_hash
 from polyclinic_common.releases.kinds import GRADIENT, METRICS
 from polyclinic_common.secure_sum.chain import Attempt, Chain

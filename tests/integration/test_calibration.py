@@ -11,7 +11,8 @@ import pytest
 
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_common.models.calibration import contributions, recalibrated
-from polyclinic_common.models.score_head import build_network, cut, logits
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import cut, logits
 from polyclinic_common.rowwise import expit
 from polyclinic_common.study import Study
 from polyclinic_server.rounds.observers import Checkpoint, Round

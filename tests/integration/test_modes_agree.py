@@ -19,7 +19,8 @@ from polyclinic_client.compute.local_releases import SumRelease
 from polyclinic_client.compute.patients import Patients
 from polyclinic_client.compute.row_network import RowNetwork
 from polyclinic_client.compute.training import local_mechanism
-from polyclinic_common.models.score_head import Vector, build_network
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.releases.kinds import GRADIENT
 from polyclinic_server.rounds import plan
 from polyclinic_server.rounds.observers import Round

@@ -10,7 +10,7 @@ import pytest
 
 from polyclinic_common.releases.plain_words import describe
 from polyclinic_server.rounds.observers import Checkpoint, Round
-from polyclinic_server.rounds.state import MetricSum, State
+from polyclinic_server.rounds.state import KeptSum, State
 from polyclinic_simulations import simulate
 from polyclinic_simulations.report.comparison import compare
 from polyclinic_simulations.report.console import print_result
@@ -128,8 +128,8 @@ def test_the_study_says_in_plain_words_what_metrics_cost_and_tell() -> None:
 
 def test_released_sums_survive_a_restart_of_the_server(tmp_path: Path) -> None:
     released = (
-        MetricSum(2, np.array([1.5, -2.0]), ("site 0", "site 2")),
-        MetricSum(4, np.array([0.25, 3.0]), ("site 1",)),
+        KeptSum(2, np.array([1.5, -2.0]), ("site 0", "site 2")),
+        KeptSum(4, np.array([0.25, 3.0]), ("site 1",)),
     )
     state = State(4, np.ones(3), np.zeros(3), np.ones(3), b"carried", released)
     checkpoint = Checkpoint(tmp_path / "state.safetensors", "run")

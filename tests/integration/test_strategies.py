@@ -17,8 +17,9 @@ from polyclinic_client.compute.integers import Moment
 from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import StudyError
+from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.predict import predict
-from polyclinic_common.models.score_head import Vector, initial_weights
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy import rdp
 from polyclinic_common.release_id import ReleaseId
 from polyclinic_common.releases.plans import CHANGE_EXPONENT, noise_plan

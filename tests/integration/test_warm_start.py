@@ -11,8 +11,8 @@ import pytest
 from polyclinic_common.cli.main import main
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import PolyclinicError
+from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.predict import predict
-from polyclinic_common.models.score_head import initial_weights
 from polyclinic_common.models.start import read_start
 from polyclinic_common.study import parse_study
 from polyclinic_simulations import simulate

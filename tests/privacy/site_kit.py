@@ -23,7 +23,8 @@ from polyclinic_client.run.vote_responder import Voter
 from polyclinic_client.study_book.price import planned_with
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.observed import held_out_cohort
-from polyclinic_common.models.score_head import Vector, initial_weights
+from polyclinic_common.models.head import initial_weights
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.release_id import ReleaseId, broadcast_hash
 from polyclinic_common.study import Study

@@ -17,7 +17,8 @@ from polyclinic_client.run.update_responder import Memory, Updates
 from polyclinic_client.study_book.price import planned_with
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.calibration import BOUNDS, ENTRIES, contributions
-from polyclinic_common.models.score_head import LARGEST_WEIGHT, build_network, weight_count
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import LARGEST_WEIGHT, weight_count
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, UPDATE

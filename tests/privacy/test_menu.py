@@ -27,7 +27,7 @@ from polyclinic_server.rounds.mail import Mail
 from polyclinic_server.rounds.metric_sums import Evaluation
 from polyclinic_server.rounds.observers import Checkpoint, Observer, Round
 from polyclinic_server.rounds.plan import by_released
-from polyclinic_server.rounds.state import MetricSum, State
+from polyclinic_server.rounds.state import KeptSum, State
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting
@@ -144,7 +144,7 @@ def test_the_choice_is_a_function_of_released_metrics_alone(order: list[int], ot
     sites, length = tuple(made.declared), evaluation.layout.length
     held_out = sum(size.value for size in evaluation.sizes.values())
     sums = [np.full(length, held_out * level) for level in (0.5, -0.5, 0.1)]  # errors, centred
-    released = tuple(MetricSum(number, sums[number], sites) for number in order)
+    released = tuple(KeptSum(number, sums[number], sites) for number in order)
     vectors = tuple(np.full(2, other + number) for number in range(len(MENU)))
     first, second, third = vectors
     state = State(9, first, second, third, released=released, candidates=vectors)

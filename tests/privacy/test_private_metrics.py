@@ -27,7 +27,7 @@ from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.sections import Fraction
 from polyclinic_server.rounds.metric_sums import Evaluation, has_stalled
 from polyclinic_server.rounds.observers import Checkpoint
-from polyclinic_server.rounds.state import MetricSum, State
+from polyclinic_server.rounds.state import KeptSum, State
 from polyclinic_simulations.baselines.baselines import scores_of
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, SiteData, build_federation
@@ -211,10 +211,10 @@ def test_decisions_look_at_the_first_metric_where_patients_are_counted_too() -> 
     made = Evaluation.of(study, Schedule.of(study, 1000).plan(METRICS), {})
     count, accuracy = made.layout.tables[0].parts
 
-    def released(number: int, level: float) -> MetricSum:
+    def released(number: int, level: float) -> KeptSum:
         total = np.zeros(made.layout.length)
         total[count.entries], total[accuracy.entries] = 1000 * count.weight, 1000 * level
-        return MetricSum(number, total, study.roster.sites)
+        return KeptSum(number, total, study.roster.sites)
 
     sums = [released(number, level) for number, level in enumerate((0.1, 0.3, 0.2))]
     assert made.choose(sums) == 1
@@ -280,7 +280,7 @@ def test_a_run_cut_off_before_its_metrics_came_releases_them_once(
     made, whole = federation(mode, every=2), train(federation(mode, every=2), tmp_path / "whole")
     checkpoint = Checkpoint(tmp_path / "state.safetensors", "run")
 
-    def lost(*_: object) -> MetricSum:
+    def lost(*_: object) -> KeptSum:
         raise CutError
 
     with monkeypatch.context() as patched:

@@ -28,14 +28,9 @@ from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.evaluation.layout import make_layout
 from polyclinic_common.evaluation.observed import held_out_cohort
+from polyclinic_common.models.head import build_network, initial_weights
 from polyclinic_common.models.predict import predict
-from polyclinic_common.models.score_head import (
-    Vector,
-    build_network,
-    cut,
-    initial_weights,
-    weight_count,
-)
+from polyclinic_common.models.score_head import Vector, cut, weight_count
 from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.study import Study, parse_study
 

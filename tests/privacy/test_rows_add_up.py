@@ -23,7 +23,8 @@ from polyclinic_client.compute.training import OpacusGradients
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.layout import make_layout
 from polyclinic_common.evaluation.observed import held_out_cohort
-from polyclinic_common.models.score_head import Vector, initial_weights
+from polyclinic_common.models.head import initial_weights
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study import Study
 from tests.conftest import small_study, small_table

@@ -26,7 +26,8 @@ from polyclinic_client.run.vote_responder import Voter, system_coin
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import GateError, PrivacyError
 from polyclinic_common.evaluation.observed import held_out_cohort
-from polyclinic_common.models.score_head import Vector, initial_weights
+from polyclinic_common.models.head import initial_weights
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.privacy.votes import (

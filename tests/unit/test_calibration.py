@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.errors import StudyError
 from polyclinic_common.models.calibration import contributions, recalibrated
-from polyclinic_common.models.score_head import Vector, build_network, logits, weight_count
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import Vector, logits, weight_count
 from polyclinic_common.rowwise import expit
 from polyclinic_server.rounds.calibration import SLOPE_DEVIATION, Calibrator
 from polyclinic_server.rounds.observers import Checkpoint

@@ -16,9 +16,10 @@ from polyclinic_common.cli.main import main
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, ModelError
 from polyclinic_common.models.coefficients import Row, from_rows, read_rows, rows_of, write_rows
+from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.natural import to_weights
 from polyclinic_common.models.predict import predict
-from polyclinic_common.models.score_head import Vector, initial_weights
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.models.start import Start, read_start
 from polyclinic_common.models.vectors import save_model
 from polyclinic_common.study import Study, load_study

@@ -17,8 +17,8 @@ from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.evaluation.observed import Observed, held_out_cohort
 from polyclinic_common.evaluation.reading import Size, held_out_sizes, read_sum
 from polyclinic_common.evaluation.statistics import Judged, RiskHistogram
+from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.predict import Prediction
-from polyclinic_common.models.score_head import initial_weights
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.coverage import Design, coverage, draw, study_of
 from polyclinic_simulations.results.exact_metrics import score

@@ -11,7 +11,8 @@ import pytest
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, ModelError
-from polyclinic_common.models.score_head import Vector, build_network, initial_weights, logits
+from polyclinic_common.models.head import build_network, initial_weights
+from polyclinic_common.models.score_head import Vector, logits
 from polyclinic_common.models.start import Start, read_start
 from polyclinic_common.models.vectors import save_model, save_vectors
 from polyclinic_common.study import Study

@@ -35,13 +35,13 @@ from polyclinic_common.evaluation.survival_scores import (
     statuses,
     time_dependent_auc,
 )
+from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.predict import predict
-from polyclinic_common.models.score_head import initial_weights
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.outcomes import Survival
 from polyclinic_server.rounds.metric_sums import merit
 from polyclinic_server.rounds.observers import Checkpoint, Round
-from polyclinic_server.rounds.state import MetricSum, State
+from polyclinic_server.rounds.state import KeptSum, State
 from polyclinic_simulations.audit.coverage import PROFILE, Design, coverage, draw, study_of
 from tests.conftest import small_study
 
@@ -320,8 +320,8 @@ def test_a_lower_brier_score_is_the_better_release() -> None:
 
 
 def test_what_a_release_needs_of_the_model_survives_a_restart(tmp_path: Path) -> None:
-    kept = MetricSum(2, np.ones(3), ("site 0",), np.array([0.1, -0.1]))
-    earlier = MetricSum(1, np.ones(3), ("site 0",))
+    kept = KeptSum(2, np.ones(3), ("site 0",), np.array([0.1, -0.1]))
+    earlier = KeptSum(1, np.ones(3), ("site 0",))
     state = State(2, np.ones(3), np.zeros(3), np.ones(3), b"carried", (earlier, kept))
     checkpoint = Checkpoint(tmp_path / "state.safetensors", "run")
     checkpoint.after_round(Round(2, {}, state))

@@ -54,7 +54,7 @@ class OpacusRows:
         self._network.set_weights(without_specks(weights))
         x, y, mask = block
         with np.errstate(over="ignore", invalid="ignore"):
-            logits = self._module(torch.from_numpy(x))
+            logits = self._module(torch.from_numpy(self._network.shape.reads(x)))
             slope = mask * loss_slope(self._loss, logits.detach().numpy(), y)
             logits.backward(torch.from_numpy(slope))
         parts = [_patient_gradient(parameter) for parameter in self._network.weights]

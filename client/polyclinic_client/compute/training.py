@@ -17,7 +17,8 @@ from polyclinic_client.compute.local_releases import (
 from polyclinic_client.compute.patients import BLOCK, GradientEngine, Patients
 from polyclinic_client.compute.sampling import Sampler, SystemSampler
 from polyclinic_common.data.encoding import Cohort, Encoding
-from polyclinic_common.models.score_head import build_network, length_of, weight_count
+from polyclinic_common.models.head import build_network, length_of
+from polyclinic_common.models.score_head import weight_count
 from polyclinic_common.privacy.noise import NoiseSource
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
 from polyclinic_common.releases.plans import (

@@ -23,7 +23,7 @@ from polyclinic_client.run.terms import Terms
 from polyclinic_client.run.update_responder import Updates
 from polyclinic_client.run.vote_responder import Voter, system_coin
 from polyclinic_common.evaluation.layout import Floats
-from polyclinic_common.models.score_head import initial_weights, length_of
+from polyclinic_common.models.head import initial_weights, length_of
 from polyclinic_common.privacy.noise import NoiseSource
 from polyclinic_common.releases.kinds import kinds_of
 from polyclinic_common.releases.schedule import Schedule, declared_for

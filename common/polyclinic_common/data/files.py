@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polyclinic_common.data.csv_file import TableForm, csv_form, read_csv, refuse_repeated_names
+from polyclinic_common.data.source import is_source, read_source
 from polyclinic_common.data.text_file import content_of, unreadable
 from polyclinic_common.data.workbook import is_workbook, read_workbook, sheet_form
 from polyclinic_common.errors import Code, DataError
@@ -18,7 +19,7 @@ _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")
 
 
 def read_table(path: Path, form: TableForm | None = None) -> pd.DataFrame:
-    """Read a CSV file, a sheet of an Excel workbook or a Parquet file.
+    """Read a CSV file, a sheet of an Excel workbook, a Parquet file, or what a source gives.
 
     Values of a CSV stay text, so that patient number ``007`` does not become 7.
 
@@ -33,7 +34,9 @@ def read_table(path: Path, form: TableForm | None = None) -> pd.DataFrame:
         If the file cannot be read as stated, has no rows or repeats a column name; the text names
         the line, and what to state where that can be seen.
     """
-    if _is_parquet(path):
+    if is_source(path):
+        frame = read_source(path)
+    elif _is_parquet(path):
         frame = _read_parquet(path)
     elif is_workbook(path):
         frame = read_workbook(path, form or TableForm())
@@ -56,7 +59,7 @@ def form_of(path: Path, form: TableForm) -> TableForm:
     DataError
         If the file cannot be read as text or as a workbook.
     """
-    if _is_parquet(path):
+    if is_source(path) or _is_parquet(path):
         return form
     return sheet_form(path, form) if is_workbook(path) else csv_form(path, form)
 

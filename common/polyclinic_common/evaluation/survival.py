@@ -43,7 +43,8 @@ from scipy.special import expit, ndtr, ndtri
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation.statistics import RiskHistogram
-from polyclinic_common.models.score_head import Vector, build_network, cut
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import Vector, cut
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
 

@@ -27,7 +27,8 @@ from typing import NamedTuple
 import numpy as np
 
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.models.score_head import Matrix, Vector, build_network, cut, logits
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import Matrix, Vector, cut, logits
 from polyclinic_common.rowwise import expit, row_sums
 
 ENTRIES = 6

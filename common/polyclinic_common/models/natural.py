@@ -13,14 +13,8 @@ import numpy as np
 
 from polyclinic_common.data.encoding import Encoding, transform
 from polyclinic_common.data.natural import NaturalColumns
-from polyclinic_common.models.score_head import (
-    Matrix,
-    Vector,
-    build_network,
-    cut,
-    refuse_misfit,
-    weight_count,
-)
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import Matrix, Vector, cut, refuse_misfit, weight_count
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Continuous, Outcome
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic_common.data.encoding import Encoding, inverse_transform
-from polyclinic_common.models.score_head import Vector, build_network, logits
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import Vector, logits
 from polyclinic_common.rowwise import expit, row_sums
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Continuous, Survival

@@ -8,6 +8,7 @@ No layer mixes patients. This module needs no torch; ``torch_network`` is the sa
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -15,10 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, ModelError
 from polyclinic_common.rowwise import tanh, weighted_sums
-from polyclinic_common.study.manifest import Study
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -28,6 +27,11 @@ SPECK = 2.0**-30
 """A weight nearer to zero counts as zero."""
 
 
+def unchanged(x: Matrix) -> Matrix:
+    """Return encoded rows as they are."""
+    return x
+
+
 @dataclass(frozen=True)
 class Network:
     """The shape of a study's network.
@@ -35,16 +39,19 @@ class Network:
     Attributes
     ----------
     width : int
-        Columns of the encoded row, the intercept (last) included.
+        Columns that the score reads, the intercept (last) included.
     hidden : tuple of int
         Widths of tanh layers; empty for a linear score.
     outputs : int
         Number K of outputs.
+    reads : callable
+        Gives, row by row, what the score reads of encoded rows.
     """
 
     width: int
     hidden: tuple[int, ...]
     outputs: int
+    reads: Callable[[Matrix], Matrix] = unchanged
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -68,20 +75,10 @@ class Weights(NamedTuple):
     baseline: Vector
 
 
-def build_network(study: Study, encoding: Encoding) -> Network:
-    """Return the network that `study` declares."""
-    return Network(encoding.width, study.model.hidden, encoding.outputs)
-
-
 def weight_count(network: Network) -> int:
     """Return the number of weights."""
     inner = sum((size_in + 1) * size_out for size_in, size_out in pairwise(network.widths))
     return inner + network.widths[-1] + network.outputs
-
-
-def length_of(study: Study) -> int:
-    """Return the number of weights of the network that `study` declares."""
-    return weight_count(build_network(study, Encoding(study)))
 
 
 def refuse_misfit(network: Network, weights: Vector) -> None:
@@ -124,29 +121,10 @@ def without_specks(weights: Vector) -> Vector:
     return np.where(np.abs(weights) < SPECK, 0.0, weights)
 
 
-def initial_weights(study: Study, encoding: Encoding, seed: int) -> Vector:
-    """Return the public starting point, shape (d,).
-
-    Linear scores start at zero; hidden layers at Glorot-normal values drawn from `seed` (the first
-    for rows of unit variables), the last layer at zero. Baselines start so that every output is
-    the study's public base rate.
-    """
-    network = build_network(study, encoding)
-    weights = np.zeros(weight_count(network))
-    layers = cut(network, weights)
-    generator = np.random.default_rng(seed)
-    for depth, (matrix, _) in enumerate(layers.hidden):
-        scale = encoding.row_scale if depth == 0 else 1.0
-        deviation = scale * np.sqrt(2.0 / sum(matrix.shape))
-        matrix[:] = generator.normal(0.0, deviation, matrix.shape)
-    layers.baseline[:] = encoding.start() / encoding.intercept
-    return weights
-
-
 def logits(network: Network, weights: Vector, x: Matrix) -> Matrix:
     """Return logits of shape (n, K) for encoded rows of shape (n, width), row by row."""
     refuse_misfit(network, weights)
-    layers = cut(network, without_specks(weights))
+    layers, x = cut(network, without_specks(weights)), network.reads(x)
     read = x[:, :-1]
     for matrix, bias in layers.hidden:
         read = tanh(weighted_sums(read, matrix) + bias)

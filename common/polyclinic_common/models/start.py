@@ -16,6 +16,7 @@ from polyclinic_common.data.natural import NaturalColumns
 from polyclinic_common.data.units import canonical_unit
 from polyclinic_common.errors import Code, ModelError
 from polyclinic_common.models.coefficients import from_rows, read_rows
+from polyclinic_common.models.head import head_of
 from polyclinic_common.models.matching import match_columns
 from polyclinic_common.models.natural import to_natural, to_weights
 from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
@@ -133,6 +134,8 @@ def _difference(study: Study, other: Study) -> str | None:
     """Return what makes two studies' models of different kinds; None if nothing does."""
     if study.model.hidden != other.model.hidden:
         return "other hidden layers"
+    if not (head_of(study).as_encoded and head_of(other).as_encoded):
+        return "its score does not read columns as they are"
     return _outcome_difference(study.outcome, other.outcome)
 
 

@@ -14,7 +14,8 @@ from safetensors.numpy import save
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, ModelError
 from polyclinic_common.files import write_atomically
-from polyclinic_common.models.score_head import Vector, build_network, refuse_misfit
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import Vector, refuse_misfit
 from polyclinic_common.study.manifest import Study
 
 

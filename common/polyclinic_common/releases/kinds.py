@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation import layout
 from polyclinic_common.models import calibration
-from polyclinic_common.models.score_head import length_of
+from polyclinic_common.models.head import length_of
 from polyclinic_common.study.manifest import Study
 
 UPDATE, GRADIENT, STATISTICS = "update", "gradient", "statistics"

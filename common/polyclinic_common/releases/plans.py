@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from polyclinic_common.models.score_head import length_of
+from polyclinic_common.models.head import length_of
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.charges import Charge, SampledSteps
 from polyclinic_common.privacy.sum_plan import Path, SumPlan, plan_sum

@@ -75,7 +75,11 @@ def read(study: Study) -> tuple[str, ...]:
 def computed(study: Study) -> tuple[str, ...]:
     """Say what is fitted, and how."""
     layers = " and ".join(map(str, study.model.hidden))
-    kind = f"a multilayer perceptron with {layers} hidden units" if layers else "a linear model"
+    kind = (
+        f"a multilayer perceptron with {layers} hidden units"
+        if layers
+        else f"a {study.model.kind} model"
+    )
     return (
         f"Fitted: {kind} with the {study.loss} loss.",
         *_trained(study),

@@ -14,7 +14,7 @@ from flwr.serverapp import Grid, ServerApp
 from polyclinic_common.errors import Code, RunError
 from polyclinic_common.models.calibration import ENTRIES
 from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
-from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, STATISTICS, UPDATE
+from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, STATISTICS, UPDATE
 from polyclinic_common.wire import (
     PrivateUpdate,
     Release,
@@ -47,7 +47,7 @@ class Rounds(Protocol):
         ...
 
     def measured(self, state: State) -> State:
-        """Return the state with the metrics that are due after its round."""
+        """Return the state with the sums that are due after its round, only to be kept."""
         ...
 
     def close(self) -> None:
@@ -128,13 +128,11 @@ class SumRounds:
         return Round(number, {}, self.measured(state), sites)
 
     def measured(self, state: State) -> State:
-        """Return the state with the metrics that are due after its round."""
-        evaluation, number = self.plan.evaluation, state.round_number
-        if evaluation is None or not self.plan.owes_metrics(state):
-            return state
-        model = state.average
-        released = evaluation.judged(number, model, *self._sum(state, METRICS, number, model))
-        return self._after(replace(state, released=(*state.released, released)))
+        """Return the state with the sums that are due after its round, only to be kept."""
+        for each in self.plan.owed(state):
+            made = self._sum(state, each.name, state.round_number, state.average)
+            state = self._after(self.plan.keeping(state, each.name, *made))
+        return state
 
     def _started(self, state: State) -> State:
         total, sites = self._sum(state, STATISTICS, state.round_number + 1, state.weights)
@@ -202,14 +200,12 @@ class UpdateRounds:
         return Round(number, {}, state, tuple(sums), self.refused)
 
     def measured(self, state: State) -> State:
-        """Return the state with the metrics that are due after its round."""
-        evaluation, number = self.plan.evaluation, state.round_number
-        if evaluation is None or not self.plan.owes_metrics(state):
-            return state
-        sums = self._released(number, METRICS, state.average, evaluation.layout.length)
-        total = np.sum(list(sums.values()), axis=0)
-        released = evaluation.judged(number, state.average, total, tuple(sums))
-        return replace(state, released=(*state.released, released))
+        """Return the state with the sums that are due after its round, only to be kept."""
+        for each in self.plan.owed(state):
+            sums = self._released(state.round_number, each.name, state.average, each.length)
+            total = np.sum(list(sums.values()), axis=0)
+            state = self.plan.keeping(state, each.name, total, tuple(sums))
+        return state
 
     def _released(
         self, number: int, kind: str, weights: Vector, length: int

@@ -17,7 +17,7 @@ from polyclinic_common.evaluation.survival import hazard_profile
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study.manifest import Study
-from polyclinic_server.rounds.state import MetricSum
+from polyclinic_server.rounds.state import KeptSum
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,7 @@ class Evaluation:
         profile_of = partial(hazard_profile, study)
         return cls(rounds, layout, plan, sizes, private.smallest, private.patience, profile_of)
 
-    def judged(
-        self, round_number: int, model: Vector, total: Vector, sites: tuple[str, ...]
-    ) -> MetricSum:
-        """Return what was released about a model, with what is needed of the model to read it."""
-        return MetricSum(round_number, total, sites, self.profile_of(model))
-
-    def read(self, released: MetricSum) -> tuple[GroupReading, ...]:
+    def read(self, released: KeptSum) -> tuple[GroupReading, ...]:
         """Return the metrics of every group, with intervals."""
         noise = self.plan.deviation * np.sqrt(len(released.sites))
         sizes = {site: size for site, size in self.sizes.items() if site in released.sites}
@@ -72,17 +66,17 @@ class Evaluation:
             self.layout, released.total, float(noise), sizes, self.smallest, released.profile
         )
 
-    def stops(self, released: Sequence[MetricSum]) -> bool:
+    def stops(self, released: Sequence[KeptSum]) -> bool:
         """Say whether training stops: a function of what was released, and charged, alone."""
         if self.patience is None:
             return False
         return has_stalled(self._merits(released), self.patience)
 
-    def choose(self, released: Sequence[MetricSum]) -> int:
+    def choose(self, released: Sequence[KeptSum]) -> int:
         """Say which release is best: a function of what was released, and charged, alone."""
         return first_best(self._merits(released))
 
-    def _merits(self, released: Sequence[MetricSum]) -> list[float]:
+    def _merits(self, released: Sequence[KeptSum]) -> list[float]:
         """Return the first metric of every release, the higher the better."""
         overall = self.layout.tables[0]
         metric = next(part.metric for part in overall.parts if part is not overall.count)

@@ -13,7 +13,7 @@ import numpy as np
 from polyclinic_common.errors import Code, ModelError, RunError
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.models.vectors import load_vectors, save_vectors
-from polyclinic_server.rounds.state import Calibrated, MetricSum, State
+from polyclinic_server.rounds.state import Calibrated, KeptSum, State
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Checkpoint:
         if state.calibrated is not None:
             known = state.calibrated
             vectors |= {"frozen": known.frozen, "mean": known.mean, "precision": known.precision}
-        released = [[said.round_number, list(said.sites)] for said in state.released]
+        released = [[said.round_number, list(said.sites), said.kind] for said in state.released]
         header = {"run_id": self.run_id, "carried": state.carried.hex()}
         header["released"] = json.dumps(released)
         save_vectors(self.path, vectors, header)
@@ -105,13 +105,14 @@ class Checkpoint:
                 vectors["average"],
                 bytes.fromhex(header["carried"]),
                 tuple(
-                    MetricSum(
+                    KeptSum(
                         number,
                         vectors[f"metrics {index}"],
                         tuple(sites),
                         vectors.get(f"profile {index}"),
+                        *kind,  # absent in checkpoints of versions before 0.2.0: metrics
                     )
-                    for index, (number, sites) in enumerate(json.loads(header["released"]))
+                    for index, (number, sites, *kind) in enumerate(json.loads(header["released"]))
                 ),
                 candidates=tuple(vectors.get("candidates", ())),
                 calibrated=Calibrated(vectors["frozen"], vectors["mean"], vectors["precision"])

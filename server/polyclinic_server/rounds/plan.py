@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
-from polyclinic_common.releases.kinds import CALIBRATION
+from polyclinic_common.releases.kinds import (
+    CALIBRATION,
+    GRADIENT,
+    METRICS,
+    STATISTICS,
+    UPDATE,
+    SumKind,
+)
 from polyclinic_common.releases.plans import noise_plan
-from polyclinic_common.releases.schedule import Schedule
+from polyclinic_common.releases.schedule import Schedule, Scheduled
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.sections import Acceptance
 from polyclinic_server.rounds.calibration import Calibrator
@@ -22,7 +29,10 @@ from polyclinic_server.rounds.menu import Choose, Menu
 from polyclinic_server.rounds.metric_sums import Evaluation
 from polyclinic_server.rounds.optimizer import noise_ridge
 from polyclinic_server.rounds.reach import Reaches, reaches_of_sums, reaches_of_updates
-from polyclinic_server.rounds.state import State
+from polyclinic_server.rounds.state import KeptSum, State
+
+USED = frozenset({STATISTICS, GRADIENT, UPDATE, CALIBRATION})
+"""Kinds of sums that a round makes use of at once."""
 
 
 def make_plan(
@@ -72,11 +82,22 @@ def make_plan(
         fewest=fewest,
         timeout_s=timeout_s,
         sum_plans=sums,
+        kept=() if epsilon is None else kept_kinds(study, declared),
         evaluation=evaluation,
         menu=make_menu(study, start, evaluation, choose),
         acceptance=study.evaluation.acceptance if epsilon is not None else None,
         reaches=reaches or {},
         calibrator=make_calibrator(study, epsilon, declared),
+    )
+
+
+def kept_kinds(study: Study, declared: Mapping[str, int]) -> tuple[Scheduled, ...]:
+    """Return the sums that are asked for only to be kept."""
+    schedule = Schedule.of(study, max(declared.values()))
+    return tuple(
+        each
+        for each in schedule.releases
+        if isinstance(each.kind, SumKind) and each.name not in USED
     )
 
 
@@ -114,7 +135,7 @@ def make_menu(
 
 def by_released(evaluation: Evaluation) -> Choose:
     """Return what chooses by the metrics that were released, and by nothing else."""
-    return lambda state: evaluation.choose(state.released)
+    return lambda state: evaluation.choose(state.kept(METRICS))
 
 
 def reaches_of(
@@ -175,8 +196,11 @@ class RunPlan:
         Told what is waited for.
     keep : callable
         Keeps, durably, where the run stands, before sites are asked what they answer only once.
+    kept : tuple of Scheduled
+        What is asked for to be kept, in the order of a round: metrics, and whatever kind of sum
+        the server makes no other use of.
     evaluation : Evaluation or None
-        When metrics are asked for; None asks for none.
+        How metrics are read; None where there are none.
     acceptance : Acceptance or None
         How hospitals vote on the trained model; None asks for no votes.
     menu : Menu or None
@@ -199,6 +223,7 @@ class RunPlan:
     sum_plans: Mapping[str, SumPlan] = field(default_factory=dict)
     watch: Watch = unwatched
     keep: Callable[[State], None] = lambda _: None
+    kept: tuple[Scheduled, ...] = ()
     evaluation: Evaluation | None = None
     acceptance: Acceptance | None = None
     menu: Menu | None = None
@@ -208,7 +233,7 @@ class RunPlan:
 
     def stops(self, state: State) -> bool:
         """Say whether training ends before the last round."""
-        return self.evaluation is not None and self.evaluation.stops(state.released)
+        return self.evaluation is not None and self.evaluation.stops(state.kept(METRICS))
 
     def turned(self, state: State) -> State:
         """Return the state with the next setting of the menu begun, if one has just ended."""
@@ -222,7 +247,16 @@ class RunPlan:
             state.calibrated is not None or state.round_number >= self.rounds or self.stops(state)
         )
 
-    def owes_metrics(self, state: State) -> bool:
-        """Say whether metrics are due after the last round and were not released yet."""
-        due = self.evaluation is not None and state.round_number in self.evaluation.rounds
-        return due and all(said.round_number != state.round_number for said in state.released)
+    def owed(self, state: State) -> list[Scheduled]:
+        """Return what is due after the last round, only to be kept, and was not released yet."""
+        number = state.round_number
+        made = {said.kind for said in state.released if said.round_number == number}
+        return [each for each in self.kept if number in each.rounds and each.name not in made]
+
+    def keeping(self, state: State, kind: str, total: Vector, sites: tuple[str, ...]) -> State:
+        """Return the state with one more sum over these sites, kept for reading."""
+        number, profile = state.round_number, None
+        if self.evaluation is not None and kind == METRICS:
+            profile = self.evaluation.profile_of(state.average)
+        kept = KeptSum(number, total, sites, profile, kind)
+        return replace(state, released=(*state.released, kept))

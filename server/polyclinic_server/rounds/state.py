@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from polyclinic_common.models.score_head import Matrix, Vector
+from polyclinic_common.releases.kinds import METRICS
 
 
 @dataclass(frozen=True)
-class MetricSum:
+class KeptSum:
     """What hospitals released about the model after a round.
 
     Attributes
@@ -24,12 +25,15 @@ class MetricSum:
     profile : array of shape (K,) or None
         Survival: what the model that was judged adds to a patient's risk in every interval; None
         in states of earlier versions.
+    kind : str
+        The kind of release.
     """
 
     round_number: int
     total: Vector
     sites: tuple[str, ...]
     profile: Vector | None = None
+    kind: str = METRICS
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,8 @@ class State:
     """Where a run stands after `round_number` rounds.
 
     `weights` and `average` have shape (d,); `velocity` is what the combiner remembers, `carried`
-    what the secure sum does, `released` are the metric sums so far, `verdict` the hospitals' at
-    the end, where they vote. With a menu, `candidates` are the models of the settings that were
+    what the secure sum does, `released` are the metric and other kept sums so far, `verdict` the
+    hospitals' at the end, where they vote. With a menu, `candidates` are the models of the settings that were
     trained, and `chosen` is the number of the one that was kept. `calibrated` is what is known of
     level and slope, once calibration has begun; then `average` is the model they are applied to.
     """
@@ -87,11 +91,15 @@ class State:
     velocity: Vector
     average: Vector
     carried: bytes = b""
-    released: tuple[MetricSum, ...] = ()
+    released: tuple[KeptSum, ...] = ()
     verdict: Verdict | None = None
     candidates: tuple[Vector, ...] = ()
     chosen: int | None = None
     calibrated: Calibrated | None = None
+
+    def kept(self, kind: str) -> tuple[KeptSum, ...]:
+        """Return the sums of a kind so far."""
+        return tuple(each for each in self.released if each.kind == kind)
 
     @staticmethod
     def start(weights: Vector) -> State:

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.data.holdout import declared_for_training
 from polyclinic_common.errors import PolyclinicError
-from polyclinic_common.models.score_head import initial_weights
+from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.vectors import save_model
 from polyclinic_common.releases.kinds import METRICS
 from polyclinic_common.releases.plans import NODE_PATH

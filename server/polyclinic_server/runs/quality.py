@@ -7,6 +7,7 @@ from typing import Self
 
 from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
 from polyclinic_common.files import write_atomically
+from polyclinic_common.releases.kinds import METRICS
 from polyclinic_server.rounds.metric_sums import Evaluation
 from polyclinic_server.rounds.state import State, Verdict
 from polyclinic_server.runs.folder import Record
@@ -36,7 +37,9 @@ class Quality(Record):
         """Return what the final state of a run says."""
         if evaluation is None:
             return cls(verdict=state.verdict)
-        read = [RoundReadings(said.round_number, evaluation.read(said)) for said in state.released]
+        read = [
+            RoundReadings(said.round_number, evaluation.read(said)) for said in state.kept(METRICS)
+        ]
         chosen = None if state.chosen is None else state.chosen + 1
         return cls(metrics=tuple(read), verdict=state.verdict, chosen=chosen)
 

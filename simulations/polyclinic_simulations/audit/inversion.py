@@ -91,7 +91,8 @@ def success(chances: Floats, codes: Codes, rows: Rows) -> Success:
 
 def _auc(positive: Rows, score: Floats) -> float | None:
     """Return the area under the ROC curve; None where all are alike."""
-    right, pairs = ranked(score, 1.0 * positive[:, None], 1.0 * ~positive[:, None])
+    ones = positive[:, None].astype(np.float64)
+    right, pairs = ranked(score, ones, 1.0 - ones)
     return float(right[0] / pairs[0]) if pairs[0] else None
 
 

@@ -17,7 +17,8 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from polyclinic_common.data.encoding import Cohort
-from polyclinic_common.models.score_head import build_network, logits
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import logits
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.attack import (

@@ -20,7 +20,8 @@ from polyclinic_client.compute.sums import AtHand, noisy_sum
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.layout import EVENT, MEMBERS, OUTCOME
 from polyclinic_common.evaluation.observed import subgroup_names
-from polyclinic_common.models.score_head import Matrix, Vector, build_network, cut, weight_count
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import Matrix, Vector, cut, weight_count
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.privacy.sum_plan import SumPlan

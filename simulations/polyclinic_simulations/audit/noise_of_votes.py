@@ -18,7 +18,8 @@ from polyclinic_client.run.vote_responder import Voter
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.layout import EVENT, MEMBERS, OUTCOME
 from polyclinic_common.identity.roster import Roster
-from polyclinic_common.models.score_head import Vector, initial_weights
+from polyclinic_common.models.head import initial_weights
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.release_id import ReleaseId, broadcast_hash
 from polyclinic_common.releases.kinds import VOTE

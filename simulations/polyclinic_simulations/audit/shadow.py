@@ -15,14 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyclinic_common.data.encoding import Cohort, Encoding
-from polyclinic_common.models.score_head import (
-    Matrix,
-    Network,
-    Vector,
-    build_network,
-    cut,
-    weight_count,
-)
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import Matrix, Network, Vector, cut, weight_count
 from polyclinic_common.study import Study, parse_study
 from polyclinic_simulations.compute.fast_gradients import ClosedForm
 

@@ -13,7 +13,8 @@ from polyclinic_client.compute.patients import Patients
 from polyclinic_client.compute.sums import AtHand, noisy_sum
 from polyclinic_client.compute.training import local_mechanism
 from polyclinic_common.data.encoding import Cohort
-from polyclinic_common.models.score_head import Vector, build_network
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.release_id import ReleaseId, broadcast_hash
 from polyclinic_common.releases.kinds import CALIBRATION
 from polyclinic_common.releases.schedule import Schedule

@@ -12,7 +12,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from polyclinic_common.models.score_head import Vector, build_network, logits
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import Vector, logits
 from polyclinic_common.rowwise import expit
 from polyclinic_simulations.bench.designs import Design, Floats
 from polyclinic_simulations.bench.trusted import Trusted

@@ -10,7 +10,7 @@ from statistics import median
 
 import torch
 
-from polyclinic_common.models.score_head import length_of
+from polyclinic_common.models.head import length_of
 from polyclinic_simulations.bench.federated import made_up_federation, train
 from polyclinic_simulations.bench.records import GrowthPoint
 from polyclinic_simulations.bench.size import Size

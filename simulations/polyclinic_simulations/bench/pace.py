@@ -30,7 +30,7 @@ from polyclinic_client.run.approved_study import Approved, approved_with
 from polyclinic_client.run.assembly import at_hand, schedule_of
 from polyclinic_common.evaluation.observed import held_out_cohort
 from polyclinic_common.identity.roster import Roster
-from polyclinic_common.models.score_head import initial_weights, length_of
+from polyclinic_common.models.head import initial_weights, length_of
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.release_id import ReleaseId
 from polyclinic_common.releases.kinds import UPDATE, VOTE

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from polyclinic_common.data.encoding import Cohort, Encoding
-from polyclinic_common.models.score_head import Vector, build_network, initial_weights, logits
+from polyclinic_common.models.head import build_network, initial_weights
+from polyclinic_common.models.score_head import Vector, logits
 from polyclinic_common.study import Study, parse_study
 from polyclinic_simulations.bench.calibration import NEW
 from polyclinic_simulations.bench.designs import Design

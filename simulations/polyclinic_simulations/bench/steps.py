@@ -14,8 +14,9 @@ from polyclinic_client.compute.gradients import OpacusRows
 from polyclinic_client.compute.integers import GridSums, SummedRows
 from polyclinic_client.compute.local_releases import ModelRelease, SampledCohort
 from polyclinic_client.compute.training import local_mechanism, sampled_grid
+from polyclinic_common.models.head import build_network
 from polyclinic_common.models.losses import LOSSES
-from polyclinic_common.models.score_head import Vector, build_network, weight_count
+from polyclinic_common.models.score_head import Vector, weight_count
 from polyclinic_common.models.torch_head import ResponseNetwork
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_simulations.bench.federated import made_up_federation

@@ -15,7 +15,8 @@ import numpy as np
 from polyclinic_client.compute.patients import Patients
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.calibration import ENTRIES, contributions
-from polyclinic_common.models.score_head import Vector, build_network, initial_weights
+from polyclinic_common.models.head import build_network, initial_weights
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT
 from polyclinic_common.releases.schedule import Schedule

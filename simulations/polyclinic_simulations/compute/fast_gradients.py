@@ -65,7 +65,7 @@ class ClosedForm:
 
     def _add(self, sums: Weights, layers: Weights, block: Block) -> None:
         """Add the clipped gradients of a block to `sums`."""
-        x, y, mask = block
+        x, y, mask = self._network.reads(block[0]), *block[1:]
         inputs, intercept = activations(layers, x), x[:, -1:]
         logits = (inputs[-1] @ layers.last)[:, None] + intercept * layers.baseline
         at_logits = loss_slope(self._loss, logits, y, expit)

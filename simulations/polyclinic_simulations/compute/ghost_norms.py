@@ -41,7 +41,8 @@ class ClippedByGhostNorms:
         return total
 
     def _clipped_sum(self, block: Block) -> Vector:
-        losses = patient_losses(self._loss, self._module, block)
+        read = (self._network.shape.reads(block[0]), *block[1:])
+        losses = patient_losses(self._loss, self._module, read)
         losses.sum().backward(retain_graph=True)  # type: ignore[no-untyped-call]
         coefficients = self._module.get_clipping_coef()
         self._module.zero_grad(set_to_none=True)

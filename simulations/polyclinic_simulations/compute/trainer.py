@@ -10,7 +10,8 @@ from polyclinic_client.compute.integers import IntegerSums
 from polyclinic_client.compute.patients import BLOCK, GradientEngine, Patients
 from polyclinic_client.compute.training import Gradients, OpacusGradients
 from polyclinic_common.data.encoding import Cohort, Encoding
-from polyclinic_common.models.score_head import Network, build_network
+from polyclinic_common.models.head import build_network
+from polyclinic_common.models.score_head import Network
 from polyclinic_common.privacy.noise import NoiseSource, SystemNoise
 from polyclinic_common.privacy.sum_plan import Path, SumPlan
 from polyclinic_common.study import Study

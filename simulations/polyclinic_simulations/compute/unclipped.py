@@ -37,7 +37,8 @@ class Unclipped:
         self._network.zero_grad(set_to_none=True)
         total = 0.0
         for block in blocks:
-            x, y, mask = (torch.from_numpy(part) for part in block)
+            read = (self._network.shape.reads(block[0]), *block[1:])
+            x, y, mask = (torch.from_numpy(part) for part in read)
             loss = self._loss(self._network(x), y, mask).sum()
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())

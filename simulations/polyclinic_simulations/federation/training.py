@@ -14,7 +14,8 @@ from flwr.serverapp import Grid
 from polyclinic_client.ledger.budget import Budget
 from polyclinic_client.run.flower_app import Answers, make_client_app
 from polyclinic_common.evaluation.reading import RoundReadings
-from polyclinic_common.models.score_head import Vector, initial_weights
+from polyclinic_common.models.head import initial_weights
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.releases.kinds import GRADIENT, METRICS
 from polyclinic_common.releases.schedule import Schedule
@@ -186,7 +187,7 @@ def readings(federation: Federation, state: State) -> tuple[RoundReadings, ...]:
     evaluation = evaluation_of(federation)
     if evaluation is None:
         return ()
-    return tuple(RoundReadings(m.round_number, evaluation.read(m)) for m in state.released)
+    return tuple(RoundReadings(m.round_number, evaluation.read(m)) for m in state.kept(METRICS))
 
 
 def _run(

@@ -16,7 +16,7 @@ from polyclinic_common.data.rules import Mapping
 from polyclinic_common.errors import Code, SimulationError, StudyError
 from polyclinic_common.evaluation.observed import observe
 from polyclinic_common.files import write_atomically
-from polyclinic_common.models.score_head import initial_weights
+from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.start import read_start
 from polyclinic_common.privacy import gdp
 from polyclinic_common.releases.plans import noise_plan
