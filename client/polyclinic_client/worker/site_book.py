@@ -134,15 +134,24 @@ class SiteBook:
         return Site(study_hash, run, None, self._refusals, self.folder.journal, reason=reason)
 
     def _approved(self, study_hash: str, run: str) -> Approved | None:
-        """Return a study if it is approved now, for this run, with its table read at most once."""
-        entry = self.find(study_hash)
-        held = self._studies.pop(study_hash, None)
+        """Return a study if it is approved now, for this run.
+
+        What was approved is read and checked once a run, its table once in all; that it is still
+        approved, and not expired, at every message.
+        """
+        begun = (study_hash, run) in self._sites
+        entry = self._studies.get(study_hash) if begun else self._looked_up(study_hash)
         if entry is None:
             return None
-        self._studies[study_hash] = held if held and held == entry else entry
-        if self.folder.ledger.approval(bytes.fromhex(study_hash), run) is None:
-            return None
-        return self._studies[study_hash]
+        ledger = self.folder.ledger
+        approval = ledger.approval(bytes.fromhex(study_hash), run)
+        return None if approval is None or approval.expires < ledger.today() else entry
+
+    def _looked_up(self, study_hash: str) -> Approved | None:
+        entry, held = self.find(study_hash), self._studies.pop(study_hash, None)
+        if entry is not None:
+            self._studies[study_hash] = held if held and held == entry else entry
+        return self._studies.get(study_hash)
 
 
 def open_sites(path: Path) -> SiteBook:

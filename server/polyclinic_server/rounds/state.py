@@ -81,9 +81,10 @@ class State:
 
     `weights` and `average` have shape (d,); `velocity` is what the combiner remembers, `carried`
     what the secure sum does, `released` are the metric and other kept sums so far, `verdict` the
-    hospitals' at the end, where they vote. With a menu, `candidates` are the models of the settings that were
-    trained, and `chosen` is the number of the one that was kept. `calibrated` is what is known of
-    level and slope, once calibration has begun; then `average` is the model they are applied to.
+    hospitals' at the end, where they vote. With a menu, `candidates` are the models of the settings
+    that were trained, and `chosen` is the number of the one that was kept. `calibrated` is what is
+    known of level and slope, once calibration has begun; then `average` is the model they are
+    applied to.
     """
 
     round_number: int
