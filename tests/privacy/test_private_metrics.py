@@ -22,11 +22,12 @@ from polyclinic_common.evaluation.survival import hazard_profile
 from polyclinic_common.models.predict import predict
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.releases.kinds import METRICS
-from polyclinic_common.releases.schedule import Schedule
+from polyclinic_common.releases.schedule import Schedule, Scheduled
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.sections import Fraction
 from polyclinic_server.rounds.metric_sums import Evaluation, has_stalled
 from polyclinic_server.rounds.observers import Checkpoint
+from polyclinic_server.rounds.plan import kept_kinds
 from polyclinic_server.rounds.state import KeptSum, State
 from polyclinic_simulations.baselines.baselines import scores_of
 from polyclinic_simulations.compute.trainer import Trainer
@@ -35,7 +36,6 @@ from polyclinic_simulations.federation.hospitals import Hospitals
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import (
     Trained,
-    evaluation_of,
     start_weights,
     train_federated,
 )
@@ -257,13 +257,11 @@ def test_a_hospital_releases_metrics_only_after_the_rounds_it_approved(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = federation(mode)
-    honest = evaluation_of
 
-    def asking(federation: Federation) -> Evaluation | None:
-        found = honest(federation)
-        return found and replace(found, rounds=tuple(range(1, ROUNDS + 1)))
+    def asking(*known: Any) -> tuple[Scheduled, ...]:
+        return tuple(replace(each, rounds=range(1, ROUNDS + 1)) for each in kept_kinds(*known))
 
-    monkeypatch.setattr("polyclinic_simulations.federation.training.evaluation_of", asking)
+    monkeypatch.setattr("polyclinic_server.rounds.plan.kept_kinds", asking)
     with pytest.raises(RunError, match="out_of_order"):
         train(made, tmp_path)
 
@@ -284,7 +282,7 @@ def test_a_run_cut_off_before_its_metrics_came_releases_them_once(
         raise CutError
 
     with monkeypatch.context() as patched:
-        patched.setattr("polyclinic_server.rounds.metric_sums.Evaluation.judged", lost)
+        patched.setattr("polyclinic_server.rounds.plan.RunPlan.keeping", lost)
         with pytest.raises(CutError):
             train(made, tmp_path / "sites", checkpoint=checkpoint)
     resumed = train(made, tmp_path / "sites", checkpoint=checkpoint)

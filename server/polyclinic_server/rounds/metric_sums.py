@@ -22,12 +22,10 @@ from polyclinic_server.rounds.state import KeptSum
 
 @dataclass(frozen=True)
 class Evaluation:
-    """When metrics are asked for, and how they are read: public numbers of the study.
+    """How metric sums are read: public numbers of the study.
 
     Attributes
     ----------
-    rounds : tuple of int
-        Rounds after which metrics are asked for.
     layout : Layout
         What the entries of a sum mean.
     plan : SumPlan
@@ -42,7 +40,6 @@ class Evaluation:
         Gives what a model adds to a patient's risk in every interval; None but for survival.
     """
 
-    rounds: tuple[int, ...]
     layout: Layout
     plan: SumPlan
     sizes: Mapping[str, Size]
@@ -54,9 +51,9 @@ class Evaluation:
     def of(cls, study: Study, plan: SumPlan, declared: Mapping[str, int]) -> Self:
         """Return the evaluation that a study asks for of hospitals that declared these patients."""
         layout, private = make_layout(study), private_of(study)
-        rounds, sizes = study.metric_rounds, held_out_sizes(study, declared)
+        sizes = held_out_sizes(study, declared)
         profile_of = partial(hazard_profile, study)
-        return cls(rounds, layout, plan, sizes, private.smallest, private.patience, profile_of)
+        return cls(layout, plan, sizes, private.smallest, private.patience, profile_of)
 
     def read(self, released: KeptSum) -> tuple[GroupReading, ...]:
         """Return the metrics of every group, with intervals."""
