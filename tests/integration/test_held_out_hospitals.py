@@ -19,7 +19,7 @@ from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.run.approved_study import approved_with
 from polyclinic_client.run.update_responder import Memory
 from polyclinic_client.study_book.book import StudyBook
-from polyclinic_client.study_book.price import plan_approval, planned_with
+from polyclinic_client.study_book.price import plan_approval, planned_in
 from polyclinic_client.study_book.roster import check_roster
 from polyclinic_client.worker.site_book import SiteBook, find_approved
 from polyclinic_common.consortium.signed import SignedStudy
@@ -139,7 +139,7 @@ def test_noise_charge_ridge_and_divisor_are_those_of_the_training_hospitals_alon
         plan = run_plan(made, setting, "run", {}, 1.0, sums)
         assert isinstance(plan.combiner, Descent)
         (optimizer,) = plan.combiner.optimizers
-        planned = planned_with(made.study, made.declared, "site 0", "rows")
+        planned = planned_in(Schedule.of(made.study, max(made.declared.values())))
         found.append((sums, plan.fewest, plan.combiner.declared, optimizer.ridge, planned))
     assert found[0] == found[1]
     assert found[0][2] == dict.fromkeys(NINE[:train], 40)

@@ -20,13 +20,14 @@ from polyclinic_client.run.responder import Site
 from polyclinic_client.run.sum_responder import Member
 from polyclinic_client.run.update_responder import Updates
 from polyclinic_client.run.vote_responder import Voter
-from polyclinic_client.study_book.price import planned_with
+from polyclinic_client.study_book.price import planned_in
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.observed import held_out_cohort
 from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.release_id import ReleaseId, broadcast_hash
+from polyclinic_common.releases.schedule import Schedule, declared_for
 from polyclinic_common.study import Study
 from polyclinic_simulations.compute.trainer import Trainer
 from tests.conftest import small_table
@@ -71,7 +72,13 @@ class Hospital:
     @cached_property
     def planned(self) -> dict[str, Planned]:
         """What the hospital approves, by kind."""
-        found = planned_with(self.study, self.declared, self.name, self.computing.path)
+        found = planned_in(
+            Schedule.of(
+                self.study,
+                declared_for(self.study, self.declared, self.name),
+                self.computing.path,
+            )
+        )
         return {each.kind: each for each in found}
 
     def cohorts(self) -> tuple[Cohort, Cohort]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from polyclinic_client.run.assembly import rounds_of
 from polyclinic_client.run.refusals import RefusalError
 from polyclinic_client.run.update_responder import Memory, Updates
-from polyclinic_client.study_book.price import planned_with
+from polyclinic_client.study_book.price import planned_in
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.calibration import BOUNDS, ENTRIES, contributions
 from polyclinic_common.models.head import build_network
@@ -22,7 +22,7 @@ from polyclinic_common.models.score_head import LARGEST_WEIGHT, weight_count
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, UPDATE
-from polyclinic_common.releases.schedule import Schedule
+from polyclinic_common.releases.schedule import Schedule, declared_for
 from polyclinic_common.study import Study
 from polyclinic_common.wire import Reason, TrainRequest
 from tests.conftest import small_study, small_table
@@ -120,7 +120,7 @@ def test_what_is_planned_costs_the_promise_together(mode: str, epsilon: float) -
         privacy={"mode": mode, "epsilon": epsilon}, evaluation={"private": {"share": 0.1}}
     )
     sizes = dict.fromkeys(study.roster.sites, 100)
-    planned = planned_with(study, sizes, study.roster.sites[0], "rows")
+    planned = planned_in(Schedule.of(study, declared_for(study, sizes, study.roster.sites[0])))
     costs: dict[Any, int] = {}
     for each in planned:
         costs[each.headline] = costs.get(each.headline, 0) + each.releases

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_common.data.holdout import declared_for_training
-from polyclinic_common.privacy.sum_plan import Path
 from polyclinic_common.releases.plans import (
     NODE_PATH,
 )
@@ -60,21 +59,6 @@ def schedule_at(study: Study, declared: Mapping[str, int], name: str) -> Schedul
     """
     sizes = {site: declared_for_training(study, size) for site, size in declared.items()}
     return Schedule.of(study, declared_for(study, sizes, name), NODE_PATH)
-
-
-def planned_with(
-    study: Study, sizes: Mapping[str, int], name: str, path: Path
-) -> tuple[Planned, ...]:
-    """Return every kind of release of a study, with number and prices.
-
-    Parameters
-    ----------
-    sizes : mapping
-        Declared patients of every hospital that count as trained on, by name.
-    path : {"rows", "products"}
-        How integer sums are made.
-    """
-    return planned_in(Schedule.of(study, declared_for(study, sizes, name), path))
 
 
 def planned_in(schedule: Schedule) -> tuple[Planned, ...]:

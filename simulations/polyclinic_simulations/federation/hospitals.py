@@ -23,12 +23,12 @@ from polyclinic_client.ledger.entries import Approval
 from polyclinic_client.run.approved_study import Approved
 from polyclinic_client.run.assembly import make_gate, make_ladder, make_site, steps_reached
 from polyclinic_client.run.flower_app import Answers
-from polyclinic_client.study_book.price import planned_with
+from polyclinic_client.study_book.price import planned_in
 from polyclinic_common.errors import Code, PrivacyError
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.sum_plan import SumPlan
-from polyclinic_common.releases.schedule import Schedule
+from polyclinic_common.releases.schedule import Schedule, declared_for
 from polyclinic_common.releases.shares import most_patients
 from polyclinic_server.rounds.plan import reaches_of
 from polyclinic_server.rounds.reach import Reaches
@@ -90,6 +90,7 @@ class Hospitals:
     folder: Path
     made: dict[int, Answers] = field(default_factory=dict)
     opened: dict[int, SiteFolder] = field(default_factory=dict)
+    schedules: dict[int, Schedule] = field(default_factory=dict)
 
     def __call__(self, context: Context) -> Answers:
         """Return the site of a Flower context."""
@@ -131,8 +132,7 @@ class Hospitals:
     @property
     def sum_plans(self) -> dict[str, SumPlan]:
         """Grid and noise of every kind of secure sum; empty in mode local."""
-        declared = max(self.federation.declared.values())
-        return Schedule.of(self.federation.study, declared, self._gradients.path).secure_sums
+        return self._schedule(max(self.federation.declared.values())).secure_sums
 
     @property
     def reaches(self) -> Reaches:
@@ -176,14 +176,21 @@ class Hospitals:
     def _approval(self, index: int) -> Approval:
         """Return what the hospital approves: the planned rounds, and some lost to exclusion."""
         federation, study = self.federation, self.federation.study
-        name, path = self._sites[index].name, self._gradients.path
+        name = self._sites[index].name
         return Approval(
             study_hash=bytes.fromhex(study.hash()),
             run=self.run_id,
-            planned=planned_with(study, federation.declared, name, path),
+            planned=planned_in(self._schedule(declared_for(study, federation.declared, name))),
             lost_rounds=math.ceil(2 * self.setting.drop * study.rounds),
             expires=study.expires,
         )
+
+    def _schedule(self, declared: int) -> Schedule:
+        """Return the schedule of a hospital of this size: made once, however many have it."""
+        if declared not in self.schedules:
+            study, path = self.federation.study, self._gradients.path
+            self.schedules[declared] = Schedule.of(study, declared, path)
+        return self.schedules[declared]
 
     def _make(self, index: int) -> Answers:
         federation, folder, site = self.federation, self._open(index), self._sites[index]
