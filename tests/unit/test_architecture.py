@@ -1,7 +1,8 @@
-"""docs/architecture.md is what the imports of the code say."""
+"""docs/architecture.md is what the imports of the code say; what pages link to is there."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -62,3 +63,20 @@ def test_an_arrow_that_others_imply_is_left_out() -> None:
     assert ("common", "study") in house["common", "models"].imports
     assert ("models", "study") not in arrows(house, "common")
     assert {("models", "data"), ("data", "study")} <= set(arrows(house, "common"))
+
+
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *ROOT.glob("docs/*.md")]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8"))
+    inner = [link for link in links if "://" not in link]
+    assert [link for link in inner if not (path.parent / link).exists()] == []
+
+
+def test_the_glossary_has_each_term_once_and_in_order() -> None:
+    text = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^\*\*(.+?)\*\* — ", text, flags=re.MULTILINE)
+    assert len(terms) > 50
+    assert terms == sorted(set(terms), key=str.casefold)
