@@ -41,6 +41,10 @@ bench-consortium: install  ## Measure a real server and four hospitals; print JS
 proto: install  ## Write the Python code of the gRPC services anew
 	cd common && PATH="$(CURDIR)/$(BIN):$$PATH" python -m grpc_tools.protoc --proto_path=. $(PROTO_OUT) $(PROTO)
 
+.PHONY: architecture
+architecture:  ## Write docs/architecture.md anew from the imports
+	$(PYTHON) docs/architecture.py
+
 .PHONY: audit
 audit: install  ## Put defects into the product, one by one, and name the test that catches each
 	$(BIN)/python -m tests.audit --out $(OUT)/audit.json

@@ -1,4 +1,4 @@
-"""The table of versions in docs/data-model.md says what the code reads."""
+"""The tables in docs/data-model.md say what the code reads, and which kinds of release it makes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from polyclinic_client.ledger.entries import AnyEntry
 from polyclinic_client.records.journal import Began, Event
+from polyclinic_common.releases.kinds import KINDS
 from polyclinic_common.study.manifest import NEWER, NEWER_FEATURES
 from polyclinic_common.version import VERSION
 from polyclinic_common.wire.codec import PROTOCOL
@@ -51,3 +52,9 @@ def test_every_newer_field_stands_in_the_row_of_its_version() -> None:
         assert version >= next(at for at, row in rows().items() if f"{section}.{field}" in row[0])
     for kind, version in NEWER_FEATURES.items():
         assert f"`{kind}`" in rows()[version][0]
+
+
+def test_the_table_of_kinds_names_exactly_the_kinds_of_release() -> None:
+    text = (ROOT / "docs/data-model.md").read_text(encoding="utf-8")
+    section = text.partition("## Kinds of release\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE) == [kind.name for kind in KINDS]
