@@ -19,7 +19,7 @@ from polyclinic_common.packing import pack
 
 ANY_RUN = ""
 ROUNDED_TO = 10  # patients
-MOST_DECLARED = 1 << 23  # patients: twice as many fit into a sum (`privacy.plan.most_patients`)
+MOST_DECLARED = 1 << 23  # patients: twice as many fit into a sum (`releases.shares.most_patients`)
 
 
 class Declaration(Statement):

@@ -16,7 +16,6 @@ from polyclinic_common.releases.shares import (
 )
 from polyclinic_common.study.manifest import Study
 
-STATISTICS_CLIP = math.sqrt(2.0)
 CHANGE_EXPONENT = -20  # changes of a model are released in units of 2^-20
 NODE_PATH: Path = "rows"  # how a node makes its integer sums, which decides the charge
 

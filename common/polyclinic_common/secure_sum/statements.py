@@ -24,7 +24,7 @@ class KeyAnnouncement(Statement):
     Attributes
     ----------
     epoch : bytes
-        Sixteen random bytes, new at every start of the node: also the challenge that peers answer.
+        Sixteen random bytes, new for every run and start of the worker: also what peers answer.
     expires : int
         Unix time in seconds after which nobody may use these keys.
     roster_hash : bytes
