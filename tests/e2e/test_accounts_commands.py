@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from tests.e2e.typed_consortium import Typed, TypedConsortium, answer, refusal
+from tests.kits.typed_consortium import Typed, TypedConsortium, answer, refusal
 from tests.unit.test_accounts import RULE
 
 BOTH = "Ada Berg\nBo Dahl\n"

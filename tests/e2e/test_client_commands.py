@@ -14,7 +14,7 @@ import pytest
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.records.journal import Asked, Climbed, Failed, Left, Refused
 from polyclinic_common.errors import Code, LedgerError
-from tests.privacy.ledger_kit import DELTA, FALLBACK, ME, STUDY, approval, attempt, digest, reserve
+from tests.kits.ledger import DELTA, FALLBACK, ME, STUDY, approval, attempt, digest, reserve
 
 COMMAND = Path(sys.executable).with_name("polyclinic")
 

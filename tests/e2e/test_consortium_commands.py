@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.typed_consortium import Typed, TypedConsortium, answer, refusal
+from tests.kits.typed_consortium import Typed, TypedConsortium, answer, refusal
 
 
 @pytest.fixture(scope="module")

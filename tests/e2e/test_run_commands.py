@@ -17,7 +17,7 @@ import pytest
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Price
 from polyclinic_server.runs.folder import CUT_OFF, ENDS, RUNS, RunFolder
-from tests.e2e.typed_consortium import (
+from tests.kits.typed_consortium import (
     Started,
     Typed,
     TypedConsortium,

@@ -35,9 +35,9 @@ from polyclinic_common.wire import (
     encode_request,
 )
 from polyclinic_server.rounds.mail import Mail
-from tests.faults.consortium_kit import LONG_S, Consortium, consortium, wait_for
-from tests.faults.malicious_kit import malicious_bundle, taken_run
 from tests.faults.test_public_listener import key_of
+from tests.kits.consortium import LONG_S, Consortium, consortium, wait_for
+from tests.kits.malicious import malicious_bundle, taken_run
 
 MARK = "executed.txt"
 

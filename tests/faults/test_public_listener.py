@@ -33,7 +33,7 @@ from polyclinic_common.identity.certificates import client_context
 from polyclinic_server.superlink.fleet_gate import LARGEST_BODY
 from polyclinic_server.superlink.flower_link import MOST_PARTS
 from polyclinic_server.superlink.listeners import LARGEST_HEAD, MOST_OF_A_SITE, bound
-from tests.faults.consortium_kit import QUICK_S, Authority, Consortium, Pair, consortium
+from tests.kits.consortium import QUICK_S, Authority, Consortium, Pair, consortium
 
 CONTENT = {"content-type": "application/protobuf", "accept": "application/protobuf"}
 

@@ -47,8 +47,8 @@ from polyclinic_server.service import consortium, rate
 from polyclinic_server.service.guard import may_connect
 from polyclinic_server.service.serve import serve_consortium
 from polyclinic_server.store.tables import KeptRow
-from tests.e2e.typed_consortium import answer
-from tests.integration.loopback import Loopback
+from tests.kits.loopback import Loopback
+from tests.kits.typed_consortium import answer
 
 ACCOUNT: dict[str, Any] = {"delta": 1e-5, "epsilon_cap": 3.0}
 

@@ -41,7 +41,7 @@ from polyclinic_server.runs.folder import RunDescription, RunSite
 from polyclinic_server.runs.process import evaluation_of
 from polyclinic_server.store.tables import Part
 from tests.conftest import small_study, small_table
-from tests.integration.loopback import Loopback
+from tests.kits.loopback import Loopback
 
 WORDS = ("yes", "no", "perhaps", "never")
 NAME, ID = "site 0", "small-binary"

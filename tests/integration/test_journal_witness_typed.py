@@ -20,10 +20,10 @@ from polyclinic_client.records.entry import Head
 from polyclinic_client.worker.site_book import open_sites
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.wire import PrivateUpdate
-from tests.e2e.typed_consortium import Typed, answer, refusal
-from tests.integration.loopback import Loopback
-from tests.privacy.gate_kit import FakeClock, asked, permitted, planned, sha
-from tests.privacy.ledger_kit import FALLBACK, STUDY, approval, draw, release, request
+from tests.kits.gate import FakeClock, asked, permitted, planned, sha
+from tests.kits.ledger import FALLBACK, STUDY, approval, draw, release, request
+from tests.kits.loopback import Loopback
+from tests.kits.typed_consortium import Typed, answer, refusal
 
 
 @pytest.fixture

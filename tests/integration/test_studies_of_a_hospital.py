@@ -52,7 +52,7 @@ from polyclinic_common.study.manifest import Study
 from polyclinic_server.consortium.publish import participants, publish_study, published_studies
 from polyclinic_server.store.tables import Part, PublishedStudy
 from tests.conftest import NoNoise, small_study, small_table, study_data
-from tests.integration.loopback import Loopback
+from tests.kits.loopback import Loopback
 
 
 @pytest.fixture

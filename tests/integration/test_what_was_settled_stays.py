@@ -25,8 +25,8 @@ from polyclinic_client.study_book.book import SETTLED, StudyBook
 from polyclinic_common.consortium.statements import ANY_RUN, StudyApproval
 from polyclinic_common.errors import Code, PolyclinicError
 from tests.conftest import small_table
-from tests.integration.loopback import Loopback
 from tests.integration.test_declarations import Recorder, recorder
+from tests.kits.loopback import Loopback
 
 __all__ = ["recorder"]
 NAME, ID, PATIENTS = "site 0", "small-binary", 157

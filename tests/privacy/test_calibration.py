@@ -25,7 +25,7 @@ from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.study import Study
 from polyclinic_common.wire import Reason, TrainRequest
 from tests.conftest import small_study, small_table
-from tests.privacy.site_kit import Hospital
+from tests.kits.hospital import Hospital
 
 TRAINING: dict[str, Any] = {"rounds": 3, "calibration": {"share": 0.2, "steps": 2}}
 LOCAL = {"mode": "local"}

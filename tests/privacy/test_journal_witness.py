@@ -33,8 +33,8 @@ from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.releases.kinds import VOTE
 from polyclinic_common.wire import CastVote, PrivateUpdate, TrainRequest, encode_request
-from tests.privacy.gate_kit import Draws, FakeClock, House, both_kinds, make_house, permitted, sha
-from tests.privacy.ledger_kit import (
+from tests.kits.gate import Draws, FakeClock, House, both_kinds, make_house, permitted, sha
+from tests.kits.ledger import (
     DELTA,
     FALLBACK,
     ME,

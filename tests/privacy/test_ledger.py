@@ -22,7 +22,7 @@ from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import SampledSteps, Vote
-from tests.privacy.ledger_kit import (
+from tests.kits.ledger import (
     CHAIN,
     DELTA,
     EPOCH,

@@ -22,7 +22,7 @@ from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.packing import pack
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.secure_sum.statements import MOST_ROWS, KeyAnnouncement
-from tests.privacy.ledger_kit import (
+from tests.kits.ledger import (
     DELTA,
     FALLBACK,
     ME,

@@ -21,7 +21,7 @@ from polyclinic_client.records.entry import Head
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
-from tests.privacy.ledger_kit import (
+from tests.kits.ledger import (
     CHAIN,
     DELTA,
     EPOCH,
@@ -45,7 +45,7 @@ import os, signal, sys
 from pathlib import Path
 from polyclinic_client.ledger import file
 from polyclinic_client.records.chained_log import ChainedLog
-from tests.privacy.ledger_kit import *
+from tests.kits.ledger import *
 
 folder, step, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
@@ -179,7 +179,7 @@ def test_killed_while_a_run_is_closed(tmp_path: Path, moment: str) -> None:
 RACING = """
 import hashlib, sys
 from pathlib import Path
-from tests.privacy.ledger_kit import *
+from tests.kits.ledger import *
 ledger, seed = open_ledger(Path(sys.argv[1])), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()

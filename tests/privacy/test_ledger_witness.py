@@ -11,7 +11,7 @@ import pytest
 from polyclinic_client.ledger.recovery import Recovery, recover
 from polyclinic_client.ledger.witness import read_witness
 from polyclinic_common.errors import Code, LedgerError
-from tests.privacy.ledger_kit import ME, PEERS, attempt, digest, make_ledger, open_ledger, reserve
+from tests.kits.ledger import ME, PEERS, attempt, digest, make_ledger, open_ledger, reserve
 from tests.privacy.test_ledger_survives import copy_of, put_back
 
 

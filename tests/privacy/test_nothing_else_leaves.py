@@ -51,8 +51,8 @@ from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
 from tests.conftest import small_study, small_table
 from tests.e2e.test_simulate_command import write_study
-from tests.privacy import watched_run
-from tests.privacy.gate_kit import (
+from tests.kits import watched_run
+from tests.kits.gate import (
     ARRIVAL,
     TICK,
     TOLD_NUMBER,
@@ -64,7 +64,7 @@ from tests.privacy.gate_kit import (
     make_house,
     message,
 )
-from tests.privacy.ledger_kit import ME, STUDY
+from tests.kits.ledger import ME, STUDY
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "client" / "polyclinic_client"
@@ -326,7 +326,7 @@ def test_the_look_at_the_code_sees_what_opens_files(code: str, writes: bool) -> 
 
 def watch(place: Path, *words: str) -> dict[str, list[str]]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.privacy.watched_run", str(place), *words],
+        [sys.executable, "-m", "tests.kits.watched_run", str(place), *words],
         capture_output=True,
         text=True,
         check=False,

@@ -9,8 +9,8 @@ from polyclinic_client.ledger.entries import CapsSet, read_entry
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.records.journal import Failed, Journal
 from polyclinic_common.identity.site_key import Identity
-from tests.privacy.ledger_kit import DELTA, ME
-from tests.privacy.stores import StoreTests
+from tests.kits.ledger import DELTA, ME
+from tests.kits.stores import StoreTests
 
 
 class TestLedgerStore(StoreTests):

@@ -32,7 +32,7 @@ from polyclinic_client.folder.layout import LEDGER
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.records.journal import Left
 from polyclinic_common.errors import Code, ConsortiumError, LedgerError, PolyclinicError
-from tests.privacy.ledger_kit import FALLBACK, approval, reserve
+from tests.kits.ledger import FALLBACK, approval, reserve
 
 RULE: dict[str, Any] = {
     "why": "The two clinics have never shared a ward, and number their patients apart.",

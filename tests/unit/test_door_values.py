@@ -21,7 +21,7 @@ from polyclinic_common.data.rules import Mapping
 from polyclinic_common.errors import DataError
 from polyclinic_common.evaluation.observed import observe
 from polyclinic_common.study import Study
-from tests.unit.door_kit import (
+from tests.kits.door_studies import (
     binary_study,
     binary_table,
     dose_study,

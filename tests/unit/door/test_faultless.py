@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit import door_tables as made
-from tests.unit.door.driver import Door
+from tests.kits import door_tables as made
+from tests.kits.door import Door
 
 STUDIES = [
     pytest.param(made.DOSE, made.dose_table, 200, id="dose"),

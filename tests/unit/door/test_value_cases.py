@@ -12,8 +12,8 @@ from polyclinic_common.data.files import read_table
 from polyclinic_common.data.mapping import load_mapping, parse_mapping, translate
 from polyclinic_common.data.outcome import read_outcome
 from polyclinic_common.study import load_study
-from tests.unit import door_tables as made
-from tests.unit.door.driver import Door, accepted, assert_same, mends, typed, values_of
+from tests.kits import door_tables as made
+from tests.kits.door import Door, accepted, assert_same, mends, typed, values_of
 
 CLEAN = made.dose_table()
 

@@ -21,7 +21,7 @@ from polyclinic_common.identity.roster import Roster
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.study import Study, parse_study
 from tests.conftest import study_data
-from tests.privacy.ledger_kit import DELTA, FALLBACK, ME, STUDY, approval, attempt, digest, reserve
+from tests.kits.ledger import DELTA, FALLBACK, ME, STUDY, approval, attempt, digest, reserve
 
 KINDS = ("continuous", "binary", "survival")
 MODES = ("secure-sum", "local", "none")

@@ -42,8 +42,8 @@ from polyclinic_common.wire import (
     TrainRequest,
 )
 from polyclinic_simulations.engines.inline import be_server
-from tests.privacy import ledger_kit as kit
-from tests.privacy.ledger_kit import CHAIN, FALLBACK, ME, PEERS, STUDY, digest, release
+from tests.kits import ledger as kit
+from tests.kits.ledger import CHAIN, FALLBACK, ME, PEERS, STUDY, digest, release
 
 TICK = 0.25
 PACE = Pace(first=1.0, work={"gradient": TICK, "update": TICK, "vote": TICK})

@@ -16,7 +16,7 @@ from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.runtime import RuntimeHttpClient
 
 from polyclinic_server.superlink.flower_link import task_grid
-from tests.faults.consortium_kit import Consortium
+from tests.kits.consortium import Consortium
 
 PROJECT = """\
 [project]

@@ -1,6 +1,6 @@
 """A whole run under `sys.addaudithook`: prints, as JSON, what its sites did that a site may not.
 
-``python -m tests.privacy.watched_run FOLDER MODE [planted]``. Everything is imported, and one run
+``python -m tests.kits.watched_run FOLDER MODE [planted]``. Everything is imported, and one run
 is made, before the hook is set; then the same run is made in another folder and watched. With
 `planted`, one run more is made for every violation in `plants`, each with the gate changed to
 commit it: the hook must see every one.

@@ -17,7 +17,7 @@ from polyclinic_client.records import chained_log, sqlite_file
 from polyclinic_client.records.chained_log import ChainedLog
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.identity.site_key import Identity
-from tests.privacy.ledger_kit import ME
+from tests.kits.ledger import ME
 
 
 class StoreTests(ABC):

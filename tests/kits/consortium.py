@@ -262,7 +262,7 @@ class Consortium:
             "witnessed": witnessed,
             "hasty": hasty,
         }
-        self._start("server", "tests.faults.run_server", [json.dumps(settings)])
+        self._start("server", "tests.kits.run_server", [json.dumps(settings)])
         wait_for("server", ready.exists, LONG_S)
         addresses = json.loads(ready.read_text())
         self.public, self.loopback = addresses["public"], addresses["loopback"]
@@ -281,7 +281,7 @@ class Consortium:
             "authority": str(self.authority.path),
             "dies": dies,
         }
-        self._start(name, "tests.faults.run_node", [json.dumps(settings)], environment)
+        self._start(name, "tests.kits.run_node", [json.dumps(settings)], environment)
 
     def _start(
         self,

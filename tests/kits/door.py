@@ -20,7 +20,7 @@ from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.mapping import load_mapping, parse_mapping, translate
 from polyclinic_common.data.values import as_text
 from polyclinic_common.study import load_study
-from tests.unit.door_tables import Table
+from tests.kits.door_tables import Table
 
 _BLANK = re.compile(r'("(?:[^"\\]|\\.)*")(\s*=\s*)"FILL IN"')
 
