@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import tomli_w
 
+from tests.kits.rule import RULE
 from tests.kits.typed_consortium import Typed, TypedConsortium, answer, refusal
-from tests.unit.test_accounts import RULE
 
 BOTH = "Ada Berg\nBo Dahl\n"
 

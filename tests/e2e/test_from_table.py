@@ -16,7 +16,8 @@ from polyclinic_common.study import load_study
 from polyclinic_simulations.draft.from_table import Roles, draft_study
 from polyclinic_simulations.draft.guesses import GUESSED
 from polyclinic_simulations.results.results import Result
-from tests.conftest import small_table, unavailable
+from tests.kits.required import unavailable
+from tests.kits.small import small_table
 
 POLYCLINIC = Path(sys.executable).with_name("polyclinic")
 
@@ -99,7 +100,7 @@ def test_mlflow_logs_every_cell_once_in_one_local_file(
         unavailable("mlflow", "install the extra mlflow")
     from polyclinic_simulations import simulate
     from polyclinic_simulations.report.mlflow_log import log_result
-    from tests.conftest import small_study
+    from tests.kits.small import small_study
 
     def run(modes: list[str]) -> Result:
         return simulate(small_study(), small_table(), modes=modes, out=tmp_path)

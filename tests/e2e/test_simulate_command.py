@@ -8,30 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-import tomllib
 from pathlib import Path
 
-from tests.conftest import small_table, study_data
+from tests.kits.small import write_study
 
 POLYCLINIC = Path(sys.executable).with_name("polyclinic")
-
-
-def write_study(folder: Path) -> tuple[Path, Path]:
-    """Write a small study and its table."""
-    data = study_data("continuous")
-    lines = [f"{key} = {json.dumps(data[key])}" for key in ("polyclinic", "id", "version")]
-    lines += [f"title = {json.dumps(data['title'])}", f"purpose = {json.dumps(data['purpose'])}"]
-    lines += ["expires = 2099-12-31", "[roster]", f"sites = {json.dumps(data['roster']['sites'])}"]
-    lines += ["[cohort]", 'patient_id = "patient"', 'site = "hospital"']
-    for feature in data["cohort"]["features"]:
-        lines += ["[[cohort.features]]", *(f"{k} = {json.dumps(v)}" for k, v in feature.items())]
-    lines += ["[outcome]", *(f"{k} = {json.dumps(v)}" for k, v in data["outcome"].items())]
-    lines += ["[training]", "rounds = 6"]
-    study, table = folder / "small.toml", folder / "patients.csv"
-    study.write_text("\n".join(lines))
-    tomllib.loads(study.read_text())
-    small_table().to_csv(table, index=False)
-    return study, table
 
 
 def polyclinic(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

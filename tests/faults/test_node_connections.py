@@ -21,8 +21,7 @@ from polyclinic_client.node.main import NodeSettings, run_node
 from polyclinic_client.node.status import read_status
 from polyclinic_common.errors import NodeError
 from polyclinic_common.identity.certificates import client_context
-from tests.faults.test_public_listener import key_of
-from tests.kits.consortium import Authority, Consortium, Pair, consortium, wait_for
+from tests.kits.consortium import Authority, Consortium, Pair, consortium, key_of, wait_for
 
 LONG_S = 60.0
 

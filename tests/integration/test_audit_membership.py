@@ -14,7 +14,7 @@ from scipy.special import ndtr
 from polyclinic_simulations.audit.attack import lira, rmia, success
 from polyclinic_simulations.audit.membership import audit_membership, halves, most_hits
 from polyclinic_simulations.audit.membership_plot import membership_plot
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 
 def test_lira_reaches_the_best_curve_where_signals_are_normal() -> None:

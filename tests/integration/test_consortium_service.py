@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import socket
 import ssl
 import threading
 import time
@@ -47,6 +46,7 @@ from polyclinic_server.service import consortium, rate
 from polyclinic_server.service.guard import may_connect
 from polyclinic_server.service.serve import serve_consortium
 from polyclinic_server.store.tables import KeptRow
+from tests.kits.connect_proxy import Proxy
 from tests.kits.loopback import Loopback
 from tests.kits.typed_consortium import answer
 
@@ -722,53 +722,6 @@ def test_preflight_sees_that_tls_is_intercepted(joined: Loopback, tmp_path: Path
     (seen,) = [check for check in found if "certificate of CN=Test consortium" in check.what]
     assert "intercepted" in seen.remedy
     assert any(check.name == "service" for check in found)
-
-
-class Proxy(threading.Thread):
-    """An HTTP proxy that knows CONNECT alone and counts what it connects."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.connected: list[str] = []
-        self.heads: list[bytes] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-
-    def run(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(
-                    target=self.relay, args=(self.listener.accept()[0],), daemon=True
-                ).start()
-
-    def relay(self, inside: socket.socket) -> None:
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += inside.recv(1)
-        method, target, _ = head.split(b" ", 2)
-        assert method == b"CONNECT"
-        host, _, port = target.decode().rpartition(":")
-        self.connected.append(target.decode())
-        self.heads.append(head)
-        try:
-            outside = socket.create_connection((host, int(port)))
-        except OSError:
-            inside.sendall(b"HTTP/1.1 502 Bad gateway\r\n\r\n")
-            inside.close()
-            return
-        inside.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        threading.Thread(target=pour, args=(outside, inside), daemon=True).start()
-        pour(inside, outside)
-
-
-def pour(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while content := source.recv(65536):
-            target.sendall(content)
-        target.shutdown(socket.SHUT_WR)
 
 
 def test_a_proxy_is_honoured(

@@ -40,7 +40,7 @@ from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.studies.dosing import PHARMACOGENETIC
-from tests.conftest import NoNoise
+from tests.kits.noise import NoNoise
 
 POLYCLINIC = Path(sys.executable).with_name("polyclinic")
 STUDY, TABLE = resolve("warfarin", None)

@@ -20,7 +20,7 @@ from polyclinic_common.identity.site_key import Identity
 from polyclinic_server.store.database import now
 from polyclinic_server.store.store import Store
 from polyclinic_server.store.tables import Table
-from tests.conftest import small_study
+from tests.kits.small import small_study
 
 AUTHORITY = certificates.Authority.create("Test consortium")
 

@@ -16,7 +16,7 @@ from polyclinic_common.models.score_head import initial_weights
 from polyclinic_common.models.start import read_start
 from polyclinic_common.study import parse_study
 from polyclinic_simulations import simulate
-from tests.conftest import small_study, small_table, study_data
+from tests.kits.small import small_study, small_table, study_data
 from tests.kits.typed_consortium import as_toml
 
 

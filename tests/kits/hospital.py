@@ -28,10 +28,10 @@ from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.release_id import ReleaseId, broadcast_hash
 from polyclinic_common.study import Study
 from polyclinic_simulations.compute.trainer import Trainer
-from tests.conftest import small_table
 from tests.kits.gate import FakeClock
 from tests.kits.ledger import DELTA, ME
 from tests.kits.secure_sum import HOSPITALS, roster_of
+from tests.kits.small import small_table
 
 DECLARED = 10
 

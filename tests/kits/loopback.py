@@ -20,7 +20,7 @@ from polyclinic_server.consortium.invite import invite_site
 from polyclinic_server.consortium.publish import publish_study
 from polyclinic_server.folder import Ports, ServerFolder, Settings
 from polyclinic_server.service.serve import ConsortiumHandle, serve_consortium
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 from tests.kits.typed_consortium import MAPPING, as_extract, free_ports
 
 

@@ -24,7 +24,7 @@ from polyclinic_client.folder.layout import read_identity
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_common.identity.site_key import fingerprint
 from polyclinic_common.study.load import parse_study
-from tests.conftest import small_table, study_data
+from tests.kits.small import small_table, study_data
 
 COMMAND = Path(sys.executable).with_name("polyclinic")
 MAPPING = """

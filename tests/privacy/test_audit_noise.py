@@ -28,7 +28,8 @@ from polyclinic_simulations.audit.noise_of_one import AuditedVector
 from polyclinic_simulations.audit.noise_of_training import AuditedSteps, AuditedSums
 from polyclinic_simulations.audit.noise_of_votes import RARE, VOTES, AuditedVote
 from polyclinic_simulations.compute.fast_gradients import ClosedForm
-from tests.conftest import NoNoise, small_study
+from tests.kits.noise import NoNoise
+from tests.kits.small import small_study
 
 MLP: dict[str, Any] = {"model": {"kind": "mlp", "hidden": [4, 3]}}
 STUDIES: dict[str, Study] = {

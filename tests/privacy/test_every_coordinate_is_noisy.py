@@ -32,9 +32,9 @@ from scipy.stats import chi2
 from polyclinic_common.privacy.charges import GaussianSum, SampledSteps
 from polyclinic_common.releases.plans import CHANGE_EXPONENT
 from polyclinic_common.study import Study
-from tests.conftest import small_study
 from tests.kits.hospital import DECLARED, Hospital
 from tests.kits.noise_looks import DRAWS, Look
+from tests.kits.small import small_study
 
 FALSE_ALARM = 1e-6
 LOCAL: dict[str, Any] = {"mode": "local"}

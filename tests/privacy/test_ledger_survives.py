@@ -21,6 +21,7 @@ from polyclinic_client.records.entry import Head
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
+from tests.kits.copies import copy_of, put_back
 from tests.kits.ledger import (
     CHAIN,
     DELTA,
@@ -234,22 +235,6 @@ def test_two_processes_together_stay_within_the_limit(tmp_path: Path) -> None:
 
 
 # Yesterday's copy
-
-
-def copy_of(folder: Path, name: str = "copy") -> Path:
-    """Copy the ledger as a backup does; return the copy's folder."""
-    copy = folder / name
-    copy.mkdir()
-    for file in folder.glob("ledger.sqlite*"):
-        shutil.copy(file, copy / file.name)
-    return copy
-
-
-def put_back(folder: Path, name: str = "copy") -> None:
-    for file in folder.glob("ledger.sqlite*"):
-        file.unlink()
-    for file in (folder / name).iterdir():
-        shutil.copy(file, folder / file.name)
 
 
 def yesterday(folder: Path, *, witness: bool) -> tuple[Head, list[Row]]:

@@ -49,8 +49,6 @@ from polyclinic_simulations.engines.inline import InlineGrid
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
-from tests.conftest import small_study, small_table
-from tests.e2e.test_simulate_command import write_study
 from tests.kits import watched_run
 from tests.kits.gate import (
     ARRIVAL,
@@ -65,6 +63,7 @@ from tests.kits.gate import (
     message,
 )
 from tests.kits.ledger import ME, STUDY
+from tests.kits.small import small_study, small_table, write_study
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "client" / "polyclinic_client"

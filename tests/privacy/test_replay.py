@@ -22,8 +22,8 @@ from polyclinic_server.rounds.state import State
 from polyclinic_simulations.federation.federation import build_federation
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
-from tests.conftest import small_study, small_table
 from tests.kits.ledger import DELTA, FALLBACK, HEADLINE, ME, digest
+from tests.kits.small import small_study, small_table
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "replay.py"
 COMMAND = Path(sys.executable).with_name("polyclinic")

@@ -24,7 +24,7 @@ from polyclinic_simulations import simulate
 from tests.kits import door_tables as made
 from tests.kits.door import Door
 from tests.kits.door_studies import _study, binary_study, binary_table, dose_study, dose_table
-from tests.unit.test_door_values import accepted, assert_same_as_clean, checked, put, some
+from tests.kits.translated import accepted, assert_same_as_clean, checked, put, some
 
 SWAPPED = {"C/C": "G/G", "C/T": "A/G", "T/T": "A/A"}
 COPIES = {"C/C": 0.0, "C/T": 1.0, "T/T": 2.0}

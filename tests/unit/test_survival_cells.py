@@ -43,7 +43,7 @@ from polyclinic_simulations.results.survival_scores import (
     statuses,
     time_dependent_auc,
 )
-from tests.conftest import small_study
+from tests.kits.small import small_study
 
 STUDY = study_of("survival")
 ENDS = tuple(float(end) for end in range(100, 900, 100))
