@@ -48,7 +48,7 @@ from polyclinic_server.service.serve import serve_consortium
 from polyclinic_server.store.tables import KeptRow
 from tests.kits.connect_proxy import Proxy
 from tests.kits.loopback import Loopback
-from tests.kits.typed_consortium import answer
+from tests.kits.typed import answer
 
 ACCOUNT: dict[str, Any] = {"delta": 1e-5, "epsilon_cap": 3.0}
 

@@ -8,7 +8,6 @@ import ast
 import hashlib
 import json
 import logging
-import os
 import signal
 import sqlite3
 import struct
@@ -64,10 +63,10 @@ from tests.kits.gate import (
 )
 from tests.kits.ledger import ME, STUDY
 from tests.kits.small import small_study, small_table, write_study
+from tests.kits.typed import Running
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "client" / "polyclinic_client"
-POLYCLINIC = Path(sys.executable).with_name("polyclinic")
 TOLD = f"{TOLD_PATIENT} has {TOLD_NUMBER}"
 MODES = ("secure-sum", "local")
 
@@ -770,15 +769,9 @@ def test_no_patient_stands_in_ledger_journal_messages_or_logs(
 # After kill -9
 
 
-def start(folder: Path, study: Path, table: Path, mode: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, study: Path, table: Path, mode: str) -> Running:
     words = f"simulate {study} --data {table} --mode {mode} --epsilon 1 --out {folder} --workers 1"
-    return subprocess.Popen(
-        [POLYCLINIC, *words.split()],
-        cwd=folder.parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    return Running(folder.with_suffix(".log"), *words.split(), folder=folder.parent)
 
 
 RESERVED = 'SELECT count(*) FROM rows WHERE instr(body, CAST(\'"entry":"reserved"\' AS BLOB))'
@@ -796,15 +789,13 @@ def reserved(folder: Path) -> int:
     return count
 
 
-def kill_after(process: subprocess.Popen[bytes], folder: Path, rows: int) -> None:
+def kill_after(running: Running, folder: Path, rows: int) -> None:
     deadline = time.monotonic() + 120
     while reserved(folder) < rows:
-        assert process.poll() is None, process.communicate()[1].decode()
+        assert not running.has_ended(), running.said()
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGKILL
+    assert running.signal(signal.SIGKILL) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -815,9 +806,8 @@ def test_a_killed_run_goes_on_and_no_round_is_charged_twice(tmp_path: Path, mode
     folder = tmp_path / "out"
     for rows in (7, 61):
         kill_after(start(folder, study, table, mode), folder, rows)
-    process = start(folder, study, table, mode)
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors.decode()
+    running = start(folder, study, table, mode)
+    assert running.popen.wait(200) == 0, running.said()
     (run,) = (folder / "sites").iterdir()
     sites = sorted(run.iterdir())
     assert len(sites) == 3
