@@ -140,7 +140,7 @@ def test_a_hospital_whose_answer_was_lost_gets_the_same_certificate(
 
 
 def test_expired_superseded_and_unknown_invitations_are_refused(
-    empty: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty: Loopback, tmp_path: Path
 ) -> None:
     first = empty.invite("site 0")
     second = empty.invite("site 0")
@@ -152,10 +152,9 @@ def test_expired_superseded_and_unknown_invitations_are_refused(
         (other, Code.INVITATION_UNKNOWN),
     ):
         assert code_of(enrol, tmp_path / "a", invitation) == code
-    with monkeypatch.context() as later:
-        hour = 3601
-        later.setattr("polyclinic_server.store.sites.now", lambda: int(time.time()) + hour)
-        assert code_of(enrol, tmp_path / "b", second) == Code.INVITATION_EXPIRED
+    empty.clock.ahead_s = 3601
+    assert code_of(enrol, tmp_path / "b", second) == Code.INVITATION_EXPIRED
+    empty.clock.ahead_s = 0
     enrol(tmp_path / "b", second)  # the refusals spent nothing
 
 
@@ -368,11 +367,10 @@ def assert_shut_out_of_health(consortium: Loopback, name: str) -> None:
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_a_certificate_ends_when_it_says(empty: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_ends_when_it_says(empty: Loopback) -> None:
     certificate = certificates.read_certificate(empty.join("site 0") / TLS)
     assert may_connect(empty.handle.store, certificate).name == "site 0"
-    year = 366 * 24 * 3600
-    monkeypatch.setattr("polyclinic_server.service.guard.now", lambda: int(time.time()) + year)
+    empty.clock.ahead_s = 366 * 24 * 3600
     refused = code_of(lambda: may_connect(empty.handle.store, certificate))
     assert refused == Code.CERTIFICATE_REFUSED
 
@@ -689,22 +687,15 @@ def test_a_ledger_put_back_from_a_copy_recovers_from_the_consortium(
 # Preflight
 
 
-def test_preflight_names_what_is_wrong_with_a_remedy(
-    joined: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_preflight_names_what_is_wrong_with_a_remedy(joined: Loopback, tmp_path: Path) -> None:
     found = {check.name: check for check in preflight(joined.path("site 0"))}
     failed = {name for name, check in found.items() if not check.ok}
     assert failed == {f"port {joined.server.settings.ports.fleet}"}  # nobody listens there here
     assert all(check.ok or check.remedy for check in found.values())
-    monkeypatch.setattr("polyclinic_server.service.consortium.time.time_ns", behind(4))
+    joined.clock.ahead_s = -4
     clock = {check.name: check for check in preflight(joined.path("site 0"))}["clock"]
     assert not clock.ok
     assert "ahead" in clock.what
-
-
-def behind(seconds: int) -> Callable[[], int]:
-    real = time.time_ns
-    return lambda: real() - seconds * 1_000_000_000
 
 
 def test_preflight_sees_that_tls_is_intercepted(joined: Loopback, tmp_path: Path) -> None:

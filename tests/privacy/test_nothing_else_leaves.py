@@ -28,7 +28,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from polyclinic_client.folder.layout import JOURNAL, LEDGER, read_identity
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.records import chained_log
 from polyclinic_client.records.journal import Asked, Failed, Journal, Left, Refused, Settled
 from polyclinic_client.run.refusals import SilenceError
 from polyclinic_common.errors import Code, DataError, LedgerError
@@ -49,6 +48,7 @@ from polyclinic_simulations.federation.federation import Federation, build_feder
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
 from tests.kits import watched_run
+from tests.kits.clock import SetClock, noon
 from tests.kits.gate import (
     ARRIVAL,
     TICK,
@@ -465,32 +465,38 @@ def test_over_budget_is_refused_before_anything_is_drawn(house: House) -> None:
     assert draws.count == 0
 
 
-def set_clock(monkeypatch: pytest.MonkeyPatch, day: str) -> None:
-    moment = int(np.datetime64(f"{day}T12:00").astype("datetime64[ms]").astype(np.int64))
-    monkeypatch.setattr(chained_log, "_clock", lambda: moment)
+@pytest.fixture
+def calendar() -> SetClock:
+    """Return what dates the rows of `dated`."""
+    return SetClock(noon("2099-01-01"))
+
+
+@pytest.fixture
+def dated(tmp_path: Path, calendar: SetClock) -> House:
+    return make_house(tmp_path / "site", calendar=calendar)
 
 
 def test_an_expired_study_is_refused_and_a_later_row_keeps_it_so(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    dated: House, calendar: SetClock
 ) -> None:
     """With the clock set back the ledger's time stays that of its last row."""
     draws, content = Draws(), encode_request(train_request())
-    set_clock(monkeypatch, "2100-01-02")
-    assert ask(house, content, draws) == Refusal(Reason.EXPIRED)
-    house.ledger.set_caps(90.0)
-    set_clock(monkeypatch, "2099-12-01")
-    assert ask(house, content, draws) == Refusal(Reason.EXPIRED)
+    calendar.time = noon("2100-01-02")
+    assert ask(dated, content, draws) == Refusal(Reason.EXPIRED)
+    dated.ledger.set_caps(90.0)
+    calendar.time = noon("2099-12-01")
+    assert ask(dated, content, draws) == Refusal(Reason.EXPIRED)
     assert draws.count == 0
 
 
 def test_a_clock_set_back_after_a_refusal_does_not_revive_an_expired_study(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    dated: House, calendar: SetClock
 ) -> None:
     content = encode_request(train_request())
-    set_clock(monkeypatch, "2100-01-02")
-    assert ask(house, content) == Refusal(Reason.EXPIRED)
-    set_clock(monkeypatch, "2099-12-01")
-    assert ask(house, content) == Refusal(Reason.EXPIRED)
+    calendar.time = noon("2100-01-02")
+    assert ask(dated, content) == Refusal(Reason.EXPIRED)
+    calendar.time = noon("2099-12-01")
+    assert ask(dated, content) == Refusal(Reason.EXPIRED)
 
 
 # What a site says when something fails
