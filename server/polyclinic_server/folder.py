@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import glob
 import json
+import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -238,10 +239,10 @@ class ServerFolder:
             )
         return certificates.Authority(certificates.read_key(key), self.authority_certificate)
 
-    def open_store(self) -> Store:
-        """Return the store, its schema up to date."""
+    def open_store(self, clock: Callable[[], float] = time.time) -> Store:
+        """Return the store, its schema up to date; `clock` tells Unix time in seconds."""
         default = f"sqlite:///{(self.path / STORE).absolute()}"
-        return Store(self.settings.database or default)
+        return Store(self.settings.database or default, clock)
 
 
 def _write_keys(path: Path, settings: Settings, hosts: Sequence[str]) -> None:

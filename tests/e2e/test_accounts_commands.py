@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from tests.e2e.typed_consortium import Typed, TypedConsortium, answer, refusal
-from tests.unit.test_accounts import RULE
+from tests.kits.rule import RULE
+from tests.kits.typed import answer, refusal, typed
+from tests.kits.typed_consortium import TypedConsortium
 
 BOTH = "Ada Berg\nBo Dahl\n"
 
@@ -39,9 +40,9 @@ def test_a_second_account_is_refused_allowed_by_rule_found_out_and_merged(
     assert not consortium.site("site 1").exists()
     rule.write_text(tomli_w.dumps(RULE), encoding="utf-8")
     second = joining(consortium, "site 1", accounts, "--second-account", rule)
-    assert "A007" in Typed(*second, typed="Ada Berg\nAda Berg\n").err
+    assert "A007" in typed(*second, answers="Ada Berg\nAda Berg\n").err
     assert not consortium.site("site 1").exists()
-    asked = Typed(*second, typed=BOTH)
+    asked = typed(*second, answers=BOTH)
     assert asked.status == 0, asked.err
     for words in (RULE["why"], "year of admission", "data-protection officer"):
         assert str(words) in asked.err
@@ -55,10 +56,10 @@ def test_a_second_account_is_refused_allowed_by_rule_found_out_and_merged(
     assert (code, "accounts merge" in remedy) == ("A003", True)
     listed = consortium.at("site 0", "accounts", "list")
     assert [each["state"] for each in listed] == ["overlaps", "overlaps"]
-    shown = Typed("client", "accounts", "list", "--site", consortium.site("site 0"))
+    shown = typed("client", "accounts", "list", "--site", consortium.site("site 0"))
     for text in ("overlaps", "site 1", "admission"):
         assert text in shown.out
-    asked = Typed("client", "accounts", "merge", "--site", consortium.site("site 0"), typed="n\n")
+    asked = typed("client", "accounts", "merge", "--site", consortium.site("site 0"), answers="n\n")
     assert asked.status == 1
     (folded,) = consortium.at("site 0", "accounts", "merge", "--yes")
     assert folded["folder"] == str(consortium.site("site 1"))
@@ -72,16 +73,16 @@ def test_a_lost_folder_is_begun_anew_only_if_somebody_says_so(
     consortium: TypedConsortium, tmp_path: Path
 ) -> None:
     accounts = tmp_path / "accounts.sqlite"
-    assert Typed(*joining(consortium, "site 2", accounts)).status == 0
+    assert typed(*joining(consortium, "site 2", accounts)).status == 0
     shutil.rmtree(consortium.site("site 2"))
     consortium.operate("site", "revoke", "site 2")
     code, remedy = refusal(*joining(consortium, "site 2", accounts))
     assert (code, "--declare-reset" in remedy) == ("A002", True)
     words = list(joining(consortium, "site 2", accounts, "--declare-reset"))
     words.remove("--yes")
-    assert Typed(*words, typed="y\n2\nn\n").status == 1
+    assert typed(*words, answers="y\n2\nn\n").status == 1
     assert not consortium.site("site 2").exists()
-    done = Typed(*words, typed="y\n2\ny\n")
+    done = typed(*words, answers="y\n2\ny\n")
     assert done.status == 0, done.err
     assert "every other hospital sees the reset" in done.err
     assert consortium.at("site 2", "ledger", "budget")["declared_reset"] is True

@@ -14,31 +14,23 @@ import pytest
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.records.journal import Asked, Climbed, Failed, Left, Refused
 from polyclinic_common.errors import Code, LedgerError
-from tests.privacy.ledger_kit import DELTA, FALLBACK, ME, STUDY, approval, attempt, digest, reserve
+from polyclinic_simulations.try_out.typed import Typed
+from tests.kits.ledger import DELTA, FALLBACK, ME, STUDY, approval, attempt, digest, reserve
+from tests.kits.typed import answer as typed_answer
+from tests.kits.typed import typed
 
-COMMAND = Path(sys.executable).with_name("polyclinic")
 
-
-def typed(*words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, "client", *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"COLUMNS": "160", "PATH": "/usr/bin"},
-    )
+def client(*words: object) -> Typed:
+    return typed("client", *words)
 
 
 def answer(*words: object) -> Any:
-    done = typed(*words, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return typed_answer("client", *words)
 
 
 def error(*words: object) -> tuple[int, str]:
-    done = typed(*words, "--json")
-    assert "Traceback" not in done.stderr
-    return done.returncode, json.loads(done.stderr)["error"]
+    done = client(*words, "--json")
+    return done.status, json.loads(done.err)["error"]
 
 
 @pytest.fixture
@@ -76,7 +68,7 @@ def test_budget_shows_spent_left_and_what_fits(site: Path) -> None:
     assert 0 < plain["settled"] + plain["spent"] < plain["promised"] < 3.0
     assert plain["lines"][0]["done"] == 2
     assert plain["lines"][0]["left"] == 4
-    shown = typed("ledger", "budget", "--site", site).stdout
+    shown = client("ledger", "budget", "--site", site).out
     for words in ("spent", "next study", "2 of 6", f"{plain['spent']:.3f}", "2099-12-31"):
         assert words in shown
 
@@ -98,14 +90,14 @@ def test_verify_says_whole_or_what_is_wrong(site: Path) -> None:
         "invented_by": [],
     }
     assert answer("journal", "verify", "--site", site) == {"valid": True, "rows": 6}
-    assert "4 rows" in typed("ledger", "verify", "--site", site).stdout
+    assert "4 rows" in client("ledger", "verify", "--site", site).out
     for name, what in (("ledger.sqlite", "ledger"), ("journal.sqlite", "journal")):
         content = (site / name).read_bytes()
         (site / name).write_bytes(content.replace(b'"run":"run"', b'"run":"ruN"'))
         assert error(what, "verify", "--site", site) == (17, "L002")
-        shown = typed(what, "verify", "--site", site)
-        assert "error L002" in shown.stderr
-        assert "recover" in shown.stderr
+        shown = client(what, "verify", "--site", site)
+        assert "error L002" in shown.err
+        assert "recover" in shown.err
 
 
 def test_what_is_not_there_is_a_coded_error(site: Path, tmp_path: Path) -> None:
@@ -123,7 +115,7 @@ def test_a_copy_put_back_is_refused_and_recovered(site: Path, tmp_path: Path) ->
         attempt(opened.ledger, 1)
         reserve(opened.ledger, 3)
     saved = tmp_path / "rows.jsonl"
-    assert typed("ledger", "export", "--site", site, "--out", saved).returncode == 0
+    assert client("ledger", "export", "--site", site, "--out", saved).status == 0
     spent = answer("ledger", "budget", "--site", site)["spent"]
     for rest in ((), ("--rows", saved)):
         shutil.rmtree(site)
@@ -138,8 +130,8 @@ def test_a_copy_put_back_is_refused_and_recovered(site: Path, tmp_path: Path) ->
     assert answer("ledger", "budget", "--site", site)["spent"] == spent
     shutil.rmtree(site)
     shutil.copytree(tmp_path / "copy", site)
-    done = typed("ledger", "recover", "--site", site, "--charge-lost")
-    assert "charged as lost: 4" in done.stdout
+    done = client("ledger", "recover", "--site", site, "--charge-lost")
+    assert "charged as lost: 4" in done.out
     plain = answer("ledger", "budget", "--site", site)
     assert plain["spent"] > spent
     assert plain["lines"][0]["open"] is False
@@ -160,7 +152,7 @@ def test_the_journal_can_be_read(site: Path) -> None:
     ]
     assert events[2]["sha256"] == digest("payload").hex()
     assert events[2]["cost"]["kind"] == "gaussian-sum"
-    shown = typed("journal", "show", "--site", site).stdout
+    shown = client("journal", "show", "--site", site).out
     for words in (
         "by the server",
         "32 bytes",
@@ -177,7 +169,7 @@ def test_the_journal_can_be_read(site: Path) -> None:
 def test_looking_writes_nothing(site: Path) -> None:
     before = {name: (site / name).read_bytes() for name in ("ledger.sqlite", "journal.sqlite")}
     for words in (("ledger", "verify"), ("ledger", "budget"), ("journal", "show")):
-        assert typed(*words, "--site", site).returncode == 0
+        assert client(*words, "--site", site).status == 0
     assert before == {name: (site / name).read_bytes() for name in before}
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.typed_consortium import Typed, TypedConsortium, answer, refusal
+from tests.kits.typed import answer, refusal, typed
+from tests.kits.typed_consortium import TypedConsortium
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_from_invitation_to_an_approved_study(consortium: TypedConsortium) -> No
         "verified",
     }
     table, _ = consortium.extract("site 0")
-    drafted = Typed(
+    drafted = typed(
         "client", "data", "map", "small-binary", table, "--site", consortium.site("site 0")
     )
     assert '[columns."age"]\nsource = "Age"' in drafted.out
@@ -49,18 +50,18 @@ def test_from_invitation_to_an_approved_study(consortium: TypedConsortium) -> No
         consortium.site(names[0]),
     )
     proposed = table.with_name("proposed.toml")
-    assert "D007" in Typed(*checking, "--propose", proposed).err
+    assert "D007" in typed(*checking, "--propose", proposed).err
     assert '# source = "Resp"' in proposed.read_text(encoding="utf-8")
-    assert Typed(*checking, "--map", consortium.extract("site 0")[1]).status == 0
+    assert typed(*checking, "--map", consortium.extract("site 0")[1]).status == 0
     for name in names:
         table, mapping = consortium.extract(name)
         adding = ("data", "add", "small-binary", table, "--map", mapping)
-        declined = Typed("client", *adding, "--site", consortium.site(name), typed="n\n")
+        declined = typed("client", *adding, "--site", consortium.site(name), answers="n\n")
         assert declined.status == 1
         assert name not in consortium.operate("study", "list")[0]["declared"]
         added = consortium.at(name, *adding, "--yes")
         assert (added["usable"], added["declared"]) == (True, 60)
-    shown = Typed("client", "study", "show", "small-binary", "--site", consortium.site("site 0"))
+    shown = typed("client", "study", "show", "small-binary", "--site", consortium.site("site 0"))
     plain = " ".join(shown.out.split())
     for words in (
         "under masks",
@@ -72,9 +73,9 @@ def test_from_invitation_to_an_approved_study(consortium: TypedConsortium) -> No
     ):
         assert words in plain
     asked = ("client", "study", "approve", offer["hash"][:12], "--site", consortium.site("site 0"))
-    assert Typed(*asked, typed="n\n").status == 1
+    assert typed(*asked, answers="n\n").status == 1
     assert consortium.operate("study", "list")[0]["approved"] == []
-    assert Typed(*asked, typed="y\n").status == 0
+    assert typed(*asked, answers="y\n").status == 0
     for name in names[1:]:
         assert consortium.at(name, "study", "approve", "small-binary", "--yes")["verified"] == 3
     assert consortium.operate("study", "list")[0]["approved"] == names
@@ -107,12 +108,12 @@ def test_joining_asks_for_the_fingerprint_and_stops_where_it_differs(
     assert made["fingerprint"] == consortium.made["fingerprint"]
     own = ("--site", tmp_path / "site", "--accounts", tmp_path / "accounts.sqlite")
     words = ("client", "join", invitation, *own)
-    asked = Typed(*words, typed="n\n")
+    asked = typed(*words, answers="n\n")
     assert asked.status == 22
     assert made["fingerprint"] in asked.err
     assert "C010" in asked.err
     assert not (tmp_path / "site").exists()
-    joined = Typed(*words, typed="y\n1.5\n")
+    joined = typed(*words, answers="y\n1.5\n")
     assert joined.status == 0
     assert "site 3 has joined Test consortium" in joined.out
     budget = answer("client", "ledger", "budget", "--site", tmp_path / "site")
@@ -135,7 +136,7 @@ def test_refusals_name_their_remedy(consortium: TypedConsortium, tmp_path: Path)
     months.write_text("\n".join([lines[0], *map(",".join, spoiled)]), encoding="utf-8")
     study = consortium.study_file(id="second-study")
     consortium.operate("study", "publish", study)
-    bad = Typed(
+    bad = typed(
         "client", "data", "add", "second-study", months, "--map", mapping,
         "--site", consortium.site("site 0"),
     )  # fmt: skip
@@ -205,6 +206,6 @@ def test_help_shows_an_example_without_importing_what_is_heavy(words: tuple[str,
 
 
 def test_an_error_is_one_json_object(tmp_path: Path) -> None:
-    done = Typed("server", "up", "--json", "--folder", tmp_path)
+    done = typed("server", "up", "--json", "--folder", tmp_path)
     assert done.status == 22
     assert json.loads(done.err)["error"] == "C002"

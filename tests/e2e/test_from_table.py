@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -16,21 +14,21 @@ from polyclinic_common.study import load_study
 from polyclinic_simulations.draft.from_table import Roles, draft_study
 from polyclinic_simulations.draft.guesses import GUESSED
 from polyclinic_simulations.results.results import Result
-from tests.conftest import small_table, unavailable
-
-POLYCLINIC = Path(sys.executable).with_name("polyclinic")
+from tests.kits.required import unavailable
+from tests.kits.small import small_table
+from tests.kits.typed import typed
 
 
 def test_a_table_gives_a_first_result_and_a_manifest_to_correct(tmp_path: Path) -> None:
     table = tmp_path / "my table.csv"
     small_table().drop(columns=["dose", "days", "event"]).to_csv(table, index=False)
     words = [
-        *[str(POLYCLINIC), "simulate", "--from-table", str(table), "--site-column", "hospital"],
+        *["simulate", "--from-table", str(table), "--site-column", "hospital"],
         *["--outcome-column", "response", "--patient-column", "patient", "--out", "out"],
         *["--mode", "none"],
     ]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = typed(*words, folder=tmp_path)
+    assert done.status == 0, done.err
     manifest = tmp_path / "out" / "my table.toml"
     assert GUESSED in manifest.read_text()
     study = load_study(manifest)
@@ -41,20 +39,20 @@ def test_a_table_gives_a_first_result_and_a_manifest_to_correct(tmp_path: Path) 
     csv = pd.read_csv(tmp_path / "out" / "cells.csv")
     assert set(csv.group) == {"overall", "site", "subgroup"} - {"subgroup"}
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "cells").iterdir()}
-    again = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
+    again = typed(*words, folder=tmp_path)
+    assert again.status == 0, again.err
     manifest.write_text(manifest.read_text().replace(GUESSED, "textbook"))
-    edited = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert edited.returncode == 11
-    assert "error D010" in edited.stderr
+    edited = typed(*words, folder=tmp_path)
+    assert edited.status == 11
+    assert "error D010" in edited.err
     manifest.write_text(manifest.read_text().replace("textbook", GUESSED))
-    follow_up = edited.stderr.split("`")[1]
+    follow_up = edited.err.split("`")[1]
     assert follow_up == (
         "polyclinic simulate 'out/my table.toml' --data 'out/my table-table.csv' --out out"
     )
-    named = [str(POLYCLINIC), *shlex.split(follow_up)[1:], "--mode", "none"]
-    done = subprocess.run(named, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    named = [*shlex.split(follow_up)[1:], "--mode", "none"]
+    done = typed(*named, folder=tmp_path)
+    assert done.status == 0, done.err
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
@@ -99,7 +97,7 @@ def test_mlflow_logs_every_cell_once_in_one_local_file(
         unavailable("mlflow", "install the extra mlflow")
     from polyclinic_simulations import simulate
     from polyclinic_simulations.report.mlflow_log import log_result
-    from tests.conftest import small_study
+    from tests.kits.small import small_study
 
     def run(modes: list[str]) -> Result:
         return simulate(small_study(), small_table(), modes=modes, out=tmp_path)

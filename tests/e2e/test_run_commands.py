@@ -17,13 +17,8 @@ import pytest
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Price
 from polyclinic_server.runs.folder import CUT_OFF, ENDS, RUNS, RunFolder
-from tests.e2e.typed_consortium import (
-    Started,
-    Typed,
-    TypedConsortium,
-    refusal,
-    wait_for,
-)
+from tests.kits.typed import Running, refusal, typed, wait_for
+from tests.kits.typed_consortium import TypedConsortium
 
 ROUNDS = 6
 LONG = 10
@@ -122,16 +117,16 @@ def test_from_approvals_to_a_model_at_the_hospitals(house: TypedConsortium, tmp_
     assert (code, "--min-sites" in remedy) == ("R001", True)
     house.approve(study, "site 3")
     assert house.operate("run", "list") == []
-    done = Typed("server", "run", "start", study, "--min-sites", 1, "--folder", house.server)
+    done = typed("server", "run", "start", study, "--min-sites", 1, "--folder", house.server)
     assert done.status == 0, done.err
     assert "Finished" in done.out
     (listed,) = house.operate("run", "list")
     run = listed["run"]
     assert (listed["state"], listed["round"], listed["of"]) == ("finished", ROUNDS, ROUNDS)
-    assert "whole" in Typed("server", "run", "list", "--folder", house.server).out
+    assert "whole" in typed("server", "run", "list", "--folder", house.server).out
     assert set(answered(house, run)) == set(range(1, ROUNDS + 1))
     assert all(sites == house.names for sites in answered(house, run).values())
-    shown = Typed("server", "run", "show", run[:8], "--folder", house.server).out
+    shown = typed("server", "run", "show", run[:8], "--folder", house.server).out
     assert f"round {ROUNDS}: 4 hospitals" in shown
     all_paid_once(house, run)
     status = house.at("site 0", "status")
@@ -143,11 +138,11 @@ def test_from_approvals_to_a_model_at_the_hospitals(house: TypedConsortium, tmp_
     replayed = house.at("site 0", "ledger", "replay")
     assert replayed["spent"] == pytest.approx(budget["spent"], abs=1e-9)
     for words in (("status",), ("journal", "show"), ("ledger", "budget"), ("ledger", "replay")):
-        assert Typed("client", *words, "--site", house.site("site 0")).status == 0
+        assert typed("client", *words, "--site", house.site("site 0")).status == 0
     out = tmp_path / "model.safetensors"
     house.at("site 0", "model", run[:8], "--out", out)
     assert out.read_bytes() == (house.server / "runs" / run / "model.safetensors").read_bytes()
-    rows = Typed("study", "coefficients", str(out)).out.splitlines()
+    rows = typed("study", "coefficients", str(out)).out.splitlines()
     assert [row.partition(",")[0] for row in rows[:3]] == ["name", "intercept", "age"]
     assert house.refused_at("site 0", "model", run, "--out", out)[0] == "D010"
     assert house.refused_at("site 0", "model", "nosuch", "--out", tmp_path / "x")[0] == "R004"
@@ -172,7 +167,7 @@ def test_a_run_that_is_stopped_goes_on(house: TypedConsortium) -> None:
 
 
 def test_a_killed_server_goes_on_and_nobody_pays_twice(house: TypedConsortium) -> None:
-    watching = Started(
+    watching = Running(
         house.folder / "watching.log",
         *("server", "run", "start", offer(house, "killed"), "--folder", house.server),
     )
@@ -222,7 +217,7 @@ def test_metrics_and_votes_are_charged_and_shown(house: TypedConsortium) -> None
     assert shown["state"] == "finished"
     assert shown["verdict"]["votes"] == len(house.names)
     assert [each["round_number"] for each in shown["metrics"]] == [3, ROUNDS]
-    plain = Typed("server", "run", "show", run, "--folder", house.server).out
+    plain = typed("server", "run", "show", run, "--folder", house.server).out
     assert "accuracy" in plain
     assert "verdict" in plain
 
@@ -246,7 +241,7 @@ def test_a_ledger_of_yesterday_is_noticed_and_mended(
     assert charged(house, "site 3", run) == {}
     journal = house.at("site 3", "journal", "show")
     assert {each["run"] for each in journal if each.get("code") == "L006"} == {run}
-    told = Typed("client", "journal", "show", "--run", run, "--site", house.site("site 3")).out
+    told = typed("client", "journal", "show", "--run", run, "--site", house.site("site 3")).out
     assert "client ledger recover" in told
     house.operate("run", "stop", run)
     ends(house, run, "stopped")
@@ -263,11 +258,11 @@ def test_a_ledger_of_yesterday_is_noticed_and_mended(
 def test_what_runs_already_is_not_started_again(house: TypedConsortium, tmp_path: Path) -> None:
     again = ("server", "up", "--folder", house.server)
     assert refusal(*again)[0] == "C027"
-    second = Typed("client", "up", "--site", house.site("site 0"))
+    second = typed("client", "up", "--site", house.site("site 0"))
     assert second.status == 21
     assert "N001" in second.err
     assert "Ctrl-C" not in second.out
-    assert Typed("client", "up", "--site", tmp_path / "nobody").status == 22
+    assert typed("client", "up", "--site", tmp_path / "nobody").status == 22
     assert house.at("site 0", "status")["node"] == "connected"
 
 

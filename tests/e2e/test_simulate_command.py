@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
-import tomllib
 from pathlib import Path
 
-from tests.conftest import small_table, study_data
-
-POLYCLINIC = Path(sys.executable).with_name("polyclinic")
-
-
-def write_study(folder: Path) -> tuple[Path, Path]:
-    """Write a small study and its table."""
-    data = study_data("continuous")
-    lines = [f"{key} = {json.dumps(data[key])}" for key in ("polyclinic", "id", "version")]
-    lines += [f"title = {json.dumps(data['title'])}", f"purpose = {json.dumps(data['purpose'])}"]
-    lines += ["expires = 2099-12-31", "[roster]", f"sites = {json.dumps(data['roster']['sites'])}"]
-    lines += ["[cohort]", 'patient_id = "patient"', 'site = "hospital"']
-    for feature in data["cohort"]["features"]:
-        lines += ["[[cohort.features]]", *(f"{k} = {json.dumps(v)}" for k, v in feature.items())]
-    lines += ["[outcome]", *(f"{k} = {json.dumps(v)}" for k, v in data["outcome"].items())]
-    lines += ["[training]", "rounds = 6"]
-    study, table = folder / "small.toml", folder / "patients.csv"
-    study.write_text("\n".join(lines))
-    tomllib.loads(study.read_text())
-    small_table().to_csv(table, index=False)
-    return study, table
-
-
-def polyclinic(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [POLYCLINIC, *words], cwd=cwd, capture_output=True, text=True, check=False, timeout=300
-    )
+from tests.kits.small import write_study
+from tests.kits.typed import Running, answer, typed, wait_for
 
 
 def test_a_table_becomes_a_report(tmp_path: Path) -> None:
     study, table = write_study(tmp_path)
-    done = polyclinic(
+    done = typed(
         *f"simulate {study} --data {table} --epsilon 0.5 2 --mode local none --seeds 2".split(),
-        cwd=tmp_path,
+        folder=tmp_path,
     )
-    assert done.returncode == 0, done.stderr
-    assert "Trained together, ε = 0.5" in done.stdout
-    assert "add or remove one patient" in done.stdout
+    assert done.status == 0, done.err
+    assert "Trained together, ε = 0.5" in done.out
+    assert "add or remove one patient" in done.out
     result = json.loads((tmp_path / "polyclinic-out/small/result.json").read_text())
     settings = [(cell["mode"], cell["epsilon"], cell["seed"]) for cell in result["cells"]]
     assert settings == [
@@ -56,10 +26,8 @@ def test_a_table_becomes_a_report(tmp_path: Path) -> None:
         *[("none", None, 0), ("none", None, 1)],
     ]
     assert (tmp_path / "polyclinic-out/small/report.html").exists()
-    as_json = polyclinic(
-        *f"simulate --epsilon 0.5 2 --seeds 2 --json {study} --data {table}".split(), cwd=tmp_path
-    )
-    assert len(json.loads(as_json.stdout)["cells"]) == 4
+    words = f"simulate --epsilon 0.5 2 --seeds 2 {study} --data {table}".split()
+    assert len(answer(*words, folder=tmp_path)["cells"]) == 4
 
 
 def test_a_menu_shows_what_was_chosen_and_what_it_cost(tmp_path: Path) -> None:
@@ -68,41 +36,35 @@ def test_a_menu_shows_what_was_chosen_and_what_it_cost(tmp_path: Path) -> None:
     private = '[evaluation.private]\nmetrics = ["mae"]'
     study.write_text("\n".join([study.read_text(), menu, private]))
     words = f"simulate {study} --data {table} --epsilon 20".split()
-    done = polyclinic(*words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    for shown in (done.stdout, (tmp_path / "polyclinic-out/small/report.html").read_text()):
+    done = typed(*words, folder=tmp_path)
+    assert done.status == 0, done.err
+    for shown in (done.out, (tmp_path / "polyclinic-out/small/report.html").read_text()):
         assert "learning rate 4, momentum 0.5" in shown
         assert "1.41 times that of a study with one setting" in shown
-    as_json = polyclinic(*words, "--json", cwd=tmp_path)
-    (cell,) = json.loads(as_json.stdout)["cells"]
+    as_json = typed(*words, "--json", folder=tmp_path)
+    (cell,) = json.loads(as_json.out)["cells"]
     assert [each["learning_rate"] for each in cell["menu"]] == [0.001, 4.0]
     assert sum(each["chosen"] for each in cell["menu"]) == 1
-    shown = polyclinic("study", "show", str(study), cwd=tmp_path).stdout
+    shown = typed("study", "show", str(study), folder=tmp_path).out
     assert "Two settings are trained one after the other, 6 rounds each" in " ".join(shown.split())
     study.write_text(study.read_text().replace(private, ""))
-    refused = polyclinic("study", "check", str(study), cwd=tmp_path)
-    assert refused.returncode == 10
-    assert "Add [evaluation.private]" in refused.stderr
+    refused = typed("study", "check", str(study), folder=tmp_path)
+    assert refused.status == 10
+    assert "Add [evaluation.private]" in refused.err
 
 
 def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    words = [str(POLYCLINIC), *"simulate gbsg2 --epsilon 1 4 --seeds 20 --out out".split()]
-    process = subprocess.Popen(
-        words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    words = "simulate gbsg2 --epsilon 1 4 --seeds 20 --out out".split()
+    running = Running(tmp_path / "said.log", *words, folder=tmp_path)
     cells = tmp_path / "out" / "cells"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list(cells.glob("*.json"))) < 2:
-        time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors
-    assert "goes on from there" in errors
+    wait_for("two cells", lambda: len(list(cells.glob("*.json"))) >= 2, 120)
+    assert running.signal(signal.SIGINT) == 130
+    assert "Traceback" not in running.said()
+    assert "goes on from there" in running.said()
     kept = {path: path.stat().st_mtime_ns for path in cells.glob("*.json")}
     assert len(kept) >= 2
-    again = polyclinic(*"simulate gbsg2 --epsilon 1 --seeds 1 --out out".split(), cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    again = typed(*"simulate gbsg2 --epsilon 1 --seeds 1 --out out".split(), folder=tmp_path)
+    assert again.status == 0, again.err
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in kept.items())
 
 
@@ -118,12 +80,16 @@ def test_mistakes_are_answered_with_a_code_and_a_remedy(tmp_path: Path) -> None:
         (["simulate", str(study), "--data", str(latin)], "D002", 11),
         (["simulate", str(study), "--data", str(table), "--epsilon", "0"], "P001", 12),
     ):
-        done = polyclinic(*words, cwd=tmp_path)
-        assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
-        assert f"error {code}" in done.stderr
-        assert "→" in done.stderr
-    as_json = polyclinic("simulate", "nonsense", "--json", cwd=tmp_path)
-    assert json.loads(as_json.stderr)["error"] == "S004"
+        done = typed(*words, folder=tmp_path)
+        assert (done.status, "Traceback" in done.err) == (status, False), done.err
+        assert f"error {code}" in done.err
+        assert "→" in done.err
+    as_json = typed("simulate", "nonsense", "--json", folder=tmp_path)
+    assert json.loads(as_json.err)["error"] == "S004"
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def children_of(parent: int) -> list[int]:
@@ -140,22 +106,17 @@ def children_of(parent: int) -> list[int]:
 
 
 def test_kill_9_leaves_no_worker_behind_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    words = [str(POLYCLINIC), *"simulate gbsg2 --seeds 30 --workers 2 --out out".split()]
-    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    words = "simulate gbsg2 --seeds 30 --workers 2 --out out".split()
+    running = Running(tmp_path / "said.log", *words, folder=tmp_path)
     cells = tmp_path / "out" / "cells"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not list(cells.glob("*.json")):
-        time.sleep(0.1)
-    workers = children_of(process.pid)
+    wait_for("a cell", lambda: any(cells.glob("*.json")), 120)
+    workers = children_of(running.popen.pid)
     assert workers
-    process.kill()
-    process.wait()
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and any(Path(f"/proc/{pid}").exists() for pid in workers):
-        time.sleep(0.2)
-    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
-    again = polyclinic(*"simulate gbsg2 --seeds 1 --out out".split(), cwd=tmp_path)
-    assert again.returncode == 0, again.stderr
+    running.popen.kill()
+    running.popen.wait()
+    wait_for("end of the workers", lambda: not any(map(is_alive, workers)), 30)
+    again = typed(*"simulate gbsg2 --seeds 1 --out out".split(), folder=tmp_path)
+    assert again.status == 0, again.err
 
 
 def test_a_table_in_other_words_is_refused_and_gets_in_by_the_proposed_mapping(
@@ -163,18 +124,18 @@ def test_a_table_in_other_words_is_refused_and_gets_in_by_the_proposed_mapping(
 ) -> None:
     study, table = write_study(tmp_path)
     plain = f"simulate {study} --data {table} --mode none --json".split()
-    wanted = json.loads(polyclinic(*plain, cwd=tmp_path).stdout)
+    wanted = json.loads(typed(*plain, folder=tmp_path).out)
     table.write_text(table.read_text().replace(",male,", ",m,").replace(",female,", ",w,"))
-    refused = polyclinic(*plain, cwd=tmp_path)
-    assert refused.returncode != 0
-    assert "D007" in refused.stderr
-    assert "--map" in refused.stderr
+    refused = typed(*plain, folder=tmp_path)
+    assert refused.status != 0
+    assert "D007" in refused.err
+    assert "--map" in refused.err
     propose = f"data check {study} {table} --propose map.toml".split()
-    assert polyclinic(*propose, cwd=tmp_path).returncode != 0
+    assert typed(*propose, folder=tmp_path).status != 0
     proposed = (tmp_path / "map.toml").read_text()
     accepted = [line.removeprefix("# ") for line in proposed.splitlines()]
     (tmp_path / "map.toml").write_text("\n".join(accepted))
-    done = polyclinic(*plain, "--map", "map.toml", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    done = typed(*plain, "--map", "map.toml", folder=tmp_path)
+    assert done.status == 0, done.err
+    found = json.loads(done.out)
     assert found["cells"][0]["test"] == wanted["cells"][0]["test"]

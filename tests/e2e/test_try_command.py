@@ -7,7 +7,7 @@ from pathlib import Path
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_common.release_id import ReleaseId
 from polyclinic_server.folder import ServerFolder
-from tests.e2e.typed_consortium import answer
+from tests.kits.typed import answer
 
 TRAINED, CALIBRATED = range(1, 61), range(61, 65)
 ROUNDS = len(TRAINED) + len(CALIBRATED)

@@ -21,7 +21,7 @@ from polyclinic_common.models.vectors import load_vectors
 from polyclinic_server.runs.folder import RunFolder
 from polyclinic_server.runs.operate import resume_run, start_run, stop_run
 from polyclinic_server.superlink.app_bundle import bundle_hash
-from tests.faults.consortium_kit import LONG_S, Consortium, consortium, wait_for, wait_for_event
+from tests.kits.consortium import LONG_S, Consortium, consortium, wait_for, wait_for_event
 
 ROUNDS = 6
 RUNS = ("whole", "worker", "node", "server", "coordinator", "early", "away", "stop")

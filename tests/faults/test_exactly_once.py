@@ -22,7 +22,7 @@ from polyclinic_common.releases.kinds import GRADIENT
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_server.runs.folder import RunFolder
 from polyclinic_server.runs.operate import resume_run, start_run
-from tests.faults.consortium_kit import (
+from tests.kits.consortium import (
     LONG_S,
     MAY_CLOSE,
     SUMS,

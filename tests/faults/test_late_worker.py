@@ -15,11 +15,9 @@ from typing import Any, cast
 import pytest
 from flwr.app import RecordDict
 
-from polyclinic_client.backup import row_keeper
 from polyclinic_client.backup.row_keeper import EVERY_S, RowKeeper
 from polyclinic_client.folder.layout import JOURNAL, LEDGER
 from polyclinic_client.gate.due import OVER, Due, Step
-from polyclinic_client.node import rest
 from polyclinic_client.node.fleet import Fleet, Received, to_bytes
 from polyclinic_client.node.node import Node
 from polyclinic_client.node.rest import Rest
@@ -112,7 +110,7 @@ def test_a_worker_that_hangs_is_ended_at_a_public_moment_and_the_journal_says_so
 
 
 class Elsewhen:
-    """Stands for the module `time`: a clock that sleeping moves, and nothing else."""
+    """A clock that sleeping moves, and nothing else."""
 
     def __init__(self) -> None:
         self.now = 1_800_000_003.0
@@ -120,8 +118,6 @@ class Elsewhen:
 
     def time(self) -> float:
         return self.now
-
-    monotonic = time
 
     def sleep(self, seconds: float) -> None:
         if not self.on_sleep:
@@ -131,19 +127,17 @@ class Elsewhen:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Elsewhen:
-    made = Elsewhen()
-    monkeypatch.setattr(row_keeper, "time", made)
-    monkeypatch.setattr(rest, "time", made)
-    return made
+def clock() -> Elsewhen:
+    return Elsewhen()
 
 
 class Kept:
     """A row keeper whose sending is counted: when it was."""
 
     def __init__(self, folder: Path, clock: Elsewhen, monkeypatch: pytest.MonkeyPatch):
-        self.ledger, self.clock, self.rest = folder / LEDGER, clock, Rest()
-        self.keeper, self.sent = RowKeeper(folder, self.rest), list[float]()
+        self.ledger, self.clock, self.rest = folder / LEDGER, clock, Rest(clock.time)
+        self.keeper = RowKeeper(folder, self.rest, clock.time, clock.sleep)
+        self.sent = list[float]()
         monkeypatch.setattr(self.keeper, "_keep", self.send)
         self.write(1.0)
 

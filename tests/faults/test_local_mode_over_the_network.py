@@ -14,7 +14,7 @@ from polyclinic_common.models.vectors import load_vectors
 from polyclinic_common.releases.kinds import UPDATE
 from polyclinic_common.releases.plans import NODE_PATH, local_charge
 from polyclinic_server.runs.operate import start_run
-from tests.faults.consortium_kit import (
+from tests.kits.consortium import (
     LONG_S,
     PATIENTS_A_SITE,
     consortium,

@@ -32,8 +32,7 @@ from polyclinic_common.identity.certificates import client_context
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.wire import OpenRequest, encode_request
 from polyclinic_simulations.engines.inline import be_server
-from tests.faults.consortium_kit import Authority, wait_for
-from tests.faults.test_public_listener import key_of
+from tests.kits.consortium import Authority, key_of, wait_for
 
 RUN, NODE = 7, 5
 Answers = dict[str, bytes]

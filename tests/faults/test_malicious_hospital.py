@@ -21,10 +21,8 @@ from polyclinic_client.node.fleet import Fleet, Received, from_bytes, to_bytes
 from polyclinic_common.identity.certificates import client_context
 from polyclinic_common.wire import OpenRequest, Receipt, encode_reply
 from polyclinic_server.rounds.mail import Mail
-from tests.faults.consortium_kit import Consortium, consortium
-from tests.faults.malicious_kit import malicious_bundle
-from tests.faults.test_malicious_server import taken
-from tests.faults.test_public_listener import key_of
+from tests.kits.consortium import Consortium, consortium, key_of
+from tests.kits.malicious import malicious_bundle, taken
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ The test is the coordinator: it takes the runs of a real server that starts none
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +34,8 @@ from polyclinic_common.wire import (
     encode_request,
 )
 from polyclinic_server.rounds.mail import Mail
-from tests.faults.consortium_kit import LONG_S, Consortium, consortium, wait_for
-from tests.faults.malicious_kit import malicious_bundle, taken_run
-from tests.faults.test_public_listener import key_of
+from tests.kits.consortium import LONG_S, Consortium, consortium, key_of, wait_for
+from tests.kits.malicious import malicious_bundle, taken
 
 MARK = "executed.txt"
 
@@ -50,13 +48,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consortium]:
         made.start_node("site 0", FLWR_HOME=str(folder / "flower"))
         wait_for("connection", lambda: "INFO connected" in made.log("site 0"))
         yield made
-
-
-@contextmanager
-def taken(house: Consortium, bundle: bytes) -> Iterator[tuple[Any, int, int]]:
-    """Be the ServerApp of a bundle: grid, the node of the first hospital, and the run."""
-    with taken_run(house, bundle) as (grid, nodes, run):
-        yield grid, nodes["site 0"], run
 
 
 def ask(house: Consortium, request: Any) -> Release | None:

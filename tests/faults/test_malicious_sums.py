@@ -45,8 +45,8 @@ from polyclinic_common.wire import (
     decode_reply,
     encode_request,
 )
-from tests.faults.consortium_kit import LONG_S, Consortium, consortium, wait_for
-from tests.faults.malicious_kit import malicious_bundle, taken_run
+from tests.kits.consortium import LONG_S, Consortium, consortium, wait_for
+from tests.kits.malicious import malicious_bundle, taken_run
 
 HONEST = A, B, D = ("site 0", "site 1", "site 2")
 ACCOMPLICE = E = "site 3"

@@ -15,7 +15,7 @@ from polyclinic_common.models.vectors import load_vectors
 from polyclinic_common.releases.kinds import GRADIENT, METRICS
 from polyclinic_server.runs.operate import resume_run, start_run
 from polyclinic_server.runs.quality import Quality
-from tests.faults.consortium_kit import consortium, wait_for, wait_for_event
+from tests.kits.consortium import consortium, wait_for, wait_for_event
 
 ROUNDS = 3
 MENU = [{"learning_rate": 1e-3}, {"learning_rate": 4.0}]

@@ -21,8 +21,7 @@ from polyclinic_client.node.main import NodeSettings, run_node
 from polyclinic_client.node.status import read_status
 from polyclinic_common.errors import NodeError
 from polyclinic_common.identity.certificates import client_context
-from tests.faults.consortium_kit import Authority, Consortium, Pair, consortium, wait_for
-from tests.faults.test_public_listener import key_of
+from tests.kits.consortium import Authority, Consortium, Pair, consortium, key_of, wait_for
 
 LONG_S = 60.0
 
@@ -36,7 +35,7 @@ def connected(house: Consortium, name: str) -> int:
 def proxy(folder: Path) -> Iterator[tuple[str, Path]]:
     """A real proxy in a process of its own: its address, and where it writes what it did."""
     log, port = folder / "proxy.log", folder / "proxy.port"
-    process = subprocess.Popen([sys.executable, "-m", "tests.faults.proxy", str(log), str(port)])
+    process = subprocess.Popen([sys.executable, "-m", "tests.kits.proxy", str(log), str(port)])
     try:
         wait_for("proxy", lambda: port.exists() and bool(port.read_text()))
         yield f"http://127.0.0.1:{port.read_text()}", log

@@ -14,8 +14,6 @@ from pathlib import Path
 import httpx
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     ActivateNodeResponse,
@@ -33,7 +31,7 @@ from polyclinic_common.identity.certificates import client_context
 from polyclinic_server.superlink.fleet_gate import LARGEST_BODY
 from polyclinic_server.superlink.flower_link import MOST_PARTS
 from polyclinic_server.superlink.listeners import LARGEST_HEAD, MOST_OF_A_SITE, bound
-from tests.faults.consortium_kit import QUICK_S, Authority, Consortium, Pair, consortium
+from tests.kits.consortium import QUICK_S, Authority, Consortium, Pair, consortium, key_of
 
 CONTENT = {"content-type": "application/protobuf", "accept": "application/protobuf"}
 
@@ -52,12 +50,6 @@ def tls(house: Consortium, pair: Pair | None, authority: Path | None = None) -> 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(trusted)
     return context
-
-
-def key_of(pair: Pair) -> EllipticCurvePrivateKey:
-    key = load_pem_private_key(pair.key.read_bytes(), None)
-    assert isinstance(key, EllipticCurvePrivateKey)
-    return key
 
 
 def signed(pair: Pair) -> dict[str, str]:

@@ -29,7 +29,7 @@ from polyclinic_server.consortium.invite import invite_site
 from polyclinic_server.folder import Ports, ServerFolder, Settings
 from polyclinic_server.superlink import door
 from polyclinic_server.superlink.listeners import bound, public_listener
-from tests.e2e.typed_consortium import free_ports
+from tests.kits.typed_consortium import free_ports
 
 LOOPBACK = "127.0.0.1"
 LONG_S = 40.0  # less than asyncio's own patience with a handshake

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +11,8 @@ from scipy.special import ndtr
 from polyclinic_simulations.audit.attack import lira, rmia, success
 from polyclinic_simulations.audit.membership import audit_membership, halves, most_hits
 from polyclinic_simulations.audit.membership_plot import membership_plot
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
+from tests.kits.typed import answer, output
 
 
 def test_lira_reaches_the_best_curve_where_signals_are_normal() -> None:
@@ -66,11 +64,9 @@ def test_private_models_give_less_away_than_others(kind: str) -> None:
 
 
 def test_the_command_prints_writes_and_draws(tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).with_name("polyclinic")), "audit", "membership", "gbsg2"]
-    words = [*command, "--models", "8", "--out", str(tmp_path / "roc.svg")]
-    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    command = ("audit", "membership", "gbsg2", "--models", 8)
+    shown = output(*command, "--out", tmp_path / "roc.svg")
     for word in ("LiRA", "RMIA", "no privacy", "by any attack"):
         assert word in shown
     assert (tmp_path / "roc.svg").read_text().startswith("<svg")
-    done = subprocess.run([*command, "--models", "8", "--json"], capture_output=True, check=True)
-    assert json.loads(done.stdout)["models"] == 8
+    assert answer(*command)["models"] == 8

@@ -38,7 +38,7 @@ from polyclinic_simulations.federation.training import start_weights, train_fede
 from polyclinic_simulations.report.comparison import TOGETHER, compare
 from polyclinic_simulations.results.results import Result
 from polyclinic_simulations.studies.made_up_hospitals import hospitals_of
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 TRAINED = ("pooled_same_trainer", "local_only_non_private")
 SAMPLED: dict[str, Any] = {"rounds": 4, "schedule": "sampled", "batch": 16}

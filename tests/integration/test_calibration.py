@@ -22,7 +22,8 @@ from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import Trained, start_weights, train_federated
-from tests.conftest import NoNoise, small_study, small_table
+from tests.kits.noise import NoNoise
+from tests.kits.small import small_study, small_table
 
 ROUNDS, STEPS = 5, 3
 CALIBRATION: dict[str, Any] = {"rounds": ROUNDS, "calibration": {"steps": STEPS}}

@@ -28,7 +28,8 @@ from polyclinic_simulations import simulate
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.results.results import Result
 from polyclinic_simulations.sweep.store import Piece, Store
-from tests.conftest import small_study, small_table, unavailable
+from tests.kits.required import unavailable
+from tests.kits.small import small_study, small_table
 
 MODES = ("none", "local", "secure-sum")
 SEEDS = 2
@@ -47,8 +48,8 @@ DRIVER = """
 import json, sys
 from polyclinic_common.errors import PolyclinicError
 from polyclinic_simulations import simulate
-from tests.conftest import small_study, small_table
-from tests.integration.test_simulate import Recorder
+from tests.kits.small import small_study, small_table
+from tests.kits.watcher import Recorder
 
 address, out, options, study = sys.argv[1], sys.argv[2], *map(json.loads, sys.argv[3:])
 watcher = Recorder()

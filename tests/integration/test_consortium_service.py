@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shutil
-import socket
 import ssl
 import threading
 import time
@@ -47,8 +46,9 @@ from polyclinic_server.service import consortium, rate
 from polyclinic_server.service.guard import may_connect
 from polyclinic_server.service.serve import serve_consortium
 from polyclinic_server.store.tables import KeptRow
-from tests.e2e.typed_consortium import answer
-from tests.integration.loopback import Loopback
+from tests.kits.connect_proxy import Proxy
+from tests.kits.loopback import Loopback
+from tests.kits.typed import answer
 
 ACCOUNT: dict[str, Any] = {"delta": 1e-5, "epsilon_cap": 3.0}
 
@@ -140,7 +140,7 @@ def test_a_hospital_whose_answer_was_lost_gets_the_same_certificate(
 
 
 def test_expired_superseded_and_unknown_invitations_are_refused(
-    empty: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    empty: Loopback, tmp_path: Path
 ) -> None:
     first = empty.invite("site 0")
     second = empty.invite("site 0")
@@ -152,10 +152,9 @@ def test_expired_superseded_and_unknown_invitations_are_refused(
         (other, Code.INVITATION_UNKNOWN),
     ):
         assert code_of(enrol, tmp_path / "a", invitation) == code
-    with monkeypatch.context() as later:
-        hour = 3601
-        later.setattr("polyclinic_server.store.sites.now", lambda: int(time.time()) + hour)
-        assert code_of(enrol, tmp_path / "b", second) == Code.INVITATION_EXPIRED
+    empty.clock.ahead_s = 3601
+    assert code_of(enrol, tmp_path / "b", second) == Code.INVITATION_EXPIRED
+    empty.clock.ahead_s = 0
     enrol(tmp_path / "b", second)  # the refusals spent nothing
 
 
@@ -368,11 +367,10 @@ def assert_shut_out_of_health(consortium: Loopback, name: str) -> None:
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_a_certificate_ends_when_it_says(empty: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_certificate_ends_when_it_says(empty: Loopback) -> None:
     certificate = certificates.read_certificate(empty.join("site 0") / TLS)
     assert may_connect(empty.handle.store, certificate).name == "site 0"
-    year = 366 * 24 * 3600
-    monkeypatch.setattr("polyclinic_server.service.guard.now", lambda: int(time.time()) + year)
+    empty.clock.ahead_s = 366 * 24 * 3600
     refused = code_of(lambda: may_connect(empty.handle.store, certificate))
     assert refused == Code.CERTIFICATE_REFUSED
 
@@ -689,22 +687,15 @@ def test_a_ledger_put_back_from_a_copy_recovers_from_the_consortium(
 # Preflight
 
 
-def test_preflight_names_what_is_wrong_with_a_remedy(
-    joined: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_preflight_names_what_is_wrong_with_a_remedy(joined: Loopback, tmp_path: Path) -> None:
     found = {check.name: check for check in preflight(joined.path("site 0"))}
     failed = {name for name, check in found.items() if not check.ok}
     assert failed == {f"port {joined.server.settings.ports.fleet}"}  # nobody listens there here
     assert all(check.ok or check.remedy for check in found.values())
-    monkeypatch.setattr("polyclinic_server.service.consortium.time.time_ns", behind(4))
+    joined.clock.ahead_s = -4
     clock = {check.name: check for check in preflight(joined.path("site 0"))}["clock"]
     assert not clock.ok
     assert "ahead" in clock.what
-
-
-def behind(seconds: int) -> Callable[[], int]:
-    real = time.time_ns
-    return lambda: real() - seconds * 1_000_000_000
 
 
 def test_preflight_sees_that_tls_is_intercepted(joined: Loopback, tmp_path: Path) -> None:
@@ -722,53 +713,6 @@ def test_preflight_sees_that_tls_is_intercepted(joined: Loopback, tmp_path: Path
     (seen,) = [check for check in found if "certificate of CN=Test consortium" in check.what]
     assert "intercepted" in seen.remedy
     assert any(check.name == "service" for check in found)
-
-
-class Proxy(threading.Thread):
-    """An HTTP proxy that knows CONNECT alone and counts what it connects."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.connected: list[str] = []
-        self.heads: list[bytes] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.listener.getsockname()[1]}"
-
-    def run(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(
-                    target=self.relay, args=(self.listener.accept()[0],), daemon=True
-                ).start()
-
-    def relay(self, inside: socket.socket) -> None:
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += inside.recv(1)
-        method, target, _ = head.split(b" ", 2)
-        assert method == b"CONNECT"
-        host, _, port = target.decode().rpartition(":")
-        self.connected.append(target.decode())
-        self.heads.append(head)
-        try:
-            outside = socket.create_connection((host, int(port)))
-        except OSError:
-            inside.sendall(b"HTTP/1.1 502 Bad gateway\r\n\r\n")
-            inside.close()
-            return
-        inside.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-        threading.Thread(target=pour, args=(outside, inside), daemon=True).start()
-        pour(inside, outside)
-
-
-def pour(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while content := source.recv(65536):
-            target.sendall(content)
-        target.shutdown(socket.SHUT_WR)
 
 
 def test_a_proxy_is_honoured(

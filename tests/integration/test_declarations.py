@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,13 +17,11 @@ from sqlalchemy import update
 from typer.testing import CliRunner
 
 from polyclinic_client.cli.data import app as commands
-from polyclinic_client.consortium import client as client_module
 from polyclinic_client.consortium.participation import add_data, find_study
 from polyclinic_client.folder.layout import read_identity
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.study_book.book import DECLARATION, StudyBook
 from polyclinic_client.study_book.roster import check_roster
-from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
 from polyclinic_common.consortium.statements import ANY_RUN, MOST_DECLARED, Declaration, rounded
 from polyclinic_common.data.check import check_table
 from polyclinic_common.errors import Code, PolyclinicError
@@ -40,8 +37,9 @@ from polyclinic_server.consortium.publish import participants
 from polyclinic_server.runs.folder import RunDescription, RunSite
 from polyclinic_server.runs.process import evaluation_of
 from polyclinic_server.store.tables import Part
-from tests.conftest import small_study, small_table
-from tests.integration.loopback import Loopback
+from tests.kits.loopback import Loopback
+from tests.kits.recorder import Recorder
+from tests.kits.small import small_study, small_table
 
 WORDS = ("yes", "no", "perhaps", "never")
 NAME, ID = "site 0", "small-binary"
@@ -56,33 +54,6 @@ def house(tmp_path: Path) -> Iterator[Loopback]:
     made.publish()
     yield made
     made.stop()
-
-
-class Recorder(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Keeps what a hospital sends, before TLS hides it."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-
-    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        self.sent.append(request.SerializeToString())
-        return continuation(details, request)
-
-    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
-        self.sent.append(request.SerializeToString())
-        return continuation(details, request)
-
-
-@pytest.fixture
-def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
-    """Return what keeps everything that hospitals send from now on."""
-    made = Recorder()
-
-    def recorded(channel: grpc.Channel) -> ConsortiumStub:
-        return ConsortiumStub(grpc.intercept_channel(channel, made))
-
-    monkeypatch.setattr(client_module, "ConsortiumStub", recorded)
-    return made
 
 
 def code_of(call: Callable[[], object]) -> Code:

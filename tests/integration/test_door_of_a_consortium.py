@@ -28,10 +28,10 @@ from polyclinic_server.consortium.invite import invite_site
 from polyclinic_server.consortium.publish import close_study, participants, publish_study
 from polyclinic_server.folder import ServerFolder, settings_of
 from polyclinic_server.service.serve import serve_consortium
-from tests.conftest import small_study
-from tests.e2e.typed_consortium import free_ports
-from tests.integration.loopback import Loopback
-from tests.integration.test_consortium_service import Proxy
+from tests.kits.connect_proxy import Proxy
+from tests.kits.loopback import Loopback
+from tests.kits.small import small_study
+from tests.kits.typed_consortium import free_ports
 
 VARIABLES = ("https_proxy", "http_proxy", "all_proxy", "no_proxy", "grpc_proxy", "no_grpc_proxy")
 NAMES = (

@@ -15,7 +15,7 @@ from polyclinic_simulations import simulate
 from polyclinic_simulations.report.comparison import Comparison, compare
 from polyclinic_simulations.report.differences import beside_formulas, difference
 from polyclinic_simulations.results.results import Result
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 SPLIT = {"holdout": {"kind": "column", "column": "split", "test": "test"}}
 BOTH: dict[str, Any] = {"modes": ["secure-sum", "none"], "epsilons": [8.0]}

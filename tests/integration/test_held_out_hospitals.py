@@ -51,8 +51,8 @@ from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import run_plan, start_weights, train_federated
 from polyclinic_simulations.report.console import print_result
 from polyclinic_simulations.report.page import render_report
-from tests.conftest import small_study, small_table
-from tests.integration.loopback import Loopback
+from tests.kits.loopback import Loopback
+from tests.kits.small import small_study, small_table
 
 NINE = [f"site {index}" for index in range(9)]
 RULES = {2: (2, 1), 3: (3, 1), 7: (6, 1)}  # m and c of a study that names so many hospitals

@@ -45,7 +45,8 @@ from polyclinic_simulations.federation.hospitals import Hospitals
 from polyclinic_simulations.federation.observers import History, Progress
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import PlainSites, start_weights, train_federated
-from tests.conftest import NoNoise, small_study, small_table
+from tests.kits.noise import NoNoise
+from tests.kits.small import small_study, small_table
 
 PLAIN = Setting("none", None, "descent")
 LOCAL = Setting("local", 1.0, "descent")

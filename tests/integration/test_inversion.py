@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -40,9 +38,9 @@ from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.studies.dosing import PHARMACOGENETIC
-from tests.conftest import NoNoise
+from tests.kits.noise import NoNoise
+from tests.kits.typed import output, refusal
 
-POLYCLINIC = Path(sys.executable).with_name("polyclinic")
 STUDY, TABLE = resolve("warfarin", None)
 SUM, NONE = Setting("secure-sum", 1.0, "descent"), Setting("none", None, "descent")
 
@@ -214,11 +212,7 @@ def test_a_budget_that_cannot_be_is_refused_before_anything_is_trained(epsilon: 
 
 def test_the_command_writes_result_and_plot(tmp_path: Path) -> None:
     words = "audit inversion warfarin --epsilon 1 8 --seeds 1 --out found".split()
-    done = subprocess.run(
-        [POLYCLINIC, *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    assert "released model, ε = 8" in done.stdout
+    assert "released model, ε = 8" in output(*words, folder=tmp_path)
     result = json.loads((tmp_path / "found" / "inversion.json").read_text())
     assert result["epsilons"] == [1.0, 8.0]
     plot = (tmp_path / "found" / "inversion.svg").read_text()
@@ -228,8 +222,5 @@ def test_the_command_writes_result_and_plot(tmp_path: Path) -> None:
 
 def test_the_command_refuses_a_folder_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    words = "audit inversion warfarin --epsilon 1 --seeds 1 --json --out taken".split()
-    done = subprocess.run(
-        [POLYCLINIC, *words], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert json.loads(done.stderr)["error"] == "X002"
+    words = "audit inversion warfarin --epsilon 1 --seeds 1 --out taken".split()
+    assert refusal(*words, folder=tmp_path)[0] == "X002"

@@ -20,10 +20,10 @@ from polyclinic_client.records.entry import Head
 from polyclinic_client.worker.site_book import open_sites
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.wire import PrivateUpdate
-from tests.e2e.typed_consortium import Typed, answer, refusal
-from tests.integration.loopback import Loopback
-from tests.privacy.gate_kit import FakeClock, asked, permitted, planned, sha
-from tests.privacy.ledger_kit import FALLBACK, STUDY, approval, draw, release, request
+from tests.kits.gate import FakeClock, asked, permitted, planned, sha
+from tests.kits.ledger import FALLBACK, STUDY, approval, draw, release, request
+from tests.kits.loopback import Loopback
+from tests.kits.typed import answer, refusal, typed
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_nothing_starts_until_the_rows_are_back(house: Loopback, tmp_path: Path)
     for file in path.glob("ledger.sqlite*"):
         file.unlink()
     shutil.copy(tmp_path / "copy", path / "ledger.sqlite")
-    started = Typed("client", "up", "--site", path)
+    started = typed("client", "up", "--site", path)
     assert started.status == 17
     assert "ledger recover --from-consortium" in started.err
     for word in ("verify", "recover"):

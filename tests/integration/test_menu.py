@@ -20,8 +20,8 @@ from polyclinic_simulations.report.console import print_result
 from polyclinic_simulations.report.private_view import menu_rows
 from polyclinic_simulations.results.results import Result
 from polyclinic_simulations.sweep.store import Piece
-from tests.conftest import small_study, small_table
-from tests.privacy.test_noise_is_what_is_charged import Recorder
+from tests.kits.noise import Recorder
+from tests.kits.small import small_study, small_table
 
 ROUNDS = 4
 STUDY = small_study(

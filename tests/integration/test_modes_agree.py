@@ -30,7 +30,8 @@ from polyclinic_simulations.federation.federation import Federation, build_feder
 from polyclinic_simulations.federation.hospitals import Hospitals
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
-from tests.conftest import NoNoise, small_study, small_table
+from tests.kits.noise import NoNoise
+from tests.kits.small import small_study, small_table
 
 CLIP = 2.0
 CURVATURE = {"binary": 0.25, "continuous": 1.0}  # of the loss, at most

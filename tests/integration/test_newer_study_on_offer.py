@@ -15,8 +15,8 @@ from polyclinic_common.canonical import canonical_json
 from polyclinic_common.consortium import signed as signed_module
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.errors import Code, PolyclinicError
-from tests.conftest import small_study
-from tests.integration.loopback import Loopback
+from tests.kits.loopback import Loopback
+from tests.kits.small import small_study
 
 
 def test_a_newer_study_is_listed_with_the_version_it_needs_and_refused_by_name(

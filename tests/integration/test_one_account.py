@@ -29,10 +29,10 @@ from polyclinic_client.worker.site_book import find_approved
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.release_id import ReleaseId
-from tests.conftest import small_study, small_table
-from tests.e2e.typed_consortium import MAPPING, as_extract
-from tests.integration.loopback import Loopback
-from tests.unit.test_accounts import RULE
+from tests.kits.loopback import Loopback
+from tests.kits.rule import RULE
+from tests.kits.small import small_study, small_table
+from tests.kits.typed_consortium import MAPPING, as_extract
 
 BY_RULE = Beginning(rule=SecondRule.model_validate(RULE))
 RESET = Beginning(declared_reset=True)

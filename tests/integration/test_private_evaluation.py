@@ -16,7 +16,7 @@ from polyclinic_simulations.report.comparison import compare
 from polyclinic_simulations.report.console import print_result
 from polyclinic_simulations.report.private_view import EVERYBODY, private_rows
 from polyclinic_simulations.results.results import Result
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 STUDY = small_study(
     "binary",

@@ -12,7 +12,7 @@ from polyclinic_common.cli.main import app
 from polyclinic_server.rounds.metric_sums import Evaluation
 from polyclinic_server.runs.folder import RUNS, Event, RunDescription, RunFolder, RunSite
 from polyclinic_simulations import simulate
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 ROUNDS, STOPPED = 8, 4
 

@@ -37,8 +37,8 @@ from polyclinic_simulations.federation.federation import Federation, build_feder
 from polyclinic_simulations.federation.hospitals import Hospitals
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import PlainSites, run_plan, start_weights
-from tests.conftest import NoNoise, small_study, small_table
-from tests.e2e.test_simulate_command import write_study
+from tests.kits.noise import NoNoise
+from tests.kits.small import small_study, small_table, write_study
 
 SITES = 3
 SAMPLED: dict[str, Any] = {"rounds": 4, "schedule": "sampled", "batch": 16, "strategy": "fedavg"}

@@ -12,7 +12,7 @@ from polyclinic_server.consortium.publish import publish_study
 from polyclinic_server.folder import Ports, ServerFolder, Settings
 from polyclinic_server.runs.folder import RUNS, Event, RunDescription, RunFolder, RunSite
 from polyclinic_server.runs.mirror import RunMirror
-from tests.conftest import small_study
+from tests.kits.small import small_study
 
 STUDY = small_study(sites=3)
 

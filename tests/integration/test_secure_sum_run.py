@@ -18,7 +18,7 @@ from polyclinic_simulations.federation.federation import Federation, build_feder
 from polyclinic_simulations.federation.hospitals import Hospitals
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import Trained, start_weights, train_federated
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 SITES = tuple(f"site {index}" for index in range(4))
 ROUNDS = 6

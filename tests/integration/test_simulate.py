@@ -21,7 +21,8 @@ from polyclinic_simulations.results.results import Result
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.sweep.store import Piece
 from polyclinic_simulations.sweep.watcher import Silent
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
+from tests.kits.watcher import Recorder
 
 RESULT_KEYS = {
     *{"mode", "epsilon", "seed", "engine", "privacy", "test", "baselines", "timing"},
@@ -79,17 +80,6 @@ def test_parallel_workers_find_what_one_process_finds(tmp_path: Path) -> None:
     alone = simulate(study, table, modes=["none"], seeds=3)
     together = simulate(study, table, modes=["none"], seeds=3, workers=2)
     assert overall(alone) == overall(together)
-
-
-class Recorder(Silent):
-    def __init__(self) -> None:
-        self.total = self.done = 0.0
-
-    def begin(self, units: float) -> None:
-        self.total = units
-
-    def advance(self, units: float) -> None:
-        self.done += units
 
 
 @pytest.mark.parametrize("workers", [1, 2])

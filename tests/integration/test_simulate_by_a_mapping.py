@@ -10,7 +10,7 @@ from polyclinic_common.errors import DataError
 from polyclinic_simulations import simulate
 from polyclinic_simulations.draft.from_table import Roles, several_rows
 from polyclinic_simulations.draft.mapped import translate_hospitals
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 
 def test_a_mapping_gives_the_result_of_the_clean_table_and_without_it_is_refused() -> None:

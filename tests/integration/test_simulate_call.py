@@ -9,7 +9,7 @@ import pytest
 
 from polyclinic_common.errors import Code, DataError
 from polyclinic_simulations import simulate
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 
 @pytest.mark.parametrize("kind", [str, Path])

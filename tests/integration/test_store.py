@@ -17,10 +17,9 @@ from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.identity import certificates
 from polyclinic_common.identity.site_key import Identity
-from polyclinic_server.store.database import now
 from polyclinic_server.store.store import Store
 from polyclinic_server.store.tables import Table
-from tests.conftest import small_study
+from tests.kits.small import small_study
 
 AUTHORITY = certificates.Authority.create("Test consortium")
 
@@ -30,7 +29,7 @@ def url(folder: Path) -> str:
 
 
 def invite(store: Store, name: str) -> Invitation:
-    invitation = Invitation.create("localhost", 1, name, now() + 60, AUTHORITY.certificate)
+    invitation = Invitation.create("localhost", 1, name, store.now() + 60, AUTHORITY.certificate)
     store.invite(invitation)
     return invitation
 

@@ -36,7 +36,7 @@ from polyclinic_simulations.federation.hospitals import Hospitals
 from polyclinic_simulations.federation.observers import SiteModels
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 STRATEGIES = [
     "fedavg",

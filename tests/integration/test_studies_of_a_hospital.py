@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -18,7 +17,6 @@ from typer.testing import CliRunner
 
 from polyclinic_client.cli.study import app as commands
 from polyclinic_client.compute.training import OpacusGradients, local_mechanism
-from polyclinic_client.consortium import client as client_module
 from polyclinic_client.consortium.offers import offers, show_study
 from polyclinic_client.consortium.participation import (
     add_data,
@@ -35,7 +33,6 @@ from polyclinic_client.study_book.book import StudyBook
 from polyclinic_client.study_book.frozen_table import freeze
 from polyclinic_client.study_book.price import planned_releases
 from polyclinic_client.study_book.roster import check_roster
-from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.statements import (
     ANY_RUN,
@@ -51,8 +48,10 @@ from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.consortium.publish import participants, publish_study, published_studies
 from polyclinic_server.store.tables import Part, PublishedStudy
-from tests.conftest import NoNoise, small_study, small_table, study_data
-from tests.integration.loopback import Loopback
+from tests.kits.loopback import Loopback
+from tests.kits.noise import NoNoise
+from tests.kits.recorder import Recorder
+from tests.kits.small import small_study, small_table, study_data
 
 
 @pytest.fixture
@@ -546,31 +545,9 @@ def test_no_hospital_approves_before_all_have_declared(three: Loopback) -> None:
 # What leaves
 
 
-class Recorder(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Keeps what a hospital sends, before TLS hides it."""
-
-    def __init__(self) -> None:
-        self.sent: list[bytes] = []
-
-    def intercept_unary_unary(self, continuation: Any, details: Any, request: Any) -> Any:
-        self.sent.append(request.SerializeToString())
-        return continuation(details, request)
-
-    def intercept_unary_stream(self, continuation: Any, details: Any, request: Any) -> Any:
-        self.sent.append(request.SerializeToString())
-        return continuation(details, request)
-
-
 def test_nothing_of_patients_and_no_private_key_leaves_or_is_stored(
-    three: Loopback, monkeypatch: pytest.MonkeyPatch
+    three: Loopback, recorder: Recorder
 ) -> None:
-    recorder = Recorder()
-    real = ConsortiumStub
-
-    def recorded(channel: grpc.Channel) -> Any:
-        return real(grpc.intercept_channel(channel, recorder))
-
-    monkeypatch.setattr(client_module, "ConsortiumStub", recorded)
     three.approve_all()
     secrets: list[bytes] = []
     for name in three.names:

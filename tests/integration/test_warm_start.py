@@ -16,8 +16,8 @@ from polyclinic_common.models.predict import predict
 from polyclinic_common.models.start import read_start
 from polyclinic_common.study import parse_study
 from polyclinic_simulations import simulate
-from tests.conftest import small_study, small_table, study_data
-from tests.e2e.typed_consortium import as_toml
+from tests.kits.small import small_study, small_table, study_data
+from tests.kits.typed_consortium import as_toml
 
 
 def test_a_saved_model_goes_on_where_it_stopped(tmp_path: Path) -> None:

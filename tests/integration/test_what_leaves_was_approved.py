@@ -29,7 +29,7 @@ from polyclinic_server.rounds.state import State
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 WORDS: dict[str, str | tuple[str, ...]] = {
     "gradient": "noisy sum of gradients under masks",

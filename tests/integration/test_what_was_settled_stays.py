@@ -24,11 +24,10 @@ from polyclinic_client.records.journal import Journal, Table
 from polyclinic_client.study_book.book import SETTLED, StudyBook
 from polyclinic_common.consortium.statements import ANY_RUN, StudyApproval
 from polyclinic_common.errors import Code, PolyclinicError
-from tests.conftest import small_table
-from tests.integration.loopback import Loopback
-from tests.integration.test_declarations import Recorder, recorder
+from tests.kits.loopback import Loopback
+from tests.kits.recorder import Recorder
+from tests.kits.small import small_table
 
-__all__ = ["recorder"]
 NAME, ID, PATIENTS = "site 0", "small-binary", 157
 CELLS = ("QXwomanQX", "QXmanQX", "-7.25", "QXobjectedQX")
 MAPPING = f"""

@@ -27,7 +27,7 @@ from polyclinic_simulations.federation.federation import build_federation
 from polyclinic_simulations.federation.hospitals import Hospitals
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import Trained, start_weights, train_federated
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 ROUNDS = 4
 Lie = Callable[[Vector], Vector]

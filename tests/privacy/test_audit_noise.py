@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,9 @@ from polyclinic_simulations.audit.noise_of_one import AuditedVector
 from polyclinic_simulations.audit.noise_of_training import AuditedSteps, AuditedSums
 from polyclinic_simulations.audit.noise_of_votes import RARE, VOTES, AuditedVote
 from polyclinic_simulations.compute.fast_gradients import ClosedForm
-from tests.conftest import NoNoise, small_study
+from tests.kits.noise import NoNoise
+from tests.kits.small import small_study
+from tests.kits.typed import output
 
 MLP: dict[str, Any] = {"model": {"kind": "mlp", "hidden": [4, 3]}}
 STUDIES: dict[str, Study] = {
@@ -338,12 +338,10 @@ def test_the_command_prints_the_bound_beside_the_claim_and_fails_if_it_is_above(
 ) -> None:
     from polyclinic_common.cli.main import main
 
-    command = [str(Path(sys.executable).with_name("polyclinic")), "audit", "noise", "gbsg2"]
-    words = [*command, "--gradients", "fast", "--epsilon", "4"]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    shown = output("audit", "noise", "gbsg2", "--gradients", "fast", "--epsilon", "4")
     for word in ("gradient", "headline", "fallback", "calibrat", "fresh", "95 %"):
-        assert word in done.stdout
-    printed = re.findall(r"headline +([0-9.]+)", done.stdout)
+        assert word in shown
+    printed = re.findall(r"headline +([0-9.]+)", shown)
     both = sum(gdp.mu_of(float(each), 1e-5) ** 2 for each in printed)
     assert gdp.epsilon_of(both**0.5, 1e-5) == pytest.approx(4.0, abs=0.02)
     with pytest.raises(SystemExit):

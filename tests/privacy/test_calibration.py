@@ -25,8 +25,8 @@ from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, UPD
 from polyclinic_common.releases.schedule import Schedule, declared_for
 from polyclinic_common.study import Study
 from polyclinic_common.wire import Reason, TrainRequest
-from tests.conftest import small_study, small_table
-from tests.privacy.site_kit import Hospital
+from tests.kits.hospital import Hospital
+from tests.kits.small import small_study, small_table
 
 TRAINING: dict[str, Any] = {"rounds": 3, "calibration": {"share": 0.2, "steps": 2}}
 LOCAL = {"mode": "local"}

@@ -15,7 +15,7 @@ from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import build_federation
 from polyclinic_simulations.federation.hospitals import Hospitals, bypassed
 from polyclinic_simulations.federation.setting import Setting
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = sorted(

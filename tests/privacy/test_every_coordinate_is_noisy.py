@@ -8,7 +8,7 @@ of the draw before; fair low bits of what is an integer sum; and no two draws al
 
 False alarm of all tests of this module together: 1e-6 at most. Each look (a kind of release in one
 study) gets an equal share of that, and divides it among all its comparisons
-(:class:`tests.privacy.noise_kit.Look`): with 19 looks of up to 220 coordinates a coordinate's sum
+(:class:`tests.kits.noise_looks.Look`): with 19 looks of up to 220 coordinates a coordinate's sum
 of squares is complained of below 0.70 or above 1.35 of what it should be.
 
 Power: one coordinate with noise times 0.7 (variance 0.49) is caught with probability above
@@ -32,9 +32,9 @@ from scipy.stats import chi2
 from polyclinic_common.privacy.charges import GaussianSum, SampledSteps
 from polyclinic_common.releases.plans import CHANGE_EXPONENT
 from polyclinic_common.study import Study
-from tests.conftest import small_study
-from tests.privacy.noise_kit import DRAWS, Look
-from tests.privacy.site_kit import DECLARED, Hospital
+from tests.kits.hospital import DECLARED, Hospital
+from tests.kits.noise_looks import DRAWS, Look
+from tests.kits.small import small_study
 
 FALSE_ALARM = 1e-6
 LOCAL: dict[str, Any] = {"mode": "local"}

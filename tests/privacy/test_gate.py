@@ -42,8 +42,8 @@ from polyclinic_common.wire import (
     TrainRequest,
     decode_reply,
 )
-from tests.privacy import gate_kit as kit
-from tests.privacy.gate_kit import (
+from tests.kits import gate as kit
+from tests.kits.gate import (
     ARRIVAL,
     OTHER_WORDS,
     SESSION,
@@ -65,7 +65,7 @@ from tests.privacy.gate_kit import (
     spend,
     update,
 )
-from tests.privacy.ledger_kit import (
+from tests.kits.ledger import (
     CHAIN,
     FALLBACK,
     LEFT_OUT,

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,8 +34,8 @@ from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.releases.kinds import VOTE
 from polyclinic_common.wire import CastVote, PrivateUpdate, TrainRequest, encode_request
-from tests.privacy.gate_kit import Draws, FakeClock, House, both_kinds, make_house, permitted, sha
-from tests.privacy.ledger_kit import (
+from tests.kits.gate import Draws, FakeClock, House, both_kinds, make_house, permitted, sha
+from tests.kits.ledger import (
     DELTA,
     FALLBACK,
     ME,
@@ -44,16 +45,16 @@ from tests.privacy.ledger_kit import (
     release,
     request,
 )
+from tests.kits.typed import output
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "replay.py"
-COMMAND = Path(sys.executable).with_name("polyclinic")
 MEMORY = Path("/dev/shm")  # noqa: S108
 
 
 class Hospital:
     """A site of mode local in its folder; its ledger alone can be copied and put back."""
 
-    def __init__(self, folder: Path, **approval: object):
+    def __init__(self, folder: Path, **approval: Any):
         self.path = folder / "site"
         self.copies = folder / "copies"
         self.draws = Draws()
@@ -296,9 +297,8 @@ def test_two_private_updates_in_an_older_journal_are_told_by_their_bytes(
 
 
 def by_script(site: Path) -> subprocess.CompletedProcess[str]:
-    words = [str(COMMAND), "client", "journal", "show", "--site", str(site), "--json"]
     exported = site / "exported.json"
-    exported.write_bytes(subprocess.run(words, capture_output=True, check=True).stdout)
+    exported.write_text(output("client", "journal", "show", "--site", site, "--json"))
     script = [sys.executable, "-I", str(SCRIPT), str(exported), str(DELTA)]
     return subprocess.run(script, capture_output=True, text=True, check=False)
 

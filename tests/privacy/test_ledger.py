@@ -16,13 +16,13 @@ from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.ledger.ledger import Ledger, Stored
 from polyclinic_client.ledger.recovery import recover
 from polyclinic_client.ledger.witness import read_claims
-from polyclinic_client.records import chained_log
 from polyclinic_client.records.entry import Head
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import SampledSteps, Vote
-from tests.privacy.ledger_kit import (
+from tests.kits.clock import SetClock
+from tests.kits.ledger import (
     CHAIN,
     DELTA,
     EPOCH,
@@ -113,15 +113,13 @@ def test_an_approval_for_any_run_counts_over_all_runs(tmp_path: Path) -> None:
     assert refusal(reserve, ledger, 1, run="third") == Code.LEDGER_OVER_BUDGET
 
 
-def test_nothing_is_reserved_or_sent_after_expiry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger = make_ledger(tmp_path, approve=False)
-    monkeypatch.setattr(chained_log, "_clock", lambda: EVENING)
+def test_nothing_is_reserved_or_sent_after_expiry(tmp_path: Path) -> None:
+    clock = SetClock(EVENING)
+    ledger = make_ledger(tmp_path, approve=False, clock=clock)
     ledger.approve(approval(expires=dt.date(2030, 1, 1)))
     reserve(ledger, 1)
     attempt(ledger, 1)
-    monkeypatch.setattr(chained_log, "_clock", lambda: EVENING + 60_000)
+    clock.time = EVENING + 60_000
     assert refusal(reserve, ledger, 1) == Code.STUDY_EXPIRED
     assert refusal(reserve, ledger, 2) == Code.STUDY_EXPIRED
     assert refusal(attempt, ledger, 1) == Code.STUDY_EXPIRED
@@ -130,34 +128,30 @@ def test_nothing_is_reserved_or_sent_after_expiry(
     )
 
 
-def test_a_clock_that_was_wrong_once_ends_no_later_study(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with make_ledger(tmp_path, approve=False) as ledger:
-        monkeypatch.setattr(chained_log, "_clock", lambda: EVENING)
+def test_a_clock_that_was_wrong_once_ends_no_later_study(tmp_path: Path) -> None:
+    clock = SetClock(EVENING)
+    with make_ledger(tmp_path, approve=False, clock=clock) as ledger:
         for run, last in (("run", dt.date(2030, 1, 1)), ("later", dt.date(2030, 1, 3))):
             ledger.approve(approval(run=run, expires=last))
-        monkeypatch.setattr(chained_log, "_clock", lambda: EVENING + 20_000 * DAY)
+        clock.time = EVENING + 20_000 * DAY
         asked = request(1)
         code = refusal(ledger.check, release(1), STUDY, length=4, **asked)
         assert code == Code.STUDY_EXPIRED
-        monkeypatch.setattr(chained_log, "_clock", lambda: EVENING)
+        clock.time = EVENING
         assert refusal(reserve, ledger, 1) == Code.STUDY_EXPIRED
         assert ledger.today() == dt.date(2030, 1, 2)
         reserve(ledger, 1, run="later")
 
 
-def test_a_clock_set_back_does_not_revive_a_study(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ledger = make_ledger(tmp_path, approve=False)
-    monkeypatch.setattr(chained_log, "_clock", lambda: EVENING)
+def test_a_clock_set_back_does_not_revive_a_study(tmp_path: Path) -> None:
+    clock = SetClock(EVENING)
+    ledger = make_ledger(tmp_path, approve=False, clock=clock)
     ledger.approve(approval(expires=dt.date(2030, 1, 1)))
-    monkeypatch.setattr(chained_log, "_clock", lambda: EVENING + DAY)
+    clock.time = EVENING + DAY
     ledger.note_heads({PEERS[0]: (1, b"h" * 32)})
-    monkeypatch.setattr(chained_log, "_clock", lambda: EVENING - DAY)
+    clock.time = EVENING - DAY
     assert refusal(reserve, ledger, 1) == Code.STUDY_EXPIRED
-    assert refusal(reserve, open_ledger(tmp_path), 1) == Code.STUDY_EXPIRED
+    assert refusal(reserve, open_ledger(tmp_path, clock=clock), 1) == Code.STUDY_EXPIRED
 
 
 def test_a_withdrawn_approval_lets_nothing_out(ledger: Ledger) -> None:

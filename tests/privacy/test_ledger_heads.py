@@ -22,7 +22,8 @@ from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.packing import pack
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.secure_sum.statements import MOST_ROWS, KeyAnnouncement
-from tests.privacy.ledger_kit import (
+from tests.kits.copies import copy_of, put_back
+from tests.kits.ledger import (
     DELTA,
     FALLBACK,
     ME,
@@ -34,7 +35,6 @@ from tests.privacy.ledger_kit import (
     open_ledger,
     reserve,
 )
-from tests.privacy.test_ledger_survives import copy_of, put_back
 
 ABSURD = (2**63 - 1, 2**63 - 2, MOST_ROWS + 1, FARTHEST + 100)
 

@@ -27,7 +27,7 @@ from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.release_id import ReleaseId
 from polyclinic_common.secure_sum.chain import Chain
-from tests.privacy.ledger_kit import (
+from tests.kits.ledger import (
     CHAIN,
     DELTA,
     FALLBACK,

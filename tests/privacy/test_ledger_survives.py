@@ -21,7 +21,8 @@ from polyclinic_client.records.entry import Head
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
-from tests.privacy.ledger_kit import (
+from tests.kits.copies import copy_of, put_back
+from tests.kits.ledger import (
     CHAIN,
     DELTA,
     EPOCH,
@@ -45,7 +46,7 @@ import os, signal, sys
 from pathlib import Path
 from polyclinic_client.ledger import file
 from polyclinic_client.records.chained_log import ChainedLog
-from tests.privacy.ledger_kit import *
+from tests.kits.ledger import *
 
 folder, step, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 die = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
@@ -179,7 +180,7 @@ def test_killed_while_a_run_is_closed(tmp_path: Path, moment: str) -> None:
 RACING = """
 import hashlib, sys
 from pathlib import Path
-from tests.privacy.ledger_kit import *
+from tests.kits.ledger import *
 ledger, seed = open_ledger(Path(sys.argv[1])), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -234,22 +235,6 @@ def test_two_processes_together_stay_within_the_limit(tmp_path: Path) -> None:
 
 
 # Yesterday's copy
-
-
-def copy_of(folder: Path, name: str = "copy") -> Path:
-    """Copy the ledger as a backup does; return the copy's folder."""
-    copy = folder / name
-    copy.mkdir()
-    for file in folder.glob("ledger.sqlite*"):
-        shutil.copy(file, copy / file.name)
-    return copy
-
-
-def put_back(folder: Path, name: str = "copy") -> None:
-    for file in folder.glob("ledger.sqlite*"):
-        file.unlink()
-    for file in (folder / name).iterdir():
-        shutil.copy(file, folder / file.name)
 
 
 def yesterday(folder: Path, *, witness: bool) -> tuple[Head, list[Row]]:

@@ -11,8 +11,8 @@ import pytest
 from polyclinic_client.ledger.recovery import Recovery, recover
 from polyclinic_client.ledger.witness import read_witness
 from polyclinic_common.errors import Code, LedgerError
-from tests.privacy.ledger_kit import ME, PEERS, attempt, digest, make_ledger, open_ledger, reserve
-from tests.privacy.test_ledger_survives import copy_of, put_back
+from tests.kits.copies import copy_of, put_back
+from tests.kits.ledger import ME, PEERS, attempt, digest, make_ledger, open_ledger, reserve
 
 
 def refused(action: Callable[..., object], *arguments: object, **named: object) -> str:

@@ -46,7 +46,7 @@ from polyclinic_common.wire import (
     SumRecord,
     SumRequest,
 )
-from tests.privacy.sum_kit import HOSPITALS, NOW, RUN, STUDY, looks_uniform, roster_of
+from tests.kits.secure_sum import HOSPITALS, NOW, RUN, STUDY, looks_uniform, roster_of
 
 LENGTH, ROUNDS, M, C = 512, 6, 3, 1
 PLAN = SumPlan(

@@ -37,9 +37,10 @@ from polyclinic_simulations.federation.training import (
     start_weights,
     train_federated,
 )
-from tests.conftest import NoNoise, small_study, small_table
-from tests.privacy.test_noise_is_what_is_charged import DELTA, EPSILON, Recorder
+from tests.kits.noise import NoNoise, Recorder
+from tests.kits.small import small_study, small_table
 
+EPSILON, DELTA = 2.0, 1e-5
 ROUNDS, SITES = 3, 3
 MENU = ({"learning_rate": 1e-3}, {"learning_rate": 4.0, "momentum": 0.5}, {"learning_rate": 1e-2})
 KIND = {"secure-sum": GRADIENT, "local": UPDATE}

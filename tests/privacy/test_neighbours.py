@@ -34,7 +34,8 @@ from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
-from tests.conftest import NoNoise, small_study, small_table
+from tests.kits.noise import NoNoise
+from tests.kits.small import small_study, small_table
 
 EPSILON, DELTA, ROUNDS = 1.0, 1e-5, 3
 HOSTILE = [np.nan, np.inf, -np.inf, 1e30, -1e30, -0.0, 5e-324]

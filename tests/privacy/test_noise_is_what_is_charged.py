@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from polyclinic_client.compute.sampling import SystemSampler
 from polyclinic_client.compute.training import local_mechanism
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.state import ReleaseState
-from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
+from polyclinic_common.models.score_head import LARGEST_WEIGHT
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.release_id import ReleaseId
@@ -28,36 +27,14 @@ from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
-from tests.conftest import small_study, small_table
+from tests.kits.noise import Recorder
+from tests.kits.small import small_study, small_table
 
 EPSILON, DELTA = 2.0, 1e-5
 FULL: dict[str, Any] = {"rounds": 5}
 SAMPLED: dict[str, Any] = {"rounds": 3, "schedule": "sampled", "batch": 12}
 PERSONAL: dict[str, Any] = {"rounds": 4, "personalisation": "mr-mtl"}
 SLACK = 1.01  # the sensitivity of sums that are rounded once, in clips
-
-
-@dataclass
-class Recorder:
-    """A noise source that adds nothing and remembers what it was asked for."""
-
-    secret: bytes = b""
-    deviations: list[float] = field(default_factory=list)
-    variances: list[int] = field(default_factory=list)
-    contexts: list[bytes] = field(default_factory=list)
-
-    def gaussian(self, size: int, deviation: float) -> Vector:
-        self.deviations.append(deviation)
-        return np.zeros(size)
-
-    def discrete(self, size: int, variance: int, context: bytes) -> NDArray[np.int64]:
-        self.variances.append(variance)
-        self.contexts.append(context)
-        return np.zeros(size, dtype=np.int64)
-
-    @property
-    def was_asked(self) -> bool:
-        return bool(self.deviations or self.variances)
 
 
 def federation_of(mode: str, training: dict[str, Any]) -> Federation:

@@ -8,7 +8,6 @@ import ast
 import hashlib
 import json
 import logging
-import os
 import signal
 import sqlite3
 import struct
@@ -29,7 +28,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from polyclinic_client.folder.layout import JOURNAL, LEDGER, read_identity
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.records import chained_log
 from polyclinic_client.records.journal import Asked, Failed, Journal, Left, Refused, Settled
 from polyclinic_client.run.refusals import SilenceError
 from polyclinic_common.errors import Code, DataError, LedgerError
@@ -49,10 +47,9 @@ from polyclinic_simulations.engines.inline import InlineGrid
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
-from tests.conftest import small_study, small_table
-from tests.e2e.test_simulate_command import write_study
-from tests.privacy import watched_run
-from tests.privacy.gate_kit import (
+from tests.kits import watched_run
+from tests.kits.clock import SetClock, noon
+from tests.kits.gate import (
     ARRIVAL,
     TICK,
     TOLD_NUMBER,
@@ -64,11 +61,12 @@ from tests.privacy.gate_kit import (
     make_house,
     message,
 )
-from tests.privacy.ledger_kit import ME, STUDY
+from tests.kits.ledger import ME, STUDY
+from tests.kits.small import small_study, small_table, write_study
+from tests.kits.typed import Running
 
 ROOT = Path(__file__).parents[2]
 CLIENT = ROOT / "client" / "polyclinic_client"
-POLYCLINIC = Path(sys.executable).with_name("polyclinic")
 TOLD = f"{TOLD_PATIENT} has {TOLD_NUMBER}"
 MODES = ("secure-sum", "local")
 
@@ -326,7 +324,7 @@ def test_the_look_at_the_code_sees_what_opens_files(code: str, writes: bool) -> 
 
 def watch(place: Path, *words: str) -> dict[str, list[str]]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.privacy.watched_run", str(place), *words],
+        [sys.executable, "-m", "tests.kits.watched_run", str(place), *words],
         capture_output=True,
         text=True,
         check=False,
@@ -467,32 +465,38 @@ def test_over_budget_is_refused_before_anything_is_drawn(house: House) -> None:
     assert draws.count == 0
 
 
-def set_clock(monkeypatch: pytest.MonkeyPatch, day: str) -> None:
-    moment = int(np.datetime64(f"{day}T12:00").astype("datetime64[ms]").astype(np.int64))
-    monkeypatch.setattr(chained_log, "_clock", lambda: moment)
+@pytest.fixture
+def calendar() -> SetClock:
+    """Return what dates the rows of `dated`."""
+    return SetClock(noon("2099-01-01"))
+
+
+@pytest.fixture
+def dated(tmp_path: Path, calendar: SetClock) -> House:
+    return make_house(tmp_path / "site", calendar=calendar)
 
 
 def test_an_expired_study_is_refused_and_a_later_row_keeps_it_so(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    dated: House, calendar: SetClock
 ) -> None:
     """With the clock set back the ledger's time stays that of its last row."""
     draws, content = Draws(), encode_request(train_request())
-    set_clock(monkeypatch, "2100-01-02")
-    assert ask(house, content, draws) == Refusal(Reason.EXPIRED)
-    house.ledger.set_caps(90.0)
-    set_clock(monkeypatch, "2099-12-01")
-    assert ask(house, content, draws) == Refusal(Reason.EXPIRED)
+    calendar.time = noon("2100-01-02")
+    assert ask(dated, content, draws) == Refusal(Reason.EXPIRED)
+    dated.ledger.set_caps(90.0)
+    calendar.time = noon("2099-12-01")
+    assert ask(dated, content, draws) == Refusal(Reason.EXPIRED)
     assert draws.count == 0
 
 
 def test_a_clock_set_back_after_a_refusal_does_not_revive_an_expired_study(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    dated: House, calendar: SetClock
 ) -> None:
     content = encode_request(train_request())
-    set_clock(monkeypatch, "2100-01-02")
-    assert ask(house, content) == Refusal(Reason.EXPIRED)
-    set_clock(monkeypatch, "2099-12-01")
-    assert ask(house, content) == Refusal(Reason.EXPIRED)
+    calendar.time = noon("2100-01-02")
+    assert ask(dated, content) == Refusal(Reason.EXPIRED)
+    calendar.time = noon("2099-12-01")
+    assert ask(dated, content) == Refusal(Reason.EXPIRED)
 
 
 # What a site says when something fails
@@ -771,15 +775,9 @@ def test_no_patient_stands_in_ledger_journal_messages_or_logs(
 # After kill -9
 
 
-def start(folder: Path, study: Path, table: Path, mode: str) -> subprocess.Popen[bytes]:
+def start(folder: Path, study: Path, table: Path, mode: str) -> Running:
     words = f"simulate {study} --data {table} --mode {mode} --epsilon 1 --out {folder} --workers 1"
-    return subprocess.Popen(
-        [POLYCLINIC, *words.split()],
-        cwd=folder.parent,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
+    return Running(folder.with_suffix(".log"), *words.split(), folder=folder.parent)
 
 
 RESERVED = 'SELECT count(*) FROM rows WHERE instr(body, CAST(\'"entry":"reserved"\' AS BLOB))'
@@ -797,15 +795,13 @@ def reserved(folder: Path) -> int:
     return count
 
 
-def kill_after(process: subprocess.Popen[bytes], folder: Path, rows: int) -> None:
+def kill_after(running: Running, folder: Path, rows: int) -> None:
     deadline = time.monotonic() + 120
     while reserved(folder) < rows:
-        assert process.poll() is None, process.communicate()[1].decode()
+        assert not running.has_ended(), running.said()
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=30)
-    assert process.returncode == -signal.SIGKILL
+    assert running.signal(signal.SIGKILL) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -816,9 +812,8 @@ def test_a_killed_run_goes_on_and_no_round_is_charged_twice(tmp_path: Path, mode
     folder = tmp_path / "out"
     for rows in (7, 61):
         kill_after(start(folder, study, table, mode), folder, rows)
-    process = start(folder, study, table, mode)
-    _, errors = process.communicate(timeout=200)
-    assert process.returncode == 0, errors.decode()
+    running = start(folder, study, table, mode)
+    assert running.popen.wait(200) == 0, running.said()
     (run,) = (folder / "sites").iterdir()
     sites = sorted(run.iterdir())
     assert len(sites) == 3

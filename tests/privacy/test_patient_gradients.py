@@ -33,8 +33,9 @@ from polyclinic_common.privacy.sum_plan import plan_sum
 from polyclinic_common.release_id import ReleaseId
 from polyclinic_simulations.compute.ghost_norms import ClippedByGhostNorms
 from polyclinic_simulations.compute.unclipped import Unclipped
-from tests.conftest import NoNoise, small_study
 from tests.kits.gradients import ClippedRows
+from tests.kits.noise import NoNoise
+from tests.kits.small import small_study
 
 CLIP = 0.7
 WIDTH = 6

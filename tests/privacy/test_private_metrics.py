@@ -39,7 +39,8 @@ from polyclinic_simulations.federation.training import (
     start_weights,
     train_federated,
 )
-from tests.conftest import NoNoise, small_study, small_table
+from tests.kits.noise import NoNoise
+from tests.kits.small import small_study, small_table
 
 ROUNDS = 4
 SITES = 4

@@ -22,11 +22,11 @@ from polyclinic_server.rounds.state import State
 from polyclinic_simulations.federation.federation import build_federation
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
-from tests.conftest import small_study, small_table
-from tests.privacy.ledger_kit import DELTA, FALLBACK, HEADLINE, ME, digest
+from tests.kits.ledger import DELTA, FALLBACK, HEADLINE, ME, digest
+from tests.kits.small import small_study, small_table
+from tests.kits.typed import answer, output
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "replay.py"
-COMMAND = Path(sys.executable).with_name("polyclinic")
 
 
 def run_study(folder: Path, setting: Setting, **training: Any) -> list[Path]:
@@ -39,16 +39,13 @@ def run_study(folder: Path, setting: Setting, **training: Any) -> list[Path]:
 
 def told(site: Path) -> Any:
     """Return what the command says."""
-    words = [str(COMMAND), "client", "ledger", "replay", "--site", str(site), "--json"]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    return answer("client", "ledger", "replay", "--site", site)
 
 
 def by_script(site: Path, delta: float) -> Any:
     """Return what the third party's script says about the journal as it is exported."""
-    words = [str(COMMAND), "client", "journal", "show", "--site", str(site), "--json"]
     exported = site / "exported.json"
-    exported.write_bytes(subprocess.run(words, capture_output=True, check=True).stdout)
+    exported.write_text(output("client", "journal", "show", "--site", site, "--json"))
     script = [sys.executable, "-I", str(SCRIPT), str(exported), str(delta)]
     done = subprocess.run(script, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)

@@ -27,7 +27,7 @@ from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.study import Study
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 EXPONENT = -30
 GRID = 2.0**EXPONENT

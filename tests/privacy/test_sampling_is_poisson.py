@@ -16,8 +16,8 @@ from scipy.stats import binom
 
 from polyclinic_client.compute.patients import Patients
 from polyclinic_common.privacy.charges import SampledSteps
-from tests.conftest import small_study
-from tests.privacy.site_kit import DECLARED, Hospital
+from tests.kits.hospital import DECLARED, Hospital
+from tests.kits.small import small_study
 
 FALSE_ALARM = 1e-6
 ROUNDS, PATIENTS = 500, 10

@@ -1,7 +1,7 @@
 """The secure sum: each test is named after the attack that fails, or the promise that is kept.
 
 The only randomness is that of keys from the operating system. A look at uniform bytes raises a
-false alarm with probability 1e-9 (`sum_kit.looks_uniform`); fewer than 300 looks, all together
+false alarm with probability 1e-9 (`looks_uniform` of the kit); fewer than 300 looks, all together
 below 3e-7. The power against the mutations named here is 1, except for events below 2^-60.
 """
 
@@ -36,7 +36,7 @@ from polyclinic_common.secure_sum.masks import View, Words, mask_key, masked, un
 from polyclinic_common.secure_sum.session import Agreed, KeyExchange
 from polyclinic_common.secure_sum.settlement import AnsweredSum
 from polyclinic_common.secure_sum.statements import Closing, KeyAnnouncement, KeyAnswer
-from tests.privacy.sum_kit import (
+from tests.kits.secure_sum import (
     EXPIRES,
     HOSPITALS,
     NOBODY,

@@ -29,9 +29,9 @@ from polyclinic_common.wire import (
     decode_reply,
     encode_request,
 )
-from tests.conftest import small_table
-from tests.faults.consortium_kit import Consortium
-from tests.privacy.gate_kit import FakeClock
+from tests.kits.consortium import Consortium
+from tests.kits.gate import FakeClock
+from tests.kits.small import small_table
 
 RUNS = ("run-1", "run-2", "run-3")
 

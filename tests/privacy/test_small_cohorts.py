@@ -28,7 +28,7 @@ from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 KEYS = [Identity.from_private(bytes([number]) * 32) for number in (1, 2, 3)]
 EPSILON = 8.0

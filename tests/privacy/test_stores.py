@@ -9,8 +9,8 @@ from polyclinic_client.ledger.entries import CapsSet, read_entry
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.records.journal import Failed, Journal
 from polyclinic_common.identity.site_key import Identity
-from tests.privacy.ledger_kit import DELTA, ME
-from tests.privacy.stores import StoreTests
+from tests.kits.ledger import DELTA, ME
+from tests.kits.stores import StoreTests
 
 
 class TestLedgerStore(StoreTests):
@@ -19,8 +19,8 @@ class TestLedgerStore(StoreTests):
     def make(self, path: Path) -> Ledger:
         return Ledger.create(path, ME, delta=DELTA, epsilon_cap=1.0)
 
-    def open(self, path: Path, identity: Identity = ME, *, read_only: bool = False) -> Ledger:
-        return Ledger.open(path, identity, read_only=read_only)
+    def open(self, path: Path, identity: Identity = ME, **more: Any) -> Ledger:
+        return Ledger.open(path, identity, **more)
 
     def write(self, store: Any, number: int) -> None:
         store.set_caps(float(number))
@@ -36,8 +36,8 @@ class TestJournalStore(StoreTests):
     def make(self, path: Path) -> Journal:
         return Journal.create(path, ME)
 
-    def open(self, path: Path, identity: Identity = ME, *, read_only: bool = False) -> Journal:
-        return Journal.open(path, identity, read_only=read_only)
+    def open(self, path: Path, identity: Identity = ME, **more: Any) -> Journal:
+        return Journal.open(path, identity, **more)
 
     def write(self, store: Any, number: int) -> None:
         store.write(Failed(code="F001", round_number=number))

@@ -40,8 +40,8 @@ from polyclinic_common.releases.shares import most_patients
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.wire import Release, Request, TrainRequest, VoteRequest, decode_reply
 from polyclinic_common.wire import encode_request as encoded
-from tests.conftest import small_study, small_table
-from tests.privacy.gate_kit import FakeClock
+from tests.kits.gate import FakeClock
+from tests.kits.small import small_study, small_table
 
 SIZES = (10**2, 10**3, 10**4, 10**5)
 DECLARED = 50_000  # allows 131,072

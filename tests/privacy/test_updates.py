@@ -11,8 +11,8 @@ from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.run.update_responder import Memory, Updates
 from polyclinic_common.releases.kinds import UPDATE
 from polyclinic_common.wire import TrainRequest
-from tests.privacy.gate_kit import Draws
-from tests.privacy.ledger_kit import FALLBACK, STUDY, approval, draw, make_ledger, open_ledger
+from tests.kits.gate import Draws
+from tests.kits.ledger import FALLBACK, STUDY, approval, draw, make_ledger, open_ledger
 
 REQUEST = TrainRequest(STUDY.hex(), "run", 1, UPDATE, np.zeros(4))
 PLANNED = (Planned(kind=UPDATE, releases=6, headline=FALLBACK, fallback=FALLBACK),)

@@ -47,9 +47,9 @@ from polyclinic_common.wire import (
     encode_request,
 )
 from polyclinic_simulations.federation.setting import Setting
-from tests.conftest import small_study, small_table
-from tests.privacy.gate_kit import House, context, make_house, message
-from tests.privacy.ledger_kit import STUDY
+from tests.kits.gate import House, context, make_house, message
+from tests.kits.ledger import STUDY
+from tests.kits.small import small_study, small_table
 
 EPSILON, ROUNDS = 0.8, 6
 CHARGE = Vote(epsilon=EPSILON)

@@ -13,8 +13,8 @@ from scipy.stats import binom
 from polyclinic_client.compute.integers import Moment
 from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.release_id import ReleaseId
-from tests.conftest import small_study
-from tests.privacy.site_kit import Hospital
+from tests.kits.hospital import Hospital
+from tests.kits.small import small_study
 
 FALSE_ALARM = 1e-6
 COUNT = 10_000

@@ -22,7 +22,7 @@ import pytest
 import tomli_w
 
 from polyclinic_common.version import VERSION
-from tests.conftest import small_table, study_data
+from tests.kits.small import small_table, study_data
 
 ROOT, HERE = Path(__file__).parents[2], Path(__file__).parent
 PACKAGES = ("common", "client", "server", "simulations")

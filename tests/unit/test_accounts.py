@@ -32,18 +32,9 @@ from polyclinic_client.folder.layout import LEDGER
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.records.journal import Left
 from polyclinic_common.errors import Code, ConsortiumError, LedgerError, PolyclinicError
-from tests.privacy.ledger_kit import FALLBACK, approval, reserve
+from tests.kits.ledger import FALLBACK, approval, reserve
+from tests.kits.rule import RULE
 
-RULE: dict[str, Any] = {
-    "why": "The two clinics have never shared a ward, and number their patients apart.",
-    "by": "year of admission",
-    "here": ["2020", "2021"],
-    "elsewhere": ["2015", "2016"],
-    "approvers": [
-        {"name": "Ada Berg", "role": "data-protection officer", "date": "2026-01-02"},
-        {"name": "Bo Dahl", "role": "medical director", "date": "2026-01-03"},
-    ],
-}
 RESET = Beginning(declared_reset=True)
 
 

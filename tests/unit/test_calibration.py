@@ -20,7 +20,7 @@ from polyclinic_server.rounds.calibration import SLOPE_DEVIATION, Calibrator
 from polyclinic_server.rounds.observers import Checkpoint
 from polyclinic_server.rounds.plan import make_calibrator, suggested_ridge
 from polyclinic_server.rounds.state import Calibrated, State
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 TRAINING: dict[str, Any] = {"rounds": 60, "calibration": {}}
 STUDY = small_study(training=TRAINING)

@@ -24,8 +24,8 @@ from polyclinic_common.models.start import Start, read_start
 from polyclinic_common.models.vectors import save_model
 from polyclinic_common.study import Study, load_study
 from polyclinic_simulations.studies import dosing, iwpc
-from tests.conftest import small_study, small_table
-from tests.unit.test_starts import AGE, EVERY, SEX, SNP, WEIGHT, patients, some_weights, study
+from tests.kits.other_studies import AGE, EVERY, SEX, SNP, WEIGHT, patients, some_weights, study
+from tests.kits.small import small_study, small_table
 
 IWPC = Path(iwpc.__file__).with_name("study.toml")
 DOCS = Path(__file__).parents[2] / "docs"

@@ -21,10 +21,10 @@ from polyclinic_common.models.vectors import load_model
 from polyclinic_common.study import Study
 from polyclinic_common.study.features import Diplotype, Hla
 from polyclinic_simulations import simulate
-from tests.unit import door_tables as made
-from tests.unit.door.driver import Door
-from tests.unit.door_kit import _study, binary_study, binary_table, dose_study, dose_table
-from tests.unit.test_door_values import accepted, assert_same_as_clean, checked, put, some
+from tests.kits import door_tables as made
+from tests.kits.door import Door
+from tests.kits.door_studies import _study, binary_study, binary_table, dose_study, dose_table
+from tests.kits.translated import accepted, assert_same_as_clean, checked, put, some
 
 SWAPPED = {"C/C": "G/G", "C/T": "A/G", "T/T": "A/A"}
 COPIES = {"C/C": 0.0, "C/T": 1.0, "T/T": 2.0}

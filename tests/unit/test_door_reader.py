@@ -23,7 +23,7 @@ from polyclinic_common.data.propose import propose_form
 from polyclinic_common.data.rules import ValueRules
 from polyclinic_common.data.values import as_number, as_text
 from polyclinic_common.errors import Code, DataError
-from tests.unit.door_kit import dose_study, dose_table
+from tests.kits.door_studies import dose_study, dose_table
 
 ROWS = [["patient", "age", "crp"], *([f"p{row}", str(20 + row), f"{row}.5"] for row in range(30))]
 PLAIN = "".join(",".join(cells) + "\n" for cells in ROWS)

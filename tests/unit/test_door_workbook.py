@@ -14,7 +14,7 @@ from polyclinic_common.data.csv_file import TableForm
 from polyclinic_common.data.files import form_of, read_table
 from polyclinic_common.data.mapping import parse_mapping
 from polyclinic_common.errors import Code, DataError
-from tests.unit.xlsx_kit import CLOCK, DAY, Stored, workbook
+from tests.kits.xlsx import CLOCK, DAY, Stored, workbook
 
 HEADER: list[Stored] = ["patient", "age", "crp", "dead", "seen"]
 ROWS: list[list[Stored]] = [

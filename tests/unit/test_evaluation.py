@@ -22,7 +22,7 @@ from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.coverage import Design, coverage, draw, study_of
 from polyclinic_simulations.results.exact_metrics import score
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 KINDS = ("continuous", "binary", "survival")
 GRID = 2.0**-16

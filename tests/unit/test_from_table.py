@@ -19,7 +19,7 @@ from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Binary, Survival
 from polyclinic_simulations.draft.from_table import Roles, draft_study, taken_for_event
-from tests.conftest import small_table
+from tests.kits.small import small_table
 
 BINARY = Roles("hospital", "response")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -35,6 +36,7 @@ ADAPTERS = {
     # No engine: measures Flower's own SecAgg+, which has no public interface outside its workflow.
     "simulations/polyclinic_simulations/bench/flower_secagg.py",
 }
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 FORBIDDEN = {"pickle", "random", "marshal", "shelve"}
 
 
@@ -139,6 +141,58 @@ def test_a_node_and_a_simulation_have_their_sites_made_in_one_place() -> None:
                 makers.get(node.func.id, set()).add(path.name)
     assert makers.pop("Member") == {"assembly.py", "sum_sites.py"}
     assert set.union(*makers.values()) == {"assembly.py"}
+
+
+def foreign_tests(path: Path) -> set[str]:
+    """Return the test modules and conftests that a module of the tests takes something from.
+
+    Names within strings count, as code for other processes stands in them; its own name does not.
+    """
+    text = path.read_text()
+    named = set(re.findall(r"\btests(?:\.\w+)+", text))
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            named |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module or ""}
+    parts = {part for name in named for part in name.split(".")}
+    return {part for part in parts if part.startswith("test_") or part == "conftest"} - {path.stem}
+
+
+def is_test(path: Path) -> bool:
+    return path.stem.startswith("test_") or path.stem in {"conftest", "__init__"}
+
+
+def test_no_test_takes_anything_from_another() -> None:
+    assert len(TESTS) > 150
+    for path in TESTS:
+        assert not foreign_tests(path), path
+
+
+def test_what_tests_share_lies_with_the_kits() -> None:
+    """Beside them only the audit, which plants defects, and the makers of vectors."""
+    for path in TESTS:
+        room = path.relative_to(ROOT / "tests").parts[0]
+        assert is_test(path) or room in {"kits", "audit", "vectors"}, path
+        assert room != "kits" or path.stem == "__init__" or not is_test(path), path
+
+
+@pytest.mark.parametrize("other", ["test_pki", "conftest"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from tests.unit.OTHER import made",
+        "from tests.unit import OTHER",
+        "import tests.OTHER",
+        "from .OTHER import made",
+        "from . import OTHER",
+        'CODE = "from tests.OTHER import made"',
+    ],
+)
+def test_what_is_taken_from_another_test_is_seen(tmp_path: Path, line: str, other: str) -> None:
+    path = tmp_path / "test_some.py"
+    path.write_text(line.replace("OTHER", other))
+    assert foreign_tests(path) == {other}
 
 
 def test_product_packages_know_no_test_switch() -> None:

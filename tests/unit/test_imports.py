@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from polyclinic_simulations import simulate
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 PLOTS = {"matplotlib", "lifelines", "jinja2"}
 TORCH = {"torch", "opacus"}
@@ -35,7 +35,7 @@ federated.train(federated.made_up_federation(size), "fast", "inline")
 """
 SIMULATION = """
 from polyclinic_simulations import simulate
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 simulate(small_study(), small_table(), modes=["local"], out={out!r})
 """
 

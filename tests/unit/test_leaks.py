@@ -28,8 +28,8 @@ from polyclinic_common.data.leaks import (
 from polyclinic_common.data.mapping import translate
 from polyclinic_common.data.rules import Mapping
 from polyclinic_common.study import Study
-from tests.conftest import small_study, small_table, study_data
-from tests.e2e.typed_consortium import as_toml
+from tests.kits.small import small_study, small_table, study_data
+from tests.kits.typed_consortium import as_toml
 
 KINDS = ("binary", "continuous", "survival")
 FEATURES: dict[str, dict[str, Any]] = {

@@ -12,7 +12,7 @@ from polyclinic_common.errors import StudyError
 from polyclinic_common.releases.plain_words import describe
 from polyclinic_common.study import parse_study
 from polyclinic_common.study.plain_words import group_in_words, treatment_in_words
-from tests.conftest import small_table, study_data
+from tests.kits.small import small_table, study_data
 
 LABELS = {"female": "women", "male": "men"}
 

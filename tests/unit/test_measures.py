@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from polyclinic_simulations.report.measures import decimals, measure_of, measures_of
-from tests.conftest import small_study
+from tests.kits.small import small_study
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from polyclinic_server.rounds.plan import make_menu
 from polyclinic_server.rounds.state import State
 from polyclinic_server.runs.quality import Quality
 from polyclinic_simulations.federation.observers import History
-from tests.conftest import study_data
+from tests.kits.small import study_data
 
 ENTRIES = ({"learning_rate": 4.0}, {"momentum": 0.5, "average_from": 0.0}, {"learning_rate": 16.0})
 ROUNDS = 3

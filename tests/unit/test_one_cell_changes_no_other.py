@@ -15,7 +15,7 @@ from polyclinic_common.data.check import check_table
 from polyclinic_common.data.files import read_table
 from polyclinic_common.data.patient_number import same_number
 from polyclinic_common.data.values import as_number, as_text
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 LONG = 900_000_000_000_207_008  # a code of SNOMED CT's length
 COLUMNS: dict[str, tuple[list[Any], Callable[[], pa.DataType]]] = {

@@ -23,7 +23,7 @@ from polyclinic_common.identity.roster import Roster
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.study import Study
 from polyclinic_simulations.federation.federation import build_federation
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 SITES = 3
 NOTHING = math.nan

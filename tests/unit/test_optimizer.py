@@ -7,7 +7,7 @@ import pytest
 
 from polyclinic_server.rounds.optimizer import Optimizer, largest_ridge, noise_ridge
 from polyclinic_server.rounds.state import State
-from tests.conftest import small_study
+from tests.kits.small import small_study
 
 
 def optimizer(rounds: int = 10, ridge: float = 0.0, average_from: float = 0.5) -> Optimizer:

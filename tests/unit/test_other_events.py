@@ -15,7 +15,7 @@ from polyclinic_common.data.rules import Mapping
 from polyclinic_common.errors import Code, DataError
 from polyclinic_common.evaluation.observed import observe
 from polyclinic_simulations import simulate
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 STUDY = small_study("survival")
 OTHER = "of something else"

@@ -20,7 +20,7 @@ from polyclinic_common.data.propose import propose, without_proposals
 from polyclinic_common.data.report import CheckReport
 from polyclinic_common.errors import DataError
 from polyclinic_common.study import Study
-from tests.unit.door_kit import (
+from tests.kits.door_studies import (
     binary_study,
     binary_table,
     dose_study,

@@ -31,7 +31,7 @@ from polyclinic_common.study import Study, contract, parse_study
 from polyclinic_common.study.sections import METRICS_OF
 from polyclinic_common.version import VERSION
 from polyclinic_simulations import simulate
-from tests.conftest import small_study, small_table, study_data
+from tests.kits.small import small_study, small_table, study_data
 
 RELEASED = Path(__file__).parents[1] / "vectors/released"
 VERSIONS = sorted(path.name for path in RELEASED.iterdir() if (path / "signed.json").exists())

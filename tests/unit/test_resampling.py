@@ -14,7 +14,7 @@ from polyclinic_simulations.results.exact_metrics import reported_metrics, score
 from polyclinic_simulations.results.intervals import gap, half_width
 from polyclinic_simulations.results.resampling import RESAMPLES, patient_weights, resampled
 from polyclinic_simulations.results.results import Scores
-from tests.conftest import small_study
+from tests.kits.small import small_study
 
 IPCW = {"td_auc": 0.05, "ibs": 0.03}  # censoring is that of all patients, not of the resample
 KINDS = ("binary", "continuous", "survival")

@@ -13,7 +13,14 @@ from polyclinic_common.data.check import check_table, report_table
 from polyclinic_common.data.mapping import Translated, first_mapping, parse_mapping, translate
 from polyclinic_common.errors import DataError
 from polyclinic_common.study import Study
-from tests.unit.door_kit import _study, binary_study, binary_table, dose_study, dose_table, number
+from tests.kits.door_studies import (
+    _study,
+    binary_study,
+    binary_table,
+    dose_study,
+    dose_table,
+    number,
+)
 
 
 def done(study: Study, frame: pd.DataFrame, text: str) -> Translated:

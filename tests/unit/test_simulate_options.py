@@ -11,7 +11,7 @@ import typer
 from polyclinic_common.cli.main import main
 from polyclinic_simulations.cli.simulate import app
 from polyclinic_simulations.report import mlflow_log
-from tests.conftest import small_table
+from tests.kits.small import small_table
 
 
 def understood(line: str) -> dict[str, Any]:

@@ -43,7 +43,7 @@ from polyclinic_server.rounds.metric_sums import merit
 from polyclinic_server.rounds.observers import Checkpoint, Round
 from polyclinic_server.rounds.state import KeptSum, State
 from polyclinic_simulations.audit.coverage import PROFILE, Design, coverage, draw, study_of
-from tests.conftest import small_study
+from tests.kits.small import small_study
 
 STUDY = study_of("survival")
 ENDS = tuple(float(end) for end in range(100, 900, 100))

@@ -26,7 +26,7 @@ from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study.sections import METRICS_OF
 from polyclinic_simulations.report.measures import measure_of
 from polyclinic_simulations.results.exact_metrics import score
-from tests.conftest import small_study
+from tests.kits.small import small_study
 
 # Five patients: events at 1, 3 and 5, censored at 2 and 4. Still uncensored: all before 2, then
 # 3/4 of them (one of four leaves), from 4 on 3/8 (one of two).

@@ -16,7 +16,7 @@ from polyclinic_common.releases.kinds import (
     VOTE,
 )
 from polyclinic_common.releases.plain_words import describe, leaving
-from tests.conftest import small_study
+from tests.kits.small import small_study
 
 WORDS = {
     GRADIENT: "noisy sum of gradients under masks",

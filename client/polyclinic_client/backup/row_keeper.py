@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from polyclinic_client.folder.layout import LEDGER
@@ -32,19 +33,29 @@ class RowKeeper(threading.Thread):
         The site's folder.
     rest : Rest
         Of the node.
+    clock, sleep : callable
+        Tell Unix time in seconds, and wait for some.
     """
 
-    def __init__(self, site: Path, rest: Rest):
+    def __init__(
+        self,
+        site: Path,
+        rest: Rest,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+    ):
         super().__init__(daemon=True)
         self._site = site
         self._rest = rest
+        self._clock = clock
+        self._sleep = sleep
         self._kept_at = 0.0
 
     def run(self) -> None:
         """Look again and again, at whole multiples of ten seconds of Unix time."""
         while True:
-            now = time.time()
-            time.sleep(math.floor(now / EVERY_S + 1) * EVERY_S - now)
+            now = self._clock()
+            self._sleep(math.floor(now / EVERY_S + 1) * EVERY_S - now)
             self.look(EVERY_S)
 
     def look(self, rest_s: float = 0.0) -> None:

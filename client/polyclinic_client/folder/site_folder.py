@@ -16,6 +16,7 @@ from polyclinic_client.folder.layout import (
 )
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.witness import read_witness
+from polyclinic_client.records.chained_log import Clock, unix_ms
 from polyclinic_client.records.journal import Journal
 from polyclinic_client.records.sqlite_file import OpenFiles, coded
 from polyclinic_common.errors import Code, LedgerError
@@ -55,6 +56,7 @@ class SiteFolder(OpenFiles):
         identity: Identity | None = None,
         declared_reset: bool = False,
         durable: bool = True,
+        clock: Clock = unix_ms,
     ) -> SiteFolder:
         """Make the folder of a new site; cut off anywhere, it can be called again.
 
@@ -69,6 +71,8 @@ class SiteFolder(OpenFiles):
             The hospital's key; None makes one, or takes that of an earlier call.
         durable : bool
             As `open_file`: False for simulated hospitals only.
+        clock : callable
+            As `ChainedLog.create`; that of ledger and journal.
 
         Raises
         ------
@@ -94,9 +98,10 @@ class SiteFolder(OpenFiles):
             witness=witness,
             declared_reset=declared_reset,
             durable=durable,
+            clock=clock,
         )
         try:
-            journal = Journal.create(path / JOURNAL, identity, durable=durable)
+            journal = Journal.create(path / JOURNAL, identity, durable=durable, clock=clock)
             finish(path)
         except BaseException:
             ledger.close()

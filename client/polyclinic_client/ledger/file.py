@@ -33,7 +33,7 @@ from polyclinic_client.ledger.witness import (
     write_invented,
     write_witness,
 )
-from polyclinic_client.records.chained_log import ChainedLog, Row
+from polyclinic_client.records.chained_log import ChainedLog, Clock, Row, unix_ms
 from polyclinic_client.records.entry import Head
 from polyclinic_client.records.sqlite_file import OpenFiles, coded, damaged
 from polyclinic_common.errors import Code, LedgerError
@@ -77,6 +77,7 @@ class LedgerFile(OpenFiles):
         known: Sequence[tuple[int, bytes]] = (),
         declared_reset: bool = False,
         durable: bool = True,
+        clock: Clock = unix_ms,
     ) -> Self:
         """Make the ledger of a hospital.
 
@@ -98,6 +99,8 @@ class LedgerFile(OpenFiles):
             see it: the counter goes on from the highest known, the history does not.
         durable : bool
             As `open_file`.
+        clock : callable
+            As `ChainedLog.create`.
 
         Raises
         ------
@@ -134,6 +137,7 @@ class LedgerFile(OpenFiles):
             first=first.body(),
             sequence=max(counters, default=0) + 1,
             durable=durable,
+            clock=clock,
         )
         ledger = cls(log, identity, witness)
         ledger.write_witness()
@@ -148,6 +152,7 @@ class LedgerFile(OpenFiles):
         *,
         read_only: bool = False,
         durable: bool = True,
+        clock: Clock = unix_ms,
     ) -> Self:
         """Open the ledger and compare it with its witness.
 
@@ -159,13 +164,17 @@ class LedgerFile(OpenFiles):
             Look only: every writing method fails with L003.
         durable : bool
             As `open_file`.
+        clock : callable
+            As `ChainedLog.create`.
 
         Raises
         ------
         LedgerError
             L001 if there is none, L006 if it is behind its witness or the witness is gone.
         """
-        log = ChainedLog.open(path, KIND, identity, read_only=read_only, durable=durable)
+        log = ChainedLog.open(
+            path, KIND, identity, read_only=read_only, durable=durable, clock=clock
+        )
         ledger = cls._of(log, identity, witness)
         try:
             if ledger.witness is not None:

@@ -10,16 +10,23 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 class Rest:
-    """The turns that a node's messages and its row keeper take."""
+    """The turns that a node's messages and its row keeper take.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    clock : callable
+        Tells seconds that never go back.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._turn = threading.Lock()
-        self._since = time.monotonic()
+        self._clock = clock
+        self._since = clock()
 
     @contextmanager
     def broken(self) -> Iterator[None]:
@@ -29,12 +36,12 @@ class Rest:
             try:
                 yield
             except Exception:  # the network's, which has nothing to do with computing
-                self._since = time.monotonic()
+                self._since = self._clock()
                 raise
-            self._since = time.monotonic()
+            self._since = self._clock()
 
     @contextmanager
     def used(self, least_s: float) -> Iterator[bool]:
         """Give whether the node has rested for so long; no message is answered inside the block."""
         with self._turn:
-            yield time.monotonic() - self._since >= least_s
+            yield self._clock() - self._since >= least_s

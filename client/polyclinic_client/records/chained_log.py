@@ -13,7 +13,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -45,6 +45,12 @@ _LAST = f"SELECT {_COLUMNS} FROM rows ORDER BY sequence DESC LIMIT 1"  # noqa: S
 _INSERT = f"INSERT INTO rows ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)"  # noqa: S608
 _META = "INSERT INTO meta VALUES (?, ?)"
 TIMEOUT = 30.0
+Clock = Callable[[], int]
+
+
+def unix_ms() -> int:
+    """Return the time in milliseconds since 1970 (UTC)."""
+    return time.time_ns() // 1_000_000
 
 
 class Row(NamedTuple):
@@ -115,11 +121,19 @@ class ChainedLog:
         For further tables of the owner, to be written inside `transaction` only.
     """
 
-    def __init__(self, path: Path, kind: str, identity: Identity, connection: sqlite3.Connection):
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        identity: Identity,
+        connection: sqlite3.Connection,
+        clock: Clock = unix_ms,
+    ):
         self.path = path
         self.connection = connection
         self._kind = kind
         self._identity = identity
+        self._clock = clock
         self._lock = threading.RLock()
         with coded(path):
             self.extras = self._read_meta()
@@ -139,6 +153,7 @@ class ChainedLog:
         sequence: int = 1,
         timeout: float = TIMEOUT,
         durable: bool = True,
+        clock: Clock = unix_ms,
     ) -> ChainedLog:
         """Make a log with a first row, in one transaction.
 
@@ -156,6 +171,8 @@ class ChainedLog:
             Number of the first row.
         durable : bool
             As `open_file`.
+        clock : callable
+            Tells the time in milliseconds since 1970 (UTC).
 
         Raises
         ------
@@ -173,7 +190,7 @@ class ChainedLog:
                 for statement in (*SCHEMA, *schema):
                     connection.execute(statement)
                 _write_meta(connection, kind, identity, dict(extras or {}))
-                log = ChainedLog(path, kind, identity, connection)
+                log = ChainedLog(path, kind, identity, connection, clock)
                 log.append(first, sequence)
                 connection.execute("COMMIT")
         except BaseException:
@@ -191,8 +208,11 @@ class ChainedLog:
         read_only: bool = False,
         timeout: float = TIMEOUT,
         durable: bool = True,
+        clock: Clock = unix_ms,
     ) -> ChainedLog:
-        """Open an existing log; its rows are checked as they are read; `durable` as `open_file`.
+        """Open an existing log, whose rows are checked as they are read.
+
+        `durable` and `clock` are as in `create`.
 
         Raises
         ------
@@ -202,7 +222,7 @@ class ChainedLog:
         """
         connection = open_file(path, timeout=timeout, read_only=read_only, durable=durable)
         try:
-            log = ChainedLog(path, kind, identity, connection)
+            log = ChainedLog(path, kind, identity, connection, clock)
             with coded(path):
                 log._check_not_truncated()
         except BaseException:
@@ -226,7 +246,7 @@ class ChainedLog:
 
     def now(self) -> int:
         """Return the time in milliseconds, never before the last row's."""
-        return max(_clock(), self._last.time)
+        return max(self._clock(), self._last.time)
 
     @contextmanager
     def transaction(self) -> Iterator[list[Row]]:
@@ -435,7 +455,3 @@ def _to_seal(digest: bytes) -> bytes:
 
 def _to_sign(digest: bytes) -> bytes:
     return pack(["polyclinic row signature", digest])
-
-
-def _clock() -> int:
-    return time.time_ns() // 1_000_000

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from polyclinic_client.records.chained_log import ChainedLog, Row
+from polyclinic_client.records.chained_log import ChainedLog, Clock, Row, unix_ms
 from polyclinic_client.records.entry import Digest, Entry, Head, unreadable
 from polyclinic_client.records.sqlite_file import OpenFiles
 from polyclinic_common.identity.site_key import Identity
@@ -258,8 +258,10 @@ class Journal(OpenFiles):
         log.skip_to_end()
 
     @staticmethod
-    def create(path: Path, identity: Identity, *, durable: bool = True) -> Journal:
-        """Make a journal; `durable` as `open_file`.
+    def create(
+        path: Path, identity: Identity, *, durable: bool = True, clock: Clock = unix_ms
+    ) -> Journal:
+        """Make a journal; `durable` and `clock` as `ChainedLog.create`.
 
         Raises
         ------
@@ -267,20 +269,28 @@ class Journal(OpenFiles):
             L007 if there is one, L003 if the disk refuses.
         """
         first = Began().body()
-        return Journal(ChainedLog.create(path, KIND, identity, first=first, durable=durable))
+        log = ChainedLog.create(path, KIND, identity, first=first, durable=durable, clock=clock)
+        return Journal(log)
 
     @staticmethod
     def open(
-        path: Path, identity: Identity, *, read_only: bool = False, durable: bool = True
+        path: Path,
+        identity: Identity,
+        *,
+        read_only: bool = False,
+        durable: bool = True,
+        clock: Clock = unix_ms,
     ) -> Journal:
-        """Open a journal; `durable` as `open_file`.
+        """Open a journal; `durable` and `clock` as `ChainedLog.create`.
 
         Raises
         ------
         LedgerError
             L001 if there is none, L002 if it is damaged or another hospital's.
         """
-        log = ChainedLog.open(path, KIND, identity, read_only=read_only, durable=durable)
+        log = ChainedLog.open(
+            path, KIND, identity, read_only=read_only, durable=durable, clock=clock
+        )
         try:
             return Journal(log)
         except BaseException:

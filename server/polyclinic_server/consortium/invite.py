@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from pydantic import TypeAdapter, ValidationError
 
 from polyclinic_common.consortium.address import read_host, require_reachable
@@ -10,7 +12,6 @@ from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.study.base import SITE_RULE, Site
 from polyclinic_common.text import tidy
 from polyclinic_server.folder import ServerFolder
-from polyclinic_server.store.database import now
 
 _NAME = TypeAdapter(Site)
 _HOUR_S = 3600
@@ -37,7 +38,7 @@ def invite_site(folder: ServerFolder, name: str, hours: int) -> Invitation:
         require_reachable(read_host(settings.address)),
         settings.ports.enrolment,
         name,
-        now() + hours * _HOUR_S,
+        int(time.time()) + hours * _HOUR_S,
         folder.authority_certificate,
     )
     store = folder.open_store()

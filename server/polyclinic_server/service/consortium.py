@@ -7,7 +7,7 @@ that, since every hospital checks the same again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import grpc
@@ -45,11 +45,12 @@ Listed = TypeVar("Listed", bound=Message)
 
 
 class Consortium(ConsortiumServicer):
-    """Answers the hospitals of one consortium."""
+    """Answers the hospitals of one consortium; `clock` tells Unix time in seconds."""
 
-    def __init__(self, folder: ServerFolder, store: Store):
+    def __init__(self, folder: ServerFolder, store: Store, clock: Callable[[], float] = time.time):
         self._folder = folder
         self._store = store
+        self._clock = clock
         self._watchers = Places(MOST_WATCHERS, MOST_OF_A_SITE)
         self._fetches = Places(MOST_FETCHES, MOST_OF_A_SITE)
 
@@ -61,7 +62,7 @@ class Consortium(ConsortiumServicer):
             name=site.name,
             consortium=self._folder.settings.name,
             version=VERSION,
-            time_ms=time.time_ns() // 1_000_000,
+            time_ms=int(self._clock() * 1000),
             certificate_ends=site.expires or 0,
         )
 

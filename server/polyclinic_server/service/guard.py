@@ -15,7 +15,7 @@ from cryptography import x509
 from polyclinic_common.consortium.transport import STREAM_S, UNARY_S, metadata_of, status_of
 from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
 from polyclinic_common.identity import certificates
-from polyclinic_server.store.database import bad_request, now
+from polyclinic_server.store.database import bad_request
 from polyclinic_server.store.store import Store
 from polyclinic_server.store.tables import Site
 
@@ -39,7 +39,7 @@ def may_connect(store: Store, certificate: certificates.Certificate) -> Site:
         raise _shut_out("is not one of this consortium's hospitals'")
     if site.state != "joined":
         raise _shut_out("is revoked")
-    if certificate.not_valid_after_utc <= dt.datetime.fromtimestamp(now(), dt.UTC):
+    if certificate.not_valid_after_utc <= dt.datetime.fromtimestamp(store.now(), dt.UTC):
         raise _shut_out("has expired")
     return site
 

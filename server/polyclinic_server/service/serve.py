@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -77,15 +78,22 @@ class ConsortiumHandle:
         self.store.close()
 
 
-def serve_consortium(folder: ServerFolder) -> ConsortiumHandle:
+def serve_consortium(
+    folder: ServerFolder, clock: Callable[[], float] = time.time
+) -> ConsortiumHandle:
     """Listen for hospitals: enrolment on one port, everything else on another.
+
+    Parameters
+    ----------
+    clock : callable
+        Tells Unix time in seconds.
 
     Raises
     ------
     ConsortiumError
         C003 if a key or certificate is not there, C027 if a port is taken.
     """
-    store, settings = folder.open_store(), folder.settings
+    store, settings = folder.open_store(clock), folder.settings
     tries, most = RateLimit(), connections()
 
     @contextmanager
@@ -109,7 +117,7 @@ def serve_consortium(folder: ServerFolder) -> ConsortiumHandle:
         most.service,
         HOSPITALS_STAY,
     )
-    add_ConsortiumServicer_to_server(Consortium(folder, store), consortium)
+    add_ConsortiumServicer_to_server(Consortium(folder, store, clock), consortium)
     _add_health_and_reflection(enrolment, "Enrolment")
     _add_health_and_reflection(consortium, "Consortium")
     ports, listen = settings.ports, read_host(settings.listen)

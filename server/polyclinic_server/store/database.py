@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -17,11 +17,6 @@ from polyclinic_server.store.migrate import upgrade
 _BUSY_S = 15
 
 
-def now() -> int:
-    """Return Unix time in seconds."""
-    return int(time.time())
-
-
 class Database:
     """An open database; every transaction is that of one method of the store.
 
@@ -30,9 +25,12 @@ class Database:
     url : str
         A database URL, for example ``sqlite:////var/lib/polyclinic/store.sqlite``; its schema is
         brought up to date.
+    clock : callable
+        Tells Unix time in seconds.
     """
 
-    def __init__(self, url: str):
+    def __init__(self, url: str, clock: Callable[[], float] = time.time):
+        self._clock = clock
         self._engine = create_engine(url)
         if make_url(url).get_backend_name() == "sqlite":
             event.listen(self._engine, "connect", _careful)
@@ -44,6 +42,10 @@ class Database:
     def engine(self) -> Engine:
         """The engine, for tools that look at the schema."""
         return self._engine
+
+    def now(self) -> int:
+        """Return Unix time in whole seconds."""
+        return int(self._clock())
 
     def close(self) -> None:
         """Give up all connections."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from sqlalchemy import func, select
 
 from polyclinic_common.errors import Code, ConsortiumError, RunError
-from polyclinic_server.store.database import Database, now
+from polyclinic_server.store.database import Database
 from polyclinic_server.store.tables import KeptRow, ReleasedModel, Run, RunState
 
 
@@ -24,8 +24,8 @@ class Runs(Database):
             round=0,
             rounds=rounds,
             note="",
-            started=now(),
-            changed=now(),
+            started=self.now(),
+            changed=self.now(),
             flower_runs=[],
         )
         with self._session() as session:
@@ -55,7 +55,7 @@ class Runs(Database):
             found.note = found.note if note is None else note
             if flower_run is not None:
                 found.flower_runs = [*found.flower_runs, flower_run]
-            found.changed = now()
+            found.changed = self.now()
 
     def runs(self) -> Sequence[Run]:
         """Return all runs, the latest first."""

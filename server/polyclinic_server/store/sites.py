@@ -13,7 +13,7 @@ from polyclinic_common.consortium.invitation import Invitation, hash_secret
 from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.identity import certificates
 from polyclinic_common.text import alike, plain
-from polyclinic_server.store.database import Database, now, wrong_state
+from polyclinic_server.store.database import Database, wrong_state
 from polyclinic_server.store.tables import Invited, Site
 
 SEEN_EVERY_S = 30
@@ -45,7 +45,7 @@ class Sites(Database):
                 session.add(Site(name=invitation.site, state="invited"))
                 session.flush()
             for earlier in session.scalars(select(Invited).filter_by(site=invitation.site)):
-                earlier.expires = min(earlier.expires, now())
+                earlier.expires = min(earlier.expires, self.now())
             session.add(
                 Invited(
                     id=invitation.id,
@@ -105,7 +105,7 @@ class Sites(Database):
             site = session.get_one(Site, found.site, with_for_update=True)
             if found.used is not None:
                 return _issued(site, identity, key)
-            if found.expires <= now():
+            if found.expires <= self.now():
                 raise _invitation(Code.INVITATION_EXPIRED, "has expired")
             holder = session.scalar(select(Site).filter_by(identity=identity))
             if holder is not None and holder is not site:
@@ -114,7 +114,7 @@ class Sites(Database):
                     "Make new ones: join in a new folder.",
                 )
             made = certify(site.name)
-            found.used = now()
+            found.used = self.now()
             site.state, site.identity = "joined", identity
             site.certificate, site.serial = certificates.pem(made).decode(), made.serial_number
             site.expires = int(made.not_valid_after_utc.timestamp())
@@ -146,7 +146,7 @@ class Sites(Database):
         with self._session() as session:
             _named(session, name).state = "revoked"
             for invited in session.scalars(select(Invited).filter_by(site=name)):
-                invited.expires = min(invited.expires, now())
+                invited.expires = min(invited.expires, self.now())
 
     def seen(self, name: str, version: str | None = None) -> None:
         """Note that a hospital called, to within half a minute, and the version that it names."""
@@ -156,8 +156,8 @@ class Sites(Database):
             site = session.get_one(Site, name)
             if version is not None and site.version != version:
                 site.version = version
-            if site.last_seen is None or site.last_seen + SEEN_EVERY_S <= now():
-                site.last_seen = now()
+            if site.last_seen is None or site.last_seen + SEEN_EVERY_S <= self.now():
+                site.last_seen = self.now()
 
 
 def _issued(site: Site, identity: bytes, key: bytes) -> x509.Certificate:

@@ -9,7 +9,7 @@ from sqlalchemy import func, select, tuple_
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.consortium.statements import Declaration, StudyApproval, Withdrawal
 from polyclinic_common.errors import Code, ConsortiumError, StudyError
-from polyclinic_server.store.database import Database, bad_request, now
+from polyclinic_server.store.database import Database, bad_request
 from polyclinic_server.store.tables import Part, PublishedStudy, Site
 
 INSTEAD = (
@@ -29,7 +29,7 @@ class Studies(Database):
                         hash=signed.hash.hex(),
                         manifest=signed.manifest,
                         signature=signed.signature,
-                        published=now(),
+                        published=self.now(),
                     )
                 )
 
@@ -66,7 +66,7 @@ class Studies(Database):
         """Take a study off the offer for good; what hospitals signed of it stays."""
         with self._session() as session:
             found = session.get_one(PublishedStudy, study_hash.hex())
-            found.closed = found.closed or now()
+            found.closed = found.closed or self.now()
 
     def require_open(self, study_hash: bytes, remedy: str = INSTEAD) -> None:
         """Refuse to go on with a study that was closed.
@@ -121,7 +121,11 @@ class Studies(Database):
                 select(Site)
                 .join(Part, Part.site == Site.name)
                 .where(Part.study == study_hash.hex(), Part.approval.is_not(None))
-                .where(Site.state == "joined", Site.expires > now(), Site.identity == Part.identity)
+                .where(
+                    Site.state == "joined",
+                    Site.expires > self.now(),
+                    Site.identity == Part.identity,
+                )
                 .order_by(Site.name)
             )
             return list(session.scalars(query))

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from polyclinic_common.errors import Code, SimulationError
+from polyclinic_simulations.try_out.typed import Started, Terminal
 
-TYPED = (sys.executable, "-c", "from polyclinic_common.cli.main import main; main()")
-READY_S, STOP_S = 60.0, 20.0
+READY_S = 60.0
 LONGEST_WORD = 200  # an invitation is longer
 
 
@@ -33,7 +31,8 @@ class Commands:
 
     say: Callable[[str], None]
     logs: Path
-    _running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _terminal: Terminal = field(default_factory=Terminal)
+    _running: list[Started] = field(default_factory=list)
 
     def run(self, *words: object) -> Any:
         """Type a command with ``--json`` and return what it answers.
@@ -54,20 +53,17 @@ class Commands:
         SimulationError
             X004 if it fails; the text is the command's own.
         """
-        done = subprocess.run(  # noqa: S603  (this interpreter, this package)
-            [*TYPED, *map(str, words)], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise _failed(words, done.stderr)
-        return done.stdout
+        done = self._terminal.type(*words)
+        if done.status != 0:
+            raise _failed(words, done.err)
+        return done.out
 
     def start(self, name: str, *words: object) -> Path:
         """Start a command that goes on, and return its log."""
         self.say(f"$ {_line(words)} &")
-        log = self.logs / f"{name}.log"
-        with log.open("wb") as file:
-            self._running.append(_popen(words, file))
-        return log
+        started = self._terminal.start(self.logs / f"{name}.log", *words)
+        self._running.append(started)
+        return started.log
 
     def wait_for(self, log: Path, text: str) -> None:
         """Wait until a command has written a text.
@@ -79,28 +75,18 @@ class Commands:
         """
         deadline = time.monotonic() + READY_S
         while text not in log.read_text(encoding="utf-8"):
-            ended = any(process.poll() is not None for process in self._running)
+            ended = any(started.has_ended() for started in self._running)
             if ended or time.monotonic() > deadline:
                 raise _failed((log.stem,), log.read_text(encoding="utf-8"))
             time.sleep(0.1)
 
     def stop(self) -> None:
         """End everything that was started, the last first."""
-        for process in reversed(self._running):
-            process.terminate()
-        for process in self._running:
-            try:
-                process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        for started in reversed(self._running):
+            started.popen.terminate()
+        for started in self._running:
+            started.end()
         self._running.clear()
-
-
-def _popen(words: tuple[object, ...], log: IO[bytes]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(  # noqa: S603  (this interpreter, this package)
-        [*TYPED, *map(str, words)], stdout=log, stderr=log, stdin=subprocess.DEVNULL
-    )
 
 
 def _line(words: tuple[object, ...]) -> str:

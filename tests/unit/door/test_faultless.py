@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.unit import door_tables as made
-from tests.unit.door.driver import Door
+from tests.kits import door_tables as made
+from tests.kits.door import Door
+from tests.kits.typed import typed
 
 STUDIES = [
     pytest.param(made.DOSE, made.dose_table, 200, id="dose"),
@@ -43,15 +42,9 @@ def test_the_first_mapping_of_a_faultless_table_needs_no_edit(tmp_path: Path) ->
 
 def test_the_typed_command_says_usable_and_exits_with_0(tmp_path: Path) -> None:
     door = Door(tmp_path, made.DOSE, made.dose_table())
-    words = [sys.executable, "-c", "from polyclinic_common.cli.main import main; main()"]
-    done = subprocess.run(
-        [*words, "data", "check", door.study, door.table],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "usable" in done.stdout
+    done = typed("data", "check", door.study, door.table)
+    assert (done.status, done.err) == (0, "")
+    assert "usable" in done.out
 
 
 def test_the_typed_command_prints_json_and_writes_proposals(tmp_path: Path) -> None:
@@ -61,13 +54,8 @@ def test_the_typed_command_prints_json_and_writes_proposals(tmp_path: Path) -> N
     table = made.dose_table()
     bad = table.edit("weight", lambda _: "-9", made.every(0.1, 200))
     door = Door(tmp_path, made.DOSE, bad)
-    words = [sys.executable, "-c", "from polyclinic_common.cli.main import main; main()"]
-    done = subprocess.run(
-        [*words, "data", "check", door.study, door.table, "--json", "--propose", tmp_path / "n"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode != 0
-    assert (tmp_path / "n").exists()
-    assert json.loads(done.stdout)["usable"] is False
+    proposed = tmp_path / "n"
+    done = typed("data", "check", door.study, door.table, "--json", "--propose", proposed)
+    assert done.status != 0
+    assert proposed.exists()
+    assert json.loads(done.out)["usable"] is False

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit import door_tables as made
-from tests.unit.door.driver import Door, assert_same, mends, values_of
+from tests.kits import door_tables as made
+from tests.kits.door import Door, assert_same, mends, values_of
 
 CLEAN = made.dose_table()
 STRAND = {"C/C": "G/G", "C/T": "G/A", "T/T": "A/A"}

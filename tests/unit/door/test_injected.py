@@ -19,8 +19,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.unit import door_tables as made
-from tests.unit.door.driver import Door, Values
+from tests.kits import door_tables as made
+from tests.kits.door import Door, Values
 
 STUDIES = {
     "dose": (made.DOSE, made.dose_table),

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit import door_tables as made
-from tests.unit.door.driver import Door, assert_same, mends, values_of
+from tests.kits import door_tables as made
+from tests.kits.door import Door, assert_same, mends, values_of
 
 CLEAN = made.bin_table()
 AGAIN: dict[str, Callable[[str], str]] = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.unit import door_tables as made
-from tests.unit.door.driver import Door, assert_same, mends, values_of
+from tests.kits import door_tables as made
+from tests.kits.door import Door, assert_same, mends, values_of
 
 CLEAN = made.dose_table()
 

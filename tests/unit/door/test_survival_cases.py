@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.unit import door_tables as made
-from tests.unit.door.driver import Door, mends, values_of
+from tests.kits import door_tables as made
+from tests.kits.door import Door, mends, values_of
 
 GRID = (180, 365, 730, 1095, 1460)
 

@@ -12,8 +12,9 @@ from polyclinic_common.data.files import read_table
 from polyclinic_common.data.mapping import load_mapping, parse_mapping, translate
 from polyclinic_common.data.outcome import read_outcome
 from polyclinic_common.study import load_study
-from tests.unit import door_tables as made
-from tests.unit.door.driver import Door, accepted, assert_same, mends, typed, values_of
+from tests.kits import door_tables as made
+from tests.kits.door import Door, accepted, assert_same, mends, values_of
+from tests.kits.typed import typed_here
 
 CLEAN = made.dose_table()
 
@@ -332,4 +333,4 @@ def test_a_mapping_with_a_mark_of_windows_notepad_is_read(tmp_path: Path) -> Non
 
 def test_a_study_that_is_missing_a_value_is_checked_by_command(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(made.DOSE, encoding="utf-8")
-    assert typed("study", "check", tmp_path / "s.toml").status == 0
+    assert typed_here("study", "check", tmp_path / "s.toml").status == 0

@@ -20,8 +20,8 @@ from polyclinic_common.consortium.statements import ANY_RUN, Declaration, StudyA
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.study import Study, parse_study
-from tests.conftest import study_data
-from tests.privacy.ledger_kit import DELTA, FALLBACK, ME, STUDY, approval, attempt, digest, reserve
+from tests.kits.ledger import DELTA, FALLBACK, ME, STUDY, approval, attempt, digest, reserve
+from tests.kits.small import study_data
 
 KINDS = ("continuous", "binary", "survival")
 MODES = ("secure-sum", "local", "none")

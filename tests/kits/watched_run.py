@@ -1,6 +1,6 @@
 """A whole run under `sys.addaudithook`: prints, as JSON, what its sites did that a site may not.
 
-``python -m tests.privacy.watched_run FOLDER MODE [planted]``. Everything is imported, and one run
+``python -m tests.kits.watched_run FOLDER MODE [planted]``. Everything is imported, and one run
 is made, before the hook is set; then the same run is made in another folder and watched. With
 `planted`, one run more is made for every violation in `plants`, each with the gate changed to
 commit it: the hook must see every one.
@@ -25,7 +25,7 @@ from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 FORBIDDEN = (
     *("socket.", "subprocess.", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn"),

@@ -6,11 +6,9 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,9 @@ from polyclinic_client.folder.layout import read_identity
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_common.identity.site_key import fingerprint
 from polyclinic_common.study.load import parse_study
-from tests.conftest import small_table, study_data
+from tests.kits.small import small_table, study_data
+from tests.kits.typed import Running, answer, refusal
 
-COMMAND = Path(sys.executable).with_name("polyclinic")
 MAPPING = """
 [columns.patient]
 source = "PID"
@@ -38,85 +36,6 @@ codes = { "1" = "female", "2" = "male" }
 [columns.response]
 source = "Resp"
 """
-
-
-class Typed:
-    """What a command did."""
-
-    def __init__(self, *words: object, typed: str = ""):
-        done = subprocess.run(
-            [COMMAND, *map(str, words)],
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-            input=typed,
-            env=os.environ | {"COLUMNS": "160"},
-        )
-        self.status, self.out, self.err = done.returncode, done.stdout, done.stderr
-        assert "Traceback" not in self.out + self.err, self.err
-
-    @property
-    def error(self) -> tuple[str, str]:
-        """Code and remedy of the error, with `--json`."""
-        found = json.loads(self.err.splitlines()[-1])
-        return found["error"], found["remedy"]
-
-
-def answer(*words: object, typed: str = "") -> Any:
-    done = Typed(*words, "--json", typed=typed)
-    assert done.status == 0, done.err
-    return json.loads(done.out)
-
-
-def refusal(*words: object, typed: str = "") -> tuple[str, str]:
-    done = Typed(*words, "--json", typed=typed)
-    assert done.status != 0, done.out
-    return done.error
-
-
-def wait_for(what: str, ready: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"no {what} within {seconds} s"
-        time.sleep(0.1)
-
-
-class Started:
-    """A command that runs until it is stopped, in a process group of its own as in a terminal."""
-
-    def __init__(self, log: Path, *words: object):
-        self.log = log
-        with log.open("ab") as file:
-            self.popen = subprocess.Popen(
-                [COMMAND, *map(str, words)],
-                stdout=file,
-                stderr=file,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env=os.environ | {"COLUMNS": "160", "PYTHONUNBUFFERED": "1"},
-            )
-
-    def said(self) -> str:
-        return self.log.read_text(encoding="utf-8")
-
-    def wait_for(self, words: str) -> None:
-        def ready() -> bool:
-            assert self.popen.poll() is None, self.said()
-            return words in self.said()
-
-        wait_for(words, ready)
-
-    def signal(self, number: int) -> int:
-        """Send a signal to the whole group, as a terminal does, and return how it ended."""
-        os.killpg(self.popen.pid, number)
-        return self.popen.wait(timeout=20)
-
-    def stop(self) -> None:
-        """Stop it as systemd does, and see that it went quietly."""
-        self.popen.terminate()
-        assert self.popen.wait(timeout=20) == 0, self.said()
-        assert "Traceback" not in self.said(), self.said()
 
 
 def free_ports() -> int:
@@ -144,8 +63,8 @@ class TypedConsortium:
         self.server = folder / "server"
         self.names = [f"site {index}" for index in range(hospitals)]
         self.port = free_ports()
-        self.process: Started | None = None
-        self.nodes: dict[str, Started] = {}
+        self.process: Running | None = None
+        self.nodes: dict[str, Running] = {}
         self.made = self.operate("init", "Test consortium", "localhost", *self.listening)
 
     @property
@@ -157,7 +76,7 @@ class TypedConsortium:
 
     def up(self) -> None:
         log = self.folder / f"server-{time.monotonic_ns()}.log"
-        self.process = Started(log, "server", "up", "--folder", self.server, "--json")
+        self.process = Running(log, "server", "up", "--folder", self.server, "--json")
         self.process.wait_for('"ready": true')
 
     def down(self) -> None:
@@ -174,7 +93,7 @@ class TypedConsortium:
     def node_up(self, *names: str) -> None:
         for name in names:
             log = self.folder / f"{self.site(name).name}-{time.monotonic_ns()}.log"
-            self.nodes[name] = Started(log, "client", "up", "--site", self.site(name))
+            self.nodes[name] = Running(log, "client", "up", "--site", self.site(name))
         for name in names:
             self.nodes[name].wait_for('"connected"')
 

@@ -30,10 +30,10 @@ from polyclinic_common.release_id import ReleaseId, broadcast_hash
 from polyclinic_common.releases.schedule import Schedule, declared_for
 from polyclinic_common.study import Study
 from polyclinic_simulations.compute.trainer import Trainer
-from tests.conftest import small_table
-from tests.privacy.gate_kit import FakeClock
-from tests.privacy.ledger_kit import DELTA, ME
-from tests.privacy.sum_kit import HOSPITALS, roster_of
+from tests.kits.gate import FakeClock
+from tests.kits.ledger import DELTA, ME
+from tests.kits.secure_sum import HOSPITALS, roster_of
+from tests.kits.small import small_table
 
 DECLARED = 10
 

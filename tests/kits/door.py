@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
 from dataclasses import dataclass
@@ -13,25 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.testing import assert_array_equal
 
-from polyclinic_common.cli.main import main
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.data.files import read_table
 from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.mapping import load_mapping, parse_mapping, translate
 from polyclinic_common.data.values import as_text
 from polyclinic_common.study import load_study
-from tests.unit.door_tables import Table
+from polyclinic_simulations.try_out.typed import Typed
+from tests.kits.door_tables import Table
+from tests.kits.typed import typed_here
 
 _BLANK = re.compile(r'("(?:[^"\\]|\\.)*")(\s*=\s*)"FILL IN"')
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Typed):
     """What a command said."""
-
-    status: int
-    out: str
-    err: str
 
     @property
     def said(self) -> str:
@@ -48,18 +42,6 @@ class Values:
     x: Any
     y: Any
     mask: Any
-
-
-def typed(*words: object) -> Answer:
-    """Type a command of the product and return what it said."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            main([str(word) for word in words])
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-    return Answer(status, out.getvalue(), err.getvalue())
 
 
 def accepted(text: str, fill: dict[str, str] | None = None) -> str:
@@ -107,7 +89,7 @@ class Door:
 
     def type(self, *words: object) -> Answer:
         """Type a command; what it says is returned without the folder's name."""
-        answer = typed(*words)
+        answer = typed_here(*words)
         here = str(self.folder)
         return Answer(answer.status, answer.out.replace(here, ""), answer.err.replace(here, ""))
 

@@ -40,7 +40,7 @@ start_process = asyncio.create_subprocess_exec
 async def start_witnessed(*words: str, **more: Any) -> asyncio.subprocess.Process:
     """Start the kit's coordinator instead of the product's."""
     *command, _ = words
-    return await start_process(*command, "tests.faults.run_coordinator", **more)
+    return await start_process(*command, "tests.kits.run_coordinator", **more)
 
 
 if told["witnessed"]:

@@ -36,6 +36,6 @@ run_node(
         certificate=Path(told["certificate"]),
         key=Path(told["key"]),
         authority=Path(told["authority"]),
-        opener="tests.faults.consortium_kit:open_site",
+        opener="tests.kits.consortium:open_site",
     )
 )

@@ -19,7 +19,7 @@ from polyclinic_server.rounds import coordinator
 from polyclinic_server.rounds.sums import Keep, SecureSums
 from polyclinic_server.runs import process
 from polyclinic_server.runs.folder import RunFolder
-from tests.faults.consortium_kit import MAY_CLOSE, SUMS
+from tests.kits.consortium import MAY_CLOSE, SUMS
 
 carry_out = process.coordinate
 

@@ -20,8 +20,9 @@ from polyclinic_server.consortium.invite import invite_site
 from polyclinic_server.consortium.publish import publish_study
 from polyclinic_server.folder import Ports, ServerFolder, Settings
 from polyclinic_server.service.serve import ConsortiumHandle, serve_consortium
-from tests.conftest import small_study, small_table
-from tests.e2e.typed_consortium import MAPPING, as_extract, free_ports
+from tests.kits.clock import AheadClock
+from tests.kits.small import small_study, small_table
+from tests.kits.typed_consortium import MAPPING, as_extract, free_ports
 
 
 class Loopback:
@@ -36,14 +37,15 @@ class Loopback:
             name="Test consortium", address="localhost", listen="127.0.0.1", ports=ports
         )
         self.server = ServerFolder.create(folder / "server", settings, ["127.0.0.1"])
-        self.handle: ConsortiumHandle = serve_consortium(self.server)
+        self.clock = AheadClock()
+        self.handle: ConsortiumHandle = serve_consortium(self.server, self.clock)
 
     def stop(self) -> None:
         self.handle.stop()
 
     def restart(self) -> None:
         self.handle.stop()
-        self.handle = serve_consortium(self.server)
+        self.handle = serve_consortium(self.server, self.clock)
 
     def path(self, name: str) -> Path:
         return self.folder / name.replace(" ", "-")

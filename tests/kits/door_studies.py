@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from polyclinic_common.study import Study, parse_study
-from tests.conftest import study_data
+from tests.kits.small import study_data
 
 
 def number(name: str, unit: str, low: float, high: float) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.runtime import RuntimeHttpClient
 
 from polyclinic_server.superlink.flower_link import task_grid
-from tests.faults.consortium_kit import Consortium
+from tests.kits.consortium import Consortium
 
 PROJECT = """\
 [project]
@@ -56,3 +56,10 @@ def taken_run(house: Consortium, bundle: bytes) -> Iterator[tuple[Any, dict[str,
     token = runtime.AcquireTask(AcquireTaskRequest(supported_task_types=["flwr-serverapp"])).token
     with task_grid(house.loopback, token) as grid:
         yield grid, {name: nodes[key] for name, key in keys.items() if key in nodes}, run
+
+
+@contextmanager
+def taken(house: Consortium, bundle: bytes) -> Iterator[tuple[Any, int, int]]:
+    """Be the ServerApp of a bundle: grid, the node of the first hospital, and the run."""
+    with taken_run(house, bundle) as (grid, nodes, run):
+        yield grid, nodes["site 0"], run

@@ -7,17 +7,18 @@ import stat
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from polyclinic_client.records import chained_log, sqlite_file
+from polyclinic_client.records import sqlite_file
 from polyclinic_client.records.chained_log import ChainedLog
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.identity.site_key import Identity
-from tests.privacy.ledger_kit import ME
+from tests.kits.ledger import ME
 
 
 class StoreTests(ABC):
@@ -29,7 +30,7 @@ class StoreTests(ABC):
     def make(self, path: Path) -> Any: ...
 
     @abstractmethod
-    def open(self, path: Path, identity: Identity = ME, *, read_only: bool = False) -> Any: ...
+    def open(self, path: Path, identity: Identity = ME, **more: Any) -> Any: ...
 
     @abstractmethod
     def write(self, store: Any, number: int) -> None: ...
@@ -241,10 +242,10 @@ class StoreTests(ABC):
             store.close()
             path.write_bytes(content)
 
-    def test_time_never_goes_back(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        store = self.open(path)
-        before = self.log(store).rows()[-1].time
-        monkeypatch.setattr(chained_log, "_clock", lambda: before - 10**9)
+    def test_time_never_goes_back(self, path: Path) -> None:
+        with closing(self.open(path)) as looked_at:
+            before = self.log(looked_at).rows()[-1].time
+        store = self.open(path, clock=lambda: before - 10**9)
         self.write(store, 4)
         assert self.log(store).rows()[-1].time == before
         assert self.log(store).now() == before

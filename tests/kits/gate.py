@@ -22,6 +22,7 @@ from polyclinic_client.gate.pace import Pace
 from polyclinic_client.gate.permitted import Permitted
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.records.chained_log import Clock, unix_ms
 from polyclinic_client.records.journal import Asked, Began, Event, Journal
 from polyclinic_client.run.flower_app import make_client_app
 from polyclinic_client.run.responder import Site
@@ -42,8 +43,8 @@ from polyclinic_common.wire import (
     TrainRequest,
 )
 from polyclinic_simulations.engines.inline import be_server
-from tests.privacy import ledger_kit as kit
-from tests.privacy.ledger_kit import CHAIN, FALLBACK, ME, PEERS, STUDY, digest, release
+from tests.kits import ledger as kit
+from tests.kits.ledger import CHAIN, FALLBACK, ME, PEERS, STUDY, digest, release
 
 TICK = 0.25
 PACE = Pace(first=1.0, work={"gradient": TICK, "update": TICK, "vote": TICK})
@@ -113,9 +114,10 @@ def both_kinds(**changes: Any) -> Approval:
     return kit.approval(**{"planned": (gradient, planned("update"))} | changes)
 
 
-def make_house(path: Path, **changes: Any) -> House:
-    """Make a hospital that has approved six gradients and six updates."""
-    folder = SiteFolder.create(path, delta=kit.DELTA, epsilon_cap=100.0, identity=ME)
+def make_house(path: Path, *, calendar: Clock = unix_ms, **changes: Any) -> House:
+    """Make a hospital that has approved six gradients and six updates, dated by `calendar`."""
+    account: dict[str, Any] = {"delta": kit.DELTA, "epsilon_cap": 100.0, "identity": ME}
+    folder = SiteFolder.create(path, **account, clock=calendar)
     folder.ledger.approve(both_kinds(**changes))
     clock, ladder = FakeClock(), Ladder(STUDY, PACE)
     gate = Gate(permitted(folder.ledger), folder.journal, ladder, clock)

@@ -18,6 +18,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding as KeyEncoding,
 )
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -38,7 +40,7 @@ from polyclinic_client.worker.site_book import SiteBook
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.study.manifest import Study
 from polyclinic_server.runs.folder import Event, RunDescription, RunFolder, RunSite
-from tests.conftest import small_study, small_table
+from tests.kits.small import small_study, small_table
 
 ROOT = Path(__file__).parents[2]
 PATIENTS_A_SITE = 40
@@ -262,7 +264,7 @@ class Consortium:
             "witnessed": witnessed,
             "hasty": hasty,
         }
-        self._start("server", "tests.faults.run_server", [json.dumps(settings)])
+        self._start("server", "tests.kits.run_server", [json.dumps(settings)])
         wait_for("server", ready.exists, LONG_S)
         addresses = json.loads(ready.read_text())
         self.public, self.loopback = addresses["public"], addresses["loopback"]
@@ -281,7 +283,7 @@ class Consortium:
             "authority": str(self.authority.path),
             "dies": dies,
         }
-        self._start(name, "tests.faults.run_node", [json.dumps(settings)], environment)
+        self._start(name, "tests.kits.run_node", [json.dumps(settings)], environment)
 
     def _start(
         self,
@@ -378,3 +380,9 @@ def open_site(folder: Path) -> SiteBook:
     verified = frozenset(roster.identities)
     approved = approved_with(study, roster, verified, declared, told["name"], lambda: rows)
     return SiteBook(SiteFolder.open(folder), {study.hash(): approved}.get)
+
+
+def key_of(pair: Pair) -> EllipticCurvePrivateKey:
+    key = load_pem_private_key(pair.key.read_bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    return key
