@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.models.score_head import Vector, initial_weights
+from polyclinic_common.models.head import initial_weights
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study import Study
 from tests.kits.small import small_study, study_data
 
