@@ -17,7 +17,7 @@ from flwr.app import RecordDict
 
 from polyclinic_client.backup.row_keeper import EVERY_S, RowKeeper
 from polyclinic_client.folder.layout import JOURNAL, LEDGER
-from polyclinic_client.gate.due import OVER, Due, Step
+from polyclinic_client.gate.due import OVER, Due, Rung
 from polyclinic_client.node.fleet import Fleet, Received, to_bytes
 from polyclinic_client.node.node import Node
 from polyclinic_client.node.rest import Rest
@@ -34,7 +34,7 @@ CONTENT = to_bytes(RecordDict())
 def due_in(*seconds: float, end: float) -> Due:
     """Return steps that are left in so many seconds from now."""
     now = time.time()
-    steps = tuple(Step(number, 4.0**number, now + each) for number, each in enumerate(seconds))
+    steps = tuple(Rung(number, 4.0**number, now + each) for number, each in enumerate(seconds))
     return Due(steps, True, now + end, STUDY, "run")
 
 

@@ -16,7 +16,7 @@ from polyclinic_client.folder.membership import Membership, write_peers
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.witness import write_claim
 from polyclinic_client.node.main import NodeSettings, run_node
-from polyclinic_client.records.entry import Head
+from polyclinic_client.records.entry import LedgerHead
 from polyclinic_common.cli.main import app
 from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.modes import exposed, make_private, require_private
@@ -72,7 +72,7 @@ def test_a_folder_that_was_there_is_closed_when_a_site_or_server_is_made_in_it(
 def test_what_a_site_writes_beside_its_secrets_does_not_keep_its_node_from_starting(
     site: Path,
 ) -> None:
-    write_claim(site / LEDGER, Head(7, bytes(32)))
+    write_claim(site / LEDGER, LedgerHead(7, bytes(32)))
     Membership(
         name="h",
         consortium="c",

@@ -42,7 +42,7 @@ from polyclinic_simulations.engines.inline import (
 )
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.hospitals import Hospitals
-from polyclinic_simulations.federation.observers import History, Progress
+from polyclinic_simulations.federation.observers import Progress, RoundHistory
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import PlainSites, start_weights, train_federated
 from tests.kits.noise import NoNoise
@@ -140,7 +140,7 @@ def test_observers_see_every_round_and_a_checkpoint_goes_on(
     resumed = checkpoint.load()
     assert resumed is not None
     assert resumed.round_number == 4
-    history = History()
+    history = RoundHistory()
     rest = go_on(resumed, history)
     assert seen == [1, 2, 3, 4]
     assert history.rounds == [5, 6]

@@ -16,7 +16,7 @@ from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.gate.gate import Gate
 from polyclinic_client.gate.ladder import Ladder
 from polyclinic_client.ledger.witness import write_invented
-from polyclinic_client.records.entry import Head
+from polyclinic_client.records.entry import LedgerHead
 from polyclinic_client.worker.site_book import open_sites
 from polyclinic_common.privacy.charges import GaussianSum
 from polyclinic_common.wire import PrivateUpdate
@@ -75,6 +75,6 @@ def test_who_invents_a_head_is_named(house: Loopback) -> None:
     house.verify("site 0", "site 1")
     with SiteFolder.open(house.path("site 1"), read_only=True) as other:
         liar = other.identity.public
-    write_invented(path / "ledger.sqlite", {liar: Head(2**60, bytes(32))})
+    write_invented(path / "ledger.sqlite", {liar: LedgerHead(2**60, bytes(32))})
     assert answer("client", "status", "--site", path)["invented_by"] == ["site 1"]
     assert len(answer("client", "ledger", "verify", "--site", path)["invented_by"]) == 1

@@ -12,7 +12,7 @@ from flwr.app import RecordDict
 
 from polyclinic_client.folder.layout import LEDGER, read_identity
 from polyclinic_client.ledger.witness import read_invented
-from polyclinic_client.records.entry import Head
+from polyclinic_client.records.entry import LedgerHead
 from polyclinic_client.run.flower_app import Answers
 from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.identity.site_key import Identity
@@ -147,4 +147,4 @@ def test_a_hospital_that_invents_heads_of_the_others_ledgers_stops_nobody(
     liar = identity(tmp_path, 0).public
     for index in range(1, 4):
         noted = read_invented(tmp_path / f"{index + 1:03d}" / LEDGER)
-        assert noted == {liar: Head(counter, bytes(32))}
+        assert noted == {liar: LedgerHead(counter, bytes(32))}

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from polyclinic_common.cli.main import app
-from polyclinic_server.rounds.metric_sums import Evaluation
+from polyclinic_server.rounds.metric_sums import MetricReader
 from polyclinic_server.runs.folder import RUNS, Event, RunDescription, RunFolder, RunSite
 from polyclinic_simulations import simulate
 from tests.kits.small import small_study, small_table
@@ -26,7 +26,7 @@ def test_training_that_stops_early_spends_less_than_was_promised(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And level and slope are set right all the same."""
-    monkeypatch.setattr(Evaluation, "stops", lambda _, released: len(released) == STOPPED // 2)
+    monkeypatch.setattr(MetricReader, "stops", lambda _, released: len(released) == STOPPED // 2)
     calibration = {"calibration": {"steps": steps}} if steps else {}
     study = small_study(
         training={"rounds": ROUNDS} | calibration,

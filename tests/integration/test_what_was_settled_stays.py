@@ -20,7 +20,7 @@ from polyclinic_client.consortium.participation import add_data, find_study, pro
 from polyclinic_client.folder.layout import JOURNAL, read_identity
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.replay import replay
-from polyclinic_client.records.journal import Journal, Table
+from polyclinic_client.records.journal import Journal, TableEvent
 from polyclinic_client.study_book.book import SETTLED, StudyBook
 from polyclinic_common.consortium.statements import ANY_RUN, StudyApproval
 from polyclinic_common.errors import Code, PolyclinicError
@@ -87,12 +87,12 @@ def add(house: Loopback, frame: pd.DataFrame, mapping: str | None) -> set[str]:
     return {str(each) for each in report.settled}
 
 
-def notes(house: Loopback) -> list[Table]:
+def notes(house: Loopback) -> list[TableEvent]:
     with Journal.open(
         house.path(NAME) / JOURNAL, read_identity(house.path(NAME)), read_only=True
     ) as journal:
         assert journal.verify()
-        return [each.event for each in journal.events() if isinstance(each.event, Table)]
+        return [each.event for each in journal.events() if isinstance(each.event, TableEvent)]
 
 
 def others_add(house: Loopback) -> None:

@@ -25,8 +25,8 @@ from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.records.chained_log import Clock, unix_ms
 from polyclinic_client.records.journal import Asked, Began, Event, Journal
 from polyclinic_client.run.flower_app import make_client_app
-from polyclinic_client.run.responder import Site
-from polyclinic_client.run.update_responder import Updates
+from polyclinic_client.run.responder import Responder
+from polyclinic_client.run.update_responder import UpdateResponder
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.secure_sum.session import KeyExchange
@@ -276,8 +276,10 @@ class Draws:
 
 def app_of(house: House, draws: Draws, run: str = "run", rounds: int = 6) -> ClientApp:
     mechanisms = {"update": draws}
-    updates = Updates(STUDY, 4, rounds, personal=False, ledger=house.ledger, mechanisms=mechanisms)
-    site = Site(STUDY.hex(), run, updates, house.gate, house.journal)
+    updates = UpdateResponder(
+        STUDY, 4, rounds, personal=False, ledger=house.ledger, mechanisms=mechanisms
+    )
+    site = Responder(STUDY.hex(), run, updates, house.gate, house.journal)
     return make_client_app(lambda _: site)
 
 

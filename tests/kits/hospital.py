@@ -14,12 +14,12 @@ from polyclinic_client.compute.integers import Moment
 from polyclinic_client.compute.training import Gradients
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Planned
-from polyclinic_client.run.approved_study import Approved
+from polyclinic_client.run.approved_study import ApprovedStudy
 from polyclinic_client.run.assembly import make_gate, make_ladder, make_site, steps_reached
-from polyclinic_client.run.responder import Site
-from polyclinic_client.run.sum_responder import Member
-from polyclinic_client.run.update_responder import Updates
-from polyclinic_client.run.vote_responder import Voter
+from polyclinic_client.run.responder import Responder
+from polyclinic_client.run.sum_responder import SumResponder
+from polyclinic_client.run.update_responder import UpdateResponder
+from polyclinic_client.run.vote_responder import VoteResponder
 from polyclinic_client.study_book.price import planned_in
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.observed import held_out_cohort
@@ -89,14 +89,16 @@ class Hospital:
         return train, held_out_cohort(encoding, table, self.name).take(rows)
 
     @cached_property
-    def approved(self) -> Approved:
+    def approved(self) -> ApprovedStudy:
         others = HOSPITALS[1 : len(self.study.roster.sites)]
         roster = roster_of([ME, *others])
         known = frozenset(roster.identities)
-        return Approved(self.study, roster, known, self.declared, self.name, DECLARED, self.cohorts)
+        return ApprovedStudy(
+            self.study, roster, known, self.declared, self.name, DECLARED, self.cohorts
+        )
 
     @cached_property
-    def site(self) -> Site:
+    def site(self) -> Responder:
         ladder = make_ladder(self.approved, steps_reached(self.folder))
         gate = make_gate(self.study, ladder, self.folder, FakeClock())
         noise = SystemNoise(self.folder.ledger.secret)
@@ -107,7 +109,7 @@ class Hospital:
         return initial_weights(self.study, self.approved.encoding, 0)
 
     @property
-    def voter(self) -> Voter:
+    def voter(self) -> VoteResponder:
         voter = self.site._voter
         assert voter is not None
         return voter
@@ -115,16 +117,16 @@ class Hospital:
     def length(self, kind: str) -> int:
         """Return the entries that the site expects to store."""
         answers = self.site._answers
-        if isinstance(answers, Member):
+        if isinstance(answers, SumResponder):
             return answers._terms.plans[kind].length
-        assert isinstance(answers, Updates)
+        assert isinstance(answers, UpdateResponder)
         return answers._mechanisms[kind].length
 
     def draw(self, kind: str, number: int, own: Vector | None = None) -> NDArray[np.int64]:
         """Return what the site would store for round `number`."""
         moment = Moment(ReleaseId("run", number, kind), broadcast_hash(self.weights))
         answers: Any = self.site._answers
-        if isinstance(answers, Member):
+        if isinstance(answers, SumResponder):
             return answers._sources[kind].draw(self.weights, moment)
         started = self.weights if own is None else own
         drawn: NDArray[np.int64] = answers._mechanisms[kind].draw(self.weights, started, moment)

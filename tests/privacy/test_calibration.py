@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from polyclinic_client.run.assembly import rounds_of
 from polyclinic_client.run.refusals import RefusalError
-from polyclinic_client.run.update_responder import Memory, Updates
+from polyclinic_client.run.update_responder import Memory, UpdateResponder
 from polyclinic_client.study_book.price import planned_in
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.calibration import BOUNDS, ENTRIES, contributions
@@ -164,7 +164,7 @@ def test_a_hospital_of_mode_local_refuses_other_rounds_before_anything_is_drawn(
 ) -> None:
     hospital = Hospital(study_of(privacy=LOCAL), tmp_path / "site", patients=20)
     answers = hospital.site._answers
-    assert isinstance(answers, Updates)
+    assert isinstance(answers, UpdateResponder)
     request = TrainRequest(hospital.study.hash(), "run", number, kind, hospital.weights)
     with pytest.raises(RefusalError) as refused:
         answers.update(request, Memory())

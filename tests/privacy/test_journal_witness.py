@@ -26,8 +26,8 @@ from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.recovery import Recovery, recover
 from polyclinic_client.ledger.replay import replay
 from polyclinic_client.records.journal import Failed, Journal, Left, Noted
-from polyclinic_client.run.responder import Site
-from polyclinic_client.run.update_responder import Memory, Updates
+from polyclinic_client.run.responder import Responder
+from polyclinic_client.run.update_responder import Memory, UpdateResponder
 from polyclinic_client.worker.site_book import open_sites
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
@@ -68,8 +68,8 @@ class Hospital:
         """Have a round asked for: draw, charge and let out; again what is stored."""
         mechanisms = {"update": self.draws}
         ledger = self.house.ledger
-        updates = Updates(STUDY, 4, 9, personal=False, ledger=ledger, mechanisms=mechanisms)
-        site = Site(STUDY.hex(), run, updates, self.house.gate, self.house.journal)
+        updates = UpdateResponder(STUDY, 4, 9, personal=False, ledger=ledger, mechanisms=mechanisms)
+        site = Responder(STUDY.hex(), run, updates, self.house.gate, self.house.journal)
         asked = TrainRequest(STUDY.hex(), run, number, "update", np.full(4, float(number)))
         site.answer(encode_request(asked), Memory())
 

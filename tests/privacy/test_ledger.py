@@ -16,7 +16,7 @@ from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.ledger.ledger import Ledger, Stored
 from polyclinic_client.ledger.recovery import recover
 from polyclinic_client.ledger.witness import read_claims
-from polyclinic_client.records.entry import Head
+from polyclinic_client.records.entry import LedgerHead
 from polyclinic_common.errors import Code, PolyclinicError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
@@ -564,7 +564,7 @@ def test_what_a_peer_has_seen_is_kept_for_recovery(tmp_path: Path) -> None:
     with make_ledger(tmp_path) as ledger:
         ledger.check_not_behind([ledger.head()])
         assert read_claims(ledger.path) == []
-        ahead = Head(99, b"a" * 32)
+        ahead = LedgerHead(99, b"a" * 32)
         assert refusal(ledger.check_not_behind, [ahead]) == Code.LEDGER_BEHIND
         assert read_claims(ledger.path) == [ahead]
     done = recover(tmp_path / "ledger.sqlite", ME, claims=[ahead], charge_lost=True)

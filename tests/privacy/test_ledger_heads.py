@@ -15,7 +15,7 @@ from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.recovery import Recovery, recover
 from polyclinic_client.ledger.state import LedgerState
 from polyclinic_client.ledger.witness import read_claims, read_invented, write_claim
-from polyclinic_client.records.entry import Head
+from polyclinic_client.records.entry import LedgerHead
 from polyclinic_common.errors import Code, LedgerError, MessageError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.identity.statement import read_signed
@@ -52,7 +52,7 @@ def refused(action: Callable[..., object], *arguments: object, **named: object) 
 def test_an_invented_head_is_ignored_noted_and_needs_no_recovery(
     tmp_path: Path, counter: int
 ) -> None:
-    invented = Head(counter, bytes(32))
+    invented = LedgerHead(counter, bytes(32))
     with make_ledger(tmp_path) as ledger:
         reserve(ledger, 1)
         ledger.hear({PEERS[0]: invented, PEERS[1]: ledger.head()})
@@ -71,14 +71,14 @@ def test_an_invented_head_is_ignored_noted_and_needs_no_recovery(
 def test_a_claim_kept_by_an_earlier_version_is_judged_in_the_same_way(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     make_ledger(tmp_path).close()
-    write_claim(path, Head(2**63 - 1, bytes(32)))
+    write_claim(path, LedgerHead(2**63 - 1, bytes(32)))
     assert recover(path, ME, claims=read_claims(path), charge_lost=True) == Recovery(0, 0)
 
 
 def test_who_invents_does_not_hide_who_has_seen_more(tmp_path: Path) -> None:
     with make_ledger(tmp_path) as ledger:
-        seen = Head(ledger.head().counter + 3, digest("seen by another"))
-        told = {PEERS[0]: Head(2**63 - 1, bytes(32)), PEERS[1]: seen}
+        seen = LedgerHead(ledger.head().counter + 3, digest("seen by another"))
+        told = {PEERS[0]: LedgerHead(2**63 - 1, bytes(32)), PEERS[1]: seen}
         assert refused(ledger.hear, told) == Code.LEDGER_BEHIND
         assert read_claims(ledger.path) == [seen]
         assert set(read_invented(ledger.path)) == {PEERS[0]}
@@ -92,11 +92,11 @@ def test_nobody_else_makes_a_head_of_this_hospital(tmp_path: Path) -> None:
     assert HeadMaker(ME, bytes(32)).made(head), "a later ledger must know it too"
     assert not HeadMaker(Identity.generate(), salt).made(head)
     for wrong in (
-        Head(head.counter + 1, head.digest),
-        Head(head.counter, head.digest[:-1] + bytes([head.digest[-1] ^ 1])),
-        Head(head.counter, bytes([head.digest[0] ^ 1]) + head.digest[1:]),
-        Head(head.counter, bytes(32)),
-        Head(0, b""),
+        LedgerHead(head.counter + 1, head.digest),
+        LedgerHead(head.counter, head.digest[:-1] + bytes([head.digest[-1] ^ 1])),
+        LedgerHead(head.counter, bytes([head.digest[0] ^ 1]) + head.digest[1:]),
+        LedgerHead(head.counter, bytes(32)),
+        LedgerHead(0, b""),
     ):
         assert not own.made(wrong)
 
@@ -111,7 +111,7 @@ def test_a_head_of_the_ledger_before_is_believed_however_far_it_is(tmp_path: Pat
 
 def test_a_new_ledger_does_not_begin_at_an_invented_number(tmp_path: Path) -> None:
     more = {"declared_reset": True, "approve": False}
-    known = [Head(2**63 - 1, bytes(32)), Head(7, digest("old"))]
+    known = [LedgerHead(2**63 - 1, bytes(32)), LedgerHead(7, digest("old"))]
     with make_ledger(tmp_path, known=known, **more) as ledger:
         assert ledger.head().counter == 8
 
@@ -121,10 +121,10 @@ def test_heads_of_earlier_versions_are_those_of_the_history(tmp_path: Path) -> N
     with make_ledger(tmp_path) as ledger:
         row = ledger.export_rows()[-1]
         content = pack(["polyclinic ledger head", ledger.salt, row.sequence, row.hash])
-        older = Head(row.sequence, hashlib.sha256(content).digest())
+        older = LedgerHead(row.sequence, hashlib.sha256(content).digest())
         reserve(ledger, 1)
         ledger.check_not_behind([older])
-        other = Head(row.sequence, digest("of another branch"))
+        other = LedgerHead(row.sequence, digest("of another branch"))
         assert refused(ledger.check_not_behind, [other]) == Code.LEDGER_BEHIND
 
 
@@ -135,7 +135,7 @@ def test_a_copy_from_before_a_jump_is_behind_however_far_the_jump_was(tmp_path: 
     """A liar drives the numbers on as far as it can; later an old copy is put back by mistake."""
     path = tmp_path / "ledger.sqlite"
     with make_ledger(tmp_path) as ledger:
-        lie = Head(ledger.head().counter + FARTHEST, bytes(32))
+        lie = LedgerHead(ledger.head().counter + FARTHEST, bytes(32))
     copy_of(tmp_path, "first")
     assert recover(path, ME, claims=[lie], charge_lost=True).charged == 6
     with open_ledger(tmp_path) as ledger:
@@ -190,12 +190,12 @@ def test_after_a_loss_was_declared_a_second_copy_is_behind(tmp_path: Path) -> No
 def test_a_head_that_no_ledger_can_reach_is_not_kept(tmp_path: Path) -> None:
     ledger = make_ledger(tmp_path)
     ledger.note_heads({PEERS[0]: (2**63 - 1, bytes(32)), PEERS[1]: (3, digest("head"))})
-    assert ledger.heads_seen == {PEERS[1]: Head(3, digest("head"))}
+    assert ledger.heads_seen == {PEERS[1]: LedgerHead(3, digest("head"))}
     before = ledger.head()
     ledger.note_heads({PEERS[0]: (MOST_ROWS + 1, bytes(32))})
     assert ledger.head() == before, "else a row would be written whenever it is told"
     ledger.note_heads({PEERS[0]: (5, digest("later"))})
-    assert ledger.heads_seen[PEERS[0]] == Head(5, digest("later"))
+    assert ledger.heads_seen[PEERS[0]] == LedgerHead(5, digest("later"))
 
 
 def test_what_an_earlier_version_kept_of_such_a_head_is_passed_over() -> None:
@@ -234,5 +234,7 @@ def test_rows_of_a_loss_that_an_earlier_version_declared_are_read(tmp_path: Path
             row = ledger._log.append(json.dumps(body, separators=(",", ":")).encode(), 40)
         assert row.sequence == 40
     with Ledger.open(tmp_path / "ledger.sqlite", ME) as ledger:
-        ledger.check_not_behind([Head(20, digest("lost"))])
-        assert refused(ledger.check_not_behind, [Head(41, digest("more"))]) == Code.LEDGER_BEHIND
+        ledger.check_not_behind([LedgerHead(20, digest("lost"))])
+        assert (
+            refused(ledger.check_not_behind, [LedgerHead(41, digest("more"))]) == Code.LEDGER_BEHIND
+        )

@@ -17,7 +17,7 @@ import pytest
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.recovery import read_rows, recover, write_rows
 from polyclinic_client.records.chained_log import Row
-from polyclinic_client.records.entry import Head
+from polyclinic_client.records.entry import LedgerHead
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
@@ -237,7 +237,7 @@ def test_two_processes_together_stay_within_the_limit(tmp_path: Path) -> None:
 # Yesterday's copy
 
 
-def yesterday(folder: Path, *, witness: bool) -> tuple[Head, list[Row]]:
+def yesterday(folder: Path, *, witness: bool) -> tuple[LedgerHead, list[Row]]:
     """Spend a round, copy, spend two more, put the copy back; return head and rows as they were."""
     with make_ledger(folder, witness=folder / "witness" if witness else None) as ledger:
         reserve(ledger, 1)
@@ -276,7 +276,7 @@ def test_yesterdays_copy_is_refused_by_what_peers_saw(tmp_path: Path) -> None:
         assert caught.value.code == Code.LEDGER_BEHIND
 
 
-def mended(folder: Path, head: Head, **how: object) -> tuple[Ledger, int, int]:
+def mended(folder: Path, head: LedgerHead, **how: object) -> tuple[Ledger, int, int]:
     done = recover(folder / "ledger.sqlite", ME, claims=[head], **how)  # type: ignore[arg-type]
     ledger = open_ledger(folder)
     ledger.check_not_behind([head, ledger.head()])
@@ -324,7 +324,7 @@ def test_releases_begun_before_a_loss_stay_dropped_under_a_new_approval(tmp_path
         ledger.approve(approval(run=None))
         reserve(ledger, 1)
         attempt(ledger, 1)
-        lost = Head(ledger.head().counter + 1, digest("a head that others saw"))
+        lost = LedgerHead(ledger.head().counter + 1, digest("a head that others saw"))
     recover(tmp_path / "ledger.sqlite", ME, claims=[lost], charge_lost=True)
     with open_ledger(tmp_path) as ledger:
         ledger.approve(approval())
@@ -343,7 +343,7 @@ def test_what_was_open_when_rows_were_lost_never_settles_at_headline(tmp_path: P
             reserve(ledger, number)
             attempt(ledger, number)
         ledger.record_closing(release(1), CHAIN)
-        lost = Head(ledger.head().counter + 1, digest("a head that others saw"))
+        lost = LedgerHead(ledger.head().counter + 1, digest("a head that others saw"))
     recover(tmp_path / "ledger.sqlite", ME, claims=[lost], charge_lost=True)
     with open_ledger(tmp_path) as ledger:
         ledger.record_closing(release(2), CHAIN)

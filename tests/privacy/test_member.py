@@ -23,10 +23,10 @@ from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Approval, Planned
 from polyclinic_client.ledger.state import ReleaseState
 from polyclinic_client.ledger.witness import read_invented
-from polyclinic_client.records.entry import Head
+from polyclinic_client.records.entry import LedgerHead
 from polyclinic_client.records.journal import PeerReset
 from polyclinic_client.run.refusals import REASON_OF, RefusalError
-from polyclinic_client.run.sum_responder import KEYS_LIVE_S, Member
+from polyclinic_client.run.sum_responder import KEYS_LIVE_S, SumResponder
 from polyclinic_client.run.terms import Terms
 from polyclinic_common.errors import Code, LedgerError, PrivacyError
 from polyclinic_common.identity.statement import read_signed
@@ -104,7 +104,7 @@ class Hospital:
 
     def start(self) -> None:
         sources = {GRADIENT: cast(NoisyIntegers, self.draws)}
-        self.member = Member(
+        self.member = SumResponder(
             self.terms,
             self.identity,
             self.folder.ledger,
@@ -331,7 +331,7 @@ def test_a_ledger_head_that_never_was_stops_nobody_and_is_noted(
     server.answers = tuple(server.sites[key].member.introduce(shown).statement for key in ALL)
     assert server.ask(server.request(), [A])
     site = server.sites[A]
-    assert read_invented(site.folder.ledger.path) == {B: Head(counter, bytes(32))}
+    assert read_invented(site.folder.ledger.path) == {B: LedgerHead(counter, bytes(32))}
     site.folder.ledger.set_caps(2000.0)
     assert site.folder.ledger.head().counter < 100
 
@@ -391,7 +391,7 @@ def test_another_study_of_the_same_run_settles_and_closes_nothing(server: Server
     server.ask(request)
     stricter = b"s" * 32
     terms = replace(site.terms, study_hash=stricter, m=4)
-    other = Member(
+    other = SumResponder(
         terms, site.identity, site.folder.ledger, {}, lambda: site.now, site.folder.journal
     )
     held = AnsweredSum(

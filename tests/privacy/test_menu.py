@@ -24,7 +24,7 @@ from polyclinic_common.releases.plans import noise_plan
 from polyclinic_common.study.sections import MenuEntry
 from polyclinic_common.wire import Release, Request, VoteRequest
 from polyclinic_server.rounds.mail import Mail
-from polyclinic_server.rounds.metric_sums import Evaluation
+from polyclinic_server.rounds.metric_sums import MetricReader
 from polyclinic_server.rounds.observers import Checkpoint, Observer, Round
 from polyclinic_server.rounds.plan import by_released
 from polyclinic_server.rounds.state import KeptSum, State
@@ -150,7 +150,7 @@ def test_the_choice_is_a_function_of_released_metrics_alone(order: list[int], ot
     first, second, third = vectors
     state = State(9, first, second, third, released=released, candidates=vectors)
     assert by_released(evaluation)(state) == evaluation.choose(released) == order.index(1)
-    assert set(inspect.signature(Evaluation.choose).parameters) == {"self", "released"}
+    assert set(inspect.signature(MetricReader.choose).parameters) == {"self", "released"}
 
 
 def test_in_mode_none_exact_metrics_choose_and_nothing_is_released(tmp_path: Path) -> None:

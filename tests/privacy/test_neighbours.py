@@ -23,7 +23,7 @@ import polyclinic_common
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.records.journal import Left
-from polyclinic_client.run.responder import Site
+from polyclinic_client.run.responder import Responder
 from polyclinic_common.data.encoding import Cohort
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.account import spent_epsilon
@@ -75,7 +75,7 @@ def federation(mode: str, extra: float | None) -> Federation:
 @contextmanager
 def watched(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Note the parts of every answer (the journal has their sizes), the lines run, the vectors."""
-    answer, reserve = Site.answer, Ledger.reserve
+    answer, reserve = Responder.answer, Ledger.reserve
 
     def trace(frame: Any, event: str, _: Any) -> Any:
         if not frame.f_code.co_filename.startswith(ROOMS):
@@ -84,7 +84,7 @@ def watched(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             seen.lines.append((frame.f_code.co_filename, frame.f_lineno))
         return trace
 
-    def answered(site: Site, content: RecordDict, memory: Any) -> RecordDict:
+    def answered(site: Responder, content: RecordDict, memory: Any) -> RecordDict:
         sys.settrace(trace)
         try:
             reply = answer(site, content, memory)
@@ -101,7 +101,7 @@ def watched(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     keys = iter(KEYS)
     with monkeypatch.context() as patched:
         patched.setattr(Identity, "generate", staticmethod(lambda: next(keys)))
-        patched.setattr(Site, "answer", answered)
+        patched.setattr(Responder, "answer", answered)
         patched.setattr(Ledger, "reserve", reserved)
         yield
 

@@ -28,7 +28,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from polyclinic_client.folder.layout import JOURNAL, LEDGER, read_identity
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.records.journal import Asked, Failed, Journal, Left, Refused, Settled
+from polyclinic_client.records.journal import Asked, Failed, Journal, Left, Refused, SettledEvent
 from polyclinic_client.run.refusals import SilenceError
 from polyclinic_common.errors import Code, DataError, LedgerError
 from polyclinic_common.privacy.charges import Charge
@@ -709,7 +709,7 @@ def test_the_journal_of_a_run_says_who_asked_what_left_and_what_it_cost(
         with SiteFolder.open(path) as folder:
             rows = [noted.event for noted in folder.journal.events()][1:]
             assert folder.journal.verify() == len(rows) + 1
-            events = [event for event in rows if not isinstance(event, Settled)]
+            events = [event for event in rows if not isinstance(event, SettledEvent)]
             asked, left = events[::2], events[1::2]
             assert all(isinstance(event, Asked) for event in asked)
             replies = [reply for to, _, reply in said if to == node]

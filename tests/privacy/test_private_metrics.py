@@ -25,7 +25,7 @@ from polyclinic_common.releases.kinds import METRICS
 from polyclinic_common.releases.schedule import Schedule, Scheduled
 from polyclinic_common.study import Study, parse_study
 from polyclinic_common.study.sections import Fraction
-from polyclinic_server.rounds.metric_sums import Evaluation, has_stalled
+from polyclinic_server.rounds.metric_sums import MetricReader, has_stalled
 from polyclinic_server.rounds.observers import Checkpoint
 from polyclinic_server.rounds.plan import kept_kinds
 from polyclinic_server.rounds.state import KeptSum, State
@@ -209,7 +209,7 @@ def test_decisions_look_at_the_first_metric_where_patients_are_counted_too() -> 
     holdout = {"kind": "column", "column": "split", "test": "test"}
     private = {"metrics": ["accuracy"], "every": 1, "patience": 1}
     study = small_study("binary", evaluation={"private": private, "holdout": holdout})
-    made = Evaluation.of(study, Schedule.of(study, 1000).plan(METRICS), {})
+    made = MetricReader.of(study, Schedule.of(study, 1000).plan(METRICS), {})
     count, accuracy = made.layout.tables[0].parts
 
     def released(number: int, level: float) -> KeptSum:
@@ -229,7 +229,7 @@ def test_the_decision_to_stop_sees_released_sums_alone() -> None:
     assert has_stalled([2.0, 2.0], 1)
     assert not has_stalled([2.0, 1.0], 2)
     assert has_stalled([2.0, 1.0, 2.0], 2)
-    assert set(inspect.signature(Evaluation.stops).parameters) == {"self", "released"}
+    assert set(inspect.signature(MetricReader.stops).parameters) == {"self", "released"}
 
 
 @pytest.mark.parametrize("mode", ["secure-sum", "local"])

@@ -13,7 +13,7 @@ import pytest
 
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.replay import Replay, charges_of, replay
-from polyclinic_client.records.journal import Journal, Left, Settled
+from polyclinic_client.records.journal import Journal, Left, SettledEvent
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import GaussianSum, Vote
@@ -107,8 +107,8 @@ def left(number: int, **changes: Any) -> Left:
     )
 
 
-def settled(number: int) -> Settled:
-    return Settled(run="run", round_number=number, sum="gradient", cost=HEADLINE)
+def settled(number: int) -> SettledEvent:
+    return SettledEvent(run="run", round_number=number, sum="gradient", cost=HEADLINE)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.gate.due import Due
 from polyclinic_client.gate.gate import Gate
 from polyclinic_client.records.journal import Failed
-from polyclinic_client.run.approved_study import Approved, approved_with
+from polyclinic_client.run.approved_study import ApprovedStudy, approved_with
 from polyclinic_client.run.refusals import SilenceError
 from polyclinic_client.run.update_responder import Memory
 from polyclinic_client.worker import site_book
@@ -57,7 +57,7 @@ class Worker:
             self.order.append("table")
             return rows
 
-        def find(study_hash: str) -> Approved | None:
+        def find(study_hash: str) -> ApprovedStudy | None:
             """A new one every time, as from the disk."""
             if study_hash != self.study:
                 return None

@@ -8,7 +8,7 @@ import numpy as np
 
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.run.update_responder import Memory, Updates
+from polyclinic_client.run.update_responder import Memory, UpdateResponder
 from polyclinic_common.releases.kinds import UPDATE
 from polyclinic_common.wire import TrainRequest
 from tests.kits.gate import Draws
@@ -18,8 +18,8 @@ REQUEST = TrainRequest(STUDY.hex(), "run", 1, UPDATE, np.zeros(4))
 PLANNED = (Planned(kind=UPDATE, releases=6, headline=FALLBACK, fallback=FALLBACK),)
 
 
-def updates(ledger: Ledger, draws: Draws) -> Updates:
-    return Updates(STUDY, 4, 6, personal=False, ledger=ledger, mechanisms={UPDATE: draws})
+def updates(ledger: Ledger, draws: Draws) -> UpdateResponder:
+    return UpdateResponder(STUDY, 4, 6, personal=False, ledger=ledger, mechanisms={UPDATE: draws})
 
 
 def test_the_draw_that_was_stored_first_is_the_one_that_leaves(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from polyclinic_client.compute.opinion import BetterHere, Opinion, concordance, 
 from polyclinic_client.ledger.entries import Planned
 from polyclinic_client.records import journal
 from polyclinic_client.run.flower_app import make_client_app
-from polyclinic_client.run.responder import Site
-from polyclinic_client.run.update_responder import Updates
-from polyclinic_client.run.vote_responder import Voter, system_coin
+from polyclinic_client.run.responder import Responder
+from polyclinic_client.run.update_responder import UpdateResponder
+from polyclinic_client.run.vote_responder import VoteResponder, system_coin
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import GateError, PrivacyError
 from polyclinic_common.evaluation.observed import held_out_cohort
@@ -74,9 +74,11 @@ def house(tmp_path: Path) -> House:
     return make_house(tmp_path / "site", planned=planned)
 
 
-def voter(house: House, opinion: Opinion, word: int | None = None) -> Voter:
+def voter(house: House, opinion: Opinion, word: int | None = None) -> VoteResponder:
     coin = system_coin(b"") if word is None else lambda _: word
-    return Voter(STUDY, 4, ROUNDS, charge=CHARGE, opinion=opinion, ledger=house.ledger, coin=coin)
+    return VoteResponder(
+        STUDY, 4, ROUNDS, charge=CHARGE, opinion=opinion, ledger=house.ledger, coin=coin
+    )
 
 
 def request(**changes: Any) -> VoteRequest:
@@ -84,9 +86,9 @@ def request(**changes: Any) -> VoteRequest:
     return VoteRequest(**fields | {"weights": np.zeros(4)} | changes)
 
 
-def ask(house: House, made: Voter | None, asked: VoteRequest) -> object:
-    updates = Updates(STUDY, 4, ROUNDS, personal=False, ledger=house.ledger, mechanisms={})
-    site = Site(STUDY.hex(), "run", updates, house.gate, house.journal, made)
+def ask(house: House, made: VoteResponder | None, asked: VoteRequest) -> object:
+    updates = UpdateResponder(STUDY, 4, ROUNDS, personal=False, ledger=house.ledger, mechanisms={})
+    site = Responder(STUDY.hex(), "run", updates, house.gate, house.journal, made)
     content: RecordDict = encode_request(asked)
     app = make_client_app(lambda _: site)
     return decode_reply(app(message(content), context()).content)

@@ -16,7 +16,7 @@ from polyclinic_common.evaluation.layout import CLIP, Layout, make_layout
 from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.evaluation.observed import Observed, held_out_cohort
 from polyclinic_common.evaluation.reading import Size, held_out_sizes, read_sum
-from polyclinic_common.evaluation.statistics import Judged, RiskHistogram
+from polyclinic_common.evaluation.statistic import Judged, RiskHistogram
 from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study import Study

@@ -134,12 +134,14 @@ def test_a_circle_would_be_seen() -> None:
 
 def test_a_node_and_a_simulation_have_their_sites_made_in_one_place() -> None:
     """Only a benchmark composes a site by hand, to hang a stopwatch on its parts."""
-    makers: dict[str, set[str]] = {name: set() for name in ("Member", "Updates", "Voter")}
+    makers: dict[str, set[str]] = {
+        name: set() for name in ("SumResponder", "UpdateResponder", "VoteResponder")
+    }
     for path in (*modules("client"), *modules("simulations")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
                 makers.get(node.func.id, set()).add(path.name)
-    assert makers.pop("Member") == {"assembly.py", "sum_sites.py"}
+    assert makers.pop("SumResponder") == {"assembly.py", "sum_sites.py"}
     assert set.union(*makers.values()) == {"assembly.py"}
 
 

@@ -18,7 +18,7 @@ from polyclinic_server.rounds.observers import Round
 from polyclinic_server.rounds.plan import make_menu
 from polyclinic_server.rounds.state import State
 from polyclinic_server.runs.quality import Quality
-from polyclinic_simulations.federation.observers import History
+from polyclinic_simulations.federation.observers import RoundHistory
 from tests.kits.small import study_data
 
 ENTRIES = ({"learning_rate": 4.0}, {"momentum": 0.5, "average_from": 0.0}, {"learning_rate": 16.0})
@@ -118,7 +118,7 @@ def test_a_menu_without_anything_to_choose_by_is_no_plan() -> None:
 
 
 def test_a_learning_curve_shows_the_rounds_of_one_setting() -> None:
-    history = History(every=2)
+    history = RoundHistory(every=2)
     for number in range(1, 10):
         model = np.full(1, float(number))
         history.after_round(Round(number, {}, State(number, model, model, model)))

@@ -13,7 +13,7 @@ from polyclinic_common.privacy import gdp
 from polyclinic_common.privacy.discrete_gaussian import LARGEST_VARIANCE, reachable_variance
 from polyclinic_common.privacy.sum_plan import (
     MOST_PATIENTS,
-    Path,
+    SumPath,
     SumPlan,
     check_headroom,
     plan_sum,
@@ -32,7 +32,7 @@ def plan(
     length: int = 31,
     clip: float = 0.25,
     shares: int = 2,
-    path: Path = "rows",
+    path: SumPath = "rows",
     most_patients: int = 100_000,
 ) -> SumPlan:
     return plan_sum(
@@ -77,7 +77,7 @@ def test_a_plan_spends_what_was_asked_for_and_no_more(
     length: int,
     clip: float,
     shares: int,
-    path: Path,
+    path: SumPath,
     most_patients: int,
 ) -> None:
     made = plan_sum(
@@ -99,7 +99,7 @@ def test_a_plan_spends_what_was_asked_for_and_no_more(
 @settings(deadline=None, max_examples=50)
 @given(st.floats(0.1, 8), st.integers(1, 200), st.integers(1, 2000), st.integers(1, 20), PATHS)
 def test_more_privacy_more_rounds_and_a_longer_vector_never_take_less_noise(
-    epsilon: float, rounds: int, length: int, shares: int, path: Path
+    epsilon: float, rounds: int, length: int, shares: int, path: SumPath
 ) -> None:
     def multiplier(epsilon: float, rounds: int, length: int) -> float:
         made = plan(epsilon, rounds=rounds, length=length, shares=shares, path=path)

@@ -16,7 +16,7 @@ from polyclinic_common.evaluation.layout import Floats, make_layout
 from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.evaluation.observed import Observed
 from polyclinic_common.evaluation.reading import GroupReading, Size, read_sum
-from polyclinic_common.evaluation.statistics import (
+from polyclinic_common.evaluation.statistic import (
     Judged,
     RiskHistogram,
     time_positions,

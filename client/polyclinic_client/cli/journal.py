@@ -10,7 +10,7 @@ from polyclinic_client.cli.options import SITE, SiteOption
 from polyclinic_common.cli.study import AsJson
 
 if TYPE_CHECKING:
-    from polyclinic_client.records.journal import Climbed, Noted, Table
+    from polyclinic_client.records.journal import Climbed, Noted, TableEvent
 
 app = typer.Typer(no_args_is_help=True, help="The journal: who asked what, and what left.")
 
@@ -112,8 +112,8 @@ def _what(noted: Noted) -> str:
         Left,
         PeerReset,
         Refused,
-        Settled,
-        Table,
+        SettledEvent,
+        TableEvent,
     )
     from polyclinic_common.identity.site_key import fingerprint
 
@@ -125,9 +125,9 @@ def _what(noted: Noted) -> str:
             found = "app bundle, not fetched"
         case Climbed(step=step):
             found = f"step {step} of the ladder"
-        case Table(what=what):
+        case TableEvent(what=what):
             found = f"table {what}"
-        case Asked(what=what) | Refused(what=what) | Settled(sum=what):
+        case Asked(what=what) | Refused(what=what) | SettledEvent(sum=what):
             found = what
         case Left(kind=kind):
             found = kind
@@ -143,19 +143,19 @@ def _details(noted: Noted) -> str:
         Climbed,
         Left,
         Refused,
-        Settled,
-        Table,
+        SettledEvent,
+        TableEvent,
     )
 
     found = ""
     match noted.event:
         case Climbed() as climbed:
             found = _climbed(climbed)
-        case Table() as table:
+        case TableEvent() as table:
             found = _table(table)
         case Bundle(sha256=digest, flower_run=number):
             found = f"sha256 {digest.hex()[:12]}, Flower's run {number}"
-        case Settled():
+        case SettledEvent():
             found = "at headline: enough closing statements came"
         case Asked(who=who, study_hash=study):
             found = f"by {who}, study {study.hex()[:12]}"
@@ -168,11 +168,13 @@ def _details(noted: Noted) -> str:
     return found
 
 
-def _table(table: Table) -> str:
+def _table(table: TableEvent) -> str:
     """Say what a mapping settled, in plain words."""
-    from polyclinic_common.data.settled import Settled
+    from polyclinic_common.data.settled import SettledRule
 
-    rules = [str(Settled(each.column, each.rule, each.count, each.how)) for each in table.settled]
+    rules = [
+        str(SettledRule(each.column, each.rule, each.count, each.how)) for each in table.settled
+    ]
     return f"study {table.study_hash.hex()[:12]}; settled: {' '.join(rules) or 'nothing'}"
 
 

@@ -20,7 +20,7 @@ from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.head import build_network, length_of
 from polyclinic_common.models.score_head import weight_count
 from polyclinic_common.privacy.noise import NoiseSource
-from polyclinic_common.privacy.sum_plan import Path, SumPlan
+from polyclinic_common.privacy.sum_plan import SumPath, SumPlan
 from polyclinic_common.releases.plans import (
     NODE_PATH,
     local_charge,
@@ -46,7 +46,7 @@ class Gradients(Protocol):
     """
 
     @property
-    def path(self) -> Path:
+    def path(self) -> SumPath:
         """How integer sums are made."""
         ...
 
@@ -77,7 +77,7 @@ class OpacusGradients:
         self._network = build_network(study, encoding)
 
     @property
-    def path(self) -> Path:
+    def path(self) -> SumPath:
         """How integer sums are made."""
         return NODE_PATH
 

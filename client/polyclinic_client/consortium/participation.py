@@ -14,7 +14,7 @@ from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.budget import caps_needed
 from polyclinic_client.ledger.entries import Approval
-from polyclinic_client.records.journal import Rule, Table
+from polyclinic_client.records.journal import Rule, TableEvent
 from polyclinic_client.study_book.book import StudyBook, check_study
 from polyclinic_client.study_book.price import lost_rounds, plan_approval
 from polyclinic_client.study_book.roster import CheckedRoster, refused_roster, require_verified
@@ -31,7 +31,7 @@ from polyclinic_common.data.files import read_table
 from polyclinic_common.data.mapping import load_mapping, translate
 from polyclinic_common.data.report import CheckReport
 from polyclinic_common.data.rules import Mapping
-from polyclinic_common.data.settled import Settled
+from polyclinic_common.data.settled import SettledRule
 from polyclinic_common.errors import Code, ConsortiumError, PrivacyError
 from polyclinic_common.releases.shares import most_patients
 from polyclinic_common.study.manifest import Study
@@ -47,7 +47,7 @@ class Proposal:
         The most that the account can count for it at any moment, rounds that may be lost included.
     fallback : float
         If every release counted at fallback.
-    settled : tuple of Settled
+    settled : tuple of SettledRule
         What the mapping settled of the frozen table, for this hospital alone.
     """
 
@@ -56,7 +56,7 @@ class Proposal:
     approval: Approval
     epsilon: float
     fallback: float
-    settled: tuple[Settled, ...]
+    settled: tuple[SettledRule, ...]
 
 
 def find_study(client: ConsortiumClient, word: str) -> SignedStudy:
@@ -146,11 +146,11 @@ def _note_table(
     site: SiteFolder,
     what: Literal["added", "approved"],
     study_hash: bytes,
-    settled: tuple[Settled, ...],
+    settled: tuple[SettledRule, ...],
 ) -> None:
     """Write what a mapping settled to the journal, which stays here."""
     rules = tuple(Rule(**asdict(each)) for each in settled)
-    site.journal.write(Table(what=what, study_hash=study_hash, settled=rules))
+    site.journal.write(TableEvent(what=what, study_hash=study_hash, settled=rules))
 
 
 def propose(

@@ -21,7 +21,7 @@ OVER = 1 + math.floor(math.log(LONGEST_S / LEAST_TICK_S, FACTOR))
 GRACE_S = 10.0  # for handing over what leaves at the last step
 
 
-class Step(NamedTuple):
+class Rung(NamedTuple):
     """A step of the ladder.
 
     Attributes
@@ -45,7 +45,7 @@ class Due:
 
     Attributes
     ----------
-    steps : tuple of Step
+    steps : tuple of Rung
         The present step of the study and those above it.
     climbs : bool
         Whether patients are read for it. If not, an answer that is late tells nothing about them,
@@ -56,20 +56,20 @@ class Due:
         What is answered.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[Rung, ...]
     climbs: bool
     end: float
     study_hash: bytes = b""
     run: str = ""
 
-    def at(self, now: float) -> Step:
+    def at(self, now: float) -> Rung:
         """Return the step on which an answer leaves that is ready now; the end if all are past."""
         if not self.climbs:
             return self.steps[0]._replace(moment=max(self.steps[0].moment, on_tick(now)))
         ahead = (step for step in self.steps if step.moment >= now)
-        return next(ahead, Step(OVER, self.steps[-1].seconds, self.end))
+        return next(ahead, Rung(OVER, self.steps[-1].seconds, self.end))
 
-    def climbed(self, step: Step) -> Climbed:
+    def climbed(self, step: Rung) -> Climbed:
         """Return what is written down where an answer was not ready before this step."""
         missed = [each.seconds for each in self.steps if each.number < step.number]
         return Climbed(
@@ -89,7 +89,7 @@ class Due:
         """Read what `to_bytes` gave."""
         steps, climbs, end, study_hash, run = json.loads(data)
         return Due(
-            tuple(Step(*each) for each in steps), climbs, end, bytes.fromhex(study_hash), run
+            tuple(Rung(*each) for each in steps), climbs, end, bytes.fromhex(study_hash), run
         )
 
 

@@ -14,11 +14,11 @@ from typing import Protocol
 from flwr.app import ConfigRecord, RecordDict
 from pydantic import ValidationError
 
-from polyclinic_client.gate.due import OVER, Due, Step, on_tick
+from polyclinic_client.gate.due import OVER, Due, Rung, on_tick
 from polyclinic_client.gate.ladder import Ladder
 from polyclinic_client.gate.permitted import Permitted, stopped
 from polyclinic_client.gate.tick import Clock
-from polyclinic_client.records.journal import Asked, Event, Journal, Left, Refused, Settled
+from polyclinic_client.records.journal import Asked, Event, Journal, Left, Refused, SettledEvent
 from polyclinic_common.errors import Code, GateError, LedgerError, MessageError
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.release_id import ReleaseId
@@ -139,7 +139,7 @@ class Gate:
             moment = self._step(due).moment
         self._clock.wait_until(moment)
 
-    def _step(self, due: Due) -> Step:
+    def _step(self, due: Due) -> Rung:
         """Return the step on which an answer leaves that is ready now; a climb is kept for good.
 
         Raises
@@ -156,13 +156,13 @@ class Gate:
             raise _late()
         return step
 
-    def _newly_settled(self, run: str) -> dict[ReleaseId, Settled]:
+    def _newly_settled(self, run: str) -> dict[ReleaseId, SettledEvent]:
         """Return the releases that the ledger has settled at headline since the last answer."""
         found = {}
         for held in self._ledger.releases_of(run):
             name = held.reserved.release
             if held.settled == "headline" and name not in self._settled:
-                found[name] = Settled(
+                found[name] = SettledEvent(
                     run=run,
                     round_number=name.round_number,
                     sum=name.kind,

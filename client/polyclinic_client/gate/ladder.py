@@ -17,7 +17,7 @@ from polyclinic_client.gate.due import (
     LONGEST_S,
     OVER,
     Due,
-    Step,
+    Rung,
     on_tick,
 )
 from polyclinic_client.gate.pace import NO_PATIENTS, Pace
@@ -64,10 +64,10 @@ class Ladder:
         run = "" if request is None else request.run_id
         seconds = self.pace.seconds(request, first=first)
         if seconds is None:
-            only = Step(0, LEAST_TICK_S, on_tick(arrived + LEAST_TICK_S))
+            only = Rung(0, LEAST_TICK_S, on_tick(arrived + LEAST_TICK_S))
             return Due((only,), False, only.moment + LONGEST_S, self.study_hash, run)
         steps = tuple(
-            Step(number, length, on_tick(arrived + length))
+            Rung(number, length, on_tick(arrived + length))
             for number, length in enumerate(_lengths(seconds))
         )
         steps = steps[min(self.step, len(steps) - 1) :]

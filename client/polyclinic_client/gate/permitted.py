@@ -14,7 +14,7 @@ from typing import get_args
 import numpy as np
 
 from polyclinic_client.ledger.ledger import Ledger
-from polyclinic_client.records.entry import Head
+from polyclinic_client.records.entry import LedgerHead
 from polyclinic_client.records.journal import Asked
 from polyclinic_common.errors import Code, GateError
 from polyclinic_common.identity.statement import Statement, read_signed
@@ -128,7 +128,7 @@ class Permitted:
             raise stopped("it does not answer what was asked")
         match said:
             case KeyAnnouncement():
-                own = Head(said.counter, said.head)
+                own = LedgerHead(said.counter, said.head)
                 true = self.ledger.knows(own) and self._has_seen(said.heads)
                 true = true and len(said.kem_key) in KEM_KEYS
                 true = true and said.declared_reset == self.ledger.declared_reset
@@ -149,7 +149,7 @@ class Permitted:
 
     def _has_closed(self, said: Closing) -> bool:
         name = ReleaseId(said.run, said.round_number, said.kind)
-        return self.ledger.knows(Head(said.counter, said.head)) and any(
+        return self.ledger.knows(LedgerHead(said.counter, said.head)) and any(
             held.closed_as_answered
             and (held.chain, held.reserved.broadcast) == (said.chain, said.broadcast)
             for held in self.ledger.releases_of(said.run)

@@ -34,7 +34,7 @@ from polyclinic_client.ledger.witness import (
     write_witness,
 )
 from polyclinic_client.records.chained_log import ChainedLog, Clock, Row, unix_ms
-from polyclinic_client.records.entry import Head
+from polyclinic_client.records.entry import LedgerHead
 from polyclinic_client.records.sqlite_file import OpenFiles, coded, damaged
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.identity.site_key import Identity
@@ -58,7 +58,7 @@ class LedgerFile(OpenFiles):
         self._identity = identity
         self._witness = witness
         self._heads = HeadMaker(identity, log.extras["salt"])
-        self._witnessed: Head | None = None  # what the witness says; None: it is not asked
+        self._witnessed: LedgerHead | None = None  # what the witness says; None: it is not asked
         self._lock = threading.RLock()
         self._state = LedgerState()
         with self._reading():
@@ -110,7 +110,7 @@ class LedgerFile(OpenFiles):
         check_caps(epsilon_cap, fallback_cap)
         spent_epsilon({}, delta)  # refuses a delta that is none
         heads = HeadMaker(identity, b"")
-        counters = [head[0] for head in known if heads.believable(Head(*head), 0)]
+        counters = [head[0] for head in known if heads.believable(LedgerHead(*head), 0)]
         if witness is not None and witness.exists():
             counters.append(read_witness(witness, identity.public).counter if declared_reset else 0)
         if counters and not declared_reset:
@@ -251,13 +251,13 @@ class LedgerFile(OpenFiles):
 
     # Where the ledger stands, for others and from others
 
-    def head(self) -> Head:
+    def head(self) -> LedgerHead:
         """Return the number of the last row and its salted hash: what announcements carry."""
         with self._reading():
             last = self._log.head
             return self._heads.head(last.sequence, last.hash)
 
-    def charged_at(self, release: ReleaseId) -> Head | None:
+    def charged_at(self, release: ReleaseId) -> LedgerHead | None:
         """Return the head with the row that charged a release: its vector is in the hash."""
         with self._reading() as state:
             held = state.releases.get(release)
@@ -267,10 +267,10 @@ class LedgerFile(OpenFiles):
             return self._heads.head(held.sequence, found)
 
     @property
-    def heads_seen(self) -> Mapping[bytes, Head]:
+    def heads_seen(self) -> Mapping[bytes, LedgerHead]:
         """The highest heads seen of others, by identity key."""
         with self._reading() as state:
-            return {key: Head(seen.counter, seen.digest) for key, seen in state.heads.items()}
+            return {key: LedgerHead(seen.counter, seen.digest) for key, seen in state.heads.items()}
 
     def note_heads(self, heads: Mapping[bytes, tuple[int, bytes]]) -> None:
         """Keep heads of other hospitals that are higher than those seen before.
@@ -305,8 +305,8 @@ class LedgerFile(OpenFiles):
         noted = read_invented(self.path)
         kept = {peer: head for peer, head in noted.items() if peer not in told}
         for peer, claim in told.items():
-            if not self.believes(Head(*claim)):
-                kept[peer] = Head(*claim)
+            if not self.believes(LedgerHead(*claim)):
+                kept[peer] = LedgerHead(*claim)
         if kept != noted:
             write_invented(self.path, kept)
         self.check_not_behind(list(told.values()))
@@ -326,7 +326,7 @@ class LedgerFile(OpenFiles):
         """
         with self._reading():
             for counter, digest in claims:
-                claim = Head(counter, digest)
+                claim = LedgerHead(counter, digest)
                 if self.believes(claim) and not self.knows(claim):
                     write_claim(self.path, claim)
                     raise LedgerError(
@@ -336,20 +336,20 @@ class LedgerFile(OpenFiles):
                         "If it was put back from a copy, run: polyclinic client ledger recover",
                     )
 
-    def believes(self, claim: Head) -> bool:
+    def believes(self, claim: LedgerHead) -> bool:
         """Say whether this ledger can ever have had a head."""
         return self._heads.believable(claim, self._log.head.sequence)
 
-    def knows(self, claim: Head) -> bool:
+    def knows(self, claim: LedgerHead) -> bool:
         """Say whether a head is in this ledger's history, or in a part declared lost."""
         return self.holds(claim) or self.forgives(claim)
 
-    def holds(self, claim: Head) -> bool:
+    def holds(self, claim: LedgerHead) -> bool:
         """Say whether a head is in this ledger's history."""
         found = self._log.hash_at(claim.counter)
         return found is not None and self._heads.is_of(claim, found)
 
-    def forgives(self, claim: Head) -> bool:
+    def forgives(self, claim: LedgerHead) -> bool:
         """Say whether a head is in a part declared lost: whatever that held is charged."""
         return any(after < claim.counter < until for after, until in self._state.forgiven)
 

@@ -13,7 +13,7 @@ import hmac
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from polyclinic_client.records.entry import Head
+from polyclinic_client.records.entry import LedgerHead
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.packing import pack
 
@@ -38,22 +38,22 @@ class HeadMaker:
         self._key = key.derive(identity.private)
         self._salt = salt
 
-    def head(self, number: int, row_hash: bytes) -> Head:
+    def head(self, number: int, row_hash: bytes) -> LedgerHead:
         """Return the head of a ledger whose last row has this number and hash."""
         half = self._salted(number, row_hash)[:_HALF]
-        return Head(number, half + self._mark(number, half))
+        return LedgerHead(number, half + self._mark(number, half))
 
-    def is_of(self, head: Head, row_hash: bytes) -> bool:
+    def is_of(self, head: LedgerHead, row_hash: bytes) -> bool:
         """Say whether a head is that of its row; earlier versions told the whole salted hash."""
         whole = self._salted(head.counter, row_hash)
         return head.digest in (self.head(head.counter, row_hash).digest, whole)
 
-    def made(self, head: Head) -> bool:
+    def made(self, head: LedgerHead) -> bool:
         """Say whether this hospital made a head, in this ledger or in another."""
         half, mark = head.digest[:_HALF], head.digest[_HALF:]
         return hmac.compare_digest(mark, self._mark(head.counter, half))
 
-    def believable(self, head: Head, last: int) -> bool:
+    def believable(self, head: LedgerHead, last: int) -> bool:
         """Say whether a ledger whose last row here is `last` can have had this head.
 
         Every head made by this version bears its mark. Those of earlier versions do not, but

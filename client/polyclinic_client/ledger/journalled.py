@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from polyclinic_client.ledger.file import LedgerFile
-from polyclinic_client.records.entry import Head
-from polyclinic_client.records.journal import Left, Noted, Settled
+from polyclinic_client.records.entry import LedgerHead
+from polyclinic_client.records.journal import Left, Noted, SettledEvent
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.release_id import ReleaseId
@@ -31,7 +31,7 @@ class Draw:
         What it was charged at when it left.
     time : int
         When it was first noted that it leaves, milliseconds since 1970.
-    head : Head or None
+    head : LedgerHead or None
         The ledger's row that charged it; None in rows of earlier versions.
     settled : Charge or None
         Its headline, if it was settled.
@@ -40,7 +40,7 @@ class Draw:
     release: ReleaseId
     cost: Charge
     time: int
-    head: Head | None
+    head: LedgerHead | None
     settled: Charge | None = None
 
 
@@ -57,7 +57,7 @@ def draws_of(journal: Iterable[Noted]) -> dict[ReleaseId, list[Draw]]:
                 which = left.sum or str(noted.sequence)  # an older journal's rows name no sum
                 release = ReleaseId(left.run, left.round_number, which)
                 _add(found.setdefault(release, {}), left, Draw(release, cost, noted.time, left.row))
-            case Settled() as settled:
+            case SettledEvent() as settled:
                 release = ReleaseId(settled.run, settled.round_number, settled.sum)
                 if release in found:
                     last = next(reversed(found[release].values()))
@@ -110,7 +110,7 @@ def check_journalled(ledger: LedgerFile, journal: Iterable[Noted]) -> None:
         )
 
 
-def _is_held(ledger: LedgerFile, draw: Draw, head: Head) -> bool:
+def _is_held(ledger: LedgerFile, draw: Draw, head: LedgerHead) -> bool:
     if ledger.forgives(head):
         return True
     held = ledger.state.releases.get(draw.release)

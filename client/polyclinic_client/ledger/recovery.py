@@ -23,7 +23,7 @@ from polyclinic_client.ledger.ledger import Ledger
 from polyclinic_client.ledger.state import LedgerState
 from polyclinic_client.ledger.witness import Testimony, read_witness
 from polyclinic_client.records.chained_log import Row
-from polyclinic_client.records.entry import Head
+from polyclinic_client.records.entry import LedgerHead
 from polyclinic_client.records.journal import Noted
 from polyclinic_client.records.sqlite_file import coded, damaged
 from polyclinic_common.errors import Code, LedgerError
@@ -53,7 +53,7 @@ def recover(
     *,
     witness: Path | None = None,
     rows: Sequence[Row] = (),
-    claims: Sequence[Head] = (),
+    claims: Sequence[LedgerHead] = (),
     journal: Iterable[Noted] = (),
     charge_lost: bool = False,
     new_witness: bool = False,
@@ -64,7 +64,7 @@ def recover(
     ----------
     rows : sequence of Row
         This hospital's own signed rows, kept by others or saved from a damaged disk.
-    claims : sequence of Head
+    claims : sequence of LedgerHead
         What others have seen of this ledger; what it cannot have had is ignored.
     journal : iterable of Noted
         This hospital's journal: what it says left and is not in the ledger is charged, once.
@@ -160,10 +160,10 @@ def _continuing(ledger: Ledger, gone: list[Row]) -> list[Row]:
 
 
 def _is_forgiven(ledger: Ledger, row: Row) -> bool:
-    return ledger.forgives(Head(row.sequence, row.hash))
+    return ledger.forgives(LedgerHead(row.sequence, row.hash))
 
 
-def _confirmed(ledger: Ledger, told: list[Head], gone: list[Row], lowest: int) -> int:
+def _confirmed(ledger: Ledger, told: list[LedgerHead], gone: list[Row], lowest: int) -> int:
     """Return the last row below `lowest` that others name, or that a missing row follows.
 
     What this ledger holds after it may have been written when it had been put back, although
@@ -175,7 +175,7 @@ def _confirmed(ledger: Ledger, told: list[Head], gone: list[Row], lowest: int) -
     return max((counter for counter in confirmed if counter < lowest), default=0)
 
 
-def _before(held: list[Draw], left: list[Draw]) -> list[Head]:
+def _before(held: list[Draw], left: list[Draw]) -> list[LedgerHead]:
     """Return the rows that charged what left before the first lost draw: surely shared."""
     first = left[0].time if left else 0
     return [draw.head for draw in held if draw.head is not None and draw.time < first]

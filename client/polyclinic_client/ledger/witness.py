@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from polyclinic_client.ledger.entries import Share
-from polyclinic_client.records.entry import Digest, Entry, Head
+from polyclinic_client.records.entry import Digest, Entry, LedgerHead
 from polyclinic_client.records.sqlite_file import MODE, coded, damaged
 from polyclinic_common.errors import Code, LedgerError, MessageError
 from polyclinic_common.files import write_atomically
@@ -44,12 +44,14 @@ class Testimony(Entry):
         return pack(["polyclinic witness", self.model_copy(update={"signature": b""}).body()])
 
     @property
-    def head(self) -> Head:
+    def head(self) -> LedgerHead:
         """The ledger's head when this was written."""
-        return Head(self.counter, self.digest)
+        return LedgerHead(self.counter, self.digest)
 
 
-def write_witness(path: Path, identity: Identity, head: Head, most: tuple[Share, ...]) -> None:
+def write_witness(
+    path: Path, identity: Identity, head: LedgerHead, most: tuple[Share, ...]
+) -> None:
     """Rewrite the witness, whole or not at all, and wait until it is on the disk."""
     unsigned = Testimony(
         public=identity.public, counter=head.counter, digest=head.digest, most=most
@@ -95,12 +97,12 @@ def read_witness(path: Path, public: bytes) -> Testimony:
     return testimony
 
 
-def write_claim(ledger: Path, claim: Head) -> None:
+def write_claim(ledger: Path, claim: LedgerHead) -> None:
     """Keep what another hospital has seen of this ledger and this ledger does not know."""
     write_atomically(_claim_file(ledger), pack([claim.counter, claim.digest]))
 
 
-def read_claims(ledger: Path) -> list[Head]:
+def read_claims(ledger: Path) -> list[LedgerHead]:
     """Return what was kept by `write_claim`; what is damaged is as good as nothing."""
     try:
         parts = unpack(_claim_file(ledger).read_bytes())
@@ -108,26 +110,26 @@ def read_claims(ledger: Path) -> list[Head]:
         return []
     match parts:
         case (int() as counter, bytes() as digest):
-            return [Head(counter, digest)]
+            return [LedgerHead(counter, digest)]
     return []
 
 
-def write_invented(ledger: Path, told: Mapping[bytes, Head]) -> None:
+def write_invented(ledger: Path, told: Mapping[bytes, LedgerHead]) -> None:
     """Keep which peers, by identity key, signed heads that this ledger can never have had."""
     write_atomically(_invented_file(ledger), pack([[peer, *told[peer]] for peer in sorted(told)]))
 
 
-def read_invented(ledger: Path) -> dict[bytes, Head]:
+def read_invented(ledger: Path) -> dict[bytes, LedgerHead]:
     """Return what was kept by `write_invented`; what is damaged is as good as nothing."""
     try:
         parts = unpack(_invented_file(ledger).read_bytes())
     except (OSError, MessageError):
         return {}
-    found: dict[bytes, Head] = {}
+    found: dict[bytes, LedgerHead] = {}
     for part in parts if isinstance(parts, tuple) else ():
         match part:
             case (bytes() as peer, int() as counter, bytes() as digest):
-                found[peer] = Head(counter, digest)
+                found[peer] = LedgerHead(counter, digest)
     return found
 
 

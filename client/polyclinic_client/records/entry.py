@@ -36,7 +36,7 @@ def unreadable(why: str) -> LedgerError:
     )
 
 
-class Head(NamedTuple):
+class LedgerHead(NamedTuple):
     """How far a ledger has come: the number of its last row, and the salted hash of it."""
 
     counter: int

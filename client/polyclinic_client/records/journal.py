@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from polyclinic_client.records.chained_log import ChainedLog, Clock, Row, unix_ms
-from polyclinic_client.records.entry import Digest, Entry, Head, unreadable
+from polyclinic_client.records.entry import Digest, Entry, LedgerHead, unreadable
 from polyclinic_client.records.sqlite_file import OpenFiles
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.privacy.charges import Charge
@@ -89,12 +89,14 @@ class Left(Entry):
     ledger_digest: Digest | None = None
 
     @property
-    def row(self) -> Head | None:
+    def row(self) -> LedgerHead | None:
         """The ledger's row that charged it, None if it is not said."""
-        return None if self.ledger_digest is None else Head(self.ledger_row, self.ledger_digest)
+        return (
+            None if self.ledger_digest is None else LedgerHead(self.ledger_row, self.ledger_digest)
+        )
 
 
-class Settled(Entry):
+class SettledEvent(Entry):
     """Closing statements prove that a release costs its headline; a restarted node says it again.
 
     Attributes
@@ -194,7 +196,7 @@ class PeerReset(Entry):
 
 
 class Rule(Entry):
-    """A rule of a mapping, and how often it applied; as `polyclinic_common.data.settled.Settled`.
+    """A rule of a mapping, and how often it applied: a `SettledRule` of ``data/settled.py``.
 
     Attributes
     ----------
@@ -210,7 +212,7 @@ class Rule(Entry):
     count: Annotated[int, Field(ge=0)]
 
 
-class Table(Entry):
+class TableEvent(Entry):
     """A table was added for a study, or approved with it: what its mapping settled.
 
     Attributes
@@ -227,10 +229,19 @@ class Table(Entry):
     settled: tuple[Rule, ...] = ()
 
 
-Event = Asked | Left | Settled | Refused | Failed | Bundle | Climbed | PeerReset | Table
+Event = Asked | Left | SettledEvent | Refused | Failed | Bundle | Climbed | PeerReset | TableEvent
 _ADAPTER: TypeAdapter[Began | Event] = TypeAdapter(
     Annotated[
-        Began | Asked | Left | Settled | Refused | Failed | Bundle | Climbed | PeerReset | Table,
+        Began
+        | Asked
+        | Left
+        | SettledEvent
+        | Refused
+        | Failed
+        | Bundle
+        | Climbed
+        | PeerReset
+        | TableEvent,
         Field(discriminator="entry"),
     ]
 )

@@ -19,7 +19,7 @@ from polyclinic_common.secure_sum.statements import Closing
 from polyclinic_common.wire import Reason, SumRecord
 
 
-class History:
+class AnsweredSums:
     """The sums of one run that this site has answered.
 
     Parameters

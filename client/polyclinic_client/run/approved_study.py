@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Approved:
+class ApprovedStudy:
     """A study that this hospital approved, with its patients: read when they are asked for first.
 
     Attributes
@@ -75,7 +75,7 @@ def approved_with(
     declared: Mapping[str, int],
     name: str,
     table: Callable[[], pd.DataFrame],
-) -> Approved:
+) -> ApprovedStudy:
     """Return an approved study with its patients from a checked table.
 
     Parameters
@@ -92,4 +92,4 @@ def approved_with(
         return encoding.encode(rows[~test], name), held_out_cohort(encoding, rows[test], name)
 
     training = {site: declared_for_training(study, size) for site, size in declared.items()}
-    return Approved(study, roster, verified, training, name, declared[name], read)
+    return ApprovedStudy(study, roster, verified, training, name, declared[name], read)

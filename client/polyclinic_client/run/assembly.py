@@ -16,12 +16,12 @@ from polyclinic_client.gate.ladder import Ladder
 from polyclinic_client.gate.pace import pace_of
 from polyclinic_client.gate.permitted import Permitted
 from polyclinic_client.gate.tick import Clock
-from polyclinic_client.run.approved_study import Approved
-from polyclinic_client.run.responder import Site
-from polyclinic_client.run.sum_responder import Member
+from polyclinic_client.run.approved_study import ApprovedStudy
+from polyclinic_client.run.responder import Responder
+from polyclinic_client.run.sum_responder import SumResponder
 from polyclinic_client.run.terms import Terms
-from polyclinic_client.run.update_responder import Updates
-from polyclinic_client.run.vote_responder import Voter, system_coin
+from polyclinic_client.run.update_responder import UpdateResponder
+from polyclinic_client.run.vote_responder import VoteResponder, system_coin
 from polyclinic_common.evaluation.layout import Floats
 from polyclinic_common.models.head import initial_weights, length_of
 from polyclinic_common.privacy.noise import NoiseSource
@@ -31,7 +31,7 @@ from polyclinic_common.releases.shares import vote_of
 from polyclinic_common.study.manifest import Study
 
 
-def make_ladder(approved: Approved, reached: dict[bytes, int]) -> Ladder:
+def make_ladder(approved: ApprovedStudy, reached: dict[bytes, int]) -> Ladder:
     """Return the ladder of a study: from public numbers alone, no patient is read.
 
     Parameters
@@ -58,7 +58,7 @@ def make_gate(study: Study | None, ladder: Ladder, folder: SiteFolder, clock: Cl
 
 
 def make_site(
-    approved: Approved,
+    approved: ApprovedStudy,
     run: str,
     folder: SiteFolder,
     gate: Gate,
@@ -66,7 +66,7 @@ def make_site(
     noise: NoiseSource,
     start: int,
     formulas: tuple[Floats, ...] = (),
-) -> Site:
+) -> Responder:
     """Return the site of a run of an approved study.
 
     Parameters
@@ -81,23 +81,23 @@ def make_site(
         With which it compares besides, as in `BetterHere`.
     """
     study = approved.study
-    answers: Member | Updates
+    answers: SumResponder | UpdateResponder
     if study.privacy.mode == "secure-sum":
         answers = _member(approved, run, folder, gate, gradients, noise)
     else:
         answers = _updates(approved, folder, gate, gradients, noise)
     voter = make_voter(approved, folder, start, formulas, gate.begin)
-    return Site(study.hash(), run, answers, gate, folder.journal, voter)
+    return Responder(study.hash(), run, answers, gate, folder.journal, voter)
 
 
 def _member(
-    approved: Approved,
+    approved: ApprovedStudy,
     run: str,
     folder: SiteFolder,
     gate: Gate,
     gradients: Gradients,
     noise: NoiseSource,
-) -> Member:
+) -> SumResponder:
     study = approved.study
     schedule = schedule_of(approved, gradients)
     terms = Terms(
@@ -111,7 +111,7 @@ def _member(
         plans=schedule.secure_sums,
         rounds_of=rounds_of(schedule),
     )
-    return Member(
+    return SumResponder(
         terms,
         folder.identity,
         folder.ledger,
@@ -123,10 +123,14 @@ def _member(
 
 
 def _updates(
-    approved: Approved, folder: SiteFolder, gate: Gate, gradients: Gradients, noise: NoiseSource
-) -> Updates:
+    approved: ApprovedStudy,
+    folder: SiteFolder,
+    gate: Gate,
+    gradients: Gradients,
+    noise: NoiseSource,
+) -> UpdateResponder:
     study, schedule = approved.study, schedule_of(approved, gradients)
-    return Updates(
+    return UpdateResponder(
         bytes.fromhex(study.hash()),
         length_of(study),
         study.rounds,
@@ -140,13 +144,13 @@ def _updates(
     )
 
 
-def schedule_of(approved: Approved, gradients: Gradients) -> Schedule:
+def schedule_of(approved: ApprovedStudy, gradients: Gradients) -> Schedule:
     """Return the schedule of a hospital that approved a study."""
     declared = declared_for(approved.study, approved.declared, approved.name)
     return Schedule.of(approved.study, declared, gradients.path)
 
 
-def at_hand(approved: Approved, gradients: Gradients) -> AtHand:
+def at_hand(approved: ApprovedStudy, gradients: Gradients) -> AtHand:
     """Return what a hospital computes with; its patients are read here."""
     return AtHand(approved.encoding, gradients, approved.cohort, approved.held_out)
 
@@ -157,18 +161,18 @@ def rounds_of(schedule: Schedule) -> dict[str, Collection[int]]:
 
 
 def make_voter(
-    approved: Approved,
+    approved: ApprovedStudy,
     folder: SiteFolder,
     start: int,
     formulas: tuple[Floats, ...] = (),
     begin: Callable[[], None] = lambda: None,
-) -> Voter | None:
+) -> VoteResponder | None:
     """Return what votes, against the study's public base rate; None where there is no vote."""
     study, charge = approved.study, vote_of(approved.study)
     if charge is None:
         return None
     incumbent = initial_weights(study, approved.encoding, start)
-    return Voter(
+    return VoteResponder(
         bytes.fromhex(study.hash()),
         length_of(study),
         study.rounds,

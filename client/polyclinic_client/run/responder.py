@@ -12,9 +12,9 @@ from polyclinic_client.gate.due import Due
 from polyclinic_client.gate.gate import Gate
 from polyclinic_client.records.journal import Asked, Failed, Journal
 from polyclinic_client.run.refusals import REASON_OF, RefusalError, SilenceError
-from polyclinic_client.run.sum_responder import Member
-from polyclinic_client.run.update_responder import Memory, Updates
-from polyclinic_client.run.vote_responder import Voter
+from polyclinic_client.run.sum_responder import SumResponder
+from polyclinic_client.run.update_responder import Memory, UpdateResponder
+from polyclinic_client.run.vote_responder import VoteResponder
 from polyclinic_common.errors import Code, LedgerError, MessageError, PolyclinicError
 from polyclinic_common.wire import (
     CloseRequest,
@@ -86,20 +86,20 @@ class Turn:
         self.tell(due)
 
 
-class Site:
+class Responder:
     """Answers the requests of one run.
 
     Parameters
     ----------
     study_hash, run_id : str
         The study and the run that this site joined.
-    answers : Member, Updates or None
+    answers : SumResponder, UpdateResponder or None
         What answers: in mode secure-sum, or in mode local; None refuses everything.
     gate : Gate
         Where every answer leaves.
     journal : Journal
         Where failures are written down.
-    voter : Voter or None
+    voter : VoteResponder or None
         What votes on the trained model, where the study asks for it.
     reason : Reason
         Why requests are refused that are not for this study and run, or that nothing answers.
@@ -109,10 +109,10 @@ class Site:
         self,
         study_hash: str,
         run_id: str,
-        answers: Member | Updates | None,
+        answers: SumResponder | UpdateResponder | None,
         gate: Gate,
         journal: Journal,
-        voter: Voter | None = None,
+        voter: VoteResponder | None = None,
         reason: Reason = Reason.NOT_APPROVED,
     ):
         self._study_hash = study_hash
@@ -167,11 +167,11 @@ class Site:
         match self._answers, request:
             case _, VoteRequest() if self._voter is not None:
                 return self._voter.vote(request)
-            case Updates() as updates, TrainRequest():
+            case UpdateResponder() as updates, TrainRequest():
                 return updates.update(request, memory)
-            case (Updates() | Member()) as answers, SettleRequest():
+            case (UpdateResponder() | SumResponder()) as answers, SettleRequest():
                 return answers.settle(request)
-            case Member() as member, (
+            case SumResponder() as member, (
                 OpenRequest() | Introduction() | SumRequest() | CloseRequest()
             ):
                 return member.answer(request)

@@ -84,7 +84,7 @@ class Earlier:
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AnsweredAttempt:
     """Which attempt of a release is answered: of a secure sum, by session and chain.
 
     Attributes
@@ -99,7 +99,7 @@ class Attempt:
     chain: Chain = ()
 
 
-ONLY = Attempt()
+ONLY = AnsweredAttempt()
 NOTHING_EARLIER = Earlier()
 
 
@@ -110,7 +110,7 @@ def stored_release(
     payload: Callable[[Stored], tuple[P, bytes]],
     *,
     begin: Callable[[], None] = lambda: None,
-    attempt: Attempt = ONLY,
+    attempt: AnsweredAttempt = ONLY,
     earlier: Earlier = NOTHING_EARLIER,
 ) -> P:
     """Return the payload of a release: drawn, charged, stored and recorded, each once.

@@ -14,9 +14,9 @@ import numpy as np
 from polyclinic_client.compute.integers import NoisyIntegers
 from polyclinic_client.ledger.ledger import Ledger, Stored
 from polyclinic_client.records.journal import Journal, PeerReset
-from polyclinic_client.run.answered_sums import History
+from polyclinic_client.run.answered_sums import AnsweredSums
 from polyclinic_client.run.refusals import RefusalError
-from polyclinic_client.run.stored_release import Attempt, Earlier, Wanted, stored_release
+from polyclinic_client.run.stored_release import AnsweredAttempt, Earlier, Wanted, stored_release
 from polyclinic_client.run.terms import Terms
 from polyclinic_common.errors import MessageError
 from polyclinic_common.identity.site_key import Identity
@@ -45,7 +45,7 @@ KEYS_LIVE_S = 7 * 24 * 3600
 MOST_BYTES = 1 << 18  # of a closing statement: any chain of attempts of fifty hospitals fits
 
 
-class Member:
+class SumResponder:
     """Answers the requests of one run.
 
     Parameters
@@ -215,7 +215,7 @@ class Member:
         )
 
     def _check_chain(
-        self, release: ReleaseId, chain: Chain, agreed: Agreed, history: History
+        self, release: ReleaseId, chain: Chain, agreed: Agreed, history: AnsweredSums
     ) -> None:
         """Refuse an attempt that this site may not answer."""
         terms, own = self._terms, self._identity.public
@@ -246,7 +246,7 @@ class Member:
         release: ReleaseId,
         transcript: bytes,
         request: SumRequest,
-        history: History,
+        history: AnsweredSums,
         agreed: Agreed,
     ) -> Words:
         """Return this sum under this site's masks, from what is stored or drawn now."""
@@ -273,7 +273,7 @@ class Member:
             lambda moment: self._sources[release.kind].draw(request.weights, moment),
             payload,
             begin=self._begin,
-            attempt=Attempt(agreed.session, request.chain),
+            attempt=AnsweredAttempt(agreed.session, request.chain),
             earlier=_told(history, request.previous, request.closings),
         )
 
@@ -294,11 +294,11 @@ class Member:
         words = stored.vector.view(np.uint64)
         return masked(words, view, self._identity.public, agreed.secrets)
 
-    def _history(self) -> History:
-        return History(self._terms, self._identity, self._ledger)
+    def _history(self) -> AnsweredSums:
+        return AnsweredSums(self._terms, self._identity, self._ledger)
 
 
-def _told(history: History, previous: SumRecord | None, closings: Sequence[bytes]) -> Earlier:
+def _told(history: AnsweredSums, previous: SumRecord | None, closings: Sequence[bytes]) -> Earlier:
     """Return what a request tells of earlier sums: read before anything is written."""
     return Earlier(history.heads(closings), history.closing(previous), history.settling(closings))
 

@@ -31,7 +31,7 @@ class Memory:
     personal: Vector | None = None
 
 
-class Updates:
+class UpdateResponder:
     """Answers the train requests of one run.
 
     Parameters

@@ -28,7 +28,7 @@ def system_coin(secret: bytes) -> Coin:
     return lambda context: int(derived_stream(secret, context).words(1)[0])
 
 
-class Voter:
+class VoteResponder:
     """Answers the vote requests of one run: one vote, charged, stored, and the same when repeated.
 
     Parameters

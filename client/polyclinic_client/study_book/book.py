@@ -29,7 +29,7 @@ from polyclinic_client.study_book.price import planned_releases
 from polyclinic_client.study_book.roster import CheckedRoster, check_roster, require_verified
 from polyclinic_common.consortium.signed import SignedStudy, find_signed
 from polyclinic_common.consortium.statements import Declaration
-from polyclinic_common.data.settled import Settled
+from polyclinic_common.data.settled import SettledRule
 from polyclinic_common.errors import Code, ConsortiumError, DataError, MessageError, StudyError
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.identity.statement import read_signed
@@ -41,11 +41,11 @@ MANIFEST, SIGNATURE = "study.json", "study.sig"
 MAPPING, TABLE, DIGEST = "mapping.toml", "table.parquet", "table.hmac"
 SETTLED = "settled.json"
 DECLARATION, ROSTER, APPROVAL = "declaration.bin", "roster.bin", "approval.bin"
-_SETTLED: TypeAdapter[tuple[Settled, ...]] = TypeAdapter(tuple[Settled, ...])
+_SETTLED: TypeAdapter[tuple[SettledRule, ...]] = TypeAdapter(tuple[SettledRule, ...])
 
 
 @dataclass(frozen=True)
-class ApprovedStudy:
+class KeptStudy:
     """A study that this hospital approved: what a node answers with.
 
     Attributes
@@ -99,7 +99,7 @@ class StudyBook:
         """
         return StudyBook(site, Membership.read(site.path))
 
-    def approved(self) -> list[ApprovedStudy]:
+    def approved(self) -> list[KeptStudy]:
         """Return the studies that a node may answer for today: approved, unexpired, all whole.
 
         Raises
@@ -111,7 +111,7 @@ class StudyBook:
         found = [self.approved_study(bytes.fromhex(path.parent.name)) for path in paths]
         return [each for each in found if each is not None]
 
-    def approved_study(self, study_hash: bytes) -> ApprovedStudy | None:
+    def approved_study(self, study_hash: bytes) -> KeptStudy | None:
         """Return a study that a node may answer for today; None if it may not.
 
         Raises
@@ -172,7 +172,7 @@ class StudyBook:
             )
         return pd.read_parquet(io.BytesIO(content))
 
-    def settled(self, study_hash: bytes) -> tuple[Settled, ...]:
+    def settled(self, study_hash: bytes) -> tuple[SettledRule, ...]:
         """Return how often each rule of the mapping applied to the frozen table.
 
         Empty for a table that an earlier version froze.
@@ -232,13 +232,13 @@ class StudyBook:
         frame: pd.DataFrame,
         mapping: bytes,
         declaration: bytes,
-        settled: tuple[Settled, ...] = (),
+        settled: tuple[SettledRule, ...] = (),
     ) -> None:
         """Freeze a checked table for a study, with this hospital's signed declaration.
 
         Parameters
         ----------
-        settled : tuple of Settled
+        settled : tuple of SettledRule
             What the mapping settled: kept beside the table, for this hospital alone.
 
         Raises
@@ -271,16 +271,14 @@ class StudyBook:
         own = (self._membership.name, self._site.identity.public)
         return check_roster(study, statements, own, read_peers(self._site.path))
 
-    def _approved(self, study_hash: bytes, approval: Approval) -> ApprovedStudy:
+    def _approved(self, study_hash: bytes, approval: Approval) -> KeptStudy:
         study = self.study(study_hash)
         checked = self.check(study, self._statements(study_hash))
         require_verified(study, checked)
         name = self._membership.name
         if planned_releases(study, checked.declared, name) != approval.planned:
             raise unusable(self._folder(study_hash) / ROSTER)
-        return ApprovedStudy(
-            study, name, checked.roster, checked.verified, checked.declared, approval
-        )
+        return KeptStudy(study, name, checked.roster, checked.verified, checked.declared, approval)
 
     def _statements(self, study_hash: bytes) -> tuple[bytes, ...]:
         try:

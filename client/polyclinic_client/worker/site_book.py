@@ -19,9 +19,9 @@ from polyclinic_client.gate.ladder import Ladder
 from polyclinic_client.gate.tick import Clock, SystemClock
 from polyclinic_client.ledger.journalled import check_journalled
 from polyclinic_client.records.journal import Failed
-from polyclinic_client.run.approved_study import Approved, approved_with
+from polyclinic_client.run.approved_study import ApprovedStudy, approved_with
 from polyclinic_client.run.assembly import make_gate, make_ladder, make_site, steps_reached
-from polyclinic_client.run.responder import Site, Turn, silenced
+from polyclinic_client.run.responder import Responder, Turn, silenced
 from polyclinic_client.run.update_responder import Memory
 from polyclinic_client.study_book.book import StudyBook
 from polyclinic_common.errors import LedgerError, MessageError
@@ -55,10 +55,10 @@ class SiteBook:
     """
 
     folder: SiteFolder
-    find: Callable[[str], Approved | None]
+    find: Callable[[str], ApprovedStudy | None]
     clock: Clock = field(default_factory=SystemClock)
-    _studies: dict[str, Approved] = field(default_factory=dict)
-    _sites: OrderedDict[tuple[str, str], Site] = field(default_factory=OrderedDict)
+    _studies: dict[str, ApprovedStudy] = field(default_factory=dict)
+    _sites: OrderedDict[tuple[str, str], Responder] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self._reached = steps_reached(self.folder)
@@ -84,18 +84,18 @@ class SiteBook:
             site = self._site(request, turn)
             return site.answer_in(turn, request, memory)
 
-    def _site(self, request: Request | None, turn: Turn) -> Site:
+    def _site(self, request: Request | None, turn: Turn) -> Responder:
         """Return who answers a request; the turn is told when the answer leaves.
 
         That is fixed before the table is read: how long reading takes tells how long the table is.
         """
         found = self._kept(request)
-        if not isinstance(found, Site):
+        if not isinstance(found, Responder):
             return self._first(*found, turn)
         turn.take(found.gate, request)
         return found
 
-    def _kept(self, request: Request | None) -> Site | tuple[Approved, Request]:
+    def _kept(self, request: Request | None) -> Responder | tuple[ApprovedStudy, Request]:
         """Return the site that answers a request, or the study that one has to be made for."""
         if request is None:
             return self._refusing("", "", Reason.NOT_APPROVED)
@@ -110,7 +110,7 @@ class SiteBook:
             return self._sites[wanted]
         return entry, request
 
-    def _first(self, entry: Approved, request: Request, turn: Turn) -> Site:
+    def _first(self, entry: ApprovedStudy, request: Request, turn: Turn) -> Responder:
         """Return the site of a run, made for its first message."""
         gradients = OpacusGradients(entry.study, entry.encoding)
         gradients.clipped()  # what it imports takes seconds, whoever the patients are
@@ -125,15 +125,15 @@ class SiteBook:
             self._sites.popitem(last=False)
         return site
 
-    def _make(self, entry: Approved, run: str, gate: Gate, gradients: Gradients) -> Site:
+    def _make(self, entry: ApprovedStudy, run: str, gate: Gate, gradients: Gradients) -> Responder:
         """Return the site of a run; here the table is read."""
         noise = SystemNoise(self.folder.ledger.secret)
         return make_site(entry, run, self.folder, gate, gradients, noise, START)
 
-    def _refusing(self, study_hash: str, run: str, reason: Reason) -> Site:
-        return Site(study_hash, run, None, self._refusals, self.folder.journal, reason=reason)
+    def _refusing(self, study_hash: str, run: str, reason: Reason) -> Responder:
+        return Responder(study_hash, run, None, self._refusals, self.folder.journal, reason=reason)
 
-    def _approved(self, study_hash: str, run: str) -> Approved | None:
+    def _approved(self, study_hash: str, run: str) -> ApprovedStudy | None:
         """Return a study if it is approved now, for this run.
 
         What was approved is read and checked once a run, its table once in all; that it is still
@@ -147,7 +147,7 @@ class SiteBook:
         approval = ledger.approval(bytes.fromhex(study_hash), run)
         return None if approval is None or approval.expires < ledger.today() else entry
 
-    def _looked_up(self, study_hash: str) -> Approved | None:
+    def _looked_up(self, study_hash: str) -> ApprovedStudy | None:
         entry, held = self.find(study_hash), self._studies.pop(study_hash, None)
         if entry is not None:
             self._studies[study_hash] = held if held and held == entry else entry
@@ -173,7 +173,7 @@ def open_sites(path: Path) -> SiteBook:
     return SiteBook(folder, partial(find_approved, StudyBook.open(folder)))
 
 
-def find_approved(book: StudyBook, study_hash: str) -> Approved | None:
+def find_approved(book: StudyBook, study_hash: str) -> ApprovedStudy | None:
     """Return an approved study by its hash; None if a node may not answer for it."""
     try:
         wanted = bytes.fromhex(study_hash)

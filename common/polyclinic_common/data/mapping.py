@@ -31,7 +31,7 @@ from polyclinic_common.data.deviation import FILL_IN, settling_lines, toml
 from polyclinic_common.data.misfits import MAY_BE_ABSENT, misfits, source_of
 from polyclinic_common.data.patients import settle_patients
 from polyclinic_common.data.rules import ColumnSource, Mapping, ValueRules
-from polyclinic_common.data.settled import Settled, settled_rows, settled_values
+from polyclinic_common.data.settled import SettledRule, settled_rows, settled_values
 from polyclinic_common.data.units import PLAIN_UNITS, Conversion, canonical_unit, conversions_to
 from polyclinic_common.data.values import as_text
 from polyclinic_common.data.vocabulary import understood
@@ -85,14 +85,14 @@ class Translated:
     ----------
     frame : DataFrame
         The table.
-    settled : tuple of Settled
+    settled : tuple of SettledRule
         Every rule of the mapping, and how often it applied.
     unused : tuple of str
         Columns of the extract of which nothing gets into the table.
     """
 
     frame: pd.DataFrame
-    settled: tuple[Settled, ...]
+    settled: tuple[SettledRule, ...]
     unused: tuple[str, ...] = ()
 
 
@@ -172,7 +172,7 @@ def translate(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Translated
 
 def settle_rows(
     mapping: Mapping, frame: pd.DataFrame, study: Study
-) -> tuple[pd.DataFrame, tuple[Settled, ...]]:
+) -> tuple[pd.DataFrame, tuple[SettledRule, ...]]:
     """Return the rows of one hospital's table that count, and what the mapping settled of them."""
     frame, applied = settle_patients(mapping.patients, frame, study)
     return frame, tuple(settled_rows(study.cohort.patient_id, mapping.patients, applied))
@@ -192,7 +192,7 @@ def translate_columns(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Tr
     if problems:
         raise _invalid("The mapping does not fit the study and the table.", problems)
     columns: dict[str, pd.Series] = {}
-    used, settled = set[str](), list[Settled]()
+    used, settled = set[str](), list[SettledRule]()
     for declared in declared_columns(study):
         sources = {
             column: source
@@ -231,15 +231,15 @@ class _Rules:
         self._left[place] = self._left.get(place, set(unmatched)) & set(unmatched)
         return values
 
-    def settled(self, rows: int, absent: int) -> Iterator[Settled]:
+    def settled(self, rows: int, absent: int) -> Iterator[SettledRule]:
         """Yield the rules, of a table of so many rows that lacks so many of the columns."""
         for place, applied in self._applied.items():
             given = self._given(place)
             rules = self._mapping.rules_of(place, self._declared.name)
             if given.absent and isinstance(given, ColumnSource):
-                yield Settled(place, "absent", rows)
+                yield SettledRule(place, "absent", rows)
             elif given.absent:
-                yield Settled(place, "absent columns", absent)
+                yield SettledRule(place, "absent columns", absent)
             if not isinstance(given, ColumnSource) or not given.absent:
                 yield from settled_values(place, given, rules, applied)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from polyclinic_common.data.deviation import Deviation
 from polyclinic_common.data.leaks import Leak
-from polyclinic_common.data.settled import Settled
+from polyclinic_common.data.settled import SettledRule
 from polyclinic_common.errors import Code, DataError, Problem
 
 OTHER_EVENT = "its event column has a third word, and competing events are not modelled"
@@ -87,7 +87,7 @@ class CheckReport:
     notes: tuple[str, ...]
     leaks: tuple[Leak, ...] = ()
     deviations: tuple[Deviation, ...] = ()
-    settled: tuple[Settled, ...] = ()
+    settled: tuple[SettledRule, ...] = ()
     unused: tuple[str, ...] = ()
     other_events: int = 0
 

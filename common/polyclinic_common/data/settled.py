@@ -40,7 +40,7 @@ KEPT_AS = {
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettledRule:
     """A rule of the mapping, and how often it applied.
 
     Attributes
@@ -69,7 +69,7 @@ class Settled:
 
 def settled_values(
     column: str, given: ValueRules, rules: ValueRules, applied: dict[str, int]
-) -> list[Settled]:
+) -> list[SettledRule]:
     """Return the rules that are `given` for a column, and those that applied without.
 
     Parameters
@@ -81,16 +81,16 @@ def settled_values(
     """
     written = given.model_dump(exclude_defaults=True, exclude={"absent"})
     names = [name for name in WORDS if name in written or applied.get(name)]
-    return [Settled(column, name, applied.get(name, 0), _how(rules, name)) for name in names]
+    return [SettledRule(column, name, applied.get(name, 0), _how(rules, name)) for name in names]
 
 
-def settled_rows(column: str, rules: PatientRules, applied: dict[str, int]) -> list[Settled]:
+def settled_rows(column: str, rules: PatientRules, applied: dict[str, int]) -> list[SettledRule]:
     """Return what is written about rows, and how often it applied."""
     found = {"exclude": f"{applied.get('excluded numbers', 0)} of {len(rules.exclude)}"}
     found |= {"empty": rules.empty or "", "rows": rules.rows or ""}
     names = ("width", "exclude", "empty", "rows", "differ")
     return [
-        Settled(column, name, applied[name], found.get(name, ""))
+        SettledRule(column, name, applied[name], found.get(name, ""))
         for name in names
         if name in applied
     ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.evaluation.observed import subgroup_names
-from polyclinic_common.evaluation.statistics import Count, Judged, Statistic
+from polyclinic_common.evaluation.statistic import Count, Judged, Statistic
 from polyclinic_common.models.predict import predict
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study.manifest import Study
@@ -29,7 +29,7 @@ from polyclinic_common.study.sections import (
 )
 
 Floats = NDArray[np.float64]
-Kind = Literal["overall", "site", "subgroup"]
+GroupKind = Literal["overall", "site", "subgroup"]
 CLIP = 1.0
 OVERALL_SHARE = 0.5  # where there are other tables
 MAIN_SHARE = 0.5  # of the metric that is named first, where there are others
@@ -65,7 +65,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Table:
+class GroupTable:
     """The metrics of a group of patients.
 
     Attributes
@@ -78,7 +78,7 @@ class Table:
         Its entries.
     """
 
-    kind: Kind
+    kind: GroupKind
     name: str
     member: int | None
     parts: tuple[Part, ...]
@@ -93,7 +93,7 @@ class Table:
 class Layout:
     """All tables of a metric release."""
 
-    tables: tuple[Table, ...]
+    tables: tuple[GroupTable, ...]
 
     @property
     def length(self) -> int:
@@ -121,11 +121,11 @@ def make_layout(study: Study) -> Layout:
     """
     groups, unknown = _groups(study), not isinstance(study.evaluation.holdout, Fraction)
     ways = len({way for way, *_ in groups}) - 1
-    start, tables = 0, list[Table]()
+    start, tables = 0, list[GroupTable]()
     for way, kind, name, member in groups:
         share = 1.0 if ways == 0 else OVERALL_SHARE if way == 0 else (1 - OVERALL_SHARE) / ways
         parts = _parts(study, share, start, counted=unknown or kind == "subgroup")
-        tables.append(Table(kind, name, member, parts))
+        tables.append(GroupTable(kind, name, member, parts))
         start += sum(part.statistic.size for part in parts)
     return Layout(tuple(tables))
 
@@ -145,13 +145,13 @@ def contributions(
     return mask * layout.rows(judged, truth)
 
 
-def _groups(study: Study) -> list[tuple[int, Kind, str, int | None]]:
+def _groups(study: Study) -> list[tuple[int, GroupKind, str, int | None]]:
     """Return the groups: in which way patients are divided, kind, name and column of the truth.
 
     A patient is in at most one group of each way.
     """
     private, sites = private_of(study), study.roster.sites
-    found: list[tuple[int, Kind, str, int | None]] = [(0, "overall", "all", None)]
+    found: list[tuple[int, GroupKind, str, int | None]] = [(0, "overall", "all", None)]
     if private.by_site:
         found += [(1, "site", name, MEMBERS + index) for index, name in enumerate(sites)]
     if private.subgroups:

@@ -14,7 +14,7 @@ import numpy as np
 
 from polyclinic_common.evaluation import weighted
 from polyclinic_common.evaluation.observed import Observed
-from polyclinic_common.evaluation.statistics import (
+from polyclinic_common.evaluation.statistic import (
     Mean,
     Statistic,
     binary_histogram,

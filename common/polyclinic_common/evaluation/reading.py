@@ -37,8 +37,8 @@ import numpy as np
 from scipy.special import expit
 
 from polyclinic_common.evaluation.interval import CLEAR, CLEAR_PAIRS, Reading, Z
-from polyclinic_common.evaluation.layout import Floats, Kind, Layout, Table
-from polyclinic_common.evaluation.statistics import Mean, RiskHistogram
+from polyclinic_common.evaluation.layout import Floats, GroupKind, GroupTable, Layout
+from polyclinic_common.evaluation.statistic import Mean, RiskHistogram
 from polyclinic_common.evaluation.survival import estimate
 from polyclinic_common.evaluation.survival_reading import TimeReading, read_survival, read_times
 from polyclinic_common.models.score_head import Vector
@@ -74,7 +74,7 @@ class GroupReading:
         The metrics; None where undefined.
     """
 
-    kind: Kind
+    kind: GroupKind
     name: str
     patients: float
     deviation: float
@@ -157,7 +157,7 @@ def read_sum(
 
 
 def _read(
-    table: Table,
+    table: GroupTable,
     total: Floats,
     deviation: float,
     sizes: Mapping[str, Size],
@@ -197,7 +197,7 @@ def _read(
     )
 
 
-def _size(table: Table, total: Floats, deviation: float, sizes: Mapping[str, Size]) -> Size:
+def _size(table: GroupTable, total: Floats, deviation: float, sizes: Mapping[str, Size]) -> Size:
     """Return the number of patients: counted with noise where the table does, else public."""
     if (count := table.count) is not None:
         return Size(float(total[count.start] / count.weight), (deviation / count.weight) ** 2)

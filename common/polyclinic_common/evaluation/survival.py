@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, ndtr, ndtri
 
 from polyclinic_common.data.encoding import Encoding
-from polyclinic_common.evaluation.statistics import RiskHistogram
+from polyclinic_common.evaluation.statistic import RiskHistogram
 from polyclinic_common.models.head import build_network
 from polyclinic_common.models.score_head import Vector, cut
 from polyclinic_common.study.manifest import Study

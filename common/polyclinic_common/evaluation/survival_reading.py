@@ -9,7 +9,7 @@ import numpy as np
 
 from polyclinic_common.evaluation.interval import CLEAR_AT_RISK, CLEAR_PAIRS, MOST_BLUR, Reading, Z
 from polyclinic_common.evaluation.observed import Rows
-from polyclinic_common.evaluation.statistics import RiskHistogram
+from polyclinic_common.evaluation.statistic import RiskHistogram
 from polyclinic_common.evaluation.survival import Estimate, Floats
 
 

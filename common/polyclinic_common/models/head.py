@@ -24,7 +24,7 @@ class Head:
     """A kind of model: what its score reads of an encoded row.
 
     To add one, write its object and a line in `HEADS`, and its name into the vocabulary of the
-    contract (:class:`polyclinic_common.study.sections.Model`). Gradients, clipping, noise,
+    contract (:class:`polyclinic_common.study.sections.ModelSection`). Gradients, clipping, noise,
     prediction and calibration follow; no head may mix patients.
 
     Attributes

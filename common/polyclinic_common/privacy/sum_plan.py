@@ -20,7 +20,7 @@ from polyclinic_common.privacy import account, gdp
 from polyclinic_common.privacy.charges import LEAST_VARIANCE, GaussianSum
 from polyclinic_common.privacy.discrete_gaussian import LARGEST_VARIANCE, reachable_variance
 
-Path = Literal["rows", "products"]
+SumPath = Literal["rows", "products"]
 MOST_PATIENTS = 2**24  # headroom is proven for so many in one sum
 _MOST_SITES = 2**10
 _DEVIATIONS = 2**6
@@ -112,7 +112,7 @@ def plan_sum(
     clip: float,
     shares: int,
     *,
-    path: Path,
+    path: SumPath,
     most_patients: int,
 ) -> SumPlan:
     """Return the plan whose rounds together cost `epsilon` at headline, or a little less.
@@ -154,7 +154,7 @@ def plan_sum(
 
 
 def sensitivity_of(
-    path: Path, clip: float, grid_exponent: int, length: int, most_patients: int
+    path: SumPath, clip: float, grid_exponent: int, length: int, most_patients: int
 ) -> float:
     r"""Return by how much one patient moves the integer vector, Euclidean norm, grid units.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from polyclinic_common.models.head import length_of
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.charges import Charge, SampledSteps
-from polyclinic_common.privacy.sum_plan import Path, SumPlan, plan_sum
+from polyclinic_common.privacy.sum_plan import SumPath, SumPlan, plan_sum
 from polyclinic_common.releases.shares import (
     most_patients,
     part_of,
@@ -17,7 +17,7 @@ from polyclinic_common.releases.shares import (
 from polyclinic_common.study.manifest import Study
 
 CHANGE_EXPONENT = -20  # changes of a model are released in units of 2^-20
-NODE_PATH: Path = "rows"  # how a node makes its integer sums, which decides the charge
+NODE_PATH: SumPath = "rows"  # how a node makes its integer sums, which decides the charge
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def noise_plan(study: Study, declared: int, epsilon: float | None) -> NoisePlan:
     return NoisePlan(multiplier, rate, steps, rounds)
 
 
-def local_sum_plan(study: Study, path: Path, declared: int, plan: NoisePlan) -> SumPlan:
+def local_sum_plan(study: Study, path: SumPath, declared: int, plan: NoisePlan) -> SumPlan:
     """Return grid and noise of a site whose full-cohort sums are private on their own."""
     return plan_sum(
         part_of(study.privacy.epsilon, study.privacy.delta, training_share(study)),
@@ -93,7 +93,7 @@ def local_sum_plan(study: Study, path: Path, declared: int, plan: NoisePlan) -> 
     )
 
 
-def local_charge(study: Study, declared: int, path: Path) -> Charge:
+def local_charge(study: Study, declared: int, path: SumPath) -> Charge:
     """Return what one update of mode local costs."""
     plan = noise_plan(study, declared, study.privacy.epsilon)
     if plan.sampling_rate < 1.0:

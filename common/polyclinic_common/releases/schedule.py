@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from polyclinic_common.privacy.charges import Charge
-from polyclinic_common.privacy.sum_plan import Path, SumPlan, plan_sum
+from polyclinic_common.privacy.sum_plan import SumPath, SumPlan, plan_sum
 from polyclinic_common.releases.kinds import UPDATE, Kind, SumKind, kinds_of
 from polyclinic_common.releases.plans import (
     CHANGE_EXPONENT,
@@ -86,7 +86,7 @@ class Schedule:
     releases: tuple[Scheduled, ...]
 
     @staticmethod
-    def of(study: Study, declared: int, path: Path = NODE_PATH) -> Schedule:
+    def of(study: Study, declared: int, path: SumPath = NODE_PATH) -> Schedule:
         """Return the schedule of a hospital.
 
         Parameters
@@ -155,7 +155,7 @@ def declared_for(study: Study, sizes: Mapping[str, int], name: str) -> int:
     return max(sizes.values()) if study.privacy.mode == "secure-sum" else sizes[name]
 
 
-def _scheduled(study: Study, kind: Kind, declared: int, path: Path) -> Scheduled:
+def _scheduled(study: Study, kind: Kind, declared: int, path: SumPath) -> Scheduled:
     rounds, times = kind.rounds(study), kind.times(study)
     if not isinstance(kind, SumKind):
         vote = vote_of(study)
@@ -176,7 +176,7 @@ def _is_sum(study: Study, declared: int) -> bool:
     return whole and study.strategy == "descent"
 
 
-def _sum_plan(study: Study, kind: SumKind, declared: int, path: Path) -> SumPlan:
+def _sum_plan(study: Study, kind: SumKind, declared: int, path: SumPath) -> SumPlan:
     if kind.name == UPDATE:
         plan = noise_plan(study, declared, study.privacy.epsilon)
         return local_sum_plan(study, path, declared, plan)

@@ -18,13 +18,13 @@ from polyclinic_common.study.outcomes import (
 )
 from polyclinic_common.study.sections import (
     METRICS_OF,
-    Calibration,
-    Evaluation,
+    CalibrationSection,
+    EvaluationSection,
     MenuEntry,
     MetricName,
-    Model,
+    ModelSection,
     Privacy,
-    Roster,
+    RosterSection,
     SplitColumn,
     Strategy,
     Subgroup,
@@ -46,7 +46,7 @@ LEARNING_RATE = {"squared": 8.0, "huber": 8.0, "logistic": 32.0, "hazard": 32.0}
 MLP_LEARNING_RATE_SHARE = 0.125
 
 
-class Cohort(Part):
+class CohortSection(Part):
     """Who is studied, and which columns describe a patient."""
 
     patient_id: Name
@@ -73,14 +73,14 @@ class Contract(Part):
     purpose: Text = Field(min_length=3)
     expires: dt.date
     synthetic: bool = False
-    roster: Roster
-    cohort: Cohort
+    roster: RosterSection
+    cohort: CohortSection
     treatment: Treatment | None = None
     outcome: Outcome
-    model: Model = Model()
+    model: ModelSection = ModelSection()
     privacy: Privacy = Privacy()
     training: Training = Training()
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSection = EvaluationSection()
     subgroups: tuple[Subgroup, ...] = ()
 
     @property
@@ -165,7 +165,7 @@ class Contract(Part):
         return (high - low) / 3.0
 
     @property
-    def calibration(self) -> Calibration:
+    def calibration(self) -> CalibrationSection:
         """How level and slope are set right after training; there must be something to return."""
         if self.training.calibration is None:
             raise ValueError("the study has no calibration")

@@ -27,7 +27,7 @@ METRICS_OF: dict[str, tuple[MetricName, ...]] = {
 }
 
 
-class Model(Part):
+class ModelSection(Part):
     """What is fitted: a linear predictor, or a multilayer perceptron with tanh units."""
 
     kind: Literal["linear", "mlp"] = "linear"
@@ -35,7 +35,7 @@ class Model(Part):
     loss: Literal["squared", "huber", "logistic", "hazard"] | None = None
 
     @model_validator(mode="after")
-    def _hidden_fits_kind(self) -> Model:
+    def _hidden_fits_kind(self) -> ModelSection:
         if (self.kind == "mlp") != bool(self.hidden):
             raise PydanticCustomError(
                 "hidden_layers",
@@ -84,7 +84,7 @@ class Privacy(Part):
         return delta
 
 
-Schedule = Literal["full", "sampled"]
+StepSchedule = Literal["full", "sampled"]
 Strategy = Literal[
     "descent",
     "fedavg",
@@ -98,7 +98,7 @@ Strategy = Literal[
 ]
 
 
-class Calibration(Part):
+class CalibrationSection(Part):
     """After training: level and slope of the frozen score are set right by a few noisy sums.
 
     In each of `steps` rounds every hospital sends six sums about these two numbers. `share` is
@@ -128,7 +128,7 @@ class Training(Part):
     """
 
     rounds: int = Field(default=60, ge=1, le=10_000)
-    schedule: Schedule = "full"
+    schedule: StepSchedule = "full"
     epochs: int = Field(default=1, ge=1, le=100)
     batch: int = Field(default=64, ge=1)
     strategy: Strategy | None = None
@@ -140,7 +140,7 @@ class Training(Part):
     average_from: float = Field(default=0.5, ge=0, lt=1)
     menu: tuple[MenuEntry, ...] = ()
     ridge: Literal["round", "release"] = "round"
-    calibration: Calibration | None = None
+    calibration: CalibrationSection | None = None
 
 
 class Fraction(Part):
@@ -212,7 +212,7 @@ class Acceptance(Part):
     quorum: float = Field(default=0.5, gt=0, le=1)
 
 
-class Evaluation(Part):
+class EvaluationSection(Part):
     """How the model is judged; without `private` nothing about it leaves the hospitals."""
 
     metrics: tuple[MetricName, ...] | None = None
@@ -241,7 +241,7 @@ class Subgroup(Part):
         return cuts
 
 
-class Roster(Part):
+class RosterSection(Part):
     """The hospitals of the study, by public name."""
 
     sites: tuple[Site, ...]

@@ -125,7 +125,7 @@ def published_studies(folder: ServerFolder) -> list[Published]:
 
 
 @dataclass(frozen=True)
-class Participant:
+class EnrolledSite:
     """A hospital that a run may address.
 
     Attributes
@@ -144,7 +144,7 @@ class Participant:
     identity: bytes
 
 
-def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participant]]:
+def participants(folder: ServerFolder, word: str) -> tuple[Study, list[EnrolledSite]]:
     """Return a study, by its id or the start of its hash, and the hospitals that approved it.
 
     Raises
@@ -165,7 +165,7 @@ def participants(folder: ServerFolder, word: str) -> tuple[Study, list[Participa
     for declaration in declared.values():  # one that an earlier version took
         declaration.require_size()
     found = [
-        Participant(
+        EnrolledSite(
             site.name,
             _node_key(str(site.certificate)),
             declared[site.name].declared,

@@ -21,7 +21,7 @@ from polyclinic_server.rounds.state import KeptSum
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class MetricReader:
     """How metric sums are read: public numbers of the study.
 
     Attributes

@@ -9,7 +9,7 @@ import numpy as np
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.score_head import Vector
-from polyclinic_common.privacy.sum_plan import Path, SumPlan
+from polyclinic_common.privacy.sum_plan import SumPath, SumPlan
 from polyclinic_common.releases.kinds import (
     CALIBRATION,
     GRADIENT,
@@ -26,7 +26,7 @@ from polyclinic_server.rounds.calibration import Calibrator
 from polyclinic_server.rounds.combiner import Combiner, make_combiner
 from polyclinic_server.rounds.mail import Watch, unwatched
 from polyclinic_server.rounds.menu import Choose, Menu
-from polyclinic_server.rounds.metric_sums import Evaluation
+from polyclinic_server.rounds.metric_sums import MetricReader
 from polyclinic_server.rounds.optimizer import noise_ridge
 from polyclinic_server.rounds.reach import Reaches, reaches_of_sums, reaches_of_updates
 from polyclinic_server.rounds.state import KeptSum, State
@@ -45,7 +45,7 @@ def make_plan(
     epsilon: float | None,
     fewest: int,
     timeout_s: float,
-    evaluation: Evaluation | None = None,
+    evaluation: MetricReader | None = None,
     choose: Choose | None = None,
     reaches: Reaches | None = None,
 ) -> RunPlan:
@@ -65,7 +65,7 @@ def make_plan(
         m: a round with fewer answers ends the run.
     timeout_s : float
         Seconds to wait for answers in one round.
-    evaluation : Evaluation or None
+    evaluation : MetricReader or None
         When metrics are asked for; None asks for none.
     choose : callable or None
         Chooses from the menu; None chooses by the released metrics.
@@ -114,7 +114,7 @@ def make_calibrator(
 
 
 def make_menu(
-    study: Study, start: Vector, evaluation: Evaluation | None, choose: Choose | None = None
+    study: Study, start: Vector, evaluation: MetricReader | None, choose: Choose | None = None
 ) -> Menu | None:
     """Return the menu of a study, chosen from by released metrics unless `choose` is given.
 
@@ -133,7 +133,7 @@ def make_menu(
     return Menu(len(training.menu), training.rounds, start, choose)
 
 
-def by_released(evaluation: Evaluation) -> Choose:
+def by_released(evaluation: MetricReader) -> Choose:
     """Return what chooses by the metrics that were released, and by nothing else."""
     return lambda state: evaluation.choose(state.kept(METRICS))
 
@@ -143,7 +143,7 @@ def reaches_of(
     sums: Mapping[str, SumPlan],
     sizes: Mapping[str, int],
     trained: Mapping[str, int],
-    path: Path,
+    path: SumPath,
 ) -> Reaches:
     """Return what the hospitals of a private run can have computed; see `reaches_of_updates`."""
     if sums:
@@ -199,7 +199,7 @@ class RunPlan:
     kept : tuple of Scheduled
         What is asked for to be kept, in the order of a round: metrics, and whatever kind of sum
         the server makes no other use of.
-    evaluation : Evaluation or None
+    evaluation : MetricReader or None
         How metrics are read; None where there are none.
     acceptance : Acceptance or None
         How hospitals vote on the trained model; None asks for no votes.
@@ -224,7 +224,7 @@ class RunPlan:
     watch: Watch = unwatched
     keep: Callable[[State], None] = lambda _: None
     kept: tuple[Scheduled, ...] = ()
-    evaluation: Evaluation | None = None
+    evaluation: MetricReader | None = None
     acceptance: Acceptance | None = None
     menu: Menu | None = None
     calibrator: Calibrator | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
-from polyclinic_common.privacy.sum_plan import Path, SumPlan
+from polyclinic_common.privacy.sum_plan import SumPath, SumPlan
 from polyclinic_common.releases.kinds import SumKind, kinds_of
 from polyclinic_common.releases.plans import (
     CHANGE_EXPONENT,
@@ -70,7 +70,7 @@ def reaches_of_sums(plans: Mapping[str, SumPlan], sizes: Mapping[str, int]) -> R
 
 
 def reaches_of_updates(
-    study: Study, sizes: Mapping[str, int], trained: Mapping[str, int], path: Path
+    study: Study, sizes: Mapping[str, int], trained: Mapping[str, int], path: SumPath
 ) -> Reaches:
     """Return the reach of every hospital's releases in mode local.
 

@@ -25,7 +25,7 @@ from polyclinic_common.releases.kinds import METRICS
 from polyclinic_common.releases.plans import NODE_PATH
 from polyclinic_common.releases.schedule import Schedule
 from polyclinic_server.rounds.coordinator import run_rounds
-from polyclinic_server.rounds.metric_sums import Evaluation
+from polyclinic_server.rounds.metric_sums import MetricReader
 from polyclinic_server.rounds.observers import Checkpoint, Round
 from polyclinic_server.rounds.plan import RunPlan, make_plan, reaches_of
 from polyclinic_server.rounds.state import State
@@ -121,14 +121,14 @@ def plan_of(description: RunDescription, nodes: Mapping[str, int]) -> tuple[RunP
     return replace(plan, identities=identities), State.start(start)
 
 
-def evaluation_of(description: RunDescription) -> Evaluation | None:
+def evaluation_of(description: RunDescription) -> MetricReader | None:
     """Return how metrics are asked for and read, if the study releases any."""
     study = description.parsed_study
     if not study.metric_rounds:
         return None
     declared = {name: site.declared for name, site in description.sites.items()}
     plan = Schedule.of(study, description.largest).plan(METRICS)
-    return Evaluation.of(study, plan, declared)
+    return MetricReader.of(study, plan, declared)
 
 
 def main() -> None:

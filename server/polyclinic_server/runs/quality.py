@@ -8,7 +8,7 @@ from typing import Self
 from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
 from polyclinic_common.files import write_atomically
 from polyclinic_common.releases.kinds import METRICS
-from polyclinic_server.rounds.metric_sums import Evaluation
+from polyclinic_server.rounds.metric_sums import MetricReader
 from polyclinic_server.rounds.state import State, Verdict
 from polyclinic_server.runs.folder import Record
 
@@ -33,7 +33,7 @@ class Quality(Record):
     chosen: int | None = None
 
     @classmethod
-    def of(cls, evaluation: Evaluation | None, state: State) -> Self:
+    def of(cls, evaluation: MetricReader | None, state: State) -> Self:
         """Return what the final state of a run says."""
         if evaluation is None:
             return cls(verdict=state.verdict)

@@ -25,7 +25,7 @@ from polyclinic_common.data.encoding import start_logits
 from polyclinic_common.evaluation.interval import Reading
 from polyclinic_common.evaluation.layout import CLIP, Floats, Layout, make_layout
 from polyclinic_common.evaluation.reading import GroupReading, Size, held_out_sizes, read_sum
-from polyclinic_common.evaluation.statistics import Judged
+from polyclinic_common.evaluation.statistic import Judged
 from polyclinic_common.privacy.discrete_gaussian import reachable_variance
 from polyclinic_common.privacy.noise import SystemNoise
 from polyclinic_common.study import Study, parse_study

@@ -12,9 +12,9 @@ import numpy as np
 from polyclinic_client.compute.integers import Moment
 from polyclinic_client.compute.opinion import FEWEST_PATIENTS, BetterHere
 from polyclinic_client.folder.site_folder import SiteFolder
-from polyclinic_client.run.approved_study import Approved
+from polyclinic_client.run.approved_study import ApprovedStudy
 from polyclinic_client.run.assembly import make_voter
-from polyclinic_client.run.vote_responder import Voter
+from polyclinic_client.run.vote_responder import VoteResponder
 from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.evaluation.layout import EVENT, MEMBERS, OUTCOME
 from polyclinic_common.identity.roster import Roster
@@ -64,7 +64,7 @@ class AuditedVote:
         moved = np.random.default_rng(0).normal(0.0, 0.5, self.incumbent.size)
         return self.incumbent + moved
 
-    def voters(self, folder: SiteFolder) -> tuple[Voter, Voter]:
+    def voters(self, folder: SiteFolder) -> tuple[VoteResponder, VoteResponder]:
         """Return two whose patients are the same but for one, the canary, and who disagree."""
         everybody = made_up_patients(self.encoding, MOST)
         opinions = [self._opinion(everybody, size) for size in range(FEWEST_PATIENTS, MOST)]
@@ -96,7 +96,7 @@ class AuditedVote:
         )
         return [finding]
 
-    def _yes(self, voter: Voter) -> int:
+    def _yes(self, voter: VoteResponder) -> int:
         """Return how many of many votes are in favour."""
         broadcast = broadcast_hash(self.candidate)
         moments = [Moment(ReleaseId("audit", n, VOTE), broadcast) for n in range(VOTES)]
@@ -105,11 +105,11 @@ class AuditedVote:
     def _opinion(self, everybody: Cohort, size: int) -> BetterHere:
         return BetterHere(self.encoding, everybody.take(np.arange(size)), self.incumbent)
 
-    def _voter(self, opinion: BetterHere, folder: SiteFolder) -> Voter:
+    def _voter(self, opinion: BetterHere, folder: SiteFolder) -> VoteResponder:
         """Return the voter of a hospital with an opinion's patients, made as a node makes it."""
         own, held_out, name = folder.identity.public, opinion.held_out, self.study.roster.sites[0]
         declared = {name: len(held_out)}
-        approved = Approved(
+        approved = ApprovedStudy(
             self.study,
             Roster.of({name: own}),
             frozenset({own}),

@@ -26,7 +26,7 @@ from polyclinic_client.compute.opinion import BetterHere
 from polyclinic_client.compute.sums import local_mechanisms, secure_sums
 from polyclinic_client.compute.training import OpacusGradients
 from polyclinic_client.gate.pace import pace_of
-from polyclinic_client.run.approved_study import Approved, approved_with
+from polyclinic_client.run.approved_study import ApprovedStudy, approved_with
 from polyclinic_client.run.assembly import at_hand, schedule_of
 from polyclinic_common.evaluation.observed import held_out_cohort
 from polyclinic_common.identity.roster import Roster
@@ -87,14 +87,14 @@ def measured(study: Study, patients: int) -> Iterator[tuple[str, float, float]]:
         yield kind, time.process_time() - begin, pace.work[kind]
 
 
-def _with_all(approved: Approved, rows: pd.DataFrame) -> Approved:
+def _with_all(approved: ApprovedStudy, rows: pd.DataFrame) -> ApprovedStudy:
     """Return the study with everybody trained on and everybody held out."""
     cohort = approved.encoding.encode(rows, approved.name)
     held_out = held_out_cohort(approved.encoding, rows, approved.name)
     return replace(approved, read=lambda: (cohort, held_out))
 
 
-def _works(approved: Approved) -> list[Work]:
+def _works(approved: ApprovedStudy) -> list[Work]:
     """Return every kind of work of a study; here the table is read."""
     study, encoding = approved.study, approved.encoding
     gradients = OpacusGradients(study, encoding)
@@ -116,7 +116,7 @@ def _moment(kind: str) -> Moment:
     return Moment(ReleaseId("run", 1, kind), b"")
 
 
-def _approved(study: Study, declared: int, table: Callable[[], pd.DataFrame]) -> Approved:
+def _approved(study: Study, declared: int, table: Callable[[], pd.DataFrame]) -> ApprovedStudy:
     sizes = dict.fromkeys(SITES, declared)
     roster = Roster.of({name: bytes([number]) * 32 for number, name in enumerate(SITES)})
     return approved_with(study, roster, frozenset(), sizes, SITES[0], table)

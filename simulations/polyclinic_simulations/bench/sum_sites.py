@@ -21,8 +21,8 @@ from polyclinic_client.gate.gate import Gate
 from polyclinic_client.gate.ladder import Ladder
 from polyclinic_client.gate.permitted import Permitted
 from polyclinic_client.ledger.entries import Approval, Planned
-from polyclinic_client.run.responder import Site
-from polyclinic_client.run.sum_responder import Member
+from polyclinic_client.run.responder import Responder
+from polyclinic_client.run.sum_responder import SumResponder
 from polyclinic_client.run.terms import Terms
 from polyclinic_client.run.update_responder import Memory
 from polyclinic_common.data.encoding import Cohort
@@ -179,14 +179,16 @@ def _cohort(case: Case) -> Patients:
 
 def _site(
     folder: SiteFolder, terms: Terms, patients: Patients, plan: SumPlan, watch: Stopwatch
-) -> Site:
-    """Return a site with the stopwatch on its parts; masks are what `Member` does to a row."""
+) -> Responder:
+    """Return a site with the stopwatch on its parts; its masks are `SumResponder`'s."""
     network = Network(plan.length, (), 1)
     sums = RoundedProducts(ClosedForm(network, "logistic", plan.clip), plan.grid)
     noise = SystemNoise(folder.ledger.secret)
     source = NoisyIntegers(sums, patients, noise, plan.variance)
     source_of = {GRADIENT: source}
-    member = Member(terms, folder.identity, folder.ledger, source_of, time.time, folder.journal)
+    member = SumResponder(
+        terms, folder.identity, folder.ledger, source_of, time.time, folder.journal
+    )
     clock = HurriedClock()
     allowed = {GRADIENT: range(1, terms.rounds + 1)}
     permitted = Permitted(folder.identity.public, folder.ledger, allowed)
@@ -197,7 +199,7 @@ def _site(
     watch.hang_on(MASKS, member, "_mask")
     watch.hang_on(LEDGER, folder.ledger, *LEDGER_CALLS)
     watch.hang_on(GATE, gate, "let_out")
-    return Site(STUDY.hex(), RUN, member, gate, folder.journal)
+    return Responder(STUDY.hex(), RUN, member, gate, folder.journal)
 
 
 def _forget(carried: Carried) -> None:

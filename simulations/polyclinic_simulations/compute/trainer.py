@@ -13,7 +13,7 @@ from polyclinic_common.data.encoding import Cohort, Encoding
 from polyclinic_common.models.head import build_network
 from polyclinic_common.models.score_head import Network
 from polyclinic_common.privacy.noise import NoiseSource, SystemNoise
-from polyclinic_common.privacy.sum_plan import Path, SumPlan
+from polyclinic_common.privacy.sum_plan import SumPath, SumPlan
 from polyclinic_common.study import Study
 from polyclinic_simulations.compute.fast_gradients import ClosedForm, RoundedProducts
 from polyclinic_simulations.compute.plain import PlainMechanism, Seed
@@ -32,7 +32,7 @@ class FastGradients:
     encoding: Encoding
 
     @property
-    def path(self) -> Path:
+    def path(self) -> SumPath:
         """Sums are matrix products, rounded once."""
         return "products"
 

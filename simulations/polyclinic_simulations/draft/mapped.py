@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from polyclinic_common.data.mapping import Translated, settle_rows, translate_columns
 from polyclinic_common.data.rules import Mapping, PatientRules
-from polyclinic_common.data.settled import Settled
+from polyclinic_common.data.settled import SettledRule
 from polyclinic_common.data.values import as_text, column_or_missing
 from polyclinic_common.study import Study
 
@@ -39,6 +39,6 @@ def translate_hospitals(mapping: Mapping, frame: pd.DataFrame, study: Study) -> 
         part, settled = settle_rows(of_each, rows, study)
         parts.append(part)
         counts.update({(each.column, each.rule, each.how): each.count for each in settled})
-    of_rows += tuple(Settled(column, rule, n, how) for (column, rule, how), n in counts.items())
+    of_rows += tuple(SettledRule(column, rule, n, how) for (column, rule, how), n in counts.items())
     table = pd.concat(parts, ignore_index=True) if parts else table
     return Translated(table, done.settled + of_rows, done.unused)

@@ -20,7 +20,7 @@ from polyclinic_client.compute.training import Gradients
 from polyclinic_client.folder.layout import read_identity
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Approval
-from polyclinic_client.run.approved_study import Approved
+from polyclinic_client.run.approved_study import ApprovedStudy
 from polyclinic_client.run.assembly import make_gate, make_ladder, make_site, steps_reached
 from polyclinic_client.run.flower_app import Answers
 from polyclinic_client.study_book.price import planned_in
@@ -194,7 +194,7 @@ class Hospitals:
 
     def _make(self, index: int) -> Answers:
         federation, folder, site = self.federation, self._open(index), self._sites[index]
-        approved = Approved(
+        approved = ApprovedStudy(
             federation.study,
             self.roster,
             frozenset(self.roster.identities),

@@ -21,7 +21,7 @@ class Progress:
 
 
 @dataclass
-class History:
+class RoundHistory:
     """Keeps the averaged model of every `every`-th round, for learning curves."""
 
     every: int = 1
@@ -34,7 +34,7 @@ class History:
             self.rounds.append(finished.number)
             self.models.append(finished.state.average)
 
-    def of_setting(self, index: int, rounds: int) -> History:
+    def of_setting(self, index: int, rounds: int) -> RoundHistory:
         """Return what was kept of one setting of a menu, its rounds counted from 1."""
         first = index * rounds
         kept = [
@@ -42,7 +42,9 @@ class History:
             for number, model in zip(self.rounds, self.models, strict=True)
             if first < number <= first + rounds
         ]
-        return History(self.every, [number for number, _ in kept], [model for _, model in kept])
+        return RoundHistory(
+            self.every, [number for number, _ in kept], [model for _, model in kept]
+        )
 
 
 @dataclass

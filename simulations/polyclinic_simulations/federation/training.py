@@ -20,7 +20,7 @@ from polyclinic_common.privacy.sum_plan import SumPlan
 from polyclinic_common.releases.kinds import GRADIENT, METRICS
 from polyclinic_common.releases.schedule import Schedule
 from polyclinic_server.rounds.coordinator import make_server_app
-from polyclinic_server.rounds.metric_sums import Evaluation
+from polyclinic_server.rounds.metric_sums import MetricReader
 from polyclinic_server.rounds.observers import Checkpoint, Observer
 from polyclinic_server.rounds.plan import RunPlan, make_plan
 from polyclinic_server.rounds.reach import Reaches
@@ -173,13 +173,13 @@ def keeper(observers: Sequence[Observer]) -> Callable[[State], None]:
     return keep
 
 
-def evaluation_of(federation: Federation) -> Evaluation | None:
+def evaluation_of(federation: Federation) -> MetricReader | None:
     """Return how metrics are asked for and read, if the study releases any."""
     study, declared = federation.study, max(federation.declared.values())
     if not study.metric_rounds:
         return None
     patients = {site.name: site.declared_in_all for site in federation.training_sites}
-    return Evaluation.of(study, Schedule.of(study, declared).plan(METRICS), patients)
+    return MetricReader.of(study, Schedule.of(study, declared).plan(METRICS), patients)
 
 
 def readings(federation: Federation, state: State) -> tuple[RoundReadings, ...]:

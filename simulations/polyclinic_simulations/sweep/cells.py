@@ -19,7 +19,7 @@ from polyclinic_simulations.baselines.baselines import (
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation, spread
 from polyclinic_simulations.federation.menu import tried_settings
-from polyclinic_simulations.federation.observers import History, Progress, SiteModels
+from polyclinic_simulations.federation.observers import Progress, RoundHistory, SiteModels
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.federation.training import start_weights, train_federated
 from polyclinic_simulations.results.results import Run, Timing
@@ -60,7 +60,7 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
     if study.training.personalisation != "none":  # the sites' own models are in no checkpoint
         checkpoint.path.unlink(missing_ok=True)
     start = checkpoint.load() or State.start(start_weights(federation))
-    history = History(every=max(1, rounds // CURVE_POINTS))
+    history = RoundHistory(every=max(1, rounds // CURVE_POINTS))
     models = SiteModels(start.weights)
     advance(start.round_number)
     trained = train_federated(

@@ -11,7 +11,7 @@ from polyclinic_common.models.predict import Prediction, predict
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study.outcomes import Continuous, Survival
 from polyclinic_simulations.federation.federation import Federation
-from polyclinic_simulations.federation.observers import History
+from polyclinic_simulations.federation.observers import RoundHistory
 from polyclinic_simulations.results.exact_metrics import score
 from polyclinic_simulations.results.reliability import (
     reliability_of_hazards,
@@ -32,7 +32,7 @@ JOINT_BINS = 24
 RISK_GROUPS = ("low predicted risk", "medium predicted risk", "high predicted risk")
 
 
-def make_figures(federation: Federation, weights: Vector, history: History) -> Figures:
+def make_figures(federation: Federation, weights: Vector, history: RoundHistory) -> Figures:
     """Return the plots' data of one trained model."""
     study = federation.study
     metric = federation.reported[0]
