@@ -91,6 +91,7 @@ def one_thread() -> Iterator[None]:
 AUDITED = [("binary", "fast"), ("layers", "fast"), ("local", "fast"), ("binary", "opacus")]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("name", "gradients"), AUDITED)
 def test_the_bound_is_near_the_claim_and_not_above_it(name: str, gradients: str) -> None:
@@ -223,6 +224,7 @@ EVERY_KIND: list[tuple[str, str, float]] = [  # a study, a kind, and the least s
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("name", "kind", "least"), EVERY_KIND)
 def test_the_bound_of_every_kind_is_near_its_claim_and_not_above_it(
@@ -245,6 +247,7 @@ HOLES: list[tuple[str, str, float]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("name", "kind", "part"), HOLES)
 def test_too_little_noise_is_refuted_in_every_kind(
@@ -266,6 +269,7 @@ def test_too_little_noise_is_refuted_in_every_kind(
     assert all(finding.refuted for finding in found.findings)
 
 
+@pytest.mark.slow
 def test_a_vote_that_tells_too_much_is_refuted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Told at twice the epsilon charged: a bound below 1 / 2 of the truth is below 1e-9."""
     from polyclinic_common.privacy.votes import randomised as said
@@ -333,6 +337,7 @@ def test_noise_that_comes_again_is_seen_and_fresh_noise_is_not() -> None:
     assert chance_of_correlation(np.vstack([rows, rows[3]])) == 0.0
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_bound_beside_the_claim_and_fails_if_it_is_above(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

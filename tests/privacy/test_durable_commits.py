@@ -117,7 +117,7 @@ def test_only_the_folders_of_simulated_hospitals_are_made_without_syncs() -> Non
         for path in simulations.rglob("*.py")
         if list(choices(ast.parse(path.read_text())))
     }
-    assert choosing == {"hospitals.py"}
+    assert choosing == {"federation/hospitals.py"}
 
 
 @pytest.mark.parametrize(

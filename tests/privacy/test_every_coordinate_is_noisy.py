@@ -117,6 +117,7 @@ def test_every_kind_of_release_is_looked_at(tmp_path: Path) -> None:
     assert {kind for _, kind in made} == kinds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind", "gradients"), SUMS)
 def test_every_coordinate_of_a_sum_has_the_noise_that_is_charged(
     name: str, kind: str, gradients: str, tmp_path: Path
@@ -135,6 +136,7 @@ def test_every_coordinate_of_a_sum_has_the_noise_that_is_charged(
     assert LOOK.unfair_bits(draws) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STEPS)
 def test_every_coordinate_of_a_change_has_the_noise_of_all_its_steps(
     name: str, tmp_path: Path

@@ -413,6 +413,7 @@ def test_the_ledger_may_hold_more_than_left(hospital: Hospital) -> None:
 STEPS = ("answer", "answer", "again", "copy", "put back", "approve", "withdraw")
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(steps=st.lists(st.sampled_from(STEPS), min_size=4, max_size=16))
 def test_whatever_is_put_back_nothing_that_left_goes_uncounted(steps: list[str]) -> None:

@@ -206,6 +206,7 @@ class Line:
         monkeypatch.setattr(Mail, "ask", ask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", KIND)
 def test_a_run_cut_off_anywhere_ends_with_the_same_model_and_pays_once(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

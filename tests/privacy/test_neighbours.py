@@ -137,6 +137,7 @@ def moved(one: Seen, other: Seen) -> float:
     return float(np.linalg.norm(difference.astype(np.float64)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("gradients", ["opacus", "fast"])
 def test_one_patient_moves_a_release_by_no_more_than_is_charged_and_nothing_else(

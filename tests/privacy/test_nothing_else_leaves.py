@@ -335,6 +335,7 @@ def watch(place: Path, *words: str) -> dict[str, list[str]]:
     return dict(json.loads(done.stdout))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_a_working_site_opens_no_socket_starts_no_process_and_writes_its_own_folder_only(
     tmp_path: Path, mode: str
@@ -346,6 +347,7 @@ def test_a_working_site_opens_no_socket_starts_no_process_and_writes_its_own_fol
         assert {path.name for path in site.iterdir()} <= stores | {"identity.key"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_the_watch_sees_every_violation_that_is_planted(tmp_path: Path, mode: str) -> None:
     seen = watch(tmp_path, mode, "planted")
@@ -804,6 +806,7 @@ def kill_after(running: Running, folder: Path, rows: int) -> None:
     assert running.signal(signal.SIGKILL) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_a_killed_run_goes_on_and_no_round_is_charged_twice(tmp_path: Path, mode: str) -> None:
     rounds = 40

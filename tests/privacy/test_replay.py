@@ -51,6 +51,7 @@ def by_script(site: Path, delta: float) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_journal_and_script_give_the_ledgers_epsilon_where_sites_drop_out(tmp_path: Path) -> None:
     """Statistics and gradients in one round, retries, rounds that settle and rounds that do not."""
     setting = Setting("secure-sum", 1.0, "descent", drop=0.4)

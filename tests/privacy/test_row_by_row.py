@@ -284,6 +284,7 @@ def test_no_weights_make_subnormal_numbers_which_some_processors_take_long_for(
         assert not ((found > 0.0) & (found < np.finfo(float).tiny)).any()
 
 
+@pytest.mark.slow
 def test_a_panel_is_projected_row_by_row() -> None:
     columns = [f"g{number}" for number in range(301)]
     panel = {

@@ -58,6 +58,7 @@ def test_unsampled_releases_cost_what_dp_accounting_says(mus: list[float]) -> No
     assert mine == pytest.approx(theirs.get_epsilon(DELTA), rel=1e-3, abs=2 * account.ALLOWANCE)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(MIXED, DELTAS)
 def test_a_sampled_release_puts_the_whole_account_under_renyi_dp(

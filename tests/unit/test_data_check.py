@@ -240,6 +240,7 @@ def test_a_panel_is_checked_as_one() -> None:
     assert check.missing_share == pytest.approx(0.45)
 
 
+@pytest.mark.slow
 def test_a_large_table_is_checked_whole() -> None:
     frame = pd.concat([table()] * 500, ignore_index=True)
     frame["patient"] = np.arange(len(frame))

@@ -123,6 +123,7 @@ def test_whatever_stands_in_a_cell_gives_a_finite_bounded_row(
     assert np.isin(cohort.mask, (0.0, 1.0)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", STUDIES)
 @settings(deadline=None, max_examples=60)
 @given(rows=ROWS, data=st.data())

@@ -136,6 +136,7 @@ def test_a_group_that_the_noise_could_have_made_up_is_not_shown() -> None:
         assert male.suppressed is not shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["fraction", "column"])
 @pytest.mark.parametrize("kind", ["continuous", "binary"])
 def test_intervals_hold_the_truth_as_often_as_they_say(kind: Any, way: Any) -> None:

@@ -199,6 +199,7 @@ def tables(draw: st.DrawFn) -> list[list[str]]:
     return [["hospital", *header], *map(list, zip(*columns, strict=True))]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(tables(), st.booleans(), st.booleans())
 def test_any_table_gives_a_manifest_that_loads_or_a_coded_error(

@@ -70,6 +70,7 @@ def test_a_closed_form_job_is_done_without_torch_tables_and_plots() -> None:
     assert not found & ALL
 
 
+@pytest.mark.slow
 def test_runs_beside_finished_baselines_import_no_torch(tmp_path: Path) -> None:
     simulate(small_study(), small_table(), modes=["none"], out=tmp_path)
     found = imported(SIMULATION.format(out=str(tmp_path)))

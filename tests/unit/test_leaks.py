@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 from scipy.stats import hypergeom, spearmanr
 
-from polyclinic_common.cli.main import main
 from polyclinic_common.data.check import report_table
 from polyclinic_common.data.leaks import (
     AUC,
@@ -29,6 +28,7 @@ from polyclinic_common.data.mapping import translate
 from polyclinic_common.data.rules import Mapping
 from polyclinic_common.study import Study
 from tests.kits.small import small_study, small_table, study_data
+from tests.kits.typed import typed_here
 from tests.kits.typed_consortium import as_toml
 
 KINDS = ("binary", "continuous", "survival")
@@ -217,15 +217,8 @@ def test_the_hospital_itself_is_no_leak() -> None:
     assert not find_leaks(small_study(cohort=cohort), table)
 
 
-def typed(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as caught:
-        main(words.split())
-    shown = capsys.readouterr()
-    return int(caught.value.code or 0), shown.out, shown.err
-
-
 def test_data_check_warns_and_the_table_stays_usable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "400")
@@ -233,17 +226,18 @@ def test_data_check_warns_and_the_table_stays_usable(
     table["sex"] = np.where(table.response == "yes", "male", "female")
     table.to_csv("t.csv", index=False)
     Path("s.toml").write_text(as_toml(study_data()))
-    status, shown, _ = typed("data check s.toml t.csv", capsys)
-    assert status == 0
-    assert "warning sex: Its value all but tells response (AUC 1.000 in 100 patients)." in shown
-    assert "leave the column out of the study" in shown
-    status, shown, _ = typed("data check s.toml t.csv --json", capsys)
-    (leak,) = json.loads(shown)["leaks"]
-    assert (status, leak["column"], leak["strength"]) == (0, "sex", 1.0)
+    words = ("data", "check", "s.toml", "t.csv")
+    done = typed_here(*words)
+    assert done.status == 0
+    assert "warning sex: Its value all but tells response (AUC 1.000 in 100 patients)." in done.out
+    assert "leave the column out of the study" in done.out
+    done = typed_here(*words, "--json")
+    (leak,) = json.loads(done.out)["leaks"]
+    assert (done.status, leak["column"], leak["strength"]) == (0, "sex", 1.0)
 
 
 def test_a_drafted_study_is_not_trained_on_a_column_that_tells_the_outcome(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0})
@@ -252,16 +246,16 @@ def test_a_drafted_study_is_not_trained_on_a_column_that_tells_the_outcome(
     table.to_csv("t.csv", index=False)
     words = "simulate --from-table t.csv --outcome-column response --mode none --out o"
     for _ in range(2):
-        status, _, shown = typed(words, capsys)
-        assert status == 11
-        assert "error D011" in shown
-        assert "grade: Its value all but tells response (AUC 1.000 in 120 patients)." in shown
+        done = typed_here(*words.split())
+        assert done.status == 11
+        assert "error D011" in done.err
+        assert "grade: Its value all but tells response (AUC 1.000 in 120 patients)." in done.err
         assert not Path("o/cells").exists()
     going_on = "simulate o/t.toml --data o/t-table.csv --out o"
-    assert f"`polyclinic {going_on}`" in shown
+    assert f"`polyclinic {going_on}`" in done.err
     short = Path("o/t.toml")
     short.write_text(short.read_text().replace("[training]", "[training]\nrounds = 1"))
-    assert typed(f"{going_on} --mode none", capsys)[0] == 0
+    assert typed_here(*going_on.split(), "--mode", "none").status == 0
 
 
 @pytest.mark.parametrize(("cell", "patients"), [("two", 21), ("number", 26), ("levels", 33)])

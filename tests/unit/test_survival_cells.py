@@ -297,6 +297,7 @@ def test_without_knowing_the_model_the_brier_score_is_not_shown_and_the_rest_is(
     assert found.times[0].observed is not None
 
 
+@pytest.mark.slow
 def test_intervals_of_survival_hold_the_truth_as_often_as_they_say() -> None:
     """400 intervals of every metric, in a consortium: chance and lack decide who is summed over.
 

@@ -129,6 +129,7 @@ def patients(draw: st.DrawFn) -> Observed:
     return Observed(np.array(times, float), np.array(events, float))
 
 
+@pytest.mark.slow
 @given(observed=patients(), time=st.sampled_from([1.0, 2.5, 4.0, 6.5, 9.0]))
 @settings(max_examples=200, deadline=None)
 def test_weights_add_up_to_all_patients_and_give_kaplan_and_meier(
