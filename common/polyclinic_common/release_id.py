@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from polyclinic_common.packing import pack
 
+VOTE = "vote"
+"""The kind of the one release that has a message of its own."""
+
 
 @dataclass(frozen=True)
 class ReleaseId:

@@ -8,6 +8,7 @@ and by the accountant, not by what wrote them.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,6 +79,12 @@ def changes(draw: st.DrawFn) -> tuple[str, dict[str, Any]]:
 
 def is_named(words: str | tuple[str, ...], line: str) -> bool:
     return any(each in line for each in ((words,) if isinstance(words, str) else words))
+
+
+def number_in(line: str) -> int:
+    """Return how often a line says that something leaves."""
+    found = re.search(r"In each of (?:up to )?(\d+) rounds|(\d+) times,", line)
+    return 1 if found is None else int(found[1] or found[2])
 
 
 def shown(price: Charge, times: int, delta: float) -> str:
@@ -172,6 +179,12 @@ def check(made: Federation, name: str, folder: SiteFolder) -> None:
                 " or ", " epsilon "
             )
         assert any(is_named(WORDS[planned.kind], line) for line in without_sizes)
+    for kind, words in WORDS.items():
+        if kind in charged:
+            line = next(line for line in lines if is_named(words, line))
+            often = len({event.round_number for event in left if event.sum == kind})
+            most = number_in(line)
+            assert often <= most if "up to" in line.lower() else often == most, line
     free = {event.kind for event in left if event.cost is None}
     told = {label for label, words in FREE.items() if any(words in line for line in lines)}
     assert free <= told

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pytest
@@ -19,9 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polyclinic_client.folder.layout import JOURNAL
+from polyclinic_client.gate import permitted as gate_permitted
 from polyclinic_client.gate.due import FACTOR, OVER, Due
 from polyclinic_client.gate.gate import Gate
 from polyclinic_client.gate.ladder import Ladder
+from polyclinic_client.gate.permitted import Permitted
 from polyclinic_client.gate.tick import SystemClock
 from polyclinic_client.records.journal import Asked, Climbed, Event, Journal, Left, Refused
 from polyclinic_common.errors import Code, GateError, LedgerError
@@ -342,6 +344,36 @@ def test_a_charged_payload_leaves_only_for_its_own_question(
     house: House, changes: dict[str, Any]
 ) -> None:
     assert_stopped(house, masked(), asked(2, 1).model_copy(update=changes))
+
+
+@pytest.mark.parametrize("rounds", [{}, {"gradient": (9,), "update": (9,), "vote": (9,)}])
+@pytest.mark.parametrize("name", ["masked", "update"])
+def test_what_is_charged_leaves_in_the_rounds_of_the_schedule_alone(
+    house: House, name: str, rounds: dict[str, tuple[int, ...]]
+) -> None:
+    leaving = good_releases(house)[name]
+    question = asked_for(leaving)
+    assert permitted(house.ledger).charge(leaving, question) is not None
+    with pytest.raises(GateError, match="no such release"):
+        Permitted(ME.public, house.ledger, rounds).charge(leaving, question)
+
+
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """A kind of message that somebody added to the protocol, and to nothing else."""
+
+    label: ClassVar[str] = "beside"
+    free: ClassVar[str] = ""
+    told: str = TOLD
+
+
+def test_a_new_kind_of_message_stays_inside_until_a_rule_says_that_it_may_leave(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate_permitted, "Release", Release | Beside)
+    leaving: Any = Beside()
+    with pytest.raises(GateError, match="no rule"):
+        permitted(house.ledger).charge(leaving, asked())
 
 
 def test_an_announcement_tells_nothing_but_this_ledgers_head(house: House) -> None:

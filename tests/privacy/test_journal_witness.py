@@ -32,7 +32,7 @@ from polyclinic_client.worker.site_book import open_sites
 from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Vote
-from polyclinic_common.releases.kinds import VOTE
+from polyclinic_common.release_id import VOTE
 from polyclinic_common.wire import CastVote, PrivateUpdate, TrainRequest, encode_request
 from tests.kits.gate import Draws, FakeClock, House, both_kinds, make_house, permitted, sha
 from tests.kits.ledger import (

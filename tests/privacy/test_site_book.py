@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,7 @@ class Worker:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch):
         house, clock = Consortium(folder, sites=3, runs=RUNS), FakeClock()
         self.study, self.order = house.study.hash(), list[str]()
+        self.away, self.looked_up = False, 0
         self.folder = SiteFolder.open(house.site_folder("site 0"))
         table = small_table(120, sites=3)
         rows = table[table["site"] == "site 0"] if "site" in table else table
@@ -59,8 +61,9 @@ class Worker:
 
         def find(study_hash: str) -> ApprovedStudy | None:
             """A new one every time, as from the disk."""
-            if study_hash != self.study:
+            if study_hash != self.study or self.away:
                 return None
+            self.looked_up += 1
             verified = frozenset(roster.identities)
             return approved_with(house.study, roster, verified, house.declared, "site 0", read)
 
@@ -117,6 +120,34 @@ def test_a_withdrawn_approval_ends_the_exchange_of_keys(worker: Worker) -> None:
     assert isinstance(worker.ask(OpenRequest(worker.study, "run-1")), AnnouncedKeys)
     worker.folder.ledger.withdraw(bytes.fromhex(worker.study), "run-1")
     assert worker.ask(OpenRequest(worker.study, "run-1")) == Refusal(Reason.NOT_APPROVED)
+
+
+def test_an_approval_that_expires_ends_a_run_that_is_under_way(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert isinstance(worker.ask(OpenRequest(worker.study, "run-1")), AnnouncedKeys)
+    study = bytes.fromhex(worker.study)
+    approval = worker.folder.ledger.approval(study, "run-1")
+    assert approval is not None
+    after = approval.expires + dt.timedelta(days=1)
+    monkeypatch.setattr(type(worker.folder.ledger), "today", lambda _: after)
+    assert worker.ask(OpenRequest(worker.study, "run-1")) == Refusal(Reason.NOT_APPROVED)
+
+
+def test_what_was_approved_is_read_once_a_run(worker: Worker) -> None:
+    for _ in range(3):
+        for run in RUNS[:2]:
+            worker.ask(OpenRequest(worker.study, run))
+    assert worker.looked_up == 2
+
+
+def test_a_run_goes_on_once_its_study_is_approved_again(worker: Worker) -> None:
+    """Although in between another run found it not approved."""
+    assert isinstance(worker.ask(OpenRequest(worker.study, "run-1")), AnnouncedKeys)
+    worker.away = True
+    assert worker.ask(OpenRequest(worker.study, "run-2")) == Refusal(Reason.NOT_APPROVED)
+    worker.away = False
+    assert isinstance(worker.ask(OpenRequest(worker.study, "run-1")), AnnouncedKeys)
 
 
 @pytest.mark.parametrize("error", [RecursionError, TypeError, OverflowError])

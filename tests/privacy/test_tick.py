@@ -35,7 +35,8 @@ from polyclinic_client.worker.site_book import SiteBook
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.models.head import length_of
-from polyclinic_common.releases.kinds import METRICS, UPDATE, VOTE
+from polyclinic_common.release_id import VOTE
+from polyclinic_common.releases.kinds import METRICS, UPDATE
 from polyclinic_common.releases.shares import most_patients
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.wire import Release, Request, TrainRequest, VoteRequest, decode_reply

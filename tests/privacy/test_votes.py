@@ -36,7 +36,7 @@ from polyclinic_common.privacy.votes import (
     is_accepted,
     randomised,
 )
-from polyclinic_common.releases.kinds import VOTE
+from polyclinic_common.release_id import VOTE
 from polyclinic_common.releases.shares import training_share
 from polyclinic_common.wire import (
     CastVote,

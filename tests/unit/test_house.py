@@ -128,6 +128,30 @@ def test_no_room_imports_itself_by_a_detour() -> None:
     assert not circle(rooms)
 
 
+COMMON = {
+    "privacy": set[str](),
+    "identity": set(),
+    "secure_sum": {"identity"},
+    "wire": {"identity", "secure_sum"},
+    "study": set(),
+    "data": {"study"},
+    "models": {"data", "study"},
+    "evaluation": {"data", "models", "study"},
+    "releases": {"data", "evaluation", "models", "privacy", "study"},
+    "consortium": {"identity", "study"},
+}
+"""Which rooms of `common` each may import; single files of its root may be imported by all."""
+
+
+@pytest.mark.parametrize("room", COMMON)
+def test_a_room_of_common_imports_what_its_rule_names_alone(room: str) -> None:
+    rooms = {path.name for path in (ROOT / "common/polyclinic_common").iterdir() if path.is_dir()}
+    for name, to in arrows().items():
+        if name.split(".")[:2] == ["polyclinic_common", room]:
+            others = {each.split(".")[1] for each in to if each.count(".") > 1} & rooms
+            assert others - {room} <= COMMON[room], name
+
+
 def test_a_circle_would_be_seen() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
 

@@ -443,7 +443,7 @@ def test_plain_words_state_the_whole_promise() -> None:
         "25% of the patients",
         "age cut at 50, 65",
         "no site indicator",
-        "Then, 4 times, every hospital sends six sums",
+        "Then, 4 times, every hospital that trains sends six sums",
         "one patient's six within length 1.41. Together they cost 10 % of the budget",
     ):
         assert promise in text

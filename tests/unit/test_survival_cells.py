@@ -29,12 +29,7 @@ from polyclinic_common.evaluation.survival import (
     hazard_profile,
     predicted_curves,
 )
-from polyclinic_common.evaluation.survival_scores import (
-    integrated_brier,
-    observed_survival,
-    statuses,
-    time_dependent_auc,
-)
+from polyclinic_common.evaluation.survival_scores import observed_survival, statuses
 from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.predict import predict
 from polyclinic_common.study import Study, parse_study
@@ -44,6 +39,7 @@ from polyclinic_server.rounds.observers import Checkpoint, Round
 from polyclinic_server.rounds.state import KeptSum, State
 from polyclinic_simulations.audit.coverage import PROFILE, Design, coverage, draw, study_of
 from tests.kits.small import small_study
+from tests.kits.survival_scores import integrated_brier, time_dependent_auc
 
 STUDY = study_of("survival")
 ENDS = tuple(float(end) for end in range(100, 900, 100))

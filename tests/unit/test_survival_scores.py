@@ -14,19 +14,13 @@ from lifelines.datasets import load_gbsg2
 
 from polyclinic_common.evaluation.metrics import METRICS
 from polyclinic_common.evaluation.observed import Observed
-from polyclinic_common.evaluation.survival_scores import (
-    brier_scores,
-    integrated_brier,
-    observed_survival,
-    pairs_at,
-    statuses,
-    time_dependent_auc,
-)
+from polyclinic_common.evaluation.survival_scores import observed_survival, statuses
 from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study.sections import METRICS_OF
 from polyclinic_simulations.report.measures import measure_of
 from polyclinic_simulations.results.exact_metrics import score
 from tests.kits.small import small_study
+from tests.kits.survival_scores import brier_scores, integrated_brier, pairs_at, time_dependent_auc
 
 # Five patients: events at 1, 3 and 5, censored at 2 and 4. Still uncensored: all before 2, then
 # 3/4 of them (one of four leaves), from 4 on 3/8 (one of two).

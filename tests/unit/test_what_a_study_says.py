@@ -7,14 +7,8 @@ from typing import Any
 import pytest
 
 from polyclinic_client.study_book.price import planned_releases
-from polyclinic_common.releases.kinds import (
-    CALIBRATION,
-    GRADIENT,
-    METRICS,
-    STATISTICS,
-    UPDATE,
-    VOTE,
-)
+from polyclinic_common.release_id import VOTE
+from polyclinic_common.releases.kinds import CALIBRATION, GRADIENT, METRICS, STATISTICS, UPDATE
 from polyclinic_common.releases.plain_words import describe, leaving
 from tests.kits.small import small_study
 

@@ -118,15 +118,6 @@ def sampled_grid(clip: float, length: int) -> float:
     return math.ldexp(1.0, math.frexp(clip)[1] - bits)
 
 
-def sum_source(
-    gradients: Gradients, cohort: Cohort, plan: SumPlan, noise: NoiseSource
-) -> NoisyIntegers:
-    """Return what draws the noisy gradient sums of a cohort."""
-    return NoisyIntegers(
-        gradients.integer_sums(plan), gradients.patients(cohort), noise, plan.variance
-    )
-
-
 def local_mechanism(
     study: Study,
     gradients: Gradients,
@@ -148,7 +139,9 @@ def local_mechanism(
     step: WholeCohort | SampledCohort
     if plan.sampling_rate == 1.0:
         sums = local_sum_plan(study, gradients.path, declared, plan)
-        source = sum_source(gradients, cohort, sums, noise)
+        source = NoisyIntegers(
+            gradients.integer_sums(sums), gradients.patients(cohort), noise, sums.variance
+        )
         if study.strategy == "descent":
             return SumRelease(source, sums)
         step = WholeCohort(source, sums.grid)

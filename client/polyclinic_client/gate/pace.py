@@ -16,7 +16,8 @@ from polyclinic_client.gate.due import LEAST_TICK_S
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.head import build_network
 from polyclinic_common.models.score_head import weight_count
-from polyclinic_common.releases.kinds import VOTE, SumKind, kinds_of
+from polyclinic_common.release_id import VOTE
+from polyclinic_common.releases.kinds import SumKind, kinds_of
 from polyclinic_common.releases.plans import noise_plan
 from polyclinic_common.releases.shares import most_patients
 from polyclinic_common.study.columns import declared_columns

@@ -29,6 +29,7 @@ from polyclinic_common.wire import (
     MaskedVector,
     PrivateUpdate,
     Receipt,
+    Refusal,
     Release,
 )
 
@@ -75,6 +76,10 @@ class Permitted:
             case Receipt():
                 if release.run_id != asked.run or asked.run not in self.ledger.state.closed_runs:
                     raise stopped("that run is not over")
+            case Refusal():
+                pass
+            case _:
+                raise stopped("no rule says that it may leave")
         return None
 
     def _check_vector(self, release: MaskedVector | PrivateUpdate, asked: Asked) -> Charge:

@@ -15,8 +15,7 @@ from polyclinic_common.models.score_head import LARGEST_WEIGHT, Vector
 from polyclinic_common.privacy.charges import Vote
 from polyclinic_common.privacy.streams import derived_stream
 from polyclinic_common.privacy.votes import randomised
-from polyclinic_common.release_id import ReleaseId, broadcast_hash
-from polyclinic_common.releases.kinds import VOTE
+from polyclinic_common.release_id import VOTE, ReleaseId, broadcast_hash
 from polyclinic_common.secure_sum.masks import Integers
 from polyclinic_common.wire import CastVote, Reason, VoteRequest
 

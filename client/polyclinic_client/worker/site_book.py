@@ -140,7 +140,8 @@ class SiteBook:
         approved, and not expired, at every message.
         """
         begun = (study_hash, run) in self._sites
-        entry = self._studies.get(study_hash) if begun else self._looked_up(study_hash)
+        entry = self._studies.get(study_hash) if begun else None
+        entry = entry or self._looked_up(study_hash)
         if entry is None:
             return None
         ledger = self.folder.ledger

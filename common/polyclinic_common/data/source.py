@@ -2,8 +2,9 @@
 
 Where a command takes a table, it takes a description of where the rows come from as well: a TOML
 file whose name ends in ``.source.toml``, with ``kind`` and what that kind wants to know. To add a
-kind, write a function from these fields to a frame and name it under the entry points
-``polyclinic.sources``, as commands are named; mapping, check and freezing follow.
+kind, write a function from these fields to a frame, which raises `DataError` alone, and name it
+under the entry points ``polyclinic.sources``, as commands are named; mapping, check and freezing
+follow.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def read_source(path: Path) -> DataFrame:
     """
     fields = _description(path)
     kind, known = fields.pop("kind", None), _installed()
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         listed = ", ".join(sorted(known)) or "none"
         what = "describes a source of a kind that is not installed here"
         raise unreadable(path, what, f"Write `kind` as one of these: {listed}.")

@@ -3,7 +3,7 @@
 ``logit[k] = score(x) + baseline[k] * intercept``. With one output this is ordinary regression with
 an intercept; with the K intervals of a time grid it is a discrete-time proportional-odds hazard
 model. Only linear layers, so that Opacus and a closed form give the same gradient of one patient.
-No layer mixes patients. This module needs no torch; ``torch_network`` is the same network in torch.
+No layer mixes patients. This module needs no torch; ``torch_head`` is the same network in torch.
 """
 
 from __future__ import annotations

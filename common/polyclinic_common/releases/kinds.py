@@ -14,10 +14,12 @@ from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation import layout
 from polyclinic_common.models import calibration
 from polyclinic_common.models.head import length_of
+from polyclinic_common.release_id import VOTE
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.plain_words import each_round
 
 UPDATE, GRADIENT, STATISTICS = "update", "gradient", "statistics"
-METRICS, VOTE, CALIBRATION = "metrics", "vote", "calibration"
+METRICS, CALIBRATION = "metrics", "calibration"
 STATISTICS_SHARE = 0.1
 STATISTICS_CLIP = math.sqrt(2.0)
 
@@ -116,7 +118,7 @@ def _noisy(study: Study, what: str) -> str:
 
 def _update_words(study: Study) -> str:
     what = "sum of gradients" if study.strategy == "descent" else "change of the model"
-    return f"In each of {study.training_rounds} rounds: one {_noisy(study, what)}"
+    return f"{each_round(study)}: one {_noisy(study, what)}"
 
 
 def _calibration_words(study: Study) -> str:
@@ -127,7 +129,10 @@ def _calibration_words(study: Study) -> str:
 
 def _metrics_words(study: Study) -> str:
     count = len(study.metric_rounds)
-    often = "Once, at the end" if count == 1 else f"{count} times, the last at the end"
+    early = study.evaluation.private is not None and study.evaluation.private.patience is not None
+    often = f"{'Up to ' if early else ''}{count} times, the last at the end"
+    if count == 1:
+        often = "Once, at the end"
     return f"{often}: {_noisy(study, 'sums about held-out patients')}"
 
 
@@ -146,9 +151,7 @@ KINDS: tuple[Kind, ...] = (
         name=GRADIENT,
         asked=lambda study: study.privacy.mode == "secure-sum",
         rounds=_training_rounds,
-        words=lambda study: (
-            f"In each of {study.training_rounds} rounds: one {_noisy(study, 'sum of gradients')}"
-        ),
+        words=lambda study: f"{each_round(study)}: one {_noisy(study, 'sum of gradients')}",
         length=length_of,
         clip=lambda study: study.clip,
     ),

@@ -57,18 +57,26 @@ def leaving(study: Study, schedule: Schedule | None = None) -> tuple[str, ...]:
         "Once: the hospital's name, its declared (rounded) number of patients, its approval.",
         "Its signed ledger heads, so that others notice if an old copy is put back, and the rows "
         "of its ledger, sealed for the hospital alone, so that a lost one can be written again.",
-        "Nothing else: no patient's row, no count, no un-noised number, no text of an error.",
+        "Nothing else: no patient's row, no exact count, no un-noised number, no text of an error.",
     )
 
 
 def _price(study: Study, kind: Kind, schedule: Schedule | None) -> str:
-    if schedule is not None:
+    if schedule is not None and isinstance(kind, SumKind):
         return _exact(schedule[kind.name], study.privacy.delta)
-    vote = vote_of(study)
     if not isinstance(kind, SumKind):
-        return f"It costs epsilon {vote.epsilon:g}." if vote is not None else ""
+        return _vote_price(study)
     part = f"{100.0 * share_of(study, kind):.3g} % of the budget (of the sum of squares of mu)"
     return f"{_whole(kind.times(study))} {part}."
+
+
+def _vote_price(study: Study) -> str:
+    """Return what a vote costs by itself, and as which epsilon the account counts it."""
+    vote = vote_of(study)
+    if vote is None:
+        raise ValueError("the study asks for no vote")
+    counted = shown_epsilon(vote, 1, study.privacy.delta)
+    return f"It costs epsilon {vote.epsilon:g} by itself; the account counts epsilon {counted}."
 
 
 def _exact(release: Scheduled, delta: float) -> str:

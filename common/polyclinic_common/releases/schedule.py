@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from polyclinic_common.privacy.charges import Charge
 from polyclinic_common.privacy.sum_plan import SumPath, SumPlan, plan_sum
+from polyclinic_common.release_id import VOTE
 from polyclinic_common.releases.kinds import UPDATE, Kind, SumKind, kinds_of
 from polyclinic_common.releases.plans import (
     CHANGE_EXPONENT,
@@ -137,10 +138,6 @@ class Schedule:
             raise KeyError(kind)
         return plan
 
-    def allows(self, kind: str, round_number: int) -> bool:
-        """Say whether a kind may be asked for in a round."""
-        return kind in self and round_number in self[kind].rounds
-
 
 def declared_for(study: Study, sizes: Mapping[str, int], name: str) -> int:
     """Return the size that a hospital's schedule follows from.
@@ -158,6 +155,8 @@ def declared_for(study: Study, sizes: Mapping[str, int], name: str) -> int:
 def _scheduled(study: Study, kind: Kind, declared: int, path: SumPath) -> Scheduled:
     rounds, times = kind.rounds(study), kind.times(study)
     if not isinstance(kind, SumKind):
+        if kind.name != VOTE:
+            raise TypeError(f"{kind.name} is neither a sum nor the vote: nothing says its price")
         vote = vote_of(study)
         return Scheduled(kind, rounds, times, 1, headline=vote, fallback=vote)
     length = kind.length(study)

@@ -91,14 +91,21 @@ def computed(study: Study) -> tuple[str, ...]:
     )
 
 
+def each_round(study: Study) -> str:
+    """Say in how many rounds the model is trained; fewer where training may stop early."""
+    private = study.evaluation.private
+    upto = "up to " if private is not None and private.patience is not None else ""
+    return f"In each of {upto}{study.training_rounds} rounds"
+
+
 def _trained(study: Study) -> tuple[str, ...]:
     """Say what a hospital computes and sends, round by round, and how it is combined."""
-    training, often = study.training, f"In each of {study.training_rounds} rounds every hospital"
+    training, often = study.training, f"{each_round(study)} every hospital that trains"
     lines = []
     if training.start == "statistics" and study.privacy.mode != "none":
         lines.append(
-            "First every hospital sends sums of products of its columns, from which the server "
-            "computes where training starts."
+            "First every hospital that trains sends sums of products of its columns, from which "
+            "the server computes where training starts."
         )
     if study.strategy == "descent":
         lines.append(f"{often} sends one gradient over its whole cohort; the server combines them.")
@@ -121,9 +128,9 @@ def _calibrated(study: Study) -> tuple[str, ...]:
     if study.training.calibration is None:
         return ("Level and slope of the predictions stay as training leaves them.",)
     return (
-        f"Then, {study.calibration.steps} times, every hospital sends six sums: how far level and "
-        "slope of the trained model's predictions are off, and how that changes with both. The "
-        "server sets the two right.",
+        f"Then, {study.calibration.steps} times, every hospital that trains sends six sums: how "
+        "far level and slope of the trained model's predictions are off, and how that changes with "
+        "both. The server sets the two right.",
     )
 
 
@@ -157,8 +164,8 @@ def promised(study: Study) -> tuple[str, ...]:
         f"{who} can change the odds that a given patient was there by at most a factor of "
         f"{odds:.3g}, except with a probability of about {privacy.delta:g}.",
         *(fallback if summed else ()),
-        f"A round needs at least m = {study.m} of {len(study.training_sites)} hospitals; "
-        f"up to c = {study.c} of them may collude.",
+        f"A round needs at least m = {study.m} of {len(study.training_sites)} hospitals"
+        + (f"; up to c = {study.c} of them may collude." if summed else "."),
     )
 
 
@@ -203,9 +210,12 @@ def _released_metrics(study: Study) -> tuple[str, ...]:
     private = study.evaluation.private
     if private is None or not study.private_metrics:
         return ("No metric leaves the hospitals: how good the model is only a simulation shows.",)
-    often = f"after every {private.every} rounds and at the end" if private.every else "at the end"
+    often = "at the end"
+    if private.every:
+        often = f"after every {private.every} rounds before training's last, and at the end"
     if study.training.menu:
         often += f" of each of the {NUMBERS[len(study.training.menu)]} settings"
+        often += ", and once more after calibration" if study.training.calibration else ""
     others = [*(["by hospital"] if private.by_site else [])]
     others += ["by subgroup"] if private.subgroups and study.subgroups else []
     tables = f" overall and {' and '.join(others)}" if others else ""
@@ -268,7 +278,7 @@ def hospitals_in_words(study: Study) -> str:
 
 
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
-SHARES = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth"}
+SHARES = {2: "half", 3: "a third", 4: "a quarter", 5: "a fifth", 6: "a sixth"}
 NAMES = {
     "learning_rate": "learning rate",
     "momentum": "momentum",
@@ -305,11 +315,13 @@ def menu_in_words(study: Study) -> tuple[str, ...]:
             f"In mode none the exact {metric} of the held-out patients decides which one is kept: "
             "only a simulation can know it.",
         )
+    releases = len(study.metric_rounds)
     return (
         trained,
-        f"Choosing is paid for: each setting has {SHARES[count]} of the budget of training, and "
-        f"each release of metrics {SHARES[count]} of theirs (of the sum of squares of mu). The "
-        f"noise of each is {math.sqrt(count):.2f} times that of a study with one setting.",
+        f"Choosing is paid for: each setting has {SHARES[count]} of the budget of training (of the "
+        f"sum of squares of mu), so that its noise is {math.sqrt(count):.2f} times that of a study "
+        f"with one setting; each of the {releases} releases of metrics has {SHARES[releases]} of "
+        f"theirs, and {math.sqrt(releases):.2f} times the noise of one.",
         f"The setting with the best {metric} is kept (undefined counts as worst; of equal ones the "
         "first is kept): a decision on what was released and paid for alone. The best of "
         f"{number} noisy values flatters; its interval does not count that.",

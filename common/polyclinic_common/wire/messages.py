@@ -19,11 +19,10 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from polyclinic_common.identity.statement import Statement
-from polyclinic_common.release_id import ReleaseId
+from polyclinic_common.release_id import VOTE, ReleaseId
 from polyclinic_common.secure_sum.chain import Chain, transcript
 from polyclinic_common.secure_sum.statements import Closing, KeyAnnouncement, KeyAnswer
 
-VOTE = "vote"  # the kind of a vote
 MAX_LENGTH = 1 << 21  # 16 MiB, in one call
 STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, extra="forbid")
 

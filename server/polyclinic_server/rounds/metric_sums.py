@@ -49,7 +49,7 @@ class MetricReader:
 
     @classmethod
     def of(cls, study: Study, plan: SumPlan, declared: Mapping[str, int]) -> Self:
-        """Return the evaluation that a study asks for of hospitals that declared these patients."""
+        """Return the reader of a study's metrics, of hospitals that declared these patients."""
         layout, private = make_layout(study), private_of(study)
         sizes = held_out_sizes(study, declared)
         profile_of = partial(hazard_profile, study)

@@ -110,7 +110,7 @@ class Checkpoint:
                         vectors[f"metrics {index}"],
                         tuple(sites),
                         vectors.get(f"profile {index}"),
-                        *kind,  # absent in checkpoints of versions before 0.2.0: metrics
+                        *kind,  # absent in earlier checkpoints: metrics
                     )
                     for index, (number, sites, *kind) in enumerate(json.loads(header["released"]))
                 ),

@@ -66,7 +66,7 @@ def make_plan(
     timeout_s : float
         Seconds to wait for answers in one round.
     evaluation : MetricReader or None
-        When metrics are asked for; None asks for none.
+        How metrics are read; None where the study releases none.
     choose : callable or None
         Chooses from the menu; None chooses by the released metrics.
     reaches : mapping or None

@@ -15,11 +15,8 @@ from dataclasses import asdict, dataclass
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, SimulationError
-from polyclinic_common.releases.kinds import (
-    GRADIENT,
-    UPDATE,
-    VOTE,
-)
+from polyclinic_common.release_id import VOTE
+from polyclinic_common.releases.kinds import GRADIENT, UPDATE
 from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import error_of_one

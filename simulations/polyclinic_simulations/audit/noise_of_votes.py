@@ -21,8 +21,7 @@ from polyclinic_common.identity.roster import Roster
 from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.privacy.charges import Vote
-from polyclinic_common.release_id import ReleaseId, broadcast_hash
-from polyclinic_common.releases.kinds import VOTE
+from polyclinic_common.release_id import VOTE, ReleaseId, broadcast_hash
 from polyclinic_common.releases.shares import vote_of
 from polyclinic_common.study import Study
 from polyclinic_simulations.audit.bounds import Guesses

@@ -83,7 +83,7 @@ def _calibrated(
             total = mechanism.calibration(state.average)
             state = calibrator.advance(state, number, total, hospitals=1)
         return state
-    plan = Schedule.of(federation.study, declared).plan(CALIBRATION)
+    plan = Schedule.of(_on_its_own(federation.study), declared).plan(CALIBRATION)
     at_hand = AtHand(
         federation.encoding, trainer.private(federation.study, federation.encoding), cohort, cohort
     )
@@ -95,6 +95,12 @@ def _calibrated(
         total = np.ldexp(drawn, release.grid_exponent)
         state = calibrator.advance(state, number, total, hospitals=1)
     return state
+
+
+def _on_its_own(study: Study) -> Study:
+    """Return the study as a hospital alone releases it: with the full noise, in mode local."""
+    privacy = study.privacy.model_copy(update={"mode": "local"})
+    return study.model_copy(update={"privacy": privacy})
 
 
 def _mechanism(

@@ -32,8 +32,8 @@ from polyclinic_common.evaluation.observed import held_out_cohort
 from polyclinic_common.identity.roster import Roster
 from polyclinic_common.models.head import initial_weights, length_of
 from polyclinic_common.privacy.noise import SystemNoise
-from polyclinic_common.release_id import ReleaseId
-from polyclinic_common.releases.kinds import UPDATE, VOTE
+from polyclinic_common.release_id import VOTE, ReleaseId
+from polyclinic_common.releases.kinds import UPDATE
 from polyclinic_common.study import Study, parse_study
 
 SITES = [f"site {index}" for index in range(3)]

@@ -60,7 +60,7 @@ def resampled(
         return {}
     taken = observed.take(known), predicted.take(known), weights[known], grid
     if predicted.survival is None:
-        metrics = [key for key in metrics if key != "ibs"]
+        metrics = [key for key in metrics if not METRICS[key].needs_curve]
     with np.errstate(divide="ignore", invalid="ignore"):
         found = {key: METRICS[key].of(*taken) for key in metrics}
     return {
