@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 
 from polyclinic_client.folder.site_folder import SiteFolder
+from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.calibration import contributions, recalibrated
 from polyclinic_common.models.head import build_network
 from polyclinic_common.models.score_head import cut, logits
+from polyclinic_common.releases.schedule import Schedule
 from polyclinic_common.rowwise import expit
 from polyclinic_common.study import Study
+from polyclinic_server.rounds.calibration import Calibrator
 from polyclinic_server.rounds.observers import Checkpoint, Round
 from polyclinic_server.rounds.plan import make_calibrator
 from polyclinic_server.rounds.state import State
+from polyclinic_simulations.baselines.alone import train_alone
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.federation.federation import Federation, build_federation
 from polyclinic_simulations.federation.setting import Setting
@@ -175,3 +179,27 @@ def test_a_run_that_is_cut_off_goes_on_where_it_was_and_ends_with_the_same_model
     assert resumed.rounds == whole.rounds
     assert resumed.weights == pytest.approx(whole.weights, abs=1e-12)
     assert released(tmp_path / "cut") == {CLOSE[mode]: ROUNDS, "calibration": STEPS}
+
+
+def test_a_hospital_alone_calibrates_with_the_full_noise_of_mode_local(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody shares the noise with it, though its study is one of mode secure-sum."""
+    made = build_federation(
+        small_study(training={"rounds": 2, "calibration": {"steps": 1}}), small_table(60), seed=0
+    )
+    seen: list[float] = []
+
+    def noted(encoding: Encoding, deviation: float) -> Calibrator:
+        seen.append(deviation)
+        return Calibrator(encoding, deviation)
+
+    monkeypatch.setattr("polyclinic_simulations.baselines.alone.Calibrator", noted)
+    site = made.training_sites[0]
+    setting = Setting("secure-sum", 1.0, "descent")
+    train_alone(made, site.train, site.declared, setting)
+    local = small_study(
+        privacy={"mode": "local"}, training={"rounds": 2, "calibration": {"steps": 1}}
+    )
+    assert seen == [Schedule.of(local, site.declared).plan("calibration").deviation]
+    assert seen[0] > 1.2 * Schedule.of(made.study, site.declared).plan("calibration").deviation
