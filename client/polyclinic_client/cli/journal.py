@@ -146,6 +146,7 @@ def _details(noted: Noted) -> str:
         SettledEvent,
         TableEvent,
     )
+    from polyclinic_common.releases.kinds import called
 
     found = ""
     match noted.event:
@@ -160,7 +161,9 @@ def _details(noted: Noted) -> str:
         case Asked(who=who, study_hash=study):
             found = f"by {who}, study {study.hex()[:12]}"
         case Left() as left:
-            cost = left.cost.kind if left.cost is not None else f"free: {left.free_because}"
+            cost = f"free: {left.free_because}"
+            if left.cost is not None:
+                cost = f"{called(left.sum)}, charged as {left.cost.kind}"
             row = f", ledger row {left.ledger_row}" if left.ledger_row else ""
             found = f"{left.size} bytes, sha256 {left.sha256.hex()[:12]}, {cost}{row}"
         case Refused(reason=reason):

@@ -40,6 +40,8 @@ class Kind:
         When a hospital sends what, in one clause.
     once : bool
         Whether it leaves in one of its rounds only.
+    what : str
+        What one is called where there is no study to tell more; empty is its name.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Kind:
     rounds: Callable[[Study], Sequence[int]]
     words: Callable[[Study], str]
     once: bool = False
+    what: str = ""
 
     def times(self, study: Study) -> int:
         """Return how many releases a run makes, if it is not cut short."""
@@ -139,6 +142,7 @@ def _metrics_words(study: Study) -> str:
 KINDS: tuple[Kind, ...] = (
     SumKind(
         name=STATISTICS,
+        what="sums of products",
         asked=_starts_with_statistics,
         rounds=_training_rounds,
         once=True,
@@ -149,6 +153,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     SumKind(
         name=GRADIENT,
+        what="sum of gradients",
         asked=lambda study: study.privacy.mode == "secure-sum",
         rounds=_training_rounds,
         words=lambda study: f"{each_round(study)}: one {_noisy(study, 'sum of gradients')}",
@@ -157,6 +162,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     SumKind(
         name=UPDATE,
+        what="update",
         asked=lambda study: study.privacy.mode != "secure-sum",
         rounds=_training_rounds,
         words=_update_words,
@@ -165,6 +171,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     SumKind(
         name=CALIBRATION,
+        what="sums about level and slope",
         asked=lambda study: study.training.calibration is not None,
         rounds=_calibration_rounds,
         words=_calibration_words,
@@ -175,6 +182,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     SumKind(
         name=METRICS,
+        what="sums about held-out patients",
         asked=lambda study: bool(study.metric_rounds),
         rounds=lambda study: study.metric_rounds,
         words=_metrics_words,
@@ -184,6 +192,7 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         name=VOTE,
+        what="randomised vote",
         asked=lambda study: (
             study.evaluation.acceptance is not None and study.privacy.mode != "none"
         ),
@@ -198,3 +207,8 @@ KINDS: tuple[Kind, ...] = (
 def kinds_of(study: Study) -> tuple[Kind, ...]:
     """Return the kinds of release that a study makes, in the order of a round."""
     return tuple(kind for kind in KINDS if kind.asked(study))
+
+
+def called(name: str) -> str:
+    """Return what a release of this kind is called; its name where nothing else is known."""
+    return next((kind.what for kind in KINDS if kind.name == name and kind.what), name)
