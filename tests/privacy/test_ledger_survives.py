@@ -40,6 +40,8 @@ from tests.kits.ledger import (
     reserve,
 )
 
+pytestmark = pytest.mark.slow
+
 # Run in a process of its own: kills itself right before or right after the COMMIT of one step.
 DYING = """
 import os, signal, sys

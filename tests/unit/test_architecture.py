@@ -32,6 +32,7 @@ def test_the_page_is_that_of_the_code_as_it_is() -> None:
     assert page(ROOT) == written(), REMEDY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [

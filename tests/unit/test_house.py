@@ -9,6 +9,7 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,8 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def arrows() -> dict[str, set[str]]:
+@cache
+def arrows() -> Mapping[str, set[str]]:
     """Return what every module imports of ours, also where only types are looked at."""
     paths = {module_of(path): path for room in ROOMS for path in modules(room)}
     found: dict[str, set[str]] = {}

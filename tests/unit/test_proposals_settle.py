@@ -29,6 +29,8 @@ from tests.kits.door_studies import (
     survival_table,
 )
 
+pytestmark = pytest.mark.slow
+
 ROUNDS = 3
 Change = Callable[[str], str]
 

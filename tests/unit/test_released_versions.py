@@ -92,6 +92,7 @@ def test_choices_are_read_as_signed_and_never_made_again(
     assert list(study.metrics) == as_signed["evaluation"]["metrics"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "each"), STUDIES)
 def test_a_signed_study_still_runs(version: str, each: dict[str, Any]) -> None:
     study = read(version, each)
