@@ -20,7 +20,7 @@ from polyclinic_client.gate import permitted
 from polyclinic_client.ledger import state
 from polyclinic_common.packing import pack
 from polyclinic_common.privacy import noise, streams, sum_plan
-from polyclinic_common.releases import kinds, plans
+from polyclinic_common.releases import kinds, plans, schedule
 from polyclinic_common.secure_sum import masks
 from polyclinic_simulations.compute import fast_gradients, ghost_norms
 from tests.audit import conduct, holes
@@ -126,6 +126,7 @@ def wrong_divisor_of_the_budget() -> None:
         return replace(made, rounds=rounds)
 
     put(plans, "plan_sum", planned)
+    put(schedule, "plan_sum", planned)
     put(sum_plan, "plan_sum", planned)
 
 
@@ -148,6 +149,7 @@ def wrong_h() -> None:
         return honest(epsilon, delta, rounds, length, clip, more, **names)
 
     put(plans, "plan_sum", planned)
+    put(schedule, "plan_sum", planned)
 
 
 @mutation("test_neighbours.py", audited=False)
