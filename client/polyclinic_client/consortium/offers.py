@@ -91,11 +91,12 @@ def offers(site: SiteFolder, client: ConsortiumClient) -> list[Offer]:
 def show_study(site: SiteFolder, client: ConsortiumClient, signed: SignedStudy) -> Shown:
     """Return a study in plain words, for this hospital."""
     study = signed.read(client.membership.operator_key)
+    checked = _checked(site, client, study)
     sections = (
         *(each for each in describe(study) if each.title != LEAVING),
         Section("Columns that could tell something about this hospital", tuple(_telling(study))),
-        _leaves(site, client, study),
-        Section("What all of it costs this hospital", tuple(_costs(site, client, study))),
+        _leaves(client.membership.name, study, checked),
+        Section("What all of it costs this hospital", tuple(_costs(site, client, study, checked))),
         Section("Who asks, and who else takes part", tuple(_who(site, client, study))),
     )
     return Shown(study.title, study.hash(), sections)
@@ -116,12 +117,11 @@ def _telling(study: Study) -> Iterator[str]:
     yield "Comparing rounds in which a hospital took part with others tells of its mean gradient."
 
 
-def _leaves(site: SiteFolder, client: ConsortiumClient, study: Study) -> Section:
+def _leaves(name: str, study: Study, checked: CheckedRoster | PolyclinicError) -> Section:
     """Say what leaves, with exact prices where everybody's declared size is known."""
-    name, title = client.membership.name, "What leaves this hospital, and what it costs"
+    title = "What leaves this hospital, and what it costs"
     if name not in study.training_sites:
         return Section(title, ("Nothing: this hospital is held out, or not named.",))
-    checked = _checked(site, client, study)
     if isinstance(checked, PolyclinicError):
         return Section(title, leaving(study))
     return Section(title, leaving(study, schedule_at(study, checked.declared, name)))
@@ -138,14 +138,18 @@ def _checked(
         return error
 
 
-def _costs(site: SiteFolder, client: ConsortiumClient, study: Study) -> Iterator[str]:
+def _costs(
+    site: SiteFolder,
+    client: ConsortiumClient,
+    study: Study,
+    checked: CheckedRoster | PolyclinicError,
+) -> Iterator[str]:
     """Give the price if everybody's declared size is known, else the headline alone."""
     budget, name = site.ledger.budget(), client.membership.name
     if name not in study.training_sites:
         yield "Nothing: it takes no part."
         return
     yield f"Headline: epsilon {study.privacy.epsilon:g} at delta {study.privacy.delta:g}."
-    checked = _checked(site, client, study)
     if isinstance(checked, PolyclinicError):
         yield f"The exact price is not known yet. {checked.what}"
     else:

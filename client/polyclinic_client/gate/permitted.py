@@ -13,7 +13,7 @@ from typing import get_args
 
 import numpy as np
 
-from polyclinic_client.ledger.ledger import Ledger
+from polyclinic_client.ledger.ledger import Ledger, Stored
 from polyclinic_client.records.entry import LedgerHead
 from polyclinic_client.records.journal import Asked
 from polyclinic_common.errors import Code, GateError
@@ -70,7 +70,7 @@ class Permitted:
             case MaskedVector() | PrivateUpdate():
                 return self._check_vector(release, asked)
             case CastVote():
-                return self._check_vote(release, asked)
+                return self._charged(release, asked, bytes([release.in_favour])).fallback
             case AnnouncedKeys() | AnsweredKeys() | ClosedSum():
                 self._check_statement(release.said, release.statement, asked)
             case Receipt():
@@ -89,40 +89,36 @@ class Permitted:
             epoch, attempt = release.session, release.attempt
             if release.closing:
                 self._check_statement(Closing, release.closing, asked)
-        answers = release.study_hash, release.run_id, release.round_number, attempt
-        if answers != (asked.study_hash.hex(), asked.run, asked.round_number, asked.attempt):
+        if attempt != asked.attempt:
             raise stopped("it does not answer what was asked")
-        self._check_schedule(release.kind, asked)
         if type(release.vector) is not np.ndarray:
             raise stopped("its vector is not a plain one")
-        name = ReleaseId(release.run_id, release.round_number, release.kind)
-        payload = hashlib.sha256(release.vector.tobytes()).digest()
-        held = self.ledger.stored(name)
-        recorded = self.ledger.payload_is_recorded(name, epoch, attempt, payload)
-        if held is None or not recorded or held.study_hash != asked.study_hash:
-            raise stopped("the ledger holds no charge for it")
+        held = self._charged(release, asked, release.vector.tobytes(), epoch, attempt)
         if np.array_equal(release.vector.view(np.int64), held.vector):
             raise stopped("no mask is on it")
         return held.fallback
 
-    def _check_schedule(self, kind: str, asked: Asked) -> None:
-        """Stop what the study does not release in this round."""
-        if asked.round_number not in self.allowed.get(kind, ()):
-            raise stopped("the study makes no such release in this round")
-
-    def _check_vote(self, release: CastVote, asked: Asked) -> Charge:
-        """Return the charge that the ledger holds for exactly this vote."""
+    def _charged(
+        self,
+        release: MaskedVector | PrivateUpdate | CastVote,
+        asked: Asked,
+        content: bytes,
+        epoch: bytes = b"",
+        attempt: int = 0,
+    ) -> Stored:
+        """Return what the ledger holds for exactly this payload, in a round of the schedule."""
         answers = release.study_hash, release.run_id, release.round_number
         if answers != (asked.study_hash.hex(), asked.run, asked.round_number):
             raise stopped("it does not answer what was asked")
-        self._check_schedule(release.kind, asked)
+        if asked.round_number not in self.allowed.get(release.kind, ()):
+            raise stopped("the study makes no such release in this round")
         name = ReleaseId(release.run_id, release.round_number, release.kind)
-        payload = hashlib.sha256(bytes([release.in_favour])).digest()
+        payload = hashlib.sha256(content).digest()
         held = self.ledger.stored(name)
-        recorded = self.ledger.payload_is_recorded(name, b"", 0, payload)
+        recorded = self.ledger.payload_is_recorded(name, epoch, attempt, payload)
         if held is None or not recorded or held.study_hash != asked.study_hash:
             raise stopped("the ledger holds no charge for it")
-        return held.fallback
+        return held
 
     def _check_statement(self, kind: type[Statement], statement: bytes, asked: Asked) -> None:
         """Stop what this hospital did not sign, or what its ledger does not say."""

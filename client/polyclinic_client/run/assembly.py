@@ -51,8 +51,7 @@ def steps_reached(folder: SiteFolder) -> dict[bytes, int]:
 
 def make_gate(study: Study | None, ladder: Ladder, folder: SiteFolder, clock: Clock) -> Gate:
     """Return the gate of a study; None, with an empty ladder, gives one for refusals."""
-    kinds = () if study is None else kinds_of(study)
-    allowed = {kind.name: kind.rounds(study) for kind in kinds if study is not None}
+    allowed = {} if study is None else {each.name: each.rounds(study) for each in kinds_of(study)}
     permitted = Permitted(folder.identity.public, folder.ledger, allowed)
     return Gate(permitted, folder.journal, ladder, clock)
 

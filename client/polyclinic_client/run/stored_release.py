@@ -132,15 +132,14 @@ def stored_release(
     asked = {name: value for name, value in vars(wanted).items() if name != "length"}
     settled = [release for release, _ in earlier.settling]
     held = ledger.check(**asked, length=wanted.length, settling=settled)
-    drawn = None
     if held is None:
         begin()
-        drawn = draw(Moment(wanted.release, wanted.broadcast))
+        vector = draw(Moment(wanted.release, wanted.broadcast))
+    else:
+        vector = held.vector
     with ledger.one_commit():  # where another process has drawn meanwhile, its draw stays
         earlier.write(ledger)
-        stored = held if drawn is None else ledger.reserve(**asked, vector=drawn)
-        if stored is None:
-            raise AssertionError("neither held nor drawn")
+        stored = held or ledger.reserve(**asked, vector=vector)
         left, content = payload(stored)
         ledger.record_attempt(
             wanted.release,

@@ -90,10 +90,6 @@ def _training_rounds(study: Study) -> range:
     return range(1, study.training_rounds + 1)
 
 
-def _calibration_rounds(study: Study) -> range:
-    return range(study.training_rounds + 1, study.rounds + 1)
-
-
 def _starts_with_statistics(study: Study) -> bool:
     return study.training.start == "statistics" and study.privacy.mode == "secure-sum"
 
@@ -132,8 +128,7 @@ def _calibration_words(study: Study) -> str:
 
 def _metrics_words(study: Study) -> str:
     count = len(study.metric_rounds)
-    early = study.evaluation.private is not None and study.evaluation.private.patience is not None
-    often = f"{'Up to ' if early else ''}{count} times, the last at the end"
+    often = f"{'Up to ' if study.may_stop_early else ''}{count} times, the last at the end"
     if count == 1:
         often = "Once, at the end"
     return f"{often}: {_noisy(study, 'sums about held-out patients')}"
@@ -173,7 +168,7 @@ KINDS: tuple[Kind, ...] = (
         name=CALIBRATION,
         what="sums about level and slope",
         asked=lambda study: study.training.calibration is not None,
-        rounds=_calibration_rounds,
+        rounds=lambda study: study.calibration_rounds,
         words=_calibration_words,
         length=lambda _: calibration.ENTRIES,
         clip=lambda study: calibration.BOUNDS[study.loss].clip,

@@ -14,7 +14,6 @@ from polyclinic_common.privacy.sum_plan import SumPath, SumPlan, plan_sum
 from polyclinic_common.release_id import VOTE
 from polyclinic_common.releases.kinds import UPDATE, Kind, SumKind, kinds_of
 from polyclinic_common.releases.plans import (
-    CHANGE_EXPONENT,
     NODE_PATH,
     local_charge,
     local_sum_plan,
@@ -65,11 +64,6 @@ class Scheduled:
         """How ledger, journal and messages call the kind."""
         return self.kind.name
 
-    @property
-    def grid_exponent(self) -> int:
-        """The unit of a release is 2 to this power."""
-        return CHANGE_EXPONENT if self.plan is None else self.plan.grid_exponent
-
 
 @dataclass(frozen=True)
 class Schedule:
@@ -100,10 +94,6 @@ class Schedule:
         """
         made = (_scheduled(study, kind, declared, path) for kind in kinds_of(study))
         return Schedule(study, tuple(made))
-
-    def __contains__(self, kind: object) -> bool:
-        """Say whether releases of a kind are made."""
-        return any(each.name == kind for each in self.releases)
 
     def __getitem__(self, kind: str) -> Scheduled:
         """Return the releases of a kind.

@@ -124,6 +124,17 @@ class Contract(Part):
         return self.training_rounds + (calibration.steps if calibration else 0)
 
     @property
+    def calibration_rounds(self) -> range:
+        """Rounds in which level and slope are set right; none without calibration."""
+        return range(self.training_rounds + 1, self.rounds + 1)
+
+    @property
+    def may_stop_early(self) -> bool:
+        """Whether training ends once metrics get no better."""
+        private = self.evaluation.private
+        return private is not None and private.patience is not None
+
+    @property
     def settings(self) -> tuple[Self, ...]:
         """What is trained, one after the other: a study a setting; itself without a menu."""
         return tuple(map(self.trained_with, self.training.menu)) or (self,)

@@ -93,8 +93,7 @@ def computed(study: Study) -> tuple[str, ...]:
 
 def each_round(study: Study) -> str:
     """Say in how many rounds the model is trained; fewer where training may stop early."""
-    private = study.evaluation.private
-    upto = "up to " if private is not None and private.patience is not None else ""
+    upto = "up to " if study.may_stop_early else ""
     return f"In each of {upto}{study.training_rounds} rounds"
 
 

@@ -60,8 +60,7 @@ class Calibrator:
     @property
     def rounds(self) -> Collection[int]:
         """In which rounds of a run it is asked for."""
-        study = self.encoding.study
-        return range(study.training_rounds + 1, study.rounds + 1)
+        return self.encoding.study.calibration_rounds
 
     def begun(self, model: Vector) -> Calibrated:
         """Return what is known before the first step."""

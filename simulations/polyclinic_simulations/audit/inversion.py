@@ -15,7 +15,9 @@ import pandas as pd
 
 from polyclinic_common.data.holdout import held_out
 from polyclinic_common.data.values import as_number
-from polyclinic_common.evaluation.weighted import ranked
+from polyclinic_common.evaluation.metrics import METRICS
+from polyclinic_common.evaluation.observed import Observed
+from polyclinic_common.models.predict import Prediction
 from polyclinic_common.privacy import gdp
 from polyclinic_common.study.manifest import Study
 from polyclinic_simulations.audit.genotypes import (
@@ -86,14 +88,8 @@ def success(chances: Floats, codes: Codes, rows: Rows) -> Success:
     """
     right = chances[rows].argmax(axis=1) == codes[rows]
     carrier = (codes[rows] > 0).astype(np.float64)
-    return Success(accuracy=float(right.mean()), auc=_auc(carrier > 0.0, 1.0 - chances[rows, 0]))
-
-
-def _auc(positive: Rows, score: Floats) -> float | None:
-    """Return the area under the ROC curve; None where all are alike."""
-    ones = positive[:, None].astype(np.float64)
-    right, pairs = ranked(score, ones, 1.0 - ones)
-    return float(right[0] / pairs[0]) if pairs[0] else None
+    seen, said = Observed(carrier, np.ones_like(carrier)), Prediction(1.0 - chances[rows, 0])
+    return Success(accuracy=float(right.mean()), auc=METRICS["auc"].exact(seen, said))
 
 
 def chance_of_truth(chances: Floats, codes: Codes) -> Floats:
