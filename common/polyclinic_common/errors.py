@@ -108,6 +108,12 @@ class Code(StrEnum):
     STUDY_TOO_LARGE = "C032"
     PROXY_INVALID = "C033"
     STUDY_CLOSED = "C034"
+    BUNDLE_WITHDRAWN = "B070"
+    TRUST_ABSENT = "B071"
+    WITHDRAWAL_REFUSED = "B072"
+    TRUST_DAMAGED = "B073"
+    BUNDLE_NOT_APPROVED = "B074"
+    WITHDRAWALS_WENT_BACK = "B075"
     SERVER_UNREACHABLE = "V001"
     SERVER_START = "V002"
     NODE_START = "N001"
@@ -127,6 +133,7 @@ EXIT_STATUS = {
     "G": 18,
     "K": 19,
     "C": 22,
+    "B": 24,
     "V": 20,
     "N": 21,
 }
@@ -227,6 +234,10 @@ class GateError(PolyclinicError):
 
 class ConsortiumError(PolyclinicError):
     """Something between a hospital and its consortium does not hold; nothing is changed."""
+
+
+class BundleError(PolyclinicError):
+    """A released model cannot be used."""
 
 
 class SimulationError(PolyclinicError):
