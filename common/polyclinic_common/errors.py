@@ -108,16 +108,25 @@ class Code(StrEnum):
     STUDY_TOO_LARGE = "C032"
     PROXY_INVALID = "C033"
     STUDY_CLOSED = "C034"
-    BUNDLE_WITHDRAWN = "B070"
-    TRUST_ABSENT = "B071"
-    WITHDRAWAL_REFUSED = "B072"
-    TRUST_DAMAGED = "B073"
-    BUNDLE_NOT_APPROVED = "B074"
-    WITHDRAWALS_WENT_BACK = "B075"
+    SERVER_OLDER = "C035"
     SERVER_UNREACHABLE = "V001"
     SERVER_START = "V002"
     NODE_START = "N001"
     NODE_WORKER = "N002"
+    BUNDLE_DAMAGED = "B001"
+    BUNDLE_UNSIGNED = "B002"
+    BUNDLE_SIGNER = "B003"
+    BUNDLE_STUDY = "B004"
+    BUNDLE_CERTIFICATE = "B005"
+    BUNDLE_NEWER = "B006"
+    PATIENT_INVALID = "B010"
+    TABLE_UNLIKE = "B011"
+    BUNDLE_WITHDRAWN = "B070"
+    TRUST_ABSENT = "B071"
+    WITHDRAWAL_REFUSED = "B072"
+    TRUST_DAMAGED = "B073"
+    BUNDLE_UNKNOWN = "B074"
+    WITHDRAWALS_WENT_BACK = "B075"
 
 
 EXIT_STATUS = {
@@ -133,9 +142,9 @@ EXIT_STATUS = {
     "G": 18,
     "K": 19,
     "C": 22,
-    "B": 24,
     "V": 20,
     "N": 21,
+    "B": 24,
 }
 
 
@@ -232,12 +241,12 @@ class GateError(PolyclinicError):
     """Something that is not a permitted release was stopped at the gate."""
 
 
+class BundleError(PolyclinicError):
+    """A released model cannot be trusted, or cannot answer what it is asked."""
+
+
 class ConsortiumError(PolyclinicError):
     """Something between a hospital and its consortium does not hold; nothing is changed."""
-
-
-class BundleError(PolyclinicError):
-    """A released model cannot be used."""
 
 
 class SimulationError(PolyclinicError):

@@ -66,12 +66,16 @@ def test_a_withdrawn_bundle_is_refused_with_the_operators_reason() -> None:
     trust(ONE).refuse_withdrawn(SECOND.hex())
 
 
-def test_a_study_that_was_not_approved_is_refused() -> None:
+def test_another_operators_bundle_and_one_of_a_study_not_approved_are_refused() -> None:
     known = trust().learnt([], [STUDY], NOW)
-    known.refuse_unapproved(STUDY)
-    with pytest.raises(BundleError) as error:
-        known.refuse_unapproved("cd" * 32)
-    assert code_of(error) is Code.BUNDLE_NOT_APPROVED
+    known.refuse_foreign(OPERATOR.public.hex(), STUDY)
+    for operator, study, code in (
+        (OTHER, STUDY, Code.BUNDLE_SIGNER),
+        (OPERATOR, "cd" * 32, Code.BUNDLE_STUDY),
+    ):
+        with pytest.raises(BundleError) as error:
+            known.refuse_foreign(operator.public.hex(), study)
+        assert code_of(error) is code
 
 
 @pytest.mark.parametrize(

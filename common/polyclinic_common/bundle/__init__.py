@@ -1,1 +1,1 @@
-"""The released model as one file: what is in it, who signed it, and what a site trusts."""
+"""The released model as one file: written, checked, described, and asked about patients."""

@@ -116,20 +116,30 @@ class Trust(BaseModel):
                 "Stop using it; ask the operator which bundle takes its place.",
             )
 
-    def refuse_unapproved(self, study_hash: str) -> None:
-        """Refuse a bundle of a study that this hospital did not approve.
+    def refuse_foreign(self, operator: str, study_hash: str) -> None:
+        """Refuse a bundle of another operator, or of a study that this hospital did not approve.
+
+        Parameters
+        ----------
+        operator, study_hash : str
+            The bundle's, in hexadecimal.
 
         Raises
         ------
         BundleError
-            B074.
+            B003, B004.
         """
+        if operator != self.operator_key.hex():
+            raise BundleError(
+                Code.BUNDLE_SIGNER,
+                f"The bundle is not signed by the operator of {plain(self.consortium)}.",
+                "Do not use it; ask the operator where it comes from.",
+            )
         if study_hash not in self.approved:
             raise BundleError(
-                Code.BUNDLE_NOT_APPROVED,
-                f"The study {study_hash[:12]} is none that this hospital approved.",
-                "Use bundles of studies that it approved (polyclinic client study list); ask the "
-                "operator.",
+                Code.BUNDLE_STUDY,
+                f"The bundle's study {study_hash[:12]} is none that this hospital approved.",
+                "Take a bundle of a study that it approved: polyclinic client study list",
             )
 
     def learnt(
