@@ -1,6 +1,7 @@
 """Stand-in."""
 
 from collections.abc import Mapping
+
 from polyclinic_common.bundle.certificate import Record
 from polyclinic_common.study.manifest import Study
 
