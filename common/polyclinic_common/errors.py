@@ -112,6 +112,14 @@ class Code(StrEnum):
     SERVER_START = "V002"
     NODE_START = "N001"
     NODE_WORKER = "N002"
+    BUNDLE_DAMAGED = "B001"
+    BUNDLE_UNSIGNED = "B002"
+    BUNDLE_SIGNER = "B003"
+    BUNDLE_STUDY = "B004"
+    BUNDLE_CERTIFICATE = "B005"
+    BUNDLE_NEWER = "B006"
+    PATIENT_INVALID = "B010"
+    TABLE_UNLIKE = "B011"
 
 
 EXIT_STATUS = {
@@ -129,6 +137,7 @@ EXIT_STATUS = {
     "C": 22,
     "V": 20,
     "N": 21,
+    "B": 24,
 }
 
 
@@ -223,6 +232,10 @@ class LedgerError(PolyclinicError):
 
 class GateError(PolyclinicError):
     """Something that is not a permitted release was stopped at the gate."""
+
+
+class BundleError(PolyclinicError):
+    """A released model cannot be trusted, or cannot answer what it is asked."""
 
 
 class ConsortiumError(PolyclinicError):
