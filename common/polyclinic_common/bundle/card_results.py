@@ -209,9 +209,7 @@ def hospitals_table(known: Known) -> Value:
     scales = [metric_scale(known.study, METRICS[name]) for name in names]
     return Table(
         caption="Performance at each hospital, with 95 % intervals",
-        columns=("Hospital", *(scale.name for scale in scales))
-        if names
-        else ("Hospital", "Performance"),
+        columns=("Hospital", *([scale.name for scale in scales] or ["Performance"])),
         rows=tuple((group.name, *_cells(known.study, group, names)) for group in groups),
     )
 

@@ -245,10 +245,10 @@ SYSTEM: Mapping[str, Callable[[Known], Value]] = {
     "tripod.6c": lambda known: treatment_in_words(known.study),
     "tripod.7": _said(
         (
-            "Every hospital maps its own table to the columns of the study by a file of rules that it "
-            "keeps. A table with words, units or numbers that no rule explains is refused.",
-            "No statistic of the patients is used for preparation: ranges and vocabularies are public "
-            "and stand in the study.",
+            "Every hospital maps its own table to the columns of the study by rules in a file of "
+            "its own. A table with words, units or numbers that no rule explains is refused.",
+            "No statistic of the patients is used to prepare them: ranges and vocabularies are "
+            "public and stand in the study.",
         )
     ),
     "tripod.8a": _outcome,
