@@ -15,11 +15,11 @@ from polyclinic_common.bundle.card_fields import Who
 from polyclinic_common.bundle.certificate import Record
 from polyclinic_common.bundle.figures import Figure, Table
 
-NO_DEVICE = (
+NOTICE = (
     "This is no medical device. No authority has examined or approved it. It must not decide about "
     "a patient: it can inform people who decide, and who know the patient."
 )
-SIMULATED = (
+ONLY_SIMULATED = (
     "SIMULATED: no hospital took part. Everything happened on one machine, and whatever stands "
     "here about hospitals, patients and privacy is that of a simulation."
 )
@@ -89,7 +89,7 @@ class Card(Record):
     polyclinic_card: Literal[1] = 1
     name: str
     simulated: bool
-    notice: str = NO_DEVICE
+    notice: str = NOTICE
     sections: tuple[Section, ...]
     performance: tuple[Figure, ...] = ()
     calibration: BiasTable | None = None

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from polyclinic_common.bundle.bias import ABOUT_GAPS
-from polyclinic_common.bundle.card import SIMULATED, Card, Item
+from polyclinic_common.bundle.card import ONLY_SIMULATED, Card, Item
 from polyclinic_common.bundle.card_fields import PEOPLE, Who
 from polyclinic_common.bundle.figures import Table
 
@@ -23,7 +23,7 @@ def card_html(card: Card) -> str:
     )
     return environment.get_template("card.html.j2").render(
         card=card,
-        simulated=SIMULATED,
+        simulated=ONLY_SIMULATED,
         empty=list(_empty(card)),
         bias=[table.table for table in card.bias],
         about_gaps=ABOUT_GAPS,

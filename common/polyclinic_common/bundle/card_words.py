@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from polyclinic_common.bundle.card import NO_DEVICE, SIMULATED, Value
+from polyclinic_common.bundle.card import NOTICE, ONLY_SIMULATED, Value
 from polyclinic_common.bundle.card_results import (
     NOT_RELEASED,
     Known,
@@ -74,7 +74,7 @@ def _intended(known: Known) -> Value:
     lines = [study.title, study.purpose, f"It predicts {outcome_in_words(study)}"]
     if study.treatment is not None:
         lines.append(f"Treatment: {treatment_in_words(study)}")
-    return (*lines, NO_DEVICE)
+    return (*lines, NOTICE)
 
 
 def _how_to_use(known: Known) -> Value:
@@ -199,7 +199,7 @@ def _model(known: Known) -> Value:
 def _limitations(known: Known) -> Value:
     study, lines = known.study, list[str]()
     if known.facts.simulated:
-        lines.append(SIMULATED)
+        lines.append(ONLY_SIMULATED)
     if study.privacy.mode != "none":
         lines.append(
             "Weights and metrics hold noise, which protects patients: another run of the same "
@@ -228,7 +228,7 @@ SYSTEM: Mapping[str, Callable[[Known], Value]] = {
     "tripod.2": _summary,
     "chai.ReleaseDate": lambda known: known.facts.made,
     "chai.ReleaseVersion": _version,
-    "chai.RegulatoryApproval": _said(NO_DEVICE),
+    "chai.RegulatoryApproval": _said(NOTICE),
     "chai.Keywords": _keywords,
     "use.intended": _intended,
     "chai.HowToUse": _how_to_use,

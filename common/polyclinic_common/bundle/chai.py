@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from polyclinic_common.bundle.bias import LOST
-from polyclinic_common.bundle.card import SIMULATED, Card, Item
+from polyclinic_common.bundle.card import ONLY_SIMULATED, Card, Item
 from polyclinic_common.bundle.figures import Table
 from polyclinic_common.evaluation.interval import Reading
 
@@ -159,7 +159,7 @@ def _element(section: ET.Element, card: Card, name: str, items: list[Item]) -> N
         return
     texts = [_text(item, titled=len(items) > 1) for item in items]
     if card.simulated and name in {"ModelName", "ReleaseStage", "Summary"}:
-        texts.insert(0, SIMULATED)
+        texts.insert(0, ONLY_SIMULATED)
     child.text = _xml("\n\n".join(texts))
 
 
