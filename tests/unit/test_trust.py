@@ -68,14 +68,14 @@ def test_a_withdrawn_bundle_is_refused_with_the_operators_reason() -> None:
 
 def test_another_operators_bundle_and_one_of_a_study_not_approved_are_refused() -> None:
     known = trust().learnt([], [STUDY], NOW)
-    known.refuse_foreign(OPERATOR.public.hex(), STUDY)
-    for operator, study, code in (
-        (OTHER, STUDY, Code.BUNDLE_SIGNER),
-        (OPERATOR, "cd" * 32, Code.BUNDLE_STUDY),
-    ):
-        with pytest.raises(BundleError) as error:
-            known.refuse_foreign(operator.public.hex(), study)
-        assert code_of(error) is code
+    known.refuse_foreign(OPERATOR.public.hex())
+    known.refuse_unapproved(STUDY)
+    with pytest.raises(BundleError) as error:
+        known.refuse_foreign(OTHER.public.hex())
+    assert code_of(error) is Code.BUNDLE_SIGNER
+    with pytest.raises(BundleError) as error:
+        known.refuse_unapproved("cd" * 32)
+    assert code_of(error) is Code.BUNDLE_STUDY
 
 
 @pytest.mark.parametrize(
