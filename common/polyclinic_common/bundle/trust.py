@@ -136,21 +136,6 @@ class Trust(BaseModel):
                 "Do not use it; ask the operator where it comes from.",
             )
 
-    def refuse_unapproved(self, study_hash: str) -> None:
-        """Refuse a bundle of a study that this hospital did not approve.
-
-        Raises
-        ------
-        BundleError
-            B004.
-        """
-        if study_hash not in self.approved:
-            raise BundleError(
-                Code.BUNDLE_STUDY,
-                f"The bundle's study {study_hash[:12]} is none that this hospital approved.",
-                "Take a bundle of a study that it approved: polyclinic client study list",
-            )
-
     def learnt(
         self, withdrawals: Sequence[bytes], approved: Iterable[str], asked: dt.datetime
     ) -> Trust:

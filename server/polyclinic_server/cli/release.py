@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ from typer.core import TyperGroup
 
 from polyclinic_common.cli.study import AsJson
 from polyclinic_server.cli.options import FOLDER, FolderOption
+from polyclinic_server.cli.run import meant_run
 
 MAKE = "make"
 
@@ -54,11 +56,10 @@ def make(
     from polyclinic_common.files import write_atomically
     from polyclinic_server.consortium.bundles import offer_bundle
     from polyclinic_server.folder import ServerFolder
-    from polyclinic_server.runs.operate import meant_run
-    from polyclinic_server.runs.release import make_bundle, read_people
+    from polyclinic_server.runs.release import make_bundle
 
     opened, found = ServerFolder.open(folder), meant_run(folder, run)
-    bundle = make_bundle(opened, found, read_people(card), None)
+    bundle = make_bundle(opened, found, _people(card), None)
     others, file = offer_bundle(opened, bundle), found.path / bundle.file_name
     write_atomically(file, bundle.to_bytes())
     if as_json:
@@ -132,7 +133,11 @@ def withdraw(
         said = {"number": stands.number, "reason": stands.reason, "day": stands.day}
         print_json({"digest": stands.digest.hex()} | said)
         return
-    typer.echo(
-        f"{stands.digest.hex()[:12]} was called back on {stands.day}, withdrawal {stands.number}: "
-        f"{stands.reason}"
-    )
+    typer.echo(f"{stands.digest.hex()[:12]} was called back: {stands.sentence}")
+
+
+def _people(card: Path | None) -> Mapping[str, object]:
+    """Return what people know of the model; nothing where they left the card out."""
+    from polyclinic_common.bundle.card_file import load_card_toml
+
+    return {} if card is None else load_card_toml(card)

@@ -155,9 +155,7 @@ def _statement(
         ) from None
 
 
-def _released(
-    store: Store, bundle: OfferedBundle, withdrawal: BundleWithdrawal | None
-) -> Released:
+def _released(store: Store, bundle: OfferedBundle, withdrawal: BundleWithdrawal | None) -> Released:
     decisions = store.decisions(bundle.digest)
     return Released(
         digest=bundle.digest,
@@ -166,7 +164,5 @@ def _released(
         released=dt.datetime.fromtimestamp(bundle.released, dt.UTC),
         accepted=tuple(each.site for each in decisions if each.state == "accepted"),
         rejected={each.site: each.code for each in decisions if each.state == "rejected"},
-        withdrawn=""
-        if withdrawal is None
-        else f"{withdrawal.number}, {withdrawal.day}: {withdrawal.reason}",
+        withdrawn="" if withdrawal is None else withdrawal.sentence,
     )
