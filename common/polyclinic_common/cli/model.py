@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from polyclinic_common.cli.card import card, card_template
 from polyclinic_common.cli.options import SITE, AsJson, BundleFile, OperatorOption, SiteOption
 
 if TYPE_CHECKING:
@@ -69,6 +70,12 @@ def show(
         return
     print_sections(opened.bundle.study.title, [(each.title, each.lines) for each in sections])
     _print_coefficients(found)
+
+
+app.command(epilog="Example:  polyclinic model card FILE --out card.html --xml card.xml")(card)
+app.command("card-template", epilog="Example:  polyclinic model card-template warfarin.toml")(
+    card_template
+)
 
 
 def _print_coefficients(found: tuple[Coefficient, ...]) -> None:
