@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -28,7 +29,7 @@ from polyclinic_common.study.manifest import Study
 from polyclinic_server.consortium.bundles import Released as AtTheOperator
 from polyclinic_server.consortium.bundles import offer_bundle, released_bundles, withdraw_bundle
 from polyclinic_server.service import bundles as service
-from tests.kits.bundles import bundle_of_study
+from tests.kits.bundles import bundle_of_study, draft_of_study, facts_of_study
 from tests.kits.loopback import Loopback
 from tests.kits.small import small_study
 
@@ -59,7 +60,8 @@ class ReleasedRun(Loopback):
                 self.verify(name, other)
 
     def made(self, title: str = "", signer: Identity | None = None) -> Bundle:
-        return bundle_of_study(self.study, signer or self.server.operator, self.run, title)
+        people = {"chai.DeveloperContact": title} if title else {}
+        return bundle_of_study(self.study, signer or self.server.operator, self.run, people=people)
 
     def release(self, title: str = "") -> Bundle:
         bundle = self.made(title)
@@ -324,6 +326,19 @@ def test_a_bundle_of_another_operator_is_neither_offered_nor_taken(house: Releas
     assert code_of(house.fetched, "site 0") == Code.BUNDLE_SIGNER
     assert code_of(house.accept, "site 0", foreign) == Code.BUNDLE_SIGNER
     assert code_of(house.reject, "site 0", foreign) == Code.BUNDLE_SIGNER
+    assert house.decided("site 0") == []
+
+
+def test_a_bundle_whose_epsilon_does_not_follow_is_not_accepted(house: ReleasedRun) -> None:
+    """The operator signed it, and the figure is smaller than what the mechanisms cost."""
+    operator = house.server.operator
+    draft = draft_of_study(house.study, operator)
+    assert draft.certificate.epsilon is not None
+    better = draft.certificate.model_copy(update={"epsilon": draft.certificate.epsilon / 2})
+    facts = facts_of_study(house.study, operator, house.run)
+    made = replace(draft, certificate=better).signed(operator, facts, {})
+    offer_bundle(house.server, made)
+    assert code_of(house.accept, "site 0", house.fetched("site 0")) == Code.BUNDLE_CERTIFICATE
     assert house.decided("site 0") == []
 
 
