@@ -150,4 +150,11 @@ def _words(feature: Feature) -> list[str]:
     assert isinstance(feature, Hla)
     stars = ["*57:01:01", "B*57:01:01:02", "HLA-B*15:02:01", "07:02:01", "*58:01:01", "*07:02:01"]
     pairs = [f"{a}{mark}{b}" for a in stars for b in stars for mark in "/|, ;"]
-    return [*pairs, "*57/*58", "*58/*57:01", "hla-b*57:01:01/b *58:01:02", "C*57:01:01/*58:01:01"]
+    return [
+        *pairs,
+        "*57/*58",
+        "57/*58:01:01",
+        "*58/*57:01",
+        "hla-b*57:01:01/b *58:01:02",
+        "C*57:01:01/*58:01:01",
+    ]

@@ -126,6 +126,7 @@ def test_a_graph_is_valid_and_says_what_it_is() -> None:
     assert said == {"notice": NOTICE, "bundle": "ab12", "simulated": "SIMULATED: all of it"}
     assert model.doc_string == f"SIMULATED: all of it A small study. {NOTICE}"
     assert model.graph.input[0].doc_string == "numeric, years, 20 to 80"
+    assert model.graph.input[-1].doc_string.startswith("hospital of the study")
     names = [each.name for each in model.graph.input]
     assert names == [feature.name for feature in Encoding(of).features]
     assert [each.name for each in model.graph.output] == ["risk", "survival"]

@@ -15,7 +15,7 @@ from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import BundleError, Code
 from polyclinic_common.models.head import build_network
 from polyclinic_common.models.natural import outcome_scale
-from polyclinic_common.models.score_head import Vector, Weights, cut, refuse_misfit, without_specks
+from polyclinic_common.models.score_head import Vector, Weights, cut, refuse_misfit
 from polyclinic_common.rowwise import LARGEST_LOGIT
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Continuous, Outcome, Survival
@@ -70,7 +70,7 @@ def onnx_model(study: Study, weights: Vector, properties: Mapping[str, str] | No
     encoding, nodes = Encoding(study), Nodes()
     network = build_network(study, encoding)
     refuse_misfit(network, weights)
-    layers = cut(network, without_specks(weights))
+    layers = cut(network, weights)
     score = _add_score(nodes, layers, add_columns(nodes, encoding))
     logits = nodes.add("Add", score, nodes.constant(encoding.intercept * layers.baseline[None, :]))
     _add_outputs(nodes, study.outcome, logits)

@@ -72,9 +72,10 @@ class Nodes:
         return self.add("Sub", values, self.constant(less))
 
     def clamped(self, values: str, low: float, high: float) -> str:
-        """Clamp numbers to a range; NaN stays NaN, which Clip alone does not promise."""
-        clipped = self.add("Clip", values, self.constant(low), self.constant(high))
-        return self.where(self.add("IsNaN", values), values, clipped)
+        """Clamp numbers to a range; NaN, which is neither below nor above, stays NaN."""
+        least, most = self.constant(low), self.constant(high)
+        raised = self.where(self.add("Less", values, least), least, values)
+        return self.where(self.add("Greater", raised, most), most, raised)
 
     def as_number(self, truth: str) -> str:
         """Return 1 for what is true, 0 for what is not."""
