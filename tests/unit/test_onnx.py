@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,29 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from polyclinic_common.bundle.onnx_graph import NOTICE, onnx_model
+from polyclinic_common.bundle.bundle import Bundle
+from polyclinic_common.bundle.onnx_graph import onnx_model
+from polyclinic_common.bundle.opening import NO_DEVICE, SIMULATED
 from polyclinic_common.bundle.predictor import Predictor
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import BundleError, Code
+from polyclinic_common.identity.site_key import Identity, fingerprint
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study import Study
 from polyclinic_common.study.features import Numeric, Panel, columns_of
-from tests.kits.every_kind import CASES, LINEAR, MLP, every_study, random_patients, random_study
-from tests.kits.other_studies import some_weights
+from tests.kits.bundles import bundle_of_study
+from tests.kits.every_kind import (
+    CASES,
+    HLA,
+    LINEAR,
+    MLP,
+    every_study,
+    random_patients,
+    random_study,
+)
+from tests.kits.other_studies import some_weights, study
 from tests.kits.required import unavailable
+from tests.kits.typed import typed_here
 
 PATIENTS = 1000
 
@@ -123,8 +137,8 @@ def test_a_graph_is_valid_and_says_what_it_is() -> None:
     model = onnx.load_from_string(file)
     onnx.checker.check_model(model, full_check=True)
     said = {each.key: each.value for each in model.metadata_props}
-    assert said == {"notice": NOTICE, "bundle": "ab12", "simulated": "SIMULATED: all of it"}
-    assert model.doc_string == f"SIMULATED: all of it A small study. {NOTICE}"
+    assert said == {"notice": NO_DEVICE, "bundle": "ab12", "simulated": "SIMULATED: all of it"}
+    assert model.doc_string == f"SIMULATED: all of it A small study. {NO_DEVICE}"
     assert model.graph.input[0].doc_string == "numeric, years, 20 to 80"
     assert model.graph.input[-1].doc_string.startswith("hospital of the study")
     names = [each.name for each in model.graph.input]
@@ -133,6 +147,59 @@ def test_a_graph_is_valid_and_says_what_it_is() -> None:
     assert file == onnx_model(
         of, some_weights(of), {k: v for k, v in said.items() if k != "notice"}
     )
+
+
+def test_an_allele_of_one_field_needs_its_star() -> None:
+    gene = HLA | {"alleles": ["*57", "*58"]}
+    of = study(gene)
+    words = ["*57/*58", "B*57:01/58:02", "57/58", "57/*58"]
+    found = run(onnx_model(of, some_weights(of)), fed(of, pd.DataFrame({"hla": words})))[0][:, 0]
+    ours = Predictor(of, some_weights(of)).predict(pd.DataFrame({"hla": words})).prediction.value
+    assert found[0] == found[1] == pytest.approx(ours[0])
+    assert np.isnan(found).tolist() == np.isnan(ours).tolist() == [False, False, True, True]
+
+
+def bundle_file(folder: Path, of: Study, *, simulated: bool) -> tuple[Path, Bundle]:
+    operator = Identity.generate()
+    bundle = bundle_of_study(of, operator, weights=some_weights(of), simulated=simulated)
+    path = folder / bundle.file_name
+    path.write_bytes(bundle.to_bytes())
+    return path, bundle
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_export_is_typed_and_says_where_the_model_comes_from(
+    tmp_path: Path, simulated: bool
+) -> None:
+    import onnx
+
+    of = every_study("continuous")
+    path, bundle = bundle_file(tmp_path, of, simulated=simulated)
+    key = fingerprint(bytes.fromhex(bundle.facts.operator))
+    out, known = tmp_path / "model.onnx", () if simulated else ("--operator", key)
+    done = typed_here("model", "export", path, "--onnx", out, "--site", tmp_path, *known)
+    assert done.status == 0, done.err
+    assert ("SIMULATED" in done.out) == simulated
+    assert NO_DEVICE in done.out
+    said = {each.key: each.value for each in onnx.load(out).metadata_props}
+    assert said["bundle"] == bundle.digest
+    assert (said["study"], said["study_hash"]) == (of.id, of.hash())
+    assert said["notice"] == NO_DEVICE
+    assert said.get("simulated") == (SIMULATED if simulated else None)
+    frame = random_patients(of, 50, 0)
+    ours = Predictor(of, some_weights(of)).predict(frame).prediction.value
+    found = run(out.read_bytes(), fed(of, frame))[0][:, 0]
+    np.testing.assert_allclose(found, ours, rtol=0, atol=1e-6)
+    again = typed_here("model", "export", path, "--onnx", out, "--site", tmp_path, *known)
+    assert f"error {Code.FILE_EXISTS}" in again.err
+
+
+def test_a_bundle_of_a_stranger_is_not_exported(tmp_path: Path) -> None:
+    path, _ = bundle_file(tmp_path, every_study("binary"), simulated=False)
+    out = tmp_path / "model.onnx"
+    done = typed_here("model", "export", path, "--onnx", out, "--site", tmp_path)
+    assert f"error {Code.BUNDLE_SIGNER}" in done.err
+    assert not out.exists()
 
 
 def test_without_the_package_the_export_says_what_to_install(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from polyclinic_common.bundle.opening import NO_DEVICE, SIMULATED
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import BundleError, Code
 from polyclinic_common.models.head import build_network
@@ -23,9 +24,6 @@ from polyclinic_common.study.outcomes import Continuous, Outcome, Survival
 if TYPE_CHECKING:
     from polyclinic_common.bundle.bundle import Bundle
     from polyclinic_common.bundle.onnx_nodes import Nodes
-
-NOTICE = "For research. This is no medical device."
-SIMULATED = "SIMULATED: no hospital took part in this model."
 
 
 def onnx_of_bundle(bundle: Bundle) -> bytes:
@@ -74,8 +72,8 @@ def onnx_model(study: Study, weights: Vector, properties: Mapping[str, str] | No
     score = _add_score(nodes, layers, add_columns(nodes, encoding))
     logits = nodes.add("Add", score, nodes.constant(encoding.intercept * layers.baseline[None, :]))
     _add_outputs(nodes, study.outcome, logits)
-    said = {"notice": NOTICE} | dict(properties or {})
-    words = " ".join([said.get("simulated", ""), f"{study.title}.", NOTICE]).strip()
+    said = {"notice": NO_DEVICE} | dict(properties or {})
+    words = " ".join([said.get("simulated", ""), f"{study.title}.", NO_DEVICE]).strip()
     return nodes.model(study.id, words, said)
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from polyclinic_common.cli.export import export
 from polyclinic_common.cli.options import SITE, AsJson, BundleFile, OperatorOption, SiteOption
 
 if TYPE_CHECKING:
@@ -90,3 +91,8 @@ def _print_coefficients(found: tuple[Coefficient, ...]) -> None:
         ends = f"{each.low:.3g} to {each.high:.3g}" if known else ""
         grid.add_row(escape(each.name), f"{each.value:.4g}", ends, escape(each.unit))
     Console(highlight=False).print(grid)
+
+
+app.command(epilog="Example:  polyclinic model export warfarin-1.0-1f0c.polyclinic --onnx w.onnx")(
+    export
+)
