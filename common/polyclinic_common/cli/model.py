@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from polyclinic_common.cli.card import card, card_template
+from polyclinic_common.cli.export import export
 from polyclinic_common.cli.options import SITE, AsJson, BundleFile, OperatorOption, SiteOption
 
 if TYPE_CHECKING:
@@ -97,3 +98,8 @@ def _print_coefficients(found: tuple[Coefficient, ...]) -> None:
         ends = f"{each.low:.3g} to {each.high:.3g}" if known else ""
         grid.add_row(escape(each.name), f"{each.value:.4g}", ends, escape(each.unit))
     Console(highlight=False).print(grid)
+
+
+app.command(epilog="Example:  polyclinic model export warfarin-1.0-1f0c.polyclinic --onnx w.onnx")(
+    export
+)
