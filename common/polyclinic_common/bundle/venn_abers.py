@@ -58,7 +58,9 @@ def fit(scores: Floats, having: Floats) -> Steps:
         Answers, 0 or 1.
     """
     values, place = np.unique(np.round(scores, DECIMALS), return_inverse=True)
-    patients, yeses = np.bincount(place), np.bincount(place, having)
+    values, place = np.unique(np.round(scores, DECIMALS), return_inverse=True)
+    patients = np.bincount(place).astype(np.float64)
+    yeses = np.bincount(place, having).astype(np.float64)
     p0 = [_fitted_at(index, patients, yeses, 0.0) for index in range(len(values))]
     p1 = [_fitted_at(index, patients, yeses, 1.0) for index in range(len(values))]
     first = np.append(True, np.diff(p0) != 0.0)
@@ -69,7 +71,7 @@ def fit(scores: Floats, having: Floats) -> Steps:
     )
 
 
-def _fitted_at(index: int, patients: NDArray[np.int64], yeses: Floats, answer: float) -> float:
+def _fitted_at(index: int, patients: Floats, yeses: Floats, answer: float) -> float:
     """Return the isotonic regression at one score, with a patient of this answer added there.
 
     Between two scores `p1` is that at the higher one and `p0` that at the lower one (algorithms 3
@@ -77,7 +79,7 @@ def _fitted_at(index: int, patients: NDArray[np.int64], yeses: Floats, answer: f
     """
     from scipy.optimize import isotonic_regression  # noqa: PLC0415
 
-    weights, sums = patients.astype(np.float64), yeses.copy()
+    weights, sums = patients.copy(), yeses.copy()
     weights[index] += 1.0
     sums[index] += answer
     return float(isotonic_regression(sums / weights, weights=weights).x[index])
