@@ -157,3 +157,10 @@ def patient_frame(study: Study, given: Mapping[str, str]) -> pd.DataFrame:
 
 def _asked(study: Study, name: str) -> str:
     return next(each.what for each in inputs_of(study) if each.name == name)
+
+
+def numbers_of(study: Study, frame: pd.DataFrame, rules: Rules) -> pd.Series | None:
+    """Return the patient numbers of a hospital's table, None where it has no such column."""
+    name = study.cohort.patient_id
+    source = source_of(rules, name)
+    return frame[source].rename(name) if source in frame.columns else None
