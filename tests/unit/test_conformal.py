@@ -254,5 +254,6 @@ def test_no_group_is_smaller_than_twenty(patients: int, distinct: int) -> None:
     assert len(sizes) <= 5
     assert patients < 40 or sizes.min() >= 20
     assert edges == tuple(sorted(edges))
+    assert not set(edges) & set(values)
     if distinct == 2**40:  # no ties
         assert len(sizes) == max(1, min(5, patients // 20))

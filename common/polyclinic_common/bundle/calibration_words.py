@@ -12,11 +12,11 @@ from polyclinic_common.bundle.local_calibration import (
     Curves,
     LocalCalibration,
     ObservedShare,
-    Refit,
     VennAbers,
     Width,
 )
 from polyclinic_common.bundle.observed_rates import wilson
+from polyclinic_common.bundle.refit import Refit
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Continuous, Survival
 

@@ -30,6 +30,7 @@ from polyclinic_common.study.outcomes import Continuous, Survival
 if TYPE_CHECKING:
     from polyclinic_common.bundle.predictor import Predicted
 
+__all__ = ["Interval", "Intervals", "approximate", "intervals_for", "survival_intervals_for"]
 Floats = NDArray[np.float64]
 
 

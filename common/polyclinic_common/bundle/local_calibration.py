@@ -24,10 +24,12 @@ from pydantic import Field, ValidationError
 
 from polyclinic_common.bundle import venn_abers
 from polyclinic_common.bundle.certificate import Record
-from polyclinic_common.bundle.refit import Changed
+from polyclinic_common.bundle.refit import Refit
 from polyclinic_common.errors import BundleError, Code
 from polyclinic_common.files import write_private
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.modes import make_private
+from polyclinic_common.study.manifest import Study
 
 FOLDER = "calibrations"
 SHA256 = r"^[0-9a-f]{64}$"
@@ -87,15 +89,6 @@ class Curves(Record):
     observed: tuple[tuple[ObservedShare | None, ...], ...]
 
 
-class Refit(Record):
-    """Level and slope of this hospital, and on how many patients they rest."""
-
-    shift: float
-    slope: float
-    changed: Changed
-    patients: int
-
-
 class LocalCalibration(Record):
     """What one hospital found about one released model.
 
@@ -133,6 +126,10 @@ class LocalCalibration(Record):
     def recalibrated(self) -> bool:
         """Whether predictions here are no longer those of the released model."""
         return self.refit is not None and self.refit.changed != "nothing"
+
+    def applied_to(self, study: Study, weights: Vector) -> Vector:
+        """Return the model as this hospital uses it, shape (d,): what the intervals are about."""
+        return weights if self.refit is None else self.refit.applied_to(study, weights)
 
 
 def kept_at(site: Path, digest: str) -> Path:

@@ -15,11 +15,10 @@ from polyclinic_common.bundle.local_calibration import (
     Curves,
     LocalCalibration,
     ObservedShare,
-    Refit,
     VennAbers,
     Width,
 )
-from polyclinic_common.bundle.refit import refit, refitted
+from polyclinic_common.bundle.refit import refit
 from polyclinic_common.data.encoding import Encoding, encode_outcome
 from polyclinic_common.data.holdout import uniform
 from polyclinic_common.data.outcome import read_outcome
@@ -148,11 +147,8 @@ def calibrated(
     _require_enough(study, len(patients), len(judging), wanted)
     local = None
     if wanted.refit:
-        fitted = refit(study, weights, fitting.x, fitting.y, fitting.mask)
-        weights = refitted(study, weights, fitted)
-        local = Refit(
-            shift=fitted.shift, slope=fitted.slope, changed=fitted.changed, patients=len(fitting)
-        )
+        local = refit(study, weights, fitting.x, fitting.y, fitting.mask)
+        weights = local.applied_to(study, weights)
     said = predict(study, Encoding(study), weights, judging.x)
     return LocalCalibration(
         bundle=digest,

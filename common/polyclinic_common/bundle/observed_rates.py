@@ -33,20 +33,26 @@ class Share:
 def group_edges(values: Floats) -> tuple[float, ...]:
     """Return edges that cut patients into as equal groups as ties allow; none for few patients.
 
-    At most five groups, none of fewer than twenty patients. A value on an edge is below it.
+    At most five groups, none of fewer than twenty patients. No edge is a patient's value.
     """
     ordered = np.sort(values)
     count = min(MOST_GROUPS, len(ordered) // LEAST_PATIENTS)
     edges: list[float] = []
     before = 0
     for number in range(1, count):
-        place = len(ordered) * number // count
-        edge = float(ordered[place - 1] + ordered[place]) / 2.0
-        below = int(np.searchsorted(ordered, edge, side="right"))
+        last = ordered[len(ordered) * number // count - 1]
+        below = int(np.searchsorted(ordered, last, side="right"))  # equal ones stay together
         if below - before >= LEAST_PATIENTS and len(ordered) - below >= LEAST_PATIENTS:
-            edges.append(edge)
+            edges.append(_between(float(last), float(ordered[below])))
             before = below
     return tuple(edges)
+
+
+def _between(low: float, high: float) -> float:
+    """Return a number between two, with as few decimals as that takes."""
+    middle = (low + high) / 2.0
+    rounded = (round(middle, decimals) for decimals in range(1, 16))
+    return next((edge for edge in rounded if low < edge < high), middle)
 
 
 def groups_of(edges: tuple[float, ...], values: Floats) -> NDArray[np.int64]:

@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 
+from polyclinic_common.bundle.certificate import Record
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import BundleError, Code
 from polyclinic_common.models.calibration import recalibrated
@@ -33,13 +34,27 @@ STEPS, NEAR = 50, 1e-9
 LEAST_SPREAD = 1e-9
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A level and a slope, and what of them differs from the model as it stands."""
+class Refit(Record):
+    """Level and slope of one hospital.
+
+    Attributes
+    ----------
+    shift, slope : float
+        Added to every logit (or transformed outcome), and what the score is multiplied by.
+    changed : str
+        What of them differs from the model as it was released.
+    patients : int
+        On how many patients they rest.
+    """
 
     shift: float
     slope: float
     changed: Changed
+    patients: int
+
+    def applied_to(self, study: Study, weights: Vector) -> Vector:
+        """Return the model with this level and slope, shape (d,)."""
+        return recalibrated(Encoding(study), weights, self.shift, self.slope)
 
 
 @dataclass(frozen=True)
@@ -87,7 +102,7 @@ class Patients:
         return len(self.score) * float(np.log(max(squares, np.finfo(float).tiny)))
 
 
-def refit(study: Study, weights: Vector, x: Matrix, y: Matrix, mask: Matrix) -> Fitted:
+def refit(study: Study, weights: Vector, x: Matrix, y: Matrix, mask: Matrix) -> Refit:
     """Return the level and slope of a hospital's patients.
 
     Parameters
@@ -105,17 +120,12 @@ def refit(study: Study, weights: Vector, x: Matrix, y: Matrix, mask: Matrix) -> 
     level, both = _fit(patients, slope_too=False), _fit(patients, slope_too=True)
     lack = patients.lack_of_fit(*both)
     if patients.lack_of_fit(0.0, 1.0) - lack <= BOTH_CRITICAL:
-        return Fitted(0.0, 1.0, "nothing")
+        return Refit(shift=0.0, slope=1.0, changed="nothing", patients=len(x))
     if patients.lack_of_fit(*level) - lack <= SLOPE_CRITICAL:
-        return Fitted(*level, "level")
+        return Refit(shift=level[0], slope=1.0, changed="level", patients=len(x))
     if both[1] <= 0.0:
         raise _impossible("the model ranks these patients no better than chance, or the wrong way")
-    return Fitted(*both, "level and slope")
-
-
-def refitted(study: Study, weights: Vector, fitted: Fitted) -> Vector:
-    """Return the model with a level and slope of its own, shape (d,)."""
-    return recalibrated(Encoding(study), weights, fitted.shift, fitted.slope)
+    return Refit(shift=both[0], slope=both[1], changed="level and slope", patients=len(x))
 
 
 def _require_enough(patients: Patients) -> None:
