@@ -26,7 +26,14 @@ def require_approved(opened: OpenedBundle) -> None:
 
 
 def findings(opened: OpenedBundle) -> list[str]:
-    """Return what holds of an opened bundle."""
+    """Return what holds of an opened bundle.
+
+    Raises
+    ------
+    BundleError
+        B005 if its epsilon does not follow from its mechanisms.
+    """
+    opened.bundle.certificate.check()
     bundle, facts = opened.bundle, opened.bundle.facts
     operator = fingerprint(bytes.fromhex(facts.operator))
     known = "a key that was thrown away" if facts.simulated else f"the operator, {operator}"

@@ -63,7 +63,7 @@ def weight_deviation(
 def largest_gain(optimizer: Optimizer) -> float:
     """Return the largest deviation of the released average for noise of deviation 1 a round."""
     limit = largest_ridge(optimizer.learning_rate, optimizer.momentum)
-    return max(map(lambda c: gain(optimizer, c), np.linspace(0.0, limit, CURVATURES)))
+    return max(gain(optimizer, c) for c in np.linspace(0.0, limit, CURVATURES))
 
 
 def gain(optimizer: Optimizer, curvature: float) -> float:
