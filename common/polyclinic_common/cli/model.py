@@ -8,6 +8,8 @@ import typer
 
 from polyclinic_common.cli.card import card, card_template
 from polyclinic_common.cli.export import export
+from polyclinic_common.cli.calibrate import EXAMPLE as CALIBRATE_EXAMPLE
+from polyclinic_common.cli.calibrate import calibrate
 from polyclinic_common.cli.options import SITE, AsJson, BundleFile, OperatorOption, SiteOption
 
 if TYPE_CHECKING:
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Check a released model, read it, turn it into other forms."
 )
+
+
+app.command(epilog=CALIBRATE_EXAMPLE)(calibrate)
 
 
 @app.callback()
