@@ -108,10 +108,25 @@ class Code(StrEnum):
     STUDY_TOO_LARGE = "C032"
     PROXY_INVALID = "C033"
     STUDY_CLOSED = "C034"
+    SERVER_OLDER = "C035"
     SERVER_UNREACHABLE = "V001"
     SERVER_START = "V002"
     NODE_START = "N001"
     NODE_WORKER = "N002"
+    BUNDLE_DAMAGED = "B001"
+    BUNDLE_UNSIGNED = "B002"
+    BUNDLE_SIGNER = "B003"
+    BUNDLE_STUDY = "B004"
+    BUNDLE_CERTIFICATE = "B005"
+    BUNDLE_NEWER = "B006"
+    PATIENT_INVALID = "B010"
+    TABLE_UNLIKE = "B011"
+    BUNDLE_WITHDRAWN = "B070"
+    TRUST_ABSENT = "B071"
+    WITHDRAWAL_REFUSED = "B072"
+    TRUST_DAMAGED = "B073"
+    BUNDLE_UNKNOWN = "B074"
+    WITHDRAWALS_WENT_BACK = "B075"
 
 
 EXIT_STATUS = {
@@ -129,6 +144,7 @@ EXIT_STATUS = {
     "C": 22,
     "V": 20,
     "N": 21,
+    "B": 24,
 }
 
 
@@ -223,6 +239,10 @@ class LedgerError(PolyclinicError):
 
 class GateError(PolyclinicError):
     """Something that is not a permitted release was stopped at the gate."""
+
+
+class BundleError(PolyclinicError):
+    """A released model cannot be trusted, or cannot answer what it is asked."""
 
 
 class ConsortiumError(PolyclinicError):

@@ -74,7 +74,7 @@ def check_table(
         Columns of the extract of which nothing got into the table.
     """
     mapping = mapping or Mapping()
-    checked = [_check_column(declared, frame, mapping) for declared in declared_columns(study)]
+    checked = [check_column(declared, frame, mapping) for declared in declared_columns(study)]
     columns = tuple(column for column, _ in checked)
     numbers = patient_numbers(study, frame)
     repeated = numbers.notna() & numbers.duplicated(keep=False)
@@ -116,9 +116,10 @@ def report_table(study: Study, translated: Translated, mapping: Mapping) -> Chec
     return replace(report, leaks=find_leaks(study, frame)) if report.usable else report
 
 
-def _check_column(
+def check_column(
     declared: Declared, frame: pd.DataFrame, mapping: Mapping
 ) -> tuple[ColumnCheck, list[Deviation]]:
+    """Return what stands in a column, or in all columns of a panel, and what is not understood."""
     present = [column for column in declared.columns if column in frame.columns]
     if not present:
         absent = len(declared.columns)

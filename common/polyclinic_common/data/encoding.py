@@ -107,11 +107,22 @@ class Encoding:
                 f"The site {site!r} is not in the roster of study {self.study.id}.",
                 "Correct the site's name or add it to the roster.",
             )
+        y, mask = encode_outcome(self.study.outcome, frame)
+        return Cohort(self.encode_features(frame, site), y, mask)
+
+    def encode_features(self, frame: pd.DataFrame, site: str | None) -> Matrix:
+        """Encode what the model reads of n patients, shape (n, width).
+
+        Parameters
+        ----------
+        frame : DataFrame of n rows
+            A table in the contract's columns; an absent feature counts as missing throughout.
+        site : str or None
+            The hospital; None is one outside the roster, which no indicator stands for.
+        """
         frame = frame.assign(**{self.study.cohort.site: site})
         parts = [encode_feature(feature, frame) for feature in self.features]
-        x = np.column_stack([*parts, np.ones(len(frame))]) / self.row_scale
-        y, mask = encode_outcome(self.study.outcome, frame)
-        return Cohort(x, y, mask)
+        return np.column_stack([*parts, np.ones(len(frame))]) / self.row_scale
 
     def start(self) -> Matrix:
         """Return the output logits (or transformed value) training starts from, shape (K,)."""

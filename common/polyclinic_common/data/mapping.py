@@ -200,7 +200,7 @@ def translate_columns(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Tr
             if (source := source_of(mapping, column)) in frame.columns
         }
         used.update(sources.values())
-        done = _Rules(mapping, declared)
+        done = AppliedRules(mapping, declared)
         for column, source in sources.items():
             columns[column] = done.translate(column, frame[source])
         settled += done.settled(len(frame), len(declared.columns) - len(sources))
@@ -211,7 +211,7 @@ def translate_columns(mapping: Mapping, frame: pd.DataFrame, study: Study) -> Tr
     return Translated(pd.DataFrame(columns, index=frame.index), tuple(settled), unused)
 
 
-class _Rules:
+class AppliedRules:
     """The rules of a column, or of all columns of a panel, and how often each of them applied."""
 
     def __init__(self, mapping: Mapping, declared: Declared):

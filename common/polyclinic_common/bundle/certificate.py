@@ -1,0 +1,242 @@
+"""What a released model has cost every patient: mechanisms, counts, and the epsilon that follows.
+
+The certificate lists what a hospital that answered everything has released, by mechanism, never
+epsilons alone: whoever reads it can work the epsilons out again, and `Certificate.check` does. The
+fields are those in which NIST SP 800-226 (Guidelines for Evaluating Differential Privacy
+Guarantees, 2025) asks for a claim: unit, neighbouring data sets, parameters, who is trusted,
+mechanisms and accounting, and what is outside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from polyclinic_common.errors import BundleError, Code
+from polyclinic_common.privacy import gdp, rdp
+from polyclinic_common.privacy.account import spent_epsilon
+from polyclinic_common.privacy.charges import Charge, SampledSteps
+from polyclinic_common.releases.schedule import Schedule, declared_for
+from polyclinic_common.study.manifest import Study
+
+AGREED = 1e-9  # relative: what other libraries' last digits may change
+
+
+class Record(BaseModel):
+    """Something that a bundle states."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Mechanism(Record):
+    """Releases of one kind.
+
+    Attributes
+    ----------
+    kind, what : str
+        Name of the kind, and what one release is.
+    times : int
+        How many one hospital made, at most.
+    headline, fallback : Charge
+        What one cost under either assumption of the certificate.
+    """
+
+    kind: str
+    what: str
+    times: int = Field(ge=1)
+    headline: Charge
+    fallback: Charge
+
+
+class NoiseAudit(Record):
+    """What an attack found on noise drawn by the same mechanism.
+
+    Attributes
+    ----------
+    epsilon_at_least : float
+        Lower bound on epsilon that canaries showed, with the confidence given.
+    confidence : float
+        Of that bound.
+    releases : int
+        How many releases it looked at.
+    """
+
+    epsilon_at_least: float = Field(ge=0)
+    confidence: float = Field(gt=0, lt=1)
+    releases: int = Field(ge=1)
+
+
+class Certificate(Record):
+    """The privacy certificate of one released model.
+
+    Attributes
+    ----------
+    mode : str
+        Privacy mode of the study.
+    unit, adjacency : str
+        Who is protected, and which cohorts are neighbours.
+    delta : float or None
+        Of the account; None without privacy.
+    epsilon, fallback_epsilon : float or None
+        Of the whole run at headline and at fallback.
+    headline_assumes, fallback_assumes, trust : str
+        What either figure stands on, and who is trusted with what.
+    mechanisms : tuple of Mechanism
+        Everything that a hospital released in the run.
+    accountant : str
+        How they are added up.
+    not_promised : tuple of str
+        What the figures do not cover.
+    audit : NoiseAudit or None
+        Where one was attached.
+    """
+
+    mode: Literal["secure-sum", "local", "none"]
+    unit: str = gdp.UNIT
+    adjacency: str = gdp.ADJACENCY
+    delta: float | None = None
+    epsilon: float | None = None
+    fallback_epsilon: float | None = None
+    headline_assumes: str
+    fallback_assumes: str
+    trust: str
+    mechanisms: tuple[Mechanism, ...] = ()
+    accountant: str
+    not_promised: tuple[str, ...]
+    audit: NoiseAudit | None = None
+
+    @classmethod
+    def of(cls, study: Study, declared: Mapping[str, int], audit: NoiseAudit | None = None) -> Self:
+        """Return the certificate of a whole run.
+
+        Parameters
+        ----------
+        declared : mapping
+            Declared patients that count as trained on, by hospital.
+        """
+        words = _WORDS[study.privacy.mode]
+        stated = {
+            "mode": study.privacy.mode,
+            "headline_assumes": words[0].format(m=study.m, c=study.c),
+            "fallback_assumes": words[1],
+            "trust": words[2],
+            "not_promised": NOT_PROMISED,
+            "audit": audit,
+        }
+        if study.privacy.mode == "none":
+            return cls(accountant="none", **stated)
+        mechanisms = max(
+            (_mechanisms(study, declared, name) for name in declared),
+            key=lambda made: _epsilon(made, "headline", study.privacy.delta),
+        )
+        return cls(
+            delta=study.privacy.delta,
+            epsilon=_epsilon(mechanisms, "headline", study.privacy.delta),
+            fallback_epsilon=_epsilon(mechanisms, "fallback", study.privacy.delta),
+            mechanisms=mechanisms,
+            accountant=_accountant(mechanisms),
+            **stated,
+        )
+
+    def check(self) -> None:
+        """Refuse a certificate whose figures do not follow from its mechanisms.
+
+        Raises
+        ------
+        BundleError
+            B005.
+        """
+        if self.mode == "none":
+            stated = (self.epsilon, self.fallback_epsilon, self.delta, self.mechanisms)
+            agreed = stated == (None, None, None, ())
+        else:
+            agreed = self.delta is not None and all(
+                claimed is not None
+                and math.isclose(
+                    claimed, _epsilon(self.mechanisms, side, self.delta), rel_tol=AGREED
+                )
+                for side, claimed in self._claims.items()
+            )
+        if not agreed or self.accountant != _accountant(self.mechanisms):
+            raise BundleError(
+                Code.BUNDLE_CERTIFICATE,
+                "The epsilon that this model's certificate states does not follow from the "
+                "mechanisms that it lists.",
+                "Do not use the model; tell the operator.",
+            )
+
+    @property
+    def _claims(self) -> dict[Literal["headline", "fallback"], float | None]:
+        return {"headline": self.epsilon, "fallback": self.fallback_epsilon}
+
+    @property
+    def sentence(self) -> str:
+        """The promise in one sentence."""
+        if self.epsilon is None or self.fallback_epsilon is None:
+            return "Trained without privacy: nothing protects the patients in it."
+        said = f"epsilon {self.epsilon:.3g} at delta {self.delta:g} for every {self.unit}"
+        if self.fallback_epsilon == self.epsilon:
+            return f"{said}; neighbours: {self.adjacency}."
+        return (
+            f"{said}, {self.headline_assumes}; {self.fallback_epsilon:.3g} "
+            f"{self.fallback_assumes}; neighbours: {self.adjacency}."
+        )
+
+
+def _mechanisms(study: Study, declared: Mapping[str, int], name: str) -> tuple[Mechanism, ...]:
+    schedule = Schedule.of(study, declared_for(study, declared, name))
+    return tuple(
+        Mechanism(
+            kind=each.name,
+            what=each.kind.what or each.name,
+            times=each.times,
+            headline=each.headline,
+            fallback=each.fallback,
+        )
+        for each in schedule.releases
+        if each.headline is not None and each.fallback is not None
+    )
+
+
+def _epsilon(
+    mechanisms: tuple[Mechanism, ...], side: Literal["headline", "fallback"], delta: float
+) -> float:
+    charges = Counter[Charge]()
+    for each in mechanisms:
+        charges[each.headline if side == "headline" else each.fallback] += each.times
+    return spent_epsilon(charges, delta)
+
+
+def _accountant(mechanisms: tuple[Mechanism, ...]) -> str:
+    if not mechanisms:
+        return "none"
+    sampled = any(isinstance(each.headline, SampledSteps) for each in mechanisms)
+    return rdp.ACCOUNTANT if sampled else gdp.ACCOUNTANT
+
+
+_WORDS: Mapping[str, tuple[str, str, str]] = {
+    "secure-sum": (
+        "if at most {c} hospitals collude with the server and at least {m} took part in every sum "
+        "that this hospital answered",
+        "if all other hospitals collude with the server",
+        "The server is not trusted with any hospital's own sum; a hospital trusts its own machine.",
+    ),
+    "local": (
+        "whoever colludes",
+        "whoever colludes",
+        "Neither the server nor another hospital is trusted; a hospital trusts its own machine.",
+    ),
+    "none": ("nothing is promised", "nothing is promised", "Everybody is trusted with everything."),
+}
+NOT_PROMISED = (
+    "Other releases of a hospital: its ledger adds them to these; only the ledger knows its whole "
+    "account.",
+    "Rounds out of which a hospital was left count at fallback in its ledger.",
+    "A patient whom several hospitals hold is protected at each of them, not in the sum of all.",
+    "What holds for a hospital as a whole: that it took part, and what sums imply about it.",
+    "What is true of patients in general: a model that tells a risk tells it of everybody.",
+)

@@ -1,0 +1,159 @@
+"""Patients of a hospital in the contract's columns, as far as a prediction needs them.
+
+A table is refused where a whole column is not what the study asks for: absent, in another unit,
+coded in another way. One odd patient blocks no other: see :mod:`polyclinic_common.bundle.flags`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from polyclinic_common.bundle.flags import flag_rows, inputs_of
+from polyclinic_common.data.check import check_column
+from polyclinic_common.data.find_columns import absent_columns
+from polyclinic_common.data.mapping import AppliedRules
+from polyclinic_common.data.misfits import misfits, source_of
+from polyclinic_common.data.rules import Mapping as Rules
+from polyclinic_common.errors import BundleError, Code, DataError, Problem
+from polyclinic_common.study.columns import Declared
+from polyclinic_common.study.manifest import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FEWEST = 3  # odd cells that can make a column odd as a whole
+MOST_SHARE = 0.5
+
+
+def to_contract(study: Study, frame: pd.DataFrame, rules: Rules | None = None) -> pd.DataFrame:
+    """Return a hospital's table in the contract's columns: what the model reads, and the patient.
+
+    Parameters
+    ----------
+    frame : DataFrame of n rows
+        The table; outcomes need not be in it.
+    rules : Mapping, optional
+        The mapping with which the hospital's tables are read.
+
+    Raises
+    ------
+    DataError
+        D004 if the mapping does not fit the table.
+    BundleError
+        B011 with one problem for every column that is not what the study asks for.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    wanted = inputs_of(study)
+    names = {column for each in wanted for column in each.columns}
+    rules = rules or Rules()
+    kept = {name: entry for name, entry in rules.columns.items() if name in names}
+    rules = rules.model_copy(update={"columns": kept})
+    _refuse_misfits(list(misfits(rules, frame, study)))
+    columns = {
+        column: AppliedRules(rules, declared).translate(column, frame[source])
+        for declared in wanted
+        for column in declared.columns
+        if (source := source_of(rules, column)) in frame.columns
+    }
+    unused = [str(name) for name in frame.columns if name not in columns]
+    contract = pd.DataFrame(columns, index=frame.index)
+    refuse_unlike(study, contract, rules, unused)
+    return contract
+
+
+def refuse_unlike(
+    study: Study, frame: pd.DataFrame, rules: Rules, unused: list[str] | None = None
+) -> None:
+    """Refuse a table of which a whole column is not what the study asks for.
+
+    Raises
+    ------
+    BundleError
+        B011.
+    """
+    inputs = inputs_of(study)
+    wanted = {each.name for each in inputs}
+    problems = [
+        deviation.problem()
+        for deviation in absent_columns(study, frame, rules, unused or [])
+        if deviation.place in wanted
+    ]
+    for declared in inputs:
+        problems += _of_column(declared, frame, rules)
+    if problems:
+        raise BundleError(
+            Code.TABLE_UNLIKE,
+            "No prediction is made: columns of the table are not what the model was trained on.",
+            "Mend what is listed, or say in a mapping what it means (`polyclinic data map`), and "
+            "give it with --map.",
+            problems,
+        )
+
+
+def _of_column(declared: Declared, frame: pd.DataFrame, rules: Rules) -> Iterator[Problem]:
+    """Yield why a column as a whole is another one, where so many cells of it are odd."""
+    check, deviations = check_column(declared, frame, rules)
+    odd = check.out_of_range + check.unreadable + check.unknown
+    cells = check.values or 1
+    whole = check.unit_error is not None or odd > MOST_SHARE * cells
+    if odd >= FEWEST and whole:
+        yield from (deviation.problem() for deviation in deviations)
+
+
+def _refuse_misfits(problems: list[Problem]) -> None:
+    if problems:
+        raise DataError(
+            Code.MAPPING_INVALID,
+            "The mapping does not fit the study and the table.",
+            "Mend the mapping and try again.",
+            problems,
+        )
+
+
+def patient_frame(study: Study, given: Mapping[str, str]) -> pd.DataFrame:
+    """Return one patient in the contract's columns.
+
+    Parameters
+    ----------
+    given : mapping of str to str
+        Values by column; what is left out, or empty, is missing.
+
+    Raises
+    ------
+    BundleError
+        B010 with one problem for every column that the study does not know, and for every value
+        that it does not understand.
+    """
+    import pandas as pd  # noqa: PLC0415
+
+    columns = {column: each for each in inputs_of(study) for column in each.columns}
+    problems = [
+        Problem(name, "The model reads no such column.", f"It reads: {', '.join(columns)}.")
+        for name in given
+        if name not in columns
+    ]
+    row = {name: given.get(name, "").strip() or None for name in columns}
+    frame = pd.DataFrame({name: pd.Series([value], dtype=object) for name, value in row.items()})
+    problems += [
+        Problem(
+            flag.column,
+            "The study does not know this value.",
+            f"Give: {_asked(study, flag.column)}.",
+        )
+        for flag in flag_rows(study, frame)[0]
+        if flag.kind == "not covered"
+    ]
+    if problems:
+        raise BundleError(
+            Code.PATIENT_INVALID,
+            "The patient cannot be read as it was given.",
+            "Correct what is listed; leave out what is not known.",
+            problems,
+        )
+    return frame
+
+
+def _asked(study: Study, name: str) -> str:
+    return next(each.what for each in inputs_of(study) if each.name == name)
