@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,7 @@ from polyclinic_common.study.manifest import Study
 
 MOST_INPUTS = 12  # columns of a panel; a longer one is asked for as lines of names and values
 SITE = "site"
+GENE = re.compile(r"(?!rs\d)[a-z]+\d[a-z\d]*")
 Kind = Literal["number", "choice", "text", "lines"]
 
 
@@ -57,7 +59,9 @@ class Group:
 
 
 def in_words(name: str) -> str:
-    """Return a column's name as people write it: ``tumour_size`` is ``Tumour size``."""
+    """Return a column's name as people write it: ``Tumour size``, ``CYP2C9``."""
+    if GENE.fullmatch(name):
+        return name.upper()
     words = name.replace("_", " ").strip()
     return words[:1].upper() + words[1:]
 

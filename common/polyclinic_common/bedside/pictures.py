@@ -82,11 +82,7 @@ def icons(filled: int) -> tuple[Icon, ...]:
     )
 
 
-def bars(values: Sequence[float]) -> tuple[Bar, ...]:
-    """Return a bar for every value, the longest of them as long as there is room."""
-    longest = max(map(abs, values), default=0.0) or 1.0
-    lengths = [BAR * abs(value) / longest for value in values]
-    return tuple(
-        Bar(round(BAR if value >= 0 else BAR - length, 2), round(length, 2))
-        for value, length in zip(values, lengths, strict=True)
-    )
+def bar_of(length: float) -> Bar:
+    """Return the bar of a number in [-1, 1]: to the right of the middle if it is positive."""
+    width = round(BAR * abs(length), 2)
+    return Bar(BAR if length >= 0 else round(BAR - width, 2), width)

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyclinic_common.bedside.form import in_words
-from polyclinic_common.bedside.pictures import Bar, Curve, Icon, bars, curve, icons
+from polyclinic_common.bedside.pictures import Bar, Curve, Icon, bar_of, curve, icons
 from polyclinic_common.bundle.flags import Flag, FlagKind
 from polyclinic_common.bundle.predictor import Predicted, restricted_mean
+from polyclinic_common.bundle.reasons import Reason, Reasons
 from polyclinic_common.bundle.similar import Similar
 from polyclinic_common.data.values import TRUTHS
+from polyclinic_common.rowwise import expit
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Survival
 
 YES = frozenset({*TRUTHS[0], "yes", "Yes"})
+MINUS = "\u2212"
 FIGURES = 500  # least steps in which a range is told
 
 
@@ -41,10 +44,12 @@ class Hundred:
     ----------
     text : str
         In a sentence.
-    table : Table, optional
+    count : int
+        How many of them.
+    table : Table
         The same as numbers.
     icons : tuple of Icon
-        The same as a hundred circles; empty where there is no such number.
+        The same as a hundred circles.
     filled, empty : str
         What a filled circle means, and an empty one.
     curve : Curve, optional
@@ -52,10 +57,11 @@ class Hundred:
     """
 
     text: str
-    table: Table | None = None
-    icons: tuple[Icon, ...] = ()
-    filled: str = ""
-    empty: str = ""
+    count: int
+    table: Table
+    icons: tuple[Icon, ...]
+    filled: str
+    empty: str
     curve: Curve | None = None
 
 
@@ -80,32 +86,32 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Reason:
+class ReasonRow:
     """What one feature adds to this prediction.
 
     Attributes
     ----------
-    label, value : str
-        The feature, and what was entered.
+    label, value, typical : str
+        The feature, what the model reads of this patient, and what the typical patient has.
     words : str
-        What it adds, with its unit.
+        What the difference adds, with its unit, and in which direction.
     bar : Bar
         The same as a bar.
     """
 
     label: str
     value: str
+    typical: str
     words: str
     bar: Bar
 
 
 @dataclass(frozen=True)
-class Reasons:
-    """Why the model says so: reasons, largest first, and what they are counted from."""
+class ReasonTable:
+    """Why the model says so: what reasons are counted from, and they, largest first."""
 
-    about: str
-    column: str
-    rows: tuple[Reason, ...]
+    about: tuple[str, ...]
+    rows: tuple[ReasonRow, ...]
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class ResultView:
         Of a hundred patients.
     interval : Interval or None
         None where nothing is known.
-    reasons : Reasons or None
+    reasons : ReasonTable or None
         Why.
     missing, clamped, not_covered : tuple of str
         What the model did not know, or reads otherwise than it was entered.
@@ -135,7 +141,7 @@ class ResultView:
     notes: tuple[str, ...]
     hundred: Hundred | None
     interval: Interval | None
-    reasons: Reasons | None
+    reasons: ReasonTable | None
     missing: tuple[str, ...]
     clamped: tuple[str, ...]
     not_covered: tuple[str, ...]
@@ -163,7 +169,7 @@ def result_view(
         notes=(*(_notes(predicted) if given else ()), *notes),
         hundred=_hundred(predicted, interval) if given else None,
         interval=interval if given else None,
-        reasons=reasons if given else None,
+        reasons=_reasons(reasons) if given and reasons is not None else None,
         missing=_flagged(predicted, "missing"),
         clamped=_flagged(predicted, "clamped"),
         not_covered=_flagged(predicted, "not covered"),
@@ -256,6 +262,7 @@ def _within(interval: Interval | None, what: str) -> Hundred | None:
     return Hundred(
         f"In about {inside} of 100 patients like this one the {what} lies within the interval "
         f"below; in {outside} it lies outside.",
+        inside,
         Table(
             "In 100 patients like this one",
             ("Where the outcome lies", "Patients"),
@@ -272,6 +279,7 @@ def _yes_or_no(study: Study, outcome: Binary, chance: float) -> Hundred:
     other = f"no {event}" if outcome.positive in YES else f"{outcome.column}: {outcome.negative}"
     return Hundred(
         f"Of 100 patients like this one, about {having} have {event}, and {100 - having} do not.",
+        having,
         Table(
             "In 100 patients like this one",
             ("Outcome", "Patients"),
@@ -293,6 +301,7 @@ def _course(study: Study, outcome: Survival, shares: Sequence[float]) -> Hundred
     return Hundred(
         f"Of 100 patients like this one, about {free[-1]} are free of {event} after {end:g} "
         f"{unit}, and {100 - free[-1]} are not.",
+        free[-1],
         Table(
             "In 100 patients like this one, at each time", ("After", "Free of it", "With it"), rows
         ),
@@ -308,20 +317,42 @@ def _flagged(predicted: Predicted, kind: FlagKind) -> tuple[str, ...]:
     return tuple(flag.words for flag in flags if flag.kind == kind)
 
 
-def reasons_view(about: str, column: str, found: Sequence[tuple[str, str, float, str]]) -> Reasons:
-    """Return reasons with their bars, the largest first.
-
-    Parameters
-    ----------
-    about, column : str
-        What they are counted from, and the heading over the contributions.
-    found : sequence of (label, value, contribution, contribution in words)
-        The features.
-    """
-    ordered = sorted(found, key=lambda each: -abs(each[2]))
-    drawn = bars([contribution for _, _, contribution, _ in ordered])
+def _reasons(reasons: Reasons) -> ReasonTable:
+    study, told = reasons.study, reasons.outcome
+    about = [
+        f"Counted from a typical patient, for whom the model says {_told(study, told.base)}. That "
+        "patient is no average: every number is at the middle of its public range.",
+    ]
+    if not isinstance(study.outcome, Continuous):
+        about.append(
+            f"Contributions add up in {told.unit}; beside each stands by what it multiplies the "
+            "odds."
+        )
+    if reasons.clamped[0]:
+        about.append("The sum lies beyond the outcome’s range; the prediction is the range’s end.")
     rows = (
-        Reason(label, value, words, bar)
-        for (label, value, _, words), bar in zip(ordered, drawn, strict=True)
+        ReasonRow(
+            in_words(each.feature), each.value, each.typical, _adds(study, each), bar_of(bar.length)
+        )
+        for each, bar in zip(reasons.table(), reasons.bars(), strict=True)
     )
-    return Reasons(about, column, tuple(rows))
+    return ReasonTable(tuple(about), tuple(rows))
+
+
+def _told(study: Study, base: float) -> str:
+    """Return what the model says of the typical patient."""
+    outcome = study.outcome
+    if isinstance(outcome, Continuous):
+        return number(base, outcome)
+    if isinstance(outcome, Binary):
+        return percent(float(expit(np.array(base))))
+    return f"log odds of {base:.2f} in an interval"
+
+
+def _adds(study: Study, reason: Reason) -> str:
+    outcome, added = study.outcome, reason.contribution
+    if isinstance(outcome, Continuous):
+        told = number(abs(added), outcome)
+        return f"{'+' if added >= 0 else MINUS}{told}"
+    sign = "+" if added >= 0 else MINUS
+    return f"odds × {math.exp(added):.2g} ({sign}{abs(added):.2f})"

@@ -13,7 +13,7 @@ release: there is no kind of release for it, and no way out of the hospital.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,8 +45,7 @@ LIKENESS = (
 """Distance of the neighbours over the usual distance between two patients, up to which it is so."""
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One line of a summary: of what or whom, and what is so."""
 
     of: str
@@ -76,10 +75,45 @@ class Similar:
 TOO_FEW = Similar(0, f"Too few patients to say: a summary takes {FEWEST} at least.")
 
 
-def without_treatment(study: Study, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table in which nobody's treatment is known: what patients are compared by."""
-    gone = [] if study.treatment is None else [study.treatment.column]
-    return frame.drop(columns=gone, errors="ignore")
+class OwnPatients:
+    """The patients of a hospital's own table, in the space that a model weighs.
+
+    Parameters
+    ----------
+    study : Study
+        The model's study.
+    weights : array of shape (d,)
+        Its weights.
+    table : DataFrame of n rows
+        The table, in the contract's columns.
+    """
+
+    def __init__(self, study: Study, weights: Vector, table: pd.DataFrame):
+        self._study, self._weights, self._table = study, weights, table
+        self._encoding = Encoding(study)
+        self._weighed = self._weigh(table)
+
+    def like(self, patient: pd.DataFrame) -> Similar:
+        """Return those nearest to the one patient of a table in the contract's columns."""
+        distance = np.linalg.norm(self._weighed - self._weigh(patient), axis=1)
+        rows = _nearest(as_text(self._table[self._study.cohort.patient_id]), distance)
+        if len(rows) < FEWEST:
+            return TOO_FEW
+        found = self._table.iloc[rows]
+        return Similar(
+            len(rows),
+            _likeness(float(np.median(distance[rows])), self._weighed),
+            _treatments(self._study, found),
+            _outcomes(self._study, found),
+        )
+
+    def _weigh(self, frame: pd.DataFrame) -> Matrix:
+        """Return patients, of whom no treatment and no hospital is known, as `weighed`."""
+        treatment = self._study.treatment
+        if treatment is not None:
+            frame = frame.drop(columns=[treatment.column], errors="ignore")
+        x = self._encoding.encode_features(frame, None)
+        return weighed(self._study, self._encoding, self._weights, x)
 
 
 def weighed(study: Study, encoding: Encoding, weights: Vector, x: Matrix) -> Matrix:
@@ -89,31 +123,6 @@ def weighed(study: Study, encoding: Encoding, weights: Vector, x: Matrix) -> Mat
     for matrix, bias in layers.hidden:
         read = tanh(weighted_sums(read, matrix) + bias)
     return read * np.abs(layers.last)
-
-
-def similar_patients(study: Study, patient: Matrix, others: Matrix, table: pd.DataFrame) -> Similar:
-    """Return the patients of a table who are nearest to one, summarised.
-
-    Parameters
-    ----------
-    patient : array of shape (1, w)
-        The patient, as `weighed` gives it for a row `without_treatment`.
-    others : array of shape (n, w)
-        The table's rows, likewise.
-    table : DataFrame of n rows
-        The hospital's own table, in the contract's columns.
-    """
-    distance = np.linalg.norm(others - patient, axis=1)
-    rows = _nearest(as_text(table[study.cohort.patient_id]), distance)
-    if len(rows) < FEWEST:
-        return TOO_FEW
-    found = table.iloc[rows]
-    return Similar(
-        len(rows),
-        _likeness(float(np.median(distance[rows])), others),
-        _treatments(study, found),
-        _outcomes(study, found),
-    )
 
 
 def _nearest(numbers: pd.Series, distance: Vector) -> NDArray[np.int64]:
