@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from polyclinic_common.bedside.form import in_words
 from polyclinic_common.bedside.view import Table
 from polyclinic_common.bundle.bundle import Bundle
+from polyclinic_common.bundle.outcome_words import in_words
 from polyclinic_common.evaluation.interval import Reading
 from polyclinic_common.evaluation.metrics import METRICS, Metric
 from polyclinic_common.evaluation.reading import GroupReading

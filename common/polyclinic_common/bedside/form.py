@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from polyclinic_common.bundle.outcome_words import in_words
 from polyclinic_common.study.columns import Declared, _labels_of, declared_columns
 from polyclinic_common.study.features import Diplotype, Hla, Panel, Snp
 from polyclinic_common.study.manifest import Study
 
 MOST_INPUTS = 12  # columns of a panel; a longer one is asked for as lines of names and values
 SITE = "site"
-GENE = re.compile(r"(?!rs\d)[a-z]+\d[a-z\d]*")
 Kind = Literal["number", "choice", "text", "lines"]
 
 
@@ -56,14 +55,6 @@ class Group:
     title: str
     fields: tuple[Field, ...]
     note: str = ""
-
-
-def in_words(name: str) -> str:
-    """Return a column's name as people write it: ``Tumour size``, ``CYP2C9``."""
-    if GENE.fullmatch(name):
-        return name.upper()
-    words = name.replace("_", " ").strip()
-    return words[:1].upper() + words[1:]
 
 
 def form_of(study: Study) -> tuple[Group, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 360.0, 220.0
-LEFT, RIGHT, TOP, BOTTOM = 44.0, 12.0, 10.0, 40.0
+LEFT, RIGHT, TOP, BOTTOM = 44.0, 24.0, 10.0, 40.0
 PERCENTS = (0, 25, 50, 75, 100)
 MOST_TICKS = 4
 BAR = 50.0  # half the width of a bar's place

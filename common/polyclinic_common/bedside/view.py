@@ -11,20 +11,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polyclinic_common.bedside.form import in_words
 from polyclinic_common.bedside.pictures import Bar, Curve, Icon, bar_of, curve, icons
 from polyclinic_common.bundle.flags import Flag, FlagKind
+from polyclinic_common.bundle.outcome_words import YES, event_in_words, in_words, number
 from polyclinic_common.bundle.predictor import Predicted, restricted_mean
 from polyclinic_common.bundle.reasons import Reason, Reasons
 from polyclinic_common.bundle.similar import Similar
-from polyclinic_common.data.values import TRUTHS
 from polyclinic_common.rowwise import expit
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Survival
 
-YES = frozenset({*TRUTHS[0], "yes", "Yes"})
 MINUS = "\u2212"
-FIGURES = 500  # least steps in which a range is told
 
 
 @dataclass(frozen=True)
@@ -177,33 +174,12 @@ def result_view(
     )
 
 
-def event_in_words(study: Study) -> str:
-    """Return what may happen to a patient: ``disease``, or ``vital status: dead``."""
-    outcome = study.outcome
-    if isinstance(outcome, Continuous):
-        return in_words(outcome.column).lower()
-    column, word = (
-        (outcome.column, outcome.positive)
-        if isinstance(outcome, Binary)
-        else (outcome.event, outcome.occurred)
-    )
-    name = column.replace("_", " ")
-    return name if word in YES else f"{name}: {word}"
-
-
 def predicted_title(study: Study) -> str:
     """Return what is predicted, as a heading."""
     outcome, event = study.outcome, event_in_words(study)
     if isinstance(outcome, Survival):
         return f"Predicted course: free of {event}"
     return f"Predicted {'probability of ' if isinstance(outcome, Binary) else ''}{event}"
-
-
-def number(value: float, outcome: Continuous) -> str:
-    """Return a number in the unit of the outcome, as finely as its range deserves."""
-    low, high = outcome.range
-    decimals = max(0, math.ceil(-math.log10((high - low) / FIGURES)))
-    return f"{value:.{decimals}f} {outcome.unit}"
 
 
 def per_hundred(share: float) -> int:
@@ -345,7 +321,7 @@ def _told(study: Study, base: float) -> str:
     if isinstance(outcome, Continuous):
         return number(base, outcome)
     if isinstance(outcome, Binary):
-        return percent(float(expit(np.array(base))))
+        return percent(float(expit(np.array([base]))[0]))
     return f"log odds of {base:.2f} in an interval"
 
 
@@ -355,4 +331,4 @@ def _adds(study: Study, reason: Reason) -> str:
         told = number(abs(added), outcome)
         return f"{'+' if added >= 0 else MINUS}{told}"
     sign = "+" if added >= 0 else MINUS
-    return f"odds × {math.exp(added):.2g} ({sign}{abs(added):.2f})"
+    return f"odds × {math.exp(added):.2f} ({sign}{abs(added):.2f})"

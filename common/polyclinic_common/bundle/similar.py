@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from polyclinic_common.bundle.outcome_words import event_in_words, in_words
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.data.outcome import ReadOutcome, read_outcome
 from polyclinic_common.data.values import as_number, as_text, as_words, column_or_missing
 from polyclinic_common.models.head import build_network
 from polyclinic_common.models.score_head import Matrix, Vector, cut
 from polyclinic_common.rowwise import tanh, weighted_sums
-from polyclinic_common.study.columns import _labels_of
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Arms, Binary, Continuous, Survival
 
@@ -156,24 +156,30 @@ def _treatments(study: Study, found: pd.DataFrame) -> tuple[Line, ...]:
     values = column_or_missing(found, treatment.column)
     if not isinstance(treatment, Arms):
         return (
-            Line(treatment.column, _middle(as_number(values), treatment.unit, treatment.range)),
+            Line(
+                in_words(treatment.column),
+                _middle(as_number(values), treatment.unit, treatment.range),
+            ),
         )
-    called, words = _labels_of(study, treatment.column), as_words(values, treatment.arms)
+    words = as_words(values, treatment.arms)
     counted = ((arm, int((words == arm).sum())) for arm in treatment.arms)
-    return tuple(Line(called.get(arm, arm), f"{count} of {len(found)}") for arm, count in counted)
+    return tuple(Line(_with(treatment, arm), f"{count} of {len(found)}") for arm, count in counted)
+
+
+def _with(treatment: Arms, arm: str) -> str:
+    return f"{in_words(treatment.column)}: {dict(treatment.labels).get(arm, arm)}"
 
 
 def _outcomes(study: Study, found: pd.DataFrame) -> tuple[Line, ...]:
     """Summarise outcomes of all, and by arm where every arm among them has five patients."""
-    lines, treatment = [Line("all of them", _outcome(study, found))], study.treatment
+    lines, treatment = [Line("All of them", _outcome(study, found))], study.treatment
     if isinstance(treatment, Arms):
-        called = _labels_of(study, treatment.column)
         words = as_words(column_or_missing(found, treatment.column), treatment.arms)
         sizes = words.value_counts()
         if len(sizes) > 1 and sizes.min() >= FEWEST and sizes.sum() == len(found):
             arms = [arm for arm in treatment.arms if arm in sizes.index]
             lines += [
-                Line(called.get(arm, arm), _outcome(study, found[(words == arm).to_numpy()]))
+                Line(_with(treatment, arm), _outcome(study, found[(words == arm).to_numpy()]))
                 for arm in arms
             ]
     return tuple(lines)
@@ -188,8 +194,8 @@ def _outcome(study: Study, found: pd.DataFrame) -> str:
         return _middle(seen.value[seen.known], outcome.unit, outcome.range)
     if isinstance(outcome, Binary):
         having = int(np.nansum(seen.value))
-        return f"{outcome.column} was {outcome.positive} in {having} of {known}"
-    return _event_free(outcome, seen)
+        return f"{event_in_words(study)} in {having} of {known}"
+    return f"free of {event_in_words(study)}: {_event_free(outcome, seen)}"
 
 
 def _middle(values: Vector, unit: str, bounds: tuple[float, float]) -> str:
@@ -215,4 +221,4 @@ def _event_free(outcome: Survival, seen: ReadOutcome) -> str:
         for end in ends
         if end <= time.max()
     ]
-    return f"free of {outcome.event}: {', '.join(shares) or 'none was followed long enough'}"
+    return ", ".join(shares) or "nobody was followed long enough to say"
