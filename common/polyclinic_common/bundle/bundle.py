@@ -2,7 +2,8 @@
 
 Nothing in it is executed, and nothing of it is used before all of it was checked: every byte
 (:mod:`polyclinic_common.bundle.archive`), the statement about its members, every signature in the
-envelope, the study, and the epsilon of the certificate.
+envelope, and the study. That the certificate's epsilon follows from its mechanisms is
+:meth:`Certificate.check`, which `polyclinic model verify` asks for.
 """
 
 from __future__ import annotations
@@ -130,8 +131,7 @@ def read_bundle(path: Path) -> Bundle:
     Raises
     ------
     BundleError
-        B001 if the file is damaged, B002 if its operator did not sign it, B005 if its epsilon does
-        not follow from its mechanisms.
+        B001 if the file is damaged, B002 if its operator did not sign it.
     StudyError
         S006 if its study needs a newer version.
     """
@@ -151,7 +151,7 @@ def bundle_of(content: bytes, name: str) -> Bundle:
         raise _unsigned(name)
     signed_study = SignedStudy(members[STUDY], members[SIGNATURE])
     study = _study(signed_study, facts, name)
-    bundle = Bundle(
+    return Bundle(
         signed_study,
         study,
         _weights(members[WEIGHTS], study, name),
@@ -162,8 +162,6 @@ def bundle_of(content: bytes, name: str) -> Bundle:
         facts,
         envelope,
     )
-    bundle.certificate.check()
-    return bundle
 
 
 def _members(bundle: Bundle) -> Mapping[str, bytes]:
