@@ -15,19 +15,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel
 
+from polyclinic_common.bedside.hundred import Interval
 from polyclinic_common.bedside.serve import serve
-from polyclinic_common.bedside.view import Interval
-from polyclinic_common.bundle.bundle import Bundle, Draft, read_bundle
+from polyclinic_common.bundle.bundle import Bundle, Draft
+from polyclinic_common.bundle.card_making import make_card
 from polyclinic_common.bundle.certificate import Certificate
 from polyclinic_common.bundle.contents import Evaluation, History
 from polyclinic_common.bundle.envelope import Facts
+from polyclinic_common.bundle.opening import open_bundle
 from polyclinic_common.bundle.predictor import Predicted
 from polyclinic_common.bundle.weights import SavedWeights
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation.interval import Reading
+from polyclinic_common.evaluation.observed import subgroup_names
 from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
 from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.models.head import build_network, initial_weights
@@ -37,10 +39,6 @@ from polyclinic_common.study.outcomes import Continuous
 from polyclinic_common.version import VERSION
 
 ROOT = Path(__file__).parents[2]
-
-
-class NoCard(BaseModel):
-    """A card on which nothing stands."""
 
 
 def plausible_weights(study: Study, seed: int = 1) -> Vector:
@@ -56,10 +54,11 @@ def judged(study: Study) -> Evaluation:
     """Return an evaluation in which a figure is clear, one lost, and a group too small."""
     name = study.metrics[0]
     figures = {name: Reading(0.71, 0.64, 0.78), study.metrics[1]: None}
+    first, *_, last = (group for _, group in subgroup_names(study))
     groups = (
         GroupReading("overall", "all", 240.0, 9.0, suppressed=False, metrics=figures),
-        GroupReading("subgroup", "sex = female", 120.0, 9.0, suppressed=False, metrics=figures),
-        GroupReading("subgroup", "sex = male", 12.0, 9.0, suppressed=True, metrics={}),
+        GroupReading("subgroup", first, 120.0, 9.0, suppressed=False, metrics=figures),
+        GroupReading("subgroup", last, 12.0, 9.0, suppressed=True, metrics={}),
     )
     return Evaluation(metrics=(RoundReadings(study.rounds, groups),))
 
@@ -71,14 +70,6 @@ def released(
     operator = Identity.generate()
     signed = SignedStudy.sign(study, operator)
     declared = dict.fromkeys(study.training_sites, 100)
-    draft = Draft(
-        signed,
-        SavedWeights(plausible_weights(study) if weights is None else weights),
-        NoCard(),
-        Certificate.of(study, declared),
-        judged(study) if evaluation is None else evaluation,
-        History(rounds=study.rounds, answered=dict.fromkeys(declared, 1), declared=declared),
-    )
     facts = Facts(
         study=study.id,
         study_version=study.version,
@@ -88,6 +79,16 @@ def released(
         made="2026-11-29",
         simulated=True,
         operator=operator.public.hex(),
+    )
+    evaluation = judged(study) if evaluation is None else evaluation
+    certificate = Certificate.of(study, declared)
+    draft = Draft(
+        signed,
+        SavedWeights(plausible_weights(study) if weights is None else weights),
+        make_card(study, facts, evaluation, certificate, declared, {}),
+        certificate,
+        evaluation,
+        History(rounds=study.rounds, answered=dict.fromkeys(declared, 1), declared=declared),
     )
     return draft.signed(operator, study, facts)
 
@@ -153,7 +154,7 @@ def main(file: Path, rows: Path | None = None) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
-    serve(read_bundle(file), say, table=table, intervals=sure)
+    serve(open_bundle(file, file.parent), say, table=table, intervals=sure)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from polyclinic_common.bedside.entered import Entered
-from polyclinic_common.bedside.view import Interval, ResultView, result_view
+from polyclinic_common.bedside.hundred import Interval
+from polyclinic_common.bedside.view import ResultView, result_view
 from polyclinic_common.bundle.patients import patient_frame
 from polyclinic_common.bundle.predictor import Predicted, Predictor
 from polyclinic_common.bundle.reasons import contributions

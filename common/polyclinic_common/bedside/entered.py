@@ -47,21 +47,18 @@ class Entered:
     problems: tuple[FieldProblem, ...] = ()
 
 
-def read_form(
-    groups: tuple[Group, ...], posted: Mapping[str, str], site: str | None = None
-) -> Entered:
+def read_form(groups: tuple[Group, ...], posted: Mapping[str, str]) -> Entered:
     """Return what was entered; answers to no question are not looked at.
 
     Parameters
     ----------
     posted : mapping
         Answers by key of their field.
-    site : str or None
-        This hospital, where the form does not ask for it.
     """
     fields = [field for group in groups for field in group.fields]
     typed = {field.key: posted.get(field.key, "").strip() for field in fields}
     values, problems = dict[str, str](), list[FieldProblem]()
+    site = None
     for field in fields:
         answer = typed[field.key]
         read, wrong = _read(field, answer) if answer else ({}, "")

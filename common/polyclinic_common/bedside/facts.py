@@ -1,24 +1,30 @@
-"""What the page says about the model itself, whoever the patient is."""
+"""What the page says about the model itself, whoever the patient is: from its card and papers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from polyclinic_common.bedside.view import Table
+from pydantic import ValidationError
+
+from polyclinic_common.bundle.archive import damaged
+from polyclinic_common.bundle.bias import ABOUT_GAPS, LOST
 from polyclinic_common.bundle.bundle import Bundle
+from polyclinic_common.bundle.card import ONLY_SIMULATED, Card, Item
+from polyclinic_common.bundle.card_results import NOT_RELEASED
+from polyclinic_common.bundle.figures import Table
+from polyclinic_common.bundle.opening import NO_DEVICE, SIMULATED, OpenedBundle
 from polyclinic_common.bundle.outcome_words import in_words
-from polyclinic_common.evaluation.interval import Reading
-from polyclinic_common.evaluation.metrics import METRICS, Metric
-from polyclinic_common.evaluation.reading import GroupReading
 from polyclinic_common.identity.site_key import fingerprint
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.plain_words import group_in_words, outcome_in_words, treatment_in_words
+from polyclinic_common.study.plain_words import outcome_in_words, treatment_in_words
 
-NO_DEVICE = (
-    "Research software, not a medical device: it must not decide on a treatment. Whoever treats "
-    "the patient decides."
+SHOWN = (
+    *("chai.IntendedUseAndWorkflow", "chai.PrimaryIntendedUsers", "tripod.3b", "tripod.27b"),
+    *("chai.CautionedOutOfScopeSettings", "chai.ClinicalRiskLevel", "tripod.26"),
+    "tripod.26.people",
 )
+"""Fields of the card that whoever asks the model has to read."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +36,11 @@ class ModelFacts:
     title, predicts : str
         Of the study.
     warnings : tuple of (str, str)
-        What stands above everything else: simulated, synthetic.
+        What stands above everything else, a mark and a sentence: simulated, synthetic.
     use : tuple of (str, str)
-        Intended use and limits.
-    quality : Table or None
-        How good the model is, by group of patients, where anything was released.
+        Intended use and limits, by title.
+    quality : tuple of Table
+        How good the model is, of all patients and by group, where anything was released.
     judged : tuple of str
         What has to be said about that.
     privacy : tuple of str
@@ -47,116 +53,117 @@ class ModelFacts:
     predicts: str
     warnings: tuple[tuple[str, str], ...]
     use: tuple[tuple[str, str], ...]
-    quality: Table | None
+    quality: tuple[Table, ...]
     judged: tuple[str, ...]
     privacy: tuple[str, ...]
     papers: tuple[tuple[str, str], ...]
 
 
-def model_facts(bundle: Bundle) -> ModelFacts:
-    """Return what is known of a released model."""
-    study, certificate = bundle.study, bundle.certificate
-    quality = _quality(study, bundle.evaluation.groups)
+def model_facts(opened: OpenedBundle) -> ModelFacts:
+    """Return what is known of a released model.
+
+    Raises
+    ------
+    BundleError
+        B001 if its card cannot be read.
+    """
+    bundle = opened.bundle
+    study, certificate, card = bundle.study, bundle.certificate, _card(bundle)
+    promise = certificate.sentence
     return ModelFacts(
         title=study.title,
         predicts=f"Predicts {outcome_in_words(study)}",
-        warnings=tuple(_warnings(bundle)),
-        use=tuple(_use(study)),
-        quality=quality,
-        judged=tuple(_judged(bundle, quality)),
+        warnings=tuple(_warnings(study, card)),
+        use=tuple(_use(opened, card)),
+        quality=tuple(_quality(card)),
+        judged=tuple(_judged(bundle, card)),
         privacy=(
-            f"{certificate.sentence[:1].upper()}{certificate.sentence[1:]}",
+            f"{promise[:1].upper()}{promise[1:]}",
             *(f"Not promised: {each}" for each in certificate.not_promised),
         ),
-        papers=tuple(_papers(bundle)),
+        papers=tuple(_papers(opened)),
     )
 
 
-def _warnings(bundle: Bundle) -> Iterator[tuple[str, str]]:
-    if bundle.facts.simulated:
-        yield (
-            "SIMULATED",
-            "All hospitals of this model were made up on one machine, and the key that "
-            "signed it was thrown away. Do not use it for any patient.",
-        )
-    if bundle.study.synthetic:
+def _card(bundle: Bundle) -> Card:
+    try:
+        return Card.model_validate_json(bundle.card)
+    except ValidationError:
+        raise damaged(bundle.file_name) from None
+
+
+def _warnings(study: Study, card: Card) -> Iterator[tuple[str, str]]:
+    if card.simulated:
+        yield "SIMULATED", ONLY_SIMULATED.partition(": ")[2]
+    if study.synthetic:
         yield "SYNTHETIC PATIENTS", "Nobody this model was trained on exists."
 
 
-def _use(study: Study) -> Iterator[tuple[str, str]]:
-    yield "Intended use", study.purpose
-    yield "Not a medical device", NO_DEVICE
-    yield "Predicts", outcome_in_words(study)
+def _use(opened: OpenedBundle, card: Card) -> Iterator[tuple[str, str]]:
+    study = opened.bundle.study
+    yield "Not a medical device", card.notice
+    yield "Purpose", study.purpose
     if study.treatment is not None:
         yield "Treatment", treatment_in_words(study)
+    for name in SHOWN:
+        item = card.items.get(name)
+        if item is not None:
+            yield item.title, _said(item)
+    for note in opened.notes:
+        if note not in {SIMULATED, NO_DEVICE}:
+            yield "At this hospital", note
 
 
-def _quality(study: Study, groups: tuple[GroupReading, ...]) -> Table | None:
-    if not groups:
-        return None
-    names = list(dict.fromkeys(name for group in groups for name in group.metrics))
-    shown = [METRICS[name] for name in names if name in METRICS]  # type: ignore[index]
-    return Table(
-        "Private figures on held-out patients, each with its 95 % interval",
-        ("Patients", *(_titled(metric, study) for metric in shown)),
-        tuple((_group(study, group), *_cells(group, shown)) for group in groups),
-    )
+def _said(item: Item) -> str:
+    if item.source == "empty":
+        return f"Not filled in; to be filled in by the {item.who}."
+    if isinstance(item.value, Table):
+        return item.value.caption
+    text = item.value if isinstance(item.value, str) else " ".join(item.value)
+    return f"{text} (stated by people, not checked)" if item.source == "people" else text
 
 
-def _titled(metric: Metric, study: Study) -> str:
-    unit = getattr(study.outcome, "unit", "") if metric.in_outcome_unit else metric.unit
-    better = "lower is better" if metric.lower_is_better else "higher is better"
-    title = metric.title[:1].upper() + metric.title[1:]
-    return f"{title}{f', {unit}' if unit else ''} ({better})"
+def _quality(card: Card) -> Iterator[Table]:
+    if card.performance:
+        yield Table(
+            caption="All held-out patients, with 95 % intervals",
+            columns=("Figure", "Value"),
+            rows=tuple(
+                (each.scale.name, LOST if each.reading is None else each.scale.text(each.reading))
+                for each in card.performance
+            ),
+        )
+    if card.calibration is not None:
+        yield card.calibration.table
+    for bias in card.bias:
+        yield bias.table
 
 
-def _group(study: Study, group: GroupReading) -> str:
-    return "All" if group.kind == "overall" else in_words(group_in_words(study, group.name))
-
-
-def _cells(group: GroupReading, shown: list[Metric]) -> Iterator[str]:
-    for metric in shown:
-        if group.suppressed:
-            yield "too few patients to judge"
-        else:
-            reading = group.metrics.get(metric.name)
-            yield "lost in the noise" if reading is None else _reading(metric, reading)
-
-
-def _reading(metric: Metric, reading: Reading) -> str:
-    value, low, high = (
-        f"{metric.factor * each:.{metric.decimals}f}"
-        for each in (reading.value, reading.low, reading.high)
-    )
-    return f"{value} ({low} to {high})"
-
-
-def _judged(bundle: Bundle, quality: Table | None) -> Iterator[str]:
-    study, evaluation = bundle.study, bundle.evaluation
-    if quality is None:
-        yield "No figure about the quality of this model was released: nobody can tell from it."
-    groups = {group.kind for group in evaluation.groups}
-    if study.subgroups and "subgroup" not in groups:
-        columns = ", ".join(in_words(each.column).lower() for each in study.subgroups)
+def _judged(bundle: Bundle, card: Card) -> Iterator[str]:
+    study = bundle.study
+    if not card.performance:
+        yield NOT_RELEASED
+    if card.bias:
+        yield ABOUT_GAPS
+    elif study.subgroups:
+        columns = ", ".join(dict.fromkeys(in_words(each.column) for each in study.subgroups))
         yield (
             f"How it does for groups of patients ({columns}) was not released: whether it serves "
             "them alike is not known."
         )
-    for name, value in evaluation.exact.items():
-        metric = METRICS.get(name)  # type: ignore[call-overload]
-        if metric is not None:
-            shown = f"{metric.factor * value:.{metric.decimals}f}"
-            yield f"{_titled(metric, study)}, exactly, as only a simulation can know it: {shown}."
-    if evaluation.verdict is not None:
-        yield evaluation.verdict.sentence
+    if bundle.evaluation.verdict is not None:
+        yield bundle.evaluation.verdict.sentence
 
 
-def _papers(bundle: Bundle) -> Iterator[tuple[str, str]]:
-    facts = bundle.facts
-    yield "Study", f"{facts.study} {facts.study_version}, hash {facts.study_hash[:12]}"
+def _papers(opened: OpenedBundle) -> Iterator[tuple[str, str]]:
+    bundle, facts = opened.bundle, opened.bundle.facts
+    approved = ", approved by this hospital" if opened.is_approved else ""
+    yield "Study", f"{facts.study} {facts.study_version}, hash {facts.study_hash[:12]}{approved}"
     yield "Run", f"{facts.run}, made on {facts.made}"
-    yield "Bundle", bundle.digest[:12]
+    yield "Bundle", bundle.digest[:16]
     yield "Hospitals", f"{len(bundle.history.answered)} took part"
     for key in bundle.signers:
-        who = "operator" if key == facts.operator else "hospital"
+        who = "a hospital"
+        if key == facts.operator:
+            who = "a key that was thrown away" if facts.simulated else "the operator"
         yield f"Signed by {who}", fingerprint(bytes.fromhex(key))

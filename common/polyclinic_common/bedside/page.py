@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from urllib.parse import parse_qsl
 
@@ -49,8 +49,8 @@ class Page:
         What is said about the model.
     answer : callable
         What the model says of what was entered.
-    site : str or None
-        This hospital's name in the roster.
+    start : mapping
+        What stands in the form at first, by key.
     """
 
     def __init__(
@@ -58,9 +58,10 @@ class Page:
         groups: tuple[Group, ...],
         facts: ModelFacts,
         answer: Answer,
-        site: str | None = None,
+        start: Mapping[str, str],
     ):
-        self._groups, self._facts, self._answer, self._site = groups, facts, answer, site
+        self._groups, self._facts, self._answer = groups, facts, answer
+        self._start = read_form(groups, start)
         environment = Environment(
             loader=PackageLoader("polyclinic_common.bedside", "templates"),
             autoescape=True,
@@ -77,7 +78,7 @@ class Page:
             body = await read_body(receive)
             response = TOO_LARGE if body is None else self._answered(body)
         else:
-            response = self._shown(read_form(self._groups, {}, self._site))
+            response = self._shown(self._start)
         await response(scope, receive, send)
 
     def _answered(self, body: bytes) -> Response:
@@ -85,7 +86,7 @@ class Page:
             posted = dict(parse_qsl(body.decode("utf-8"), max_num_fields=MOST_ANSWERS))
         except ValueError:
             return PlainTextResponse("This is not the page's form", status_code=400)
-        entered = read_form(self._groups, posted, self._site)
+        entered = read_form(self._groups, posted)
         if entered.problems:
             return self._shown(entered, status=422)
         try:

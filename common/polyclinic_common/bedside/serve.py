@@ -12,10 +12,10 @@ import uvicorn
 
 from polyclinic_common.bedside.answer import Asked, Intervals, no_interval
 from polyclinic_common.bedside.facts import model_facts
-from polyclinic_common.bedside.form import form_of
+from polyclinic_common.bedside.form import SITE, form_of
 from polyclinic_common.bedside.guard import LOOPBACK, Guard
 from polyclinic_common.bedside.page import Page, policy
-from polyclinic_common.bundle.bundle import Bundle
+from polyclinic_common.bundle.opening import OpenedBundle
 from polyclinic_common.bundle.similar import OwnPatients
 from polyclinic_common.errors import BundleError, Code
 
@@ -28,10 +28,10 @@ GRACE_S = 1
 
 
 def serve(
-    bundle: Bundle,
+    opened: OpenedBundle,
     say: Callable[[str], None],
     *,
-    site: str | None = None,
+    hospital: str | None = None,
     table: pd.DataFrame | None = None,
     intervals: Intervals = no_interval,
     port: int = 0,
@@ -40,10 +40,12 @@ def serve(
 
     Parameters
     ----------
+    opened : OpenedBundle
+        The model, which may be used here.
     say : callable
         Told the address, once, as soon as it answers.
-    site : str or None
-        This hospital's name in the roster.
+    hospital : str or None
+        This hospital's name in the roster; the form offers the others too.
     table : DataFrame, optional
         This hospital's own patients, in the contract's columns: similar ones are then shown.
     intervals : callable
@@ -54,11 +56,13 @@ def serve(
     Raises
     ------
     BundleError
-        B060 if the port is taken.
+        B060 if the port is taken, B001 if the model's card cannot be read.
     """
-    study, weights = bundle.study, bundle.model.weights
+    study, weights = opened.bundle.study, opened.bundle.model.weights
     own = None if table is None else OwnPatients(study, weights, table)
-    page = Page(form_of(study), model_facts(bundle), Asked(study, weights, intervals, own), site)
+    answer = Asked(study, weights, intervals, own)
+    here = {SITE: hospital} if hospital in study.roster.sites else {}
+    page = Page(form_of(study), model_facts(opened), answer, here)
     with listen(port) as listening:
         path, free = secret_path(), listening.getsockname()[1]
         say(f"http://{LOOPBACK}:{free}{path}")

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polyclinic_common.bedside.pictures import Bar, Curve, Icon, bar_of, curve, icons
+from polyclinic_common.bedside.hundred import Hundred, Interval, curve_of, hundred, percent
+from polyclinic_common.bedside.pictures import Bar, bar_of
 from polyclinic_common.bundle.flags import Flag, FlagKind
-from polyclinic_common.bundle.outcome_words import YES, event_in_words, in_words, number
+from polyclinic_common.bundle.outcome_words import event_in_words, in_words, number
 from polyclinic_common.bundle.predictor import Predicted, restricted_mean
 from polyclinic_common.bundle.reasons import Reason, Reasons
 from polyclinic_common.bundle.similar import Similar
@@ -22,64 +23,6 @@ from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Survival
 
 MINUS = "\u2212"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: its first column names the rows."""
-
-    caption: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Hundred:
-    """What happens to a hundred patients like this one.
-
-    Attributes
-    ----------
-    text : str
-        In a sentence.
-    count : int
-        How many of them.
-    table : Table
-        The same as numbers.
-    icons : tuple of Icon
-        The same as a hundred circles.
-    filled, empty : str
-        What a filled circle means, and an empty one.
-    curve : Curve, optional
-        Of survival.
-    """
-
-    text: str
-    count: int
-    table: Table
-    icons: tuple[Icon, ...]
-    filled: str
-    empty: str
-    curve: Curve | None = None
-
-
-@dataclass(frozen=True)
-class Interval:
-    """How far the truth may lie from the prediction, and how that is known.
-
-    Attributes
-    ----------
-    text, how : str
-        The interval in a sentence, and how it came about.
-    is_approximate : bool
-        Whether it is not this hospital's own.
-    covers : int or None
-        Of a number: in how many of 100 patients the truth lies within.
-    """
-
-    text: str
-    how: str
-    is_approximate: bool
-    covers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +107,7 @@ def result_view(
         title=predicted_title(study),
         figure=_figure(predicted) if given else "",
         notes=(*(_notes(predicted) if given else ()), *notes),
-        hundred=_hundred(predicted, interval) if given else None,
+        hundred=hundred(predicted, interval) if given else None,
         interval=interval if given else None,
         reasons=_reasons(reasons) if given and reasons is not None else None,
         missing=_flagged(predicted, "missing"),
@@ -182,24 +125,13 @@ def predicted_title(study: Study) -> str:
     return f"Predicted {'probability of ' if isinstance(outcome, Binary) else ''}{event}"
 
 
-def per_hundred(share: float) -> int:
-    """Return a probability as so many of 100, rounded half up."""
-    return math.floor(100.0 * share + 0.5)
-
-
-def percent(share: float) -> str:
-    """Return a probability in per cent; never as impossible or certain."""
-    whole = per_hundred(share)
-    return "less than 1 %" if whole < 1 else "more than 99 %" if whole > 99 else f"{whole} %"
-
-
 def _figure(predicted: Predicted) -> str:
     outcome, made = predicted.study.outcome, predicted.prediction
     if isinstance(outcome, Continuous):
         return number(float(made.value[0]), outcome)
     if isinstance(outcome, Binary):
         return percent(float(made.value[0]))
-    share = percent(float(_curve_of(predicted)[-1]))
+    share = percent(float(curve_of(predicted)[-1]))
     return f"{share} after {outcome.grid[-1]:g} {outcome.unit}"
 
 
@@ -207,84 +139,11 @@ def _notes(predicted: Predicted) -> tuple[str, ...]:
     outcome = predicted.study.outcome
     if not isinstance(outcome, Survival):
         return ()
-    mean = float(restricted_mean(outcome, _curve_of(predicted)[None, :])[0])
+    mean = float(restricted_mean(outcome, curve_of(predicted)[None, :])[0])
     return (
         f"On average {mean:.0f} of the first {outcome.grid[-1]:g} {outcome.unit} are spent free of "
         f"{event_in_words(predicted.study)}: the area under the curve, which is drawn straight "
         "between the times at which the model gives a value (restricted mean survival time).",
-    )
-
-
-def _curve_of(predicted: Predicted) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return the survival curve of the patient, shape (K,)."""
-    if predicted.prediction.survival is None:
-        raise ValueError("no survival curve was predicted")
-    return predicted.prediction.survival[0]
-
-
-def _hundred(predicted: Predicted, interval: Interval | None) -> Hundred | None:
-    study, outcome = predicted.study, predicted.study.outcome
-    if isinstance(outcome, Continuous):
-        return _within(interval, event_in_words(study))
-    if isinstance(outcome, Binary):
-        return _yes_or_no(study, outcome, float(predicted.prediction.value[0]))
-    return _course(study, outcome, _curve_of(predicted))
-
-
-def _within(interval: Interval | None, what: str) -> Hundred | None:
-    if interval is None or interval.covers is None:
-        return None
-    inside, outside = interval.covers, 100 - interval.covers
-    return Hundred(
-        f"In about {inside} of 100 patients like this one the {what} lies within the interval "
-        f"below; in {outside} it lies outside.",
-        inside,
-        Table(
-            "In 100 patients like this one",
-            ("Where the outcome lies", "Patients"),
-            (("within the interval", str(inside)), ("outside", str(outside))),
-        ),
-        icons(inside),
-        "within the interval",
-        "outside",
-    )
-
-
-def _yes_or_no(study: Study, outcome: Binary, chance: float) -> Hundred:
-    having, event = per_hundred(chance), event_in_words(study)
-    other = f"no {event}" if outcome.positive in YES else f"{outcome.column}: {outcome.negative}"
-    return Hundred(
-        f"Of 100 patients like this one, about {having} have {event}, and {100 - having} do not.",
-        having,
-        Table(
-            "In 100 patients like this one",
-            ("Outcome", "Patients"),
-            ((event, str(having)), (other, str(100 - having))),
-        ),
-        icons(having),
-        event,
-        other,
-    )
-
-
-def _course(study: Study, outcome: Survival, shares: Sequence[float]) -> Hundred:
-    event, unit, end = event_in_words(study), outcome.unit, outcome.grid[-1]
-    free = [per_hundred(float(share)) for share in shares]
-    rows = tuple(
-        (f"{time:g} {unit}", str(count), str(100 - count))
-        for time, count in zip(outcome.grid, free, strict=True)
-    )
-    return Hundred(
-        f"Of 100 patients like this one, about {free[-1]} are free of {event} after {end:g} "
-        f"{unit}, and {100 - free[-1]} are not.",
-        free[-1],
-        Table(
-            "In 100 patients like this one, at each time", ("After", "Free of it", "With it"), rows
-        ),
-        icons(free[-1]),
-        f"free of {event} after {end:g} {unit}",
-        "not",
-        curve(outcome.grid, [float(share) for share in shares], unit),
     )
 
 
