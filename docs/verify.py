@@ -71,4 +71,6 @@ for side, name in (("headline", "epsilon"), ("fallback", "fallback_epsilon")):
     wanted = certificate["delta"] * exp(-SPARE) if mechanisms else 0.0
     found = delta_of(certificate[name] - SPARE, mu) if mechanisms else 0.0
     require(isclose(found, wanted, rel_tol=1e-6), f"the {name} follows from the mechanisms")
-sys.stdout.write(f"All of it holds. {'SIMULATED. ' * facts['simulated']}Operator's key: {facts['operator']}\n")
+sys.stdout.write(
+    f"All of it holds. {'SIMULATED. ' * facts['simulated']}Operator's key: {facts['operator']}\n"
+)

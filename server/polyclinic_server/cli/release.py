@@ -136,7 +136,7 @@ def withdraw(
     typer.echo(f"{stands.digest.hex()[:12]} was called back: {stands.sentence}")
 
 
-def _people(card: Path | None) -> Mapping[str, object]:
+def _people(card: Path | None) -> Mapping[str, str]:
     """Return what people know of the model; nothing where they left the card out."""
     from polyclinic_common.bundle.card_file import load_card_toml
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from polyclinic_common.bundle.bundle import Bundle, Draft
-from polyclinic_common.bundle.card_stub import make_card
 from polyclinic_common.bundle.certificate import Certificate, NoiseAudit
 from polyclinic_common.bundle.contents import Evaluation, History, Votes
 from polyclinic_common.bundle.envelope import Facts
@@ -30,7 +29,7 @@ from polyclinic_server.runs.quality import Quality
 
 
 def make_bundle(
-    folder: ServerFolder, run: RunFolder, people: Mapping[str, object], audit: NoiseAudit | None
+    folder: ServerFolder, run: RunFolder, people: Mapping[str, str], audit: NoiseAudit | None
 ) -> Bundle:
     """Return the released model of a finished run, signed by the operator.
 
@@ -60,8 +59,8 @@ def make_bundle(
     facts = facts_of(study, run.name, folder.operator.public, simulated=False)
     draft = Draft(
         signed,
+        study,
         saved_weights(run.model),
-        make_card(study, people),
         Certificate.of(study, _as_promised(description, trained), audit),
         evaluation_of(study, quality, trained),
         History(
@@ -72,7 +71,7 @@ def make_bundle(
             events=hashlib.sha256(run.events_file.read_bytes()).hexdigest(),
         ),
     )
-    return draft.signed(folder.operator, study, facts)
+    return draft.signed(folder.operator, facts, people)
 
 
 def facts_of(study: Study, run: str, operator: bytes, *, simulated: bool) -> Facts:

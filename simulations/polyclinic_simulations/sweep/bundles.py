@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polyclinic_common.bundle.bundle import Bundle, Draft
-from polyclinic_common.bundle.card_stub import make_card
 from polyclinic_common.bundle.certificate import Certificate
 from polyclinic_common.bundle.contents import Evaluation, History, Votes
 from polyclinic_common.consortium.signed import SignedStudy
@@ -56,8 +55,8 @@ def bundle_of_run(job: Job, setting: Setting, run: Run) -> Bundle:
     study, name = federation.study, job.store.run_id(setting, run.seed)
     draft = Draft(
         SignedStudy.sign(study, operator),
+        study,
         saved_weights(job.store.model_path(setting, run.seed)),
-        make_card(study, {}),
         Certificate.of(study, federation.declared),
         _evaluation(federation, run),
         History(
@@ -66,7 +65,8 @@ def bundle_of_run(job: Job, setting: Setting, run: Run) -> Bundle:
             declared={site.name: site.declared_in_all for site in federation.training_sites},
         ),
     )
-    return draft.signed(operator, study, facts_of(study, name, operator.public, simulated=True))
+    facts = facts_of(study, name, operator.public, simulated=True)
+    return draft.signed(operator, facts, {})
 
 
 def _evaluation(federation: Federation, run: Run) -> Evaluation:
