@@ -19,7 +19,6 @@ import pandas as pd
 from polyclinic_common.bedside.hundred import Interval
 from polyclinic_common.bedside.serve import serve
 from polyclinic_common.bundle.bundle import Bundle, Draft
-from polyclinic_common.bundle.card_making import make_card
 from polyclinic_common.bundle.certificate import Certificate
 from polyclinic_common.bundle.contents import Evaluation, History
 from polyclinic_common.bundle.envelope import Facts
@@ -80,17 +79,15 @@ def released(
         simulated=True,
         operator=operator.public.hex(),
     )
-    evaluation = judged(study) if evaluation is None else evaluation
-    certificate = Certificate.of(study, declared)
     draft = Draft(
         signed,
+        study,
         SavedWeights(plausible_weights(study) if weights is None else weights),
-        make_card(study, facts, evaluation, certificate, declared, {}),
-        certificate,
-        evaluation,
+        Certificate.of(study, declared),
+        judged(study) if evaluation is None else evaluation,
         History(rounds=study.rounds, answered=dict.fromkeys(declared, 1), declared=declared),
     )
-    return draft.signed(operator, study, facts)
+    return draft.signed(operator, facts, {})
 
 
 def sure(predicted: Predicted) -> Interval | None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pydantic import ValidationError
-
-from polyclinic_common.bundle.archive import damaged
 from polyclinic_common.bundle.bias import ABOUT_GAPS, LOST
 from polyclinic_common.bundle.bundle import Bundle
 from polyclinic_common.bundle.card import ONLY_SIMULATED, Card, Item
@@ -60,16 +57,9 @@ class ModelFacts:
 
 
 def model_facts(opened: OpenedBundle) -> ModelFacts:
-    """Return what is known of a released model.
-
-    Raises
-    ------
-    BundleError
-        B001 if its card cannot be read.
-    """
+    """Return what is known of a released model."""
     bundle = opened.bundle
-    study, certificate, card = bundle.study, bundle.certificate, _card(bundle)
-    promise = certificate.sentence
+    study, certificate, card = bundle.study, bundle.certificate, bundle.card
     return ModelFacts(
         title=study.title,
         predicts=f"Predicts {outcome_in_words(study)}",
@@ -78,25 +68,22 @@ def model_facts(opened: OpenedBundle) -> ModelFacts:
         quality=tuple(_quality(card)),
         judged=tuple(_judged(bundle, card)),
         privacy=(
-            f"{promise[:1].upper()}{promise[1:]}",
+            _sentence(certificate.sentence),
             *(f"Not promised: {each}" for each in certificate.not_promised),
         ),
         papers=tuple(_papers(opened)),
     )
 
 
-def _card(bundle: Bundle) -> Card:
-    try:
-        return Card.model_validate_json(bundle.card)
-    except ValidationError:
-        raise damaged(bundle.file_name) from None
-
-
 def _warnings(study: Study, card: Card) -> Iterator[tuple[str, str]]:
     if card.simulated:
-        yield "SIMULATED", ONLY_SIMULATED.partition(": ")[2]
+        yield "SIMULATED", _sentence(ONLY_SIMULATED.partition(": ")[2])
     if study.synthetic:
         yield "SYNTHETIC PATIENTS", "Nobody this model was trained on exists."
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _use(opened: OpenedBundle, card: Card) -> Iterator[tuple[str, str]]:

@@ -56,7 +56,7 @@ def serve(
     Raises
     ------
     BundleError
-        B060 if the port is taken, B001 if the model's card cannot be read.
+        B060 if the port is taken.
     """
     study, weights = opened.bundle.study, opened.bundle.model.weights
     own = None if table is None else OwnPatients(study, weights, table)
