@@ -13,9 +13,11 @@ from polyclinic_client.cli import (
     model,
     peers,
     preflight,
+    similar,
     study,
     up,
 )
+from polyclinic_common.cli.many_values import ManyValues
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +27,7 @@ app.command(epilog="Example:  polyclinic client join invitation.txt")(membership
 app.command(epilog="Example:  polyclinic client status")(membership.status)
 app.command(epilog="Example:  polyclinic client preflight invitation.txt")(preflight.preflight)
 app.command(epilog="Example:  polyclinic client up")(up.up)
+app.command(cls=ManyValues, epilog=similar.EXAMPLE)(similar.similar)
 app.add_typer(peers.app, name="peers")
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")

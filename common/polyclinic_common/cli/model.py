@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from polyclinic_common.cli.card import card, card_template
-from polyclinic_common.cli.export import export
 from polyclinic_common.cli.calibrate import EXAMPLE as CALIBRATE_EXAMPLE
 from polyclinic_common.cli.calibrate import calibrate
+from polyclinic_common.cli.card import card, card_template
+from polyclinic_common.cli.export import export
 from polyclinic_common.cli.options import SITE, AsJson, BundleFile, OperatorOption, SiteOption
 
 if TYPE_CHECKING:
