@@ -21,6 +21,7 @@ SECRETS = (
     f"{JOURNAL}-*",
     "peers.json",
     "studies/**/*",  # the folder around them holds nothing but their hashes
+    "monitor/*",
 )
 _PRIVATE_BYTES = 32
 

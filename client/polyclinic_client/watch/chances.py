@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from polyclinic_common.data.encoding import encode_outcome
 from polyclinic_common.data.outcome import ReadOutcome, read_outcome
+from polyclinic_common.data.values import as_text, column_or_missing
 from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.outcomes import Continuous
+from polyclinic_common.study.outcomes import Continuous, outcome_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,6 +85,8 @@ class Known:
         Whether a patient's outcome is known and the model gave a number.
     waiting : int
         Patients whose outcome is not known yet: they count neither as yes nor as no.
+    unread : int
+        Patients with an outcome that the study does not understand, or outside its range.
     unpredicted : int
         Patients with a known outcome for whom the model gives no number.
     chances : Chances
@@ -94,6 +97,7 @@ class Known:
 
     judged: Bools
     waiting: int
+    unread: int
     unpredicted: int
     chances: Chances
     outcome: ReadOutcome
@@ -124,19 +128,30 @@ def known_of(
     """
     outcome = read_outcome(study.outcome, frame)
     judged = outcome.known & given
-    waiting, unpredicted = int((~outcome.known).sum()), int((outcome.known & ~given).sum())
+    there = np.all(
+        [
+            as_text(column_or_missing(frame, each)).notna()
+            for each in outcome_columns(study.outcome)
+        ],
+        axis=0,
+    )
+    counts = (
+        int((~outcome.known & ~there).sum()),
+        int((~outcome.known & there).sum()),
+        int((outcome.known & ~given).sum()),
+    )
     told = prediction.take(judged)
     if isinstance(study.outcome, Continuous):
         residual = (outcome.value[judged] - told.value) / error
         score = told.value / error
         chances = Chances(residual, None, score, np.arange(len(residual)))
-        return Known(judged, waiting, unpredicted, chances, outcome)
+        return Known(judged, *counts, chances, outcome)
     y, mask = encode_outcome(study.outcome, frame.loc[judged])
     risk = np.clip(_risks(told), NEAREST, 1.0 - NEAREST)
     owner, output = np.nonzero(mask)
     score = np.log(risk / (1.0 - risk))[:, 0] if told.survival is None else told.value
     chances = Chances(y[owner, output], risk[owner, output], score[owner], owner)
-    return Known(judged, waiting, unpredicted, chances, outcome)
+    return Known(judged, *counts, chances, outcome)
 
 
 def _risks(told: Prediction) -> Floats:

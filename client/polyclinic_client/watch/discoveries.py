@@ -56,8 +56,8 @@ def shares(before: Bools, now: Bools) -> float:
     """Return the p-value of Fisher's exact test that a share is the same in both."""
     from scipy.stats import fisher_exact  # noqa: PLC0415
 
-    counts = [[int(each.sum()), int((~each).sum())] for each in (before, now)]
-    if not before.size or not now.size or counts[0][0] + counts[1][0] == 0:
+    counts = np.array([[each.sum(), (~each).sum()] for each in (before, now)], dtype=np.int64)
+    if not before.size or not now.size or not counts[:, 0].any():
         return 1.0
     return float(fisher_exact(counts).pvalue)
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 LATEST = (200, 30)
 Kind = Literal["values", "missing", "not understood", "out of range"]
 LARGE: dict[Kind, float] = {
@@ -116,11 +117,12 @@ def _of_column(declared: Declared, before: Values, newer: Values) -> Iterator[Co
     for rows in (total, *(latest for latest in LATEST if latest < total)):
         now = newer.latest(rows)
         name = declared.name
-        for kind, was, isnow in (
+        shared: tuple[tuple[Kind, Bools, Bools], ...] = (
             ("missing", before.missing, now.missing),
             ("not understood", before.odd, now.odd),
             ("out of range", before.outside, now.outside),
-        ):
+        )
+        for kind, was, isnow in shared:
             size = abs(float(isnow.mean() - was.mean()))
             p = shares(was, isnow)
             yield ColumnTest(name, kind, rows, f"{was.mean():.0%}", f"{isnow.mean():.0%}", size, p)

@@ -115,5 +115,5 @@ def _draw(chances: Chances, rng: np.random.Generator, row: int) -> Floats:
     """Return draws of what is seen of one chance, shape (draws,)."""
     uniform = rng.random(DRAWS)
     if chances.risk is None:
-        return np.where(uniform < 0.5, 1.0, -1.0) * chances.seen[row]
-    return (uniform < chances.risk[row]).astype(np.float64)
+        return np.asarray(np.where(uniform < 0.5, 1.0, -1.0) * chances.seen[row])
+    return np.asarray(uniform < chances.risk[row], dtype=np.float64)

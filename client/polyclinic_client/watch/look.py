@@ -15,10 +15,11 @@ from polyclinic_client.watch.finding import Finding, Verdict, verdict_of
 from polyclinic_client.watch.inputs import ColumnTest, compare_inputs, input_findings
 from polyclinic_client.watch.look_log import LookEntry
 from polyclinic_client.watch.performance import Performance, judge, performance_findings
+from polyclinic_common.bundle.flags import inputs_of
 from polyclinic_common.bundle.predictor import Predicted
 from polyclinic_common.evaluation.interval import Reading
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.outcomes import Continuous
+from polyclinic_common.study.outcomes import Continuous, outcome_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +87,7 @@ class Look:
             "rows": self.rows,
             "outcomes": self.known.patients,
             "outcomes_not_known_yet": self.known.waiting,
+            "outcomes_not_understood": self.known.unread,
             "without_prediction": self.known.unpredicted,
             "findings": [asdict(each) for each in self.findings],
             "notes": list(self.notes),
@@ -127,11 +129,39 @@ def take_look(
         known = known_of(study, newer, prediction, predicted.given, own)
     performance = judge(study, known, prediction, released, [each.known for each in earlier])
     tests = compare_inputs(study, table, newer)
-    findings = list(input_findings(study, tests))
+    findings = [*_absent(study, table, newer), *input_findings(study, tests)]
+    findings += _unread_outcomes(study, known)
     if performance is not None:
         findings += performance_findings(study, performance)
     notes = tuple(_notes(study, len(newer), known, error, earlier))
     return Look(study, len(newer), known, tests, performance, tuple(findings), notes)
+
+
+def _absent(study: Study, table: pd.DataFrame, newer: pd.DataFrame) -> Iterator[Finding]:
+    """Yield the columns that the study's table had and the newer one has not."""
+    for declared in inputs_of(study):
+        gone = [each for each in declared.columns if each in table and each not in newer]
+        if gone:
+            yield Finding(
+                declared.name,
+                "look",
+                f"{len(gone)} of {len(declared.columns)} columns of {declared.name} are not in the "
+                "table: it is read as missing for everybody.",
+                "Name its column in the mapping; `polyclinic data map` proposes one.",
+                spoils=True,
+            )
+
+
+def _unread_outcomes(study: Study, known: Known) -> Iterator[Finding]:
+    if known.unread:
+        yield Finding(
+            "outcome",
+            "look",
+            f"{known.unread} outcomes are not understood, or outside the public range: they are "
+            "not judged.",
+            f"Say in the mapping what they mean: `polyclinic data check` names the cells of "
+            f"{' and '.join(outcome_columns(study.outcome))}.",
+        )
 
 
 def _standard_error(released: Mapping[str, Reading]) -> float | None:

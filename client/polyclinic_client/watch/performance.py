@@ -15,7 +15,7 @@ from polyclinic_client.watch.cusum import Cusum, cusum
 from polyclinic_client.watch.finding import Finding
 from polyclinic_client.watch.limits import Limit, limits, tilt_of
 from polyclinic_client.watch.ranking import concordance
-from polyclinic_common.evaluation.interval import Reading
+from polyclinic_common.evaluation.interval import Reading, Z
 from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Survival
@@ -144,7 +144,7 @@ def _ranking(study: Study, known: Known, told: Floats) -> Reading | None:
 
 
 def _error(errors: Floats) -> Reading:
-    mean, half = float(errors.mean()), 1.96 * float(errors.std(ddof=1)) / math.sqrt(len(errors))
+    mean, half = float(errors.mean()), Z * float(errors.std(ddof=1)) / math.sqrt(len(errors))
     return Reading(mean, mean - half, mean + half)
 
 
@@ -214,7 +214,8 @@ def _is_larger(found: Performance) -> bool:
     if found.error is None or found.released_error is None:
         return False
     half = found.error.high - found.error.value
-    return found.error.value - half / 1.96 * ndtri(1.0 - TILT / 2.0) > found.released_error.high
+    lowest = found.error.value - half / Z * float(ndtri(1.0 - TILT / 2.0))
+    return lowest > found.released_error.high
 
 
 def _unit(study: Study) -> str:

@@ -79,8 +79,8 @@ def _numbers(declared: Declared, columns: list[pd.Series]) -> Values:
     return Values(
         np.where(count > 0, mean, np.nan),
         present.sum(axis=1) * 2 < len(columns),
-        (present & ~known).any(axis=1),
-        outside.any(axis=1),
+        np.asarray((present & ~known).any(axis=1)),
+        np.asarray(outside.any(axis=1)),
     )
 
 
@@ -91,5 +91,6 @@ def _words(declared: Declared, column: pd.Series) -> Values:
     present = words.notna().to_numpy(dtype=np.bool_)
     distinct = pd.Index(words.dropna().unique())
     known = words.isin(understood(declared, distinct)).to_numpy(dtype=np.bool_)
-    value = np.where(known, words.to_numpy(dtype=object), None)
+    value = words.to_numpy(dtype=object, copy=True)
+    value[~known] = None
     return Values(value, ~present, present & ~known, np.zeros(len(words), dtype=np.bool_))
