@@ -19,7 +19,7 @@ from polyclinic_common.models.natural import outcome_scale
 from polyclinic_common.models.predict import predict
 from polyclinic_common.models.score_head import Vector, cut, logits
 from polyclinic_common.study import Study
-from tests.kits.other_studies import AGE, EVERY, SEX, SNP, patients, some_weights, study
+from tests.kits.other_studies import AGE, EVERY, SEX, SNP, WEIGHT, patients, some_weights, study
 from tests.kits.small import OUTCOMES
 
 HLA: dict[str, Any] = {
@@ -144,13 +144,24 @@ def assert_integrated(of: Study, weights: Vector, x: Vector, shares: Shares, *, 
 
 def test_beyond_the_range_shares_add_up_to_the_end_of_the_range() -> None:
     of = every_study("continuous", **CONTINUOUS[0])
-    weights, x = 40.0 * some_weights(of), encoded(of)
+    weights, x = 4.0 * some_weights(of), encoded(of)
     reasons = contributions(of, weights, x)
     ends = np.isin(reasons.outcome.prediction, of.outcome.range)  # type: ignore[union-attr]
     assert reasons.clamped.tolist() == ends.tolist()
     assert 5 < reasons.clamped.sum() < len(x)
     total = reasons.outcome.base + reasons.outcome.contributions.sum(axis=1)
     assert total == pytest.approx(reasons.outcome.prediction, abs=1e-9)
+
+
+def test_features_that_cancel_each_other_have_their_shares() -> None:
+    of = study(AGE, WEIGHT, kind="continuous")  # sqrt of 0 to 100 mg: from 0 to 10, middle 5
+    encoding = Encoding(of)
+    weights = np.array([0.4, 0.0, 0.4, 0.0, 0.0]) * encoding.row_scale
+    x = encoding.encode(patients(1).assign(age=65.0, weight=65.0), "site 0").x
+    reasons = contributions(of, weights, x)
+    assert reasons.score.contributions[0] == pytest.approx([1.0, -1.0])
+    assert reasons.outcome.base == pytest.approx(25.0)
+    assert reasons.outcome.contributions[0] == pytest.approx([10.0, -10.0])
 
 
 def test_a_patient_like_the_typical_one_has_no_reasons() -> None:
@@ -207,7 +218,8 @@ def test_the_table_says_what_the_model_read_and_what_it_did() -> None:
     assert {row.unit for row in rows} == {"log odds of event = 1 in the interval"}
     for row, bar in zip(rows, reasons.bars(1), strict=True):
         verb = "raises" if row.contribution > 0 else "lowers"
-        assert row.direction == f"{verb} the risk"
+        what = f"{verb} the risk" if row.contribution else "changes nothing"
+        assert row.direction == what
         assert bar.length == pytest.approx(row.contribution / sizes[0])
 
 

@@ -18,10 +18,11 @@ from polyclinic_client.accounts.account import (
 )
 from polyclinic_client.accounts.registry import Account, Registry
 from polyclinic_client.accounts.tables import enter_frozen, mark_overlap, overlap
+from polyclinic_client.folder.layout import STUDIES
 from polyclinic_client.folder.membership import Membership
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.journalled import check_journalled
-from polyclinic_client.study_book.book import STUDIES, TABLE
+from polyclinic_client.study_book.book import TABLE
 from polyclinic_common.errors import Code, ConsortiumError, LedgerError
 from polyclinic_common.privacy.charges import Charge
 

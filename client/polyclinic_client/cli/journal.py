@@ -108,6 +108,7 @@ def _what(noted: Noted) -> str:
         Asked,
         Bundle,
         Climbed,
+        Decided,
         Failed,
         Left,
         PeerReset,
@@ -127,6 +128,8 @@ def _what(noted: Noted) -> str:
             found = f"step {step} of the ladder"
         case TableEvent(what=what):
             found = f"table {what}"
+        case Decided(decision=decision):
+            found = f"model {decision}"
         case Asked(what=what) | Refused(what=what) | SettledEvent(sum=what):
             found = what
         case Left(kind=kind):
@@ -141,6 +144,7 @@ def _details(noted: Noted) -> str:
         Asked,
         Bundle,
         Climbed,
+        Decided,
         Left,
         Refused,
         SettledEvent,
@@ -168,6 +172,9 @@ def _details(noted: Noted) -> str:
             found = f"{left.size} bytes, sha256 {left.sha256.hex()[:12]}, {cost}{row}"
         case Refused(reason=reason):
             found = reason
+        case Decided() as decided:
+            found = f"bundle {decided.digest.hex()[:12]}, study {decided.study_hash.hex()[:12]}"
+            found += f", {decided.code}" if decided.code else ""
     return found
 
 

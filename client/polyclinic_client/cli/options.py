@@ -7,11 +7,9 @@ from typing import Annotated
 
 import typer
 
-SITE = Path.home() / ".polyclinic" / "site"
-SiteOption = Annotated[
-    Path,
-    typer.Option("--site", help="The site's folder (keys, ledger, journal, studies)."),
-]
+from polyclinic_common.cli.options import SITE, SiteOption
+
+__all__ = ["SITE", "SiteOption", "WitnessOption"]
 WitnessOption = Annotated[
     Path | None,
     typer.Option("--witness", help="Where the ledger's witness lies now, if it was moved."),

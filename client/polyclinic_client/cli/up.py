@@ -23,6 +23,7 @@ def up(site: SiteOption = SITE) -> None:
     from polyclinic_client.ledger.journalled import check_journalled
     from polyclinic_client.node.main import NodeSettings, run_node
     from polyclinic_client.node.rest import Rest
+    from polyclinic_client.node.trust_keeper import TrustKeeper
     from polyclinic_client.proxy import way_to
     from polyclinic_common import logs
     from polyclinic_common.consortium.address import host_port
@@ -44,6 +45,7 @@ def up(site: SiteOption = SITE) -> None:
         typer.echo(f"{membership.name}: node of {membership.consortium}. Ctrl-C stops it.")
         typer.echo(f"The server {membership.host} is called {way}.")
         keeper.start()
+        TrustKeeper(site, rest).start()
 
     logs.start()
     rest = Rest()

@@ -5,27 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-import grpc
-
-from polyclinic_client.consortium.channel import open_channel
-from polyclinic_client.folder.layout import read_identity
-from polyclinic_client.folder.membership import AUTHORITY, TLS, TLS_KEY, Membership, unusable
+from polyclinic_client.consortium.bundle_calls import BundleCalls
+from polyclinic_client.consortium.connection import utc
 from polyclinic_client.records.chained_log import Row
-from polyclinic_client.records.row_seal import RowSeal
-from polyclinic_client.records.sqlite_file import OpenFiles
 from polyclinic_common.consortium import consortium_pb2 as pb
-from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
 from polyclinic_common.consortium.signed import SignedStudy, check_model
 from polyclinic_common.consortium.transport import (
     FETCH_S,
-    LARGEST_MESSAGE,
     STREAM_S,
     UNARY_S,
-    read_error,
 )
 from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.version import VERSION
@@ -86,41 +76,12 @@ class RunStatus:
     changed: dt.datetime
 
 
-class ConsortiumClient(OpenFiles):
+class ConsortiumClient(BundleCalls):
     """A connection under mutual TLS; made by `open`, closed by leaving its context.
 
     All methods raise `ConsortiumError`: C011 if the server is not reached, C012 if it shuts this
     hospital out, and what the server refuses.
     """
-
-    def __init__(self, channel: grpc.Channel, membership: Membership, seal: RowSeal):
-        self.membership = membership
-        self._seal = seal
-        self._channel = channel
-        self._stub = ConsortiumStub(channel)
-
-    @staticmethod
-    def open(folder: Path) -> ConsortiumClient:
-        """Return a client for the site in a folder; nothing is sent yet.
-
-        Raises
-        ------
-        ConsortiumError
-            C025 if this site has not joined, C003 if a key or certificate cannot be read, C033 if
-            the proxy that the environment names cannot be used.
-        """
-        membership = Membership.read(folder)
-        try:
-            trusted, key, own = [(folder / name).read_bytes() for name in (AUTHORITY, TLS_KEY, TLS)]
-        except OSError as error:
-            raise unusable(Path(str(error.filename))) from None
-        credentials = grpc.ssl_channel_credentials(trusted, key, own)
-        channel = open_channel(membership.host, membership.port, credentials, LARGEST_MESSAGE)
-        return ConsortiumClient(channel, membership, RowSeal(read_identity(folder)))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
 
     def status(self) -> Status:
         """Return how this hospital stands at the server."""
@@ -130,8 +91,8 @@ class ConsortiumClient(OpenFiles):
             found.name,
             found.consortium,
             found.version,
-            _time(found.time_ms / 1000),
-            _time(found.certificate_ends),
+            utc(found.time_ms / 1000),
+            utc(found.certificate_ends),
         )
 
     def peers(self) -> list[Peer]:
@@ -235,13 +196,6 @@ class ConsortiumClient(OpenFiles):
                 kept += batch.rows
         return [self._seal.unseal(row.sequence, row.content) for row in kept]
 
-    @contextmanager
-    def _coded(self) -> Iterator[None]:
-        try:
-            yield
-        except grpc.RpcError as error:
-            raise read_error(error, self.membership.address) from None
-
 
 def _batches(rows: Sequence[pb.Row]) -> Iterator[list[pb.Row]]:
     """Cut rows into batches that are not too many and not too large."""
@@ -265,9 +219,5 @@ def _run(found: pb.RunStatus) -> RunStatus:
         found.round,
         found.rounds,
         found.note,
-        _time(found.changed),
+        utc(found.changed),
     )
-
-
-def _time(seconds: float) -> dt.datetime:
-    return dt.datetime.fromtimestamp(seconds, dt.UTC)

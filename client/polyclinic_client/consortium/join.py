@@ -16,6 +16,7 @@ from polyclinic_client.accounts.account import (
     note_joined,
 )
 from polyclinic_client.consortium.channel import open_channel
+from polyclinic_client.consortium.trust import known_trust
 from polyclinic_client.folder.layout import IDENTITY, LEDGER, begin_again, read_identity
 from polyclinic_client.folder.membership import (
     AUTHORITY,
@@ -162,6 +163,7 @@ def join(
     )
     note_joined(path, membership.name, membership.consortium)
     membership.write(path)
+    known_trust(path).write(path)
     return membership
 
 

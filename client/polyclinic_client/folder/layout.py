@@ -10,6 +10,7 @@ from polyclinic_common.errors import Code, LedgerError
 from polyclinic_common.identity.site_key import Identity
 
 IDENTITY, LEDGER, JOURNAL = "identity.key", "ledger.sqlite", "journal.sqlite"
+STUDIES, APPROVAL = "studies", "approval.bin"
 UNFINISHED = f"{IDENTITY}.unfinished"  # the key while a site is made: it gets its name last
 SECRETS = (
     IDENTITY,
@@ -38,6 +39,11 @@ def read_identity(path: Path) -> Identity:
     if not key.is_file():
         raise absent(key)
     return _read(key)
+
+
+def approved_studies(path: Path) -> list[str]:
+    """Return the hashes of the studies that a site has ever approved, in hexadecimal."""
+    return sorted(file.parent.name for file in (path / STUDIES).glob(f"*/{APPROVAL}"))
 
 
 def read_unfinished(path: Path) -> Identity | None:

@@ -229,7 +229,37 @@ class TableEvent(Entry):
     settled: tuple[Rule, ...] = ()
 
 
-Event = Asked | Left | SettledEvent | Refused | Failed | Bundle | Climbed | PeerReset | TableEvent
+class Decided(Entry):
+    """People here accepted or rejected a released model.
+
+    Attributes
+    ----------
+    digest : bytes
+        Names the model's file, whoever signs it.
+    code : str
+        Why it was rejected, a word of the public list.
+    """
+
+    entry: Literal["decided"] = "decided"
+    decision: Literal["accepted", "rejected"]
+    digest: Digest
+    study_hash: bytes
+    run: Text
+    code: Text = ""
+
+
+Event = (
+    Asked
+    | Left
+    | SettledEvent
+    | Refused
+    | Failed
+    | Bundle
+    | Climbed
+    | PeerReset
+    | TableEvent
+    | Decided
+)
 _ADAPTER: TypeAdapter[Began | Event] = TypeAdapter(
     Annotated[
         Began
@@ -241,7 +271,8 @@ _ADAPTER: TypeAdapter[Began | Event] = TypeAdapter(
         | Bundle
         | Climbed
         | PeerReset
-        | TableEvent,
+        | TableEvent
+        | Decided,
         Field(discriminator="entry"),
     ]
 )

@@ -20,6 +20,7 @@ from pathlib import Path
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
+from polyclinic_client.folder.layout import APPROVAL, STUDIES
 from polyclinic_client.folder.membership import Membership, read_peers, unusable
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.ledger.entries import Approval
@@ -36,11 +37,10 @@ from polyclinic_common.identity.statement import read_signed
 from polyclinic_common.packing import pack, unpack
 from polyclinic_common.study.manifest import Study
 
-STUDIES = "studies"
 MANIFEST, SIGNATURE = "study.json", "study.sig"
 MAPPING, TABLE, DIGEST = "mapping.toml", "table.parquet", "table.hmac"
 SETTLED = "settled.json"
-DECLARATION, ROSTER, APPROVAL = "declaration.bin", "roster.bin", "approval.bin"
+DECLARATION, ROSTER = "declaration.bin", "roster.bin"
 _SETTLED: TypeAdapter[tuple[SettledRule, ...]] = TypeAdapter(tuple[SettledRule, ...])
 
 

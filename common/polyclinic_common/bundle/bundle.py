@@ -2,7 +2,8 @@
 
 Nothing in it is executed, and nothing of it is used before all of it was checked: every byte
 (:mod:`polyclinic_common.bundle.archive`), the statement about its members, every signature in the
-envelope, the study, and the epsilon of the certificate.
+envelope, and the study. That the certificate's epsilon follows from its mechanisms is
+:meth:`Certificate.check`, which `polyclinic model verify` asks for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from polyclinic_common.bundle.archive import damaged, pack_members, read_file, unpack_members
+from polyclinic_common.bundle.card import Card
+from polyclinic_common.bundle.card_making import make_card
 from polyclinic_common.bundle.certificate import Certificate
 from polyclinic_common.bundle.contents import Evaluation, History
 from polyclinic_common.bundle.envelope import Envelope, Facts
@@ -42,14 +45,14 @@ class Bundle:
 
     Attributes
     ----------
-    signed_study : SignedStudy
-        The study as its operator signed it.
+    members : mapping of str to bytes
+        What the file holds beside the envelope, as it was signed.
     study : Study
-        The same, read.
+        The study as its operator signed it.
     model : SavedWeights
         The weights, and what calibration did to them.
-    card : bytes
-        The model card, JSON (:mod:`polyclinic_common.bundle.card`).
+    card : Card
+        The model card.
     certificate : Certificate
         What it has cost.
     evaluation : Evaluation
@@ -62,10 +65,10 @@ class Bundle:
         The signatures.
     """
 
-    signed_study: SignedStudy
+    members: Mapping[str, bytes]
     study: Study
     model: SavedWeights
-    card: bytes
+    card: Card
     certificate: Certificate
     evaluation: Evaluation
     history: History
@@ -94,34 +97,51 @@ class Bundle:
 
     def to_bytes(self) -> bytes:
         """Return the file."""
-        return pack_members({ENVELOPE: self.envelope.to_json(), **_members(self)})
+        return pack_members({ENVELOPE: self.envelope.to_json(), **self.members})
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What a bundle is made of, before anybody signed it."""
+    """What a bundle is made of, before its card was written and anybody signed it."""
 
     signed_study: SignedStudy
+    study: Study
     model: SavedWeights
-    card: BaseModel
     certificate: Certificate
     evaluation: Evaluation
     history: History
 
-    def signed(self, operator: Identity, study: Study, facts: Facts) -> Bundle:
-        """Return the bundle, signed by its operator."""
-        bundle = Bundle(
-            self.signed_study,
-            study,
+    def signed(self, operator: Identity, facts: Facts, people: Mapping[str, str]) -> Bundle:
+        """Return the bundle, signed by its operator.
+
+        Parameters
+        ----------
+        people : mapping
+            What people state on the card, of
+            :func:`polyclinic_common.bundle.card_file.load_card_toml`.
+        """
+        declared = self.history.declared
+        card = make_card(self.study, facts, self.evaluation, self.certificate, declared, people)
+        members = {
+            STUDY: self.signed_study.manifest,
+            SIGNATURE: self.signed_study.signature,
+            WEIGHTS: self.model.to_bytes(),
+            CARD: _json(card),
+            CERTIFICATE: _json(self.certificate),
+            EVALUATION: _json(self.evaluation),
+            HISTORY: _json(self.history),
+        }
+        return Bundle(
+            members,
+            self.study,
             self.model,
-            _json(self.card),
+            card,
             self.certificate,
             self.evaluation,
             self.history,
             facts,
-            Envelope(b"", {}),
+            Envelope.about(members, facts).signed(operator),
         )
-        return replace(bundle, envelope=Envelope.about(_members(bundle), facts).signed(operator))
 
 
 def read_bundle(path: Path) -> Bundle:
@@ -130,8 +150,7 @@ def read_bundle(path: Path) -> Bundle:
     Raises
     ------
     BundleError
-        B001 if the file is damaged, B002 if its operator did not sign it, B005 if its epsilon does
-        not follow from its mechanisms.
+        B001 if the file is damaged, B002 if its operator did not sign it.
     StudyError
         S006 if its study needs a newer version.
     """
@@ -149,33 +168,18 @@ def bundle_of(content: bytes, name: str) -> Bundle:
         raise _unsigned(name)
     if next(iter(envelope.signatures)) != facts.operator:
         raise _unsigned(name)
-    signed_study = SignedStudy(members[STUDY], members[SIGNATURE])
-    study = _study(signed_study, facts, name)
-    bundle = Bundle(
-        signed_study,
+    study = _study(SignedStudy(members[STUDY], members[SIGNATURE]), facts, name)
+    return Bundle(
+        members,
         study,
         _weights(members[WEIGHTS], study, name),
-        members[CARD],
+        _read(Card, members[CARD], name),
         _read(Certificate, members[CERTIFICATE], name),
         _read(Evaluation, members[EVALUATION], name),
         _read(History, members[HISTORY], name),
         facts,
         envelope,
     )
-    bundle.certificate.check()
-    return bundle
-
-
-def _members(bundle: Bundle) -> Mapping[str, bytes]:
-    return {
-        STUDY: bundle.signed_study.manifest,
-        SIGNATURE: bundle.signed_study.signature,
-        WEIGHTS: bundle.model.to_bytes(),
-        CARD: bundle.card,
-        CERTIFICATE: _json(bundle.certificate),
-        EVALUATION: _json(bundle.evaluation),
-        HISTORY: _json(bundle.history),
-    }
 
 
 def _json(value: BaseModel) -> bytes:

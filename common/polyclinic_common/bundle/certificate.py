@@ -18,9 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from polyclinic_common.errors import BundleError, Code
 from polyclinic_common.privacy import gdp, rdp
-from polyclinic_common.privacy.account import spent_epsilon
 from polyclinic_common.privacy.charges import Charge, SampledSteps
-from polyclinic_common.releases.schedule import Schedule, declared_for
 from polyclinic_common.study.manifest import Study
 
 AGREED = 1e-9  # relative: what other libraries' last digits may change
@@ -188,6 +186,8 @@ class Certificate(Record):
 
 
 def _mechanisms(study: Study, declared: Mapping[str, int], name: str) -> tuple[Mechanism, ...]:
+    from polyclinic_common.releases.schedule import Schedule, declared_for  # noqa: PLC0415  (heavy)
+
     schedule = Schedule.of(study, declared_for(study, declared, name))
     return tuple(
         Mechanism(
@@ -205,6 +205,8 @@ def _mechanisms(study: Study, declared: Mapping[str, int], name: str) -> tuple[M
 def _epsilon(
     mechanisms: tuple[Mechanism, ...], side: Literal["headline", "fallback"], delta: float
 ) -> float:
+    from polyclinic_common.privacy.account import spent_epsilon  # noqa: PLC0415  (heavy)
+
     charges = Counter[Charge]()
     for each in mechanisms:
         charges[each.headline if side == "headline" else each.fallback] += each.times

@@ -10,10 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from polyclinic_common.bundle.flags import flag_rows, inputs_of
-from polyclinic_common.data.check import check_column
-from polyclinic_common.data.find_columns import absent_columns
-from polyclinic_common.data.mapping import AppliedRules
-from polyclinic_common.data.misfits import misfits, source_of
 from polyclinic_common.data.rules import Mapping as Rules
 from polyclinic_common.errors import BundleError, Code, DataError, Problem
 from polyclinic_common.study.columns import Declared
@@ -45,6 +41,9 @@ def to_contract(study: Study, frame: pd.DataFrame, rules: Rules | None = None) -
     """
     import pandas as pd  # noqa: PLC0415
 
+    from polyclinic_common.data.mapping import AppliedRules  # noqa: PLC0415  (heavy)
+    from polyclinic_common.data.misfits import misfits, source_of  # noqa: PLC0415
+
     wanted = inputs_of(study)
     names = {column for each in wanted for column in each.columns}
     rules = rules or Rules()
@@ -73,6 +72,8 @@ def refuse_unlike(
     BundleError
         B011.
     """
+    from polyclinic_common.data.find_columns import absent_columns  # noqa: PLC0415  (heavy)
+
     inputs = inputs_of(study)
     wanted = {each.name for each in inputs}
     problems = [
@@ -94,6 +95,8 @@ def refuse_unlike(
 
 def _of_column(declared: Declared, frame: pd.DataFrame, rules: Rules) -> Iterator[Problem]:
     """Yield why a column as a whole is another one, where so many cells of it are odd."""
+    from polyclinic_common.data.check import check_column  # noqa: PLC0415  (heavy)
+
     check, deviations = check_column(declared, frame, rules)
     odd = check.out_of_range + check.unreadable + check.unknown
     cells = check.values or 1
@@ -157,3 +160,12 @@ def patient_frame(study: Study, given: Mapping[str, str]) -> pd.DataFrame:
 
 def _asked(study: Study, name: str) -> str:
     return next(each.what for each in inputs_of(study) if each.name == name)
+
+
+def numbers_of(study: Study, frame: pd.DataFrame, rules: Rules) -> pd.Series | None:
+    """Return the patient numbers of a hospital's table, None where it has no such column."""
+    from polyclinic_common.data.misfits import source_of  # noqa: PLC0415  (heavy)
+
+    name = study.cohort.patient_id
+    source = source_of(rules, name)
+    return frame[source].rename(name) if source in frame.columns else None

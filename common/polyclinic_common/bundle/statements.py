@@ -6,27 +6,16 @@ Made and read as every statement (`identity.statement`). A bundle's digest names
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
+from polyclinic_common.bundle.rejecting import Rejecting
 from polyclinic_common.errors import BundleError, Code, MessageError
 from polyclinic_common.identity.statement import Digest, Statement, read_signed
 from polyclinic_common.text import is_control
 
 LONGEST_REASON = 300
-Rejecting = Literal[
-    "performance", "calibration", "subgroup", "local-data", "intended-use", "governance", "other"
-]
-REJECTING: dict[Rejecting, str] = {
-    "performance": "it does not predict well enough here",
-    "calibration": "its predictions are too high or too low here",
-    "subgroup": "it serves a group of patients badly",
-    "local-data": "the data that it needs are not recorded so here",
-    "intended-use": "it is not meant for what it would be used for here",
-    "governance": "a body of this hospital did not agree",
-    "other": "another reason, which people tell each other",
-}
 
 
 def _one_line(text: str) -> str:
@@ -65,6 +54,11 @@ class BundleWithdrawal(Statement):
     digest: Digest
     reason: Reason
     day: Annotated[str, AfterValidator(_day)]
+
+    @property
+    def sentence(self) -> str:
+        """Number, day and reason in one line."""
+        return f"withdrawal {self.number} of {self.day}: {self.reason}"
 
 
 class BundleRejection(Statement):

@@ -116,30 +116,24 @@ class Trust(BaseModel):
                 "Stop using it; ask the operator which bundle takes its place.",
             )
 
-    def refuse_foreign(self, operator: str, study_hash: str) -> None:
-        """Refuse a bundle of another operator, or of a study that this hospital did not approve.
+    def refuse_foreign(self, operator: str) -> None:
+        """Refuse a bundle of another operator.
 
         Parameters
         ----------
-        operator, study_hash : str
-            The bundle's, in hexadecimal.
+        operator : str
+            The key that signed it first, in hexadecimal.
 
         Raises
         ------
         BundleError
-            B003, B004.
+            B003.
         """
         if operator != self.operator_key.hex():
             raise BundleError(
                 Code.BUNDLE_SIGNER,
                 f"The bundle is not signed by the operator of {plain(self.consortium)}.",
                 "Do not use it; ask the operator where it comes from.",
-            )
-        if study_hash not in self.approved:
-            raise BundleError(
-                Code.BUNDLE_STUDY,
-                f"The bundle's study {study_hash[:12]} is none that this hospital approved.",
-                "Take a bundle of a study that it approved: polyclinic client study list",
             )
 
     def learnt(

@@ -13,9 +13,10 @@ from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, ModelError
 from polyclinic_common.models.head import build_network
 from polyclinic_common.models.score_head import Matrix, Vector, refuse_misfit
+from polyclinic_common.models.vectors import LEVEL_AND_SLOPE, PRECISION
 from polyclinic_common.study.manifest import Study
 
-_WEIGHTS, _MEAN, _PRECISION = "weights", "level_and_slope", "precision"
+_WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,11 @@ class SavedWeights:
 
     def to_bytes(self) -> bytes:
         """Return it in the format safetensors."""
-        vectors = {_WEIGHTS: self.weights, _MEAN: self.level_and_slope, _PRECISION: self.precision}
+        vectors = {
+            _WEIGHTS: self.weights,
+            LEVEL_AND_SLOPE: self.level_and_slope,
+            PRECISION: self.precision,
+        }
         return bytes(
             save({k: np.ascontiguousarray(v) for k, v in vectors.items() if v is not None})
         )
@@ -57,13 +62,13 @@ class SavedWeights:
         except SafetensorError as error:
             raise _unreadable() from error
         shapes = {name: vector.shape for name, vector in vectors.items()}
-        calibrated = {_MEAN: (2,), _PRECISION: (2, 2)}
+        calibrated = {LEVEL_AND_SLOPE: (2,), PRECISION: (2, 2)}
         rest = {name: shape for name, shape in shapes.items() if name != _WEIGHTS}
         finite = all(v.dtype == np.float64 and np.isfinite(v).all() for v in vectors.values())
         if _WEIGHTS not in shapes or rest not in ({}, calibrated) or not finite:
             raise _unreadable()
         refuse_misfit(build_network(study, Encoding(study)), vectors[_WEIGHTS])
-        return SavedWeights(vectors[_WEIGHTS], vectors.get(_MEAN), vectors.get(_PRECISION))
+        return SavedWeights(vectors[_WEIGHTS], vectors.get(LEVEL_AND_SLOPE), vectors.get(PRECISION))
 
 
 def _unreadable() -> ModelError:

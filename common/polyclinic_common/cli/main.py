@@ -22,6 +22,8 @@ SUMMARIES = {
     "study": "Write, check and read study manifests.",
     "client": "Join a consortium, approve studies, see what left and what is left to spend.",
     "data": "Check a hospital's table against a study.",
+    "model": "Check a released model, read it, turn it into other forms.",
+    "predict": "Ask a released model about patients.",
     "server": "Run a consortium: invite hospitals, publish studies.",
     "simulate": "Run a whole federation on this machine.",
     "try": "Try a consortium out: a server and four hospitals on this machine.",

@@ -97,7 +97,7 @@ def show(file: StudyFile, as_json: AsJson = False) -> None:
             }
         )
         return
-    _print_sections(study.title, [(section.title, section.lines) for section in sections])
+    print_sections(study.title, [(section.title, section.lines) for section in sections])
 
 
 @app.command(epilog="Example:  polyclinic study coefficients model.safetensors --out model.csv")
@@ -139,7 +139,8 @@ def _notes(study: Study) -> list[str]:
     ]
 
 
-def _print_sections(title: str, sections: list[tuple[str, tuple[str, ...]]]) -> None:
+def print_sections(title: str, sections: list[tuple[str, tuple[str, ...]]]) -> None:
+    """Print headings and their lines, wrapped for this terminal."""
     width = max(40, min(100, shutil.get_terminal_size().columns))
     typer.secho(title, bold=True)
     for heading, lines in sections:

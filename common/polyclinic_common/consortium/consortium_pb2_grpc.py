@@ -160,6 +160,31 @@ class ConsortiumStub:
                 request_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.RunRequest.SerializeToString,
                 response_deserializer=polyclinic__common_dot_consortium_dot_consortium__pb2.ModelPart.FromString,
                 _registered_method=True)
+        self.ListBundles = channel.unary_unary(
+                '/polyclinic.consortium.v1.Consortium/ListBundles',
+                request_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.BundlesRequest.SerializeToString,
+                response_deserializer=polyclinic__common_dot_consortium_dot_consortium__pb2.BundleList.FromString,
+                _registered_method=True)
+        self.ListWithdrawals = channel.unary_unary(
+                '/polyclinic.consortium.v1.Consortium/ListWithdrawals',
+                request_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.WithdrawalsRequest.SerializeToString,
+                response_deserializer=polyclinic__common_dot_consortium_dot_consortium__pb2.WithdrawalList.FromString,
+                _registered_method=True)
+        self.FetchBundle = channel.unary_stream(
+                '/polyclinic.consortium.v1.Consortium/FetchBundle',
+                request_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.BundleRequest.SerializeToString,
+                response_deserializer=polyclinic__common_dot_consortium_dot_consortium__pb2.BundlePart.FromString,
+                _registered_method=True)
+        self.SignBundle = channel.unary_unary(
+                '/polyclinic.consortium.v1.Consortium/SignBundle',
+                request_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.BundleSignature.SerializeToString,
+                response_deserializer=polyclinic__common_dot_consortium_dot_consortium__pb2.Accepted.FromString,
+                _registered_method=True)
+        self.RejectBundle = channel.unary_unary(
+                '/polyclinic.consortium.v1.Consortium/RejectBundle',
+                request_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.Signed.SerializeToString,
+                response_deserializer=polyclinic__common_dot_consortium_dot_consortium__pb2.Accepted.FromString,
+                _registered_method=True)
         self.KeepRows = channel.unary_unary(
                 '/polyclinic.consortium.v1.Consortium/KeepRows',
                 request_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.RowBatch.SerializeToString,
@@ -236,6 +261,36 @@ class ConsortiumServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListBundles(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWithdrawals(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FetchBundle(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignBundle(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RejectBundle(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def KeepRows(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -300,6 +355,31 @@ def add_ConsortiumServicer_to_server(servicer, server):
                     servicer.FetchModel,
                     request_deserializer=polyclinic__common_dot_consortium_dot_consortium__pb2.RunRequest.FromString,
                     response_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.ModelPart.SerializeToString,
+            ),
+            'ListBundles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListBundles,
+                    request_deserializer=polyclinic__common_dot_consortium_dot_consortium__pb2.BundlesRequest.FromString,
+                    response_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.BundleList.SerializeToString,
+            ),
+            'ListWithdrawals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWithdrawals,
+                    request_deserializer=polyclinic__common_dot_consortium_dot_consortium__pb2.WithdrawalsRequest.FromString,
+                    response_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.WithdrawalList.SerializeToString,
+            ),
+            'FetchBundle': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchBundle,
+                    request_deserializer=polyclinic__common_dot_consortium_dot_consortium__pb2.BundleRequest.FromString,
+                    response_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.BundlePart.SerializeToString,
+            ),
+            'SignBundle': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignBundle,
+                    request_deserializer=polyclinic__common_dot_consortium_dot_consortium__pb2.BundleSignature.FromString,
+                    response_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.Accepted.SerializeToString,
+            ),
+            'RejectBundle': grpc.unary_unary_rpc_method_handler(
+                    servicer.RejectBundle,
+                    request_deserializer=polyclinic__common_dot_consortium_dot_consortium__pb2.Signed.FromString,
+                    response_serializer=polyclinic__common_dot_consortium_dot_consortium__pb2.Accepted.SerializeToString,
             ),
             'KeepRows': grpc.unary_unary_rpc_method_handler(
                     servicer.KeepRows,
@@ -583,6 +663,141 @@ class Consortium:
             '/polyclinic.consortium.v1.Consortium/FetchModel',
             polyclinic__common_dot_consortium_dot_consortium__pb2.RunRequest.SerializeToString,
             polyclinic__common_dot_consortium_dot_consortium__pb2.ModelPart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListBundles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/polyclinic.consortium.v1.Consortium/ListBundles',
+            polyclinic__common_dot_consortium_dot_consortium__pb2.BundlesRequest.SerializeToString,
+            polyclinic__common_dot_consortium_dot_consortium__pb2.BundleList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWithdrawals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/polyclinic.consortium.v1.Consortium/ListWithdrawals',
+            polyclinic__common_dot_consortium_dot_consortium__pb2.WithdrawalsRequest.SerializeToString,
+            polyclinic__common_dot_consortium_dot_consortium__pb2.WithdrawalList.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchBundle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/polyclinic.consortium.v1.Consortium/FetchBundle',
+            polyclinic__common_dot_consortium_dot_consortium__pb2.BundleRequest.SerializeToString,
+            polyclinic__common_dot_consortium_dot_consortium__pb2.BundlePart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignBundle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/polyclinic.consortium.v1.Consortium/SignBundle',
+            polyclinic__common_dot_consortium_dot_consortium__pb2.BundleSignature.SerializeToString,
+            polyclinic__common_dot_consortium_dot_consortium__pb2.Accepted.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RejectBundle(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/polyclinic.consortium.v1.Consortium/RejectBundle',
+            polyclinic__common_dot_consortium_dot_consortium__pb2.Signed.SerializeToString,
+            polyclinic__common_dot_consortium_dot_consortium__pb2.Accepted.FromString,
             options,
             channel_credentials,
             insecure,

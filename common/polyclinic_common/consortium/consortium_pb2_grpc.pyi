@@ -75,6 +75,11 @@ class ConsortiumStub:
     ListRuns: _grpc.UnaryUnaryMultiCallable[_consortium_pb2.RunsRequest, _consortium_pb2.RunList]
     WatchRun: _grpc.UnaryStreamMultiCallable[_consortium_pb2.RunRequest, _consortium_pb2.RunStatus]
     FetchModel: _grpc.UnaryStreamMultiCallable[_consortium_pb2.RunRequest, _consortium_pb2.ModelPart]
+    ListBundles: _grpc.UnaryUnaryMultiCallable[_consortium_pb2.BundlesRequest, _consortium_pb2.BundleList]
+    ListWithdrawals: _grpc.UnaryUnaryMultiCallable[_consortium_pb2.WithdrawalsRequest, _consortium_pb2.WithdrawalList]
+    FetchBundle: _grpc.UnaryStreamMultiCallable[_consortium_pb2.BundleRequest, _consortium_pb2.BundlePart]
+    SignBundle: _grpc.UnaryUnaryMultiCallable[_consortium_pb2.BundleSignature, _consortium_pb2.Accepted]
+    RejectBundle: _grpc.UnaryUnaryMultiCallable[_consortium_pb2.Signed, _consortium_pb2.Accepted]
     KeepRows: _grpc.UnaryUnaryMultiCallable[_consortium_pb2.RowBatch, _consortium_pb2.Accepted]
     FetchRows: _grpc.UnaryStreamMultiCallable[_consortium_pb2.RowsRequest, _consortium_pb2.RowBatch]
 
@@ -93,6 +98,11 @@ class ConsortiumAsyncStub(ConsortiumStub):
     ListRuns: _aio.UnaryUnaryMultiCallable[_consortium_pb2.RunsRequest, _consortium_pb2.RunList]  # type: ignore[assignment]
     WatchRun: _aio.UnaryStreamMultiCallable[_consortium_pb2.RunRequest, _consortium_pb2.RunStatus]  # type: ignore[assignment]
     FetchModel: _aio.UnaryStreamMultiCallable[_consortium_pb2.RunRequest, _consortium_pb2.ModelPart]  # type: ignore[assignment]
+    ListBundles: _aio.UnaryUnaryMultiCallable[_consortium_pb2.BundlesRequest, _consortium_pb2.BundleList]  # type: ignore[assignment]
+    ListWithdrawals: _aio.UnaryUnaryMultiCallable[_consortium_pb2.WithdrawalsRequest, _consortium_pb2.WithdrawalList]  # type: ignore[assignment]
+    FetchBundle: _aio.UnaryStreamMultiCallable[_consortium_pb2.BundleRequest, _consortium_pb2.BundlePart]  # type: ignore[assignment]
+    SignBundle: _aio.UnaryUnaryMultiCallable[_consortium_pb2.BundleSignature, _consortium_pb2.Accepted]  # type: ignore[assignment]
+    RejectBundle: _aio.UnaryUnaryMultiCallable[_consortium_pb2.Signed, _consortium_pb2.Accepted]  # type: ignore[assignment]
     KeepRows: _aio.UnaryUnaryMultiCallable[_consortium_pb2.RowBatch, _consortium_pb2.Accepted]  # type: ignore[assignment]
     FetchRows: _aio.UnaryStreamMultiCallable[_consortium_pb2.RowsRequest, _consortium_pb2.RowBatch]  # type: ignore[assignment]
 
@@ -168,6 +178,41 @@ class ConsortiumServicer(metaclass=_abc_1.ABCMeta):
         request: _consortium_pb2.RunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_consortium_pb2.ModelPart], _abc.AsyncIterator[_consortium_pb2.ModelPart]]: ...
+
+    @_abc_1.abstractmethod
+    def ListBundles(
+        self,
+        request: _consortium_pb2.BundlesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consortium_pb2.BundleList, _abc.Awaitable[_consortium_pb2.BundleList]]: ...
+
+    @_abc_1.abstractmethod
+    def ListWithdrawals(
+        self,
+        request: _consortium_pb2.WithdrawalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consortium_pb2.WithdrawalList, _abc.Awaitable[_consortium_pb2.WithdrawalList]]: ...
+
+    @_abc_1.abstractmethod
+    def FetchBundle(
+        self,
+        request: _consortium_pb2.BundleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_consortium_pb2.BundlePart], _abc.AsyncIterator[_consortium_pb2.BundlePart]]: ...
+
+    @_abc_1.abstractmethod
+    def SignBundle(
+        self,
+        request: _consortium_pb2.BundleSignature,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consortium_pb2.Accepted, _abc.Awaitable[_consortium_pb2.Accepted]]: ...
+
+    @_abc_1.abstractmethod
+    def RejectBundle(
+        self,
+        request: _consortium_pb2.Signed,
+        context: _ServicerContext,
+    ) -> _typing.Union[_consortium_pb2.Accepted, _abc.Awaitable[_consortium_pb2.Accepted]]: ...
 
     @_abc_1.abstractmethod
     def KeepRows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grpc
 
 from polyclinic_common.errors import Code, ConsortiumError, PolyclinicError
+from polyclinic_common.version import VERSION
 
 LARGEST_MESSAGE = 1 << 22  # bytes
 LARGEST_JOINING = 1 << 14
@@ -25,6 +26,7 @@ STATUS = {
     Code.TOO_MANY_TRIES: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Code.STUDY_UNKNOWN: grpc.StatusCode.NOT_FOUND,
     Code.RUN_UNKNOWN: grpc.StatusCode.NOT_FOUND,
+    Code.BUNDLE_UNKNOWN: grpc.StatusCode.NOT_FOUND,
     Code.REQUEST_INVALID: grpc.StatusCode.INVALID_ARGUMENT,
     Code.SERVER_FAULT: grpc.StatusCode.INTERNAL,
 }
@@ -78,6 +80,13 @@ def _uncoded(status: grpc.StatusCode, details: str, address: str, look: str) -> 
             f"A message of {address} would be larger than one may be.",
             "Ask the operator to run this version of Polyclinic, which sends long lists in pages, "
             "and to close studies that are too large.",
+        )
+    if status is grpc.StatusCode.UNIMPLEMENTED:
+        return ConsortiumError(
+            Code.SERVER_OLDER,
+            f"The server {address} runs an earlier version of Polyclinic, which does not know "
+            "this call.",
+            f"Ask the operator to upgrade the server to {VERSION}, or later.",
         )
     if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return ConsortiumError(

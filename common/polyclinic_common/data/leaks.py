@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from polyclinic_common.data.columns import indicators
 from polyclinic_common.data.encoding import Encoding
@@ -208,6 +207,8 @@ def _upper_tail(size: int, total: int, part: int, inside: int) -> float:
 
 
 def _log_choices(of: int, counts: NDArray[np.int64]) -> Values:
+    from scipy.special import gammaln  # noqa: PLC0415  (heavy)
+
     return np.asarray(gammaln(of + 1.0) - gammaln(counts + 1.0) - gammaln(of - counts + 1.0))
 
 

@@ -34,7 +34,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 from polyclinic_common.evaluation.interval import CLEAR, CLEAR_PAIRS, Reading, Z
 from polyclinic_common.evaluation.layout import Floats, GroupKind, GroupTable, Layout
@@ -254,6 +253,8 @@ def _calibration(
     histogram: RiskHistogram, cells: Floats, noise: float, smallest: int
 ) -> tuple[BinReading, ...]:
     """Return the observed share in every bin of predicted probability."""
+    from scipy.special import expit  # noqa: PLC0415  (heavy)
+
     edges = (0.0, *map(float, expit(np.asarray(histogram.edges))), 1.0)
     found = []
     for index, (without, having) in enumerate(cells.reshape(histogram.bins, 2)):

@@ -39,7 +39,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, ndtr, ndtri
 
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.evaluation.statistic import RiskHistogram
@@ -151,6 +150,8 @@ class Risks:
         Shares below a hundredth count as that.
         """
         below = np.cumsum(_shares(np.maximum(_shares(patients), LEAST_SHARE)), axis=-1)[..., :-1]
+        from scipy.special import ndtri  # noqa: PLC0415  (heavy)
+
         z = ndtri(below)
         lowest, highest = histogram.edges[0], histogram.edges[-1]
         deviation = (highest - lowest) / (z[..., -1] - z[..., 0])
@@ -162,6 +163,8 @@ class Risks:
         Johnson, Kotz and Balakrishnan, Continuous Univariate Distributions 1 (1994), section
         13.10.1, truncated normal distributions.
         """
+        from scipy.special import ndtri  # noqa: PLC0415  (heavy)
+
         density = np.exp(-np.square(ndtri(self.below)) / 2.0) / np.sqrt(2.0 * np.pi)
         edge = np.zeros_like(density[..., :1])
         share = np.diff(self.below, axis=-1, prepend=0.0, append=1.0)
@@ -175,6 +178,8 @@ class Risks:
 
 def predicted_curves(histogram: RiskHistogram, risks: Floats, profile: Vector) -> Floats:
     """Return the predicted survival of risks (...) at the end of every time bin (..., T)."""
+    from scipy.special import expit  # noqa: PLC0415  (heavy)
+
     curves = np.cumprod(expit(-(risks[..., None] + profile)), axis=-1)
     return np.asarray(curves[..., list(histogram.positions)])
 
@@ -254,6 +259,8 @@ def _figures(histogram: RiskHistogram, cells: Floats, profile: Vector | None) ->
     cases, free = (np.swapaxes(each, -1, -2) for each in seen.weighted())  # (m, T, B)
     ill, well = Risks.of(histogram, cases), Risks.of(histogram, free)
     pairs = cases.sum(axis=-1) * free.sum(axis=-1)
+    from scipy.special import ndtr  # noqa: PLC0415  (heavy)
+
     auc = ndtr((ill.mean - well.mean) / np.hypot(ill.deviation, well.deviation))
     patients = seen.patients.sum(axis=-1)[:, None]
     found = {

@@ -15,8 +15,10 @@ from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.errors import Code, ModelError
 from polyclinic_common.files import write_atomically
 from polyclinic_common.models.head import build_network
-from polyclinic_common.models.score_head import Vector, refuse_misfit
+from polyclinic_common.models.score_head import Matrix, Vector, refuse_misfit
 from polyclinic_common.study.manifest import Study
+
+LEVEL_AND_SLOPE, PRECISION = "level_and_slope", "precision"
 
 
 def save_vectors(path: Path, vectors: dict[str, Vector], header: dict[str, str]) -> None:
@@ -64,17 +66,34 @@ class SavedModel:
         The study it was made for.
     study : Study or None
         That study; None in files of earlier versions, which held its name and hash alone.
+    level_and_slope : array of shape (2,), or None
+        What calibration after training applied to the score; None where there was none.
+    precision : array of shape (2, 2), or None
+        How sure these two are.
     """
 
     weights: Vector
     study_id: str
     study: Study | None
+    level_and_slope: Vector | None = None
+    precision: Matrix | None = None
 
 
-def save_model(path: Path, study: Study, weights: Vector) -> None:
-    """Write the weights of a study's model, and the study: it says what the weights mean."""
+def save_model(
+    path: Path, study: Study, weights: Vector, calibrated: tuple[Vector, Matrix] | None = None
+) -> None:
+    """Write a study's model, and the study: it says what the weights mean.
+
+    Parameters
+    ----------
+    calibrated : pair of arrays of shape (2,) and (2, 2), optional
+        Level and slope that calibration applied, and their precision.
+    """
     header = {"study": study.id, "study_hash": study.hash(), "manifest": study.model_dump_json()}
-    save_vectors(path, {"weights": weights}, header)
+    vectors = {"weights": weights}
+    if calibrated is not None:
+        vectors[LEVEL_AND_SLOPE], vectors[PRECISION] = calibrated
+    save_vectors(path, vectors, header)
 
 
 def load_model(path: Path) -> SavedModel:
@@ -98,7 +117,13 @@ def load_model(path: Path) -> SavedModel:
         ) from error
     if study is not None:
         refuse_misfit(build_network(study, Encoding(study)), weights)
-    return SavedModel(weights, header.get("study", ""), study)
+    return SavedModel(
+        weights,
+        header.get("study", ""),
+        study,
+        vectors.get(LEVEL_AND_SLOPE),
+        vectors.get(PRECISION),
+    )
 
 
 def load_coefficients(path: Path, study: Study, encoding: Encoding, start: Vector) -> Vector:

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import log_ndtr
-
 from polyclinic_common.errors import Code, PrivacyError
 
 UNIT = "patient (all rows of one patient together)"
@@ -27,6 +25,8 @@ def delta_of(epsilon: float, mu: float) -> float:
     Balle and Wang, Improving the Gaussian mechanism (ICML 2018), theorem 8; Dong, Roth and Su
     (2022), corollary 1.
     """
+    from scipy.special import log_ndtr  # noqa: PLC0415  (heavy)
+
     if mu == 0:
         return 0.0
     first = log_ndtr(-epsilon / mu + mu / 2)

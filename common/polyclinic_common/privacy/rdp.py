@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaln
 
 from polyclinic_common.errors import Code, PrivacyError
 
@@ -130,6 +129,8 @@ def noise_multiplier(
 @lru_cache(maxsize=8)
 def _terms(orders: tuple[int, ...]) -> tuple[Floats, Floats, Floats, NDArray[np.intp]]:
     """Return k, order - k and log binomial(order, k), k = 2..order, all orders end to end."""
+    from scipy.special import betaln  # noqa: PLC0415  (heavy)
+
     counts = np.asarray(orders) - 1
     starts = np.cumsum(counts) - counts
     order = np.repeat(np.asarray(orders, dtype=np.float64), counts)

@@ -9,13 +9,14 @@ import typer
 
 from polyclinic_common import logs
 from polyclinic_common.cli.study import AsJson
-from polyclinic_server.cli import run, site, study
+from polyclinic_server.cli import release, run, site, study
 from polyclinic_server.cli.options import FOLDER, FolderOption
 
 app = typer.Typer(no_args_is_help=True, help="Run a consortium: invite hospitals, publish studies.")
 app.add_typer(site.app, name="site")
 app.add_typer(study.app, name="study")
 app.add_typer(run.app, name="run")
+app.add_typer(release.app, name="release")
 
 
 @app.callback()

@@ -50,7 +50,7 @@ def resume(
     """Go on with a run that was stopped, failed or was cut off, from its last finished round."""
     from polyclinic_server.runs import operate
 
-    found = _find(folder, run)
+    found = meant_run(folder, run)
     seen = len(found.events())
     _watch(operate.resume_run(folder, found.name), seen, detach, as_json)
 
@@ -61,7 +61,7 @@ def stop(run: RunArgument, folder: FolderOption = FOLDER, as_json: AsJson = Fals
     from polyclinic_common.cli.output import print_json
     from polyclinic_server.runs import operate
 
-    found = _find(folder, run)
+    found = meant_run(folder, run)
     operate.stop_run(folder, found.name)
     if as_json:
         print_json({"run": found.name, "stopping": True})
@@ -76,7 +76,7 @@ def show(run: RunArgument, folder: FolderOption = FOLDER, as_json: AsJson = Fals
     from polyclinic_server.runs.folder import CUT_OFF
     from polyclinic_server.runs.quality import Quality
 
-    found = _find(folder, run)
+    found = meant_run(folder, run)
     quality = Quality.read(found.path)
     if as_json:
         events = [event.model_dump(mode="json") for event in found.events()]
@@ -152,7 +152,7 @@ def _state(run: RunFolder) -> str:
     return "running" if status == "going" else status
 
 
-def _find(folder: FolderOption, word: str) -> RunFolder:
+def meant_run(folder: FolderOption, word: str) -> RunFolder:
     """Return the run that a person means: its name, or the start of it."""
     from polyclinic_server.runs import operate
 

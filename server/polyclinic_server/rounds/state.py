@@ -74,6 +74,11 @@ class Calibrated:
     mean: Vector
     precision: Matrix
 
+    @property
+    def level_and_slope(self) -> tuple[Vector, Matrix]:
+        """What is applied to the model, and how sure it is, as a saved model keeps them."""
+        return self.mean, self.precision
+
 
 @dataclass(frozen=True)
 class State:

@@ -215,7 +215,7 @@ class RunFolder:
 
     def note(self, event: Event) -> None:
         """Write an event down."""
-        with self._events.open("ab") as file:
+        with self.events_file.open("ab") as file:
             file.write(event.model_dump_json(exclude_defaults=True).encode() + b"\n")
 
     def note_end(self, error: PolyclinicError) -> None:
@@ -309,7 +309,8 @@ class RunFolder:
             )
 
     @property
-    def _events(self) -> Path:
+    def events_file(self) -> Path:
+        """What happened, a line an event."""
         return self.path / "events.jsonl"
 
     @property
@@ -319,7 +320,7 @@ class RunFolder:
     def _whole_lines(self) -> list[bytes]:
         """Return what is written, but for a last line that is still being written."""
         try:
-            return self._events.read_bytes().split(b"\n")[:-1]
+            return self.events_file.read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             return []
 

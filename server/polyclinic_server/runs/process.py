@@ -89,7 +89,8 @@ def coordinate(grid: Grid, folder: RunFolder, nodes: Mapping[str, int]) -> None:
     plan = replace(plan, watch=chronicle.watch, keep=checkpoint.write)
     folder.note(Event(at=time.time(), what="started", round=state.round_number, rounds=rounds))
     state = run_rounds(grid, plan, state, [checkpoint, chronicle])
-    save_model(folder.model, description.parsed_study, state.average)
+    known = None if state.calibrated is None else state.calibrated.level_and_slope
+    save_model(folder.model, description.parsed_study, state.average, known)
     Quality.of(plan.evaluation, state).write(folder.path)
     folder.note(Event(at=time.time(), what="finished", round=state.round_number))
 

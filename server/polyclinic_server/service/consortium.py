@@ -7,14 +7,12 @@ that, since every hospital checks the same again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import grpc
-from google.protobuf.message import Message
 
 from polyclinic_common.consortium import consortium_pb2 as pb
-from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumServicer
 from polyclinic_common.consortium.statements import (
     ANY_RUN,
     Declaration,
@@ -25,34 +23,30 @@ from polyclinic_common.consortium.transport import FETCH_S, LARGEST_STUDY, MODEL
 from polyclinic_common.identity.statement import Statement, read_signed
 from polyclinic_common.version import VERSION
 from polyclinic_server.folder import ServerFolder
+from polyclinic_server.service.bundles import MOST_OF_A_SITE, BundleCalls
 from polyclinic_server.service.guard import caller, require_deadline
+from polyclinic_server.service.lists import fitting
 from polyclinic_server.service.places import Places
 from polyclinic_server.store.database import bad_request
 from polyclinic_server.store.store import Store
 from polyclinic_server.store.tables import Run
 
-MOST_WATCHERS = MOST_FETCHES = 16  # each keeps a thread of the server
-MOST_OF_A_SITE = 2
+MOST_WATCHERS = 16  # each keeps a thread of the server
 WATCH_EVERY_S = 0.5
 MOST_ROWS, MOST_BYTES = 100_000, 1 << 28  # kept for one hospital
 ROWS_AT_ONCE, ROWS_SENT = 500, 12  # with the largest rows, within a message
 LARGEST_ROW = 1 << 18  # bytes
-LARGEST_LIST = LARGEST_STUDY + (1 << 16)  # bytes of a page: the largest study and what it needs
-_FRAME = 8  # bytes around an entry of a list, at most
 OVER = {"stopped", "finished", "failed"}
 S = TypeVar("S", bound=Statement)
-Listed = TypeVar("Listed", bound=Message)
 
 
-class Consortium(ConsortiumServicer):
+class Consortium(BundleCalls):
     """Answers the hospitals of one consortium; `clock` tells Unix time in seconds."""
 
     def __init__(self, folder: ServerFolder, store: Store, clock: Callable[[], float] = time.time):
-        self._folder = folder
-        self._store = store
+        super().__init__(folder, store)
         self._clock = clock
         self._watchers = Places(MOST_WATCHERS, MOST_OF_A_SITE)
-        self._fetches = Places(MOST_FETCHES, MOST_OF_A_SITE)
 
     def GetStatus(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.SiteStatus:
         """Tell a hospital how it stands here, and what time it is."""
@@ -82,7 +76,7 @@ class Consortium(ConsortiumServicer):
         One too large for a message, which an earlier version took, stops nobody: it is left out.
         """
         names = self._store.open_studies(LARGEST_STUDY, request.after)
-        page = list(_fitting(self._offered(name) for name in names))
+        page = list(fitting(self._offered(name) for name in names))
         return pb.StudyList(studies=page, more=len(page) < len(names))
 
     def GetRoster(self, request: pb.RosterRequest, context: grpc.ServicerContext) -> pb.RosterReply:
@@ -126,7 +120,7 @@ class Consortium(ConsortiumServicer):
 
     def ListRuns(self, request: pb.RunsRequest, context: grpc.ServicerContext) -> pb.RunList:
         """Return the latest runs, as many as a message holds, the latest first."""
-        return pb.RunList(runs=_fitting(_status(run) for run in self._store.runs()))
+        return pb.RunList(runs=fitting(_status(run) for run in self._store.runs()))
 
     def WatchRun(
         self, request: pb.RunRequest, context: grpc.ServicerContext
@@ -198,16 +192,6 @@ class Consortium(ConsortiumServicer):
         if statement.identity != identity or statement.run != ANY_RUN:
             raise bad_request("a statement is not the calling hospital's")
         return statement
-
-
-def _fitting(messages: Iterable[Listed]) -> Iterator[Listed]:
-    """Give messages from the first on, at least one, as long as they fit into one list."""
-    size = 0
-    for message in messages:
-        size += message.ByteSize() + _FRAME
-        if size > LARGEST_LIST and size > message.ByteSize() + _FRAME:
-            return
-        yield message
 
 
 def _status(run: Run) -> pb.RunStatus:

@@ -23,7 +23,8 @@ from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.identity.certificates import Certificate
 from polyclinic_server.descriptors import connections
 from polyclinic_server.folder import AUTHORITY, SERVER, SERVER_KEY, ServerFolder
-from polyclinic_server.service.consortium import MOST_FETCHES, MOST_WATCHERS, Consortium
+from polyclinic_server.service.bundles import MOST_FETCHES
+from polyclinic_server.service.consortium import MOST_WATCHERS, Consortium
 from polyclinic_server.service.enrolment import Enrolment
 from polyclinic_server.service.guard import Admit, Guard, caller, may_connect
 from polyclinic_server.service.places import Places

@@ -1,1 +1,1 @@
-"""What the server remembers: sites, invitations, studies, approvals, runs, receipts, models."""
+"""What the server remembers: sites, invitations, studies, approvals, runs, models, bundles."""

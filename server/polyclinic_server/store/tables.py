@@ -12,6 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 SiteState = Literal["invited", "joined", "revoked"]
 RunState = Literal["running", "stopped", "finished", "failed"]
+Decision = Literal["accepted", "rejected"]
 NAMES = {
     "ix": "ix_%(column_0_label)s",
     "uq": "uq_%(table_name)s_%(column_0_name)s",
@@ -115,3 +116,43 @@ class ReleasedModel(Table):
     digest: Mapped[bytes]
     signature: Mapped[bytes]
     content: Mapped[bytes]
+
+
+class OfferedBundle(Table):
+    """A released model as one file, signed by the operator; `digest` (hexadecimal) names it."""
+
+    __tablename__ = "bundles"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    study: Mapped[str] = mapped_column(ForeignKey("studies.hash"))
+    run: Mapped[str] = mapped_column(ForeignKey("runs.id"))
+    released: Mapped[int]
+    size: Mapped[int]
+    content: Mapped[bytes] = mapped_column(deferred=True)
+
+
+class BundleDecision(Table):
+    """What a hospital decided on a bundle: `state` is its latest decision.
+
+    `code` says why it rejected; it is empty while it accepts. What it signed before stays.
+    """
+
+    __tablename__ = "bundle_decisions"
+
+    bundle: Mapped[str] = mapped_column(ForeignKey("bundles.digest"), primary_key=True)
+    identity: Mapped[bytes] = mapped_column(primary_key=True)
+    site: Mapped[str] = mapped_column(ForeignKey("sites.name"))
+    state: Mapped[str] = mapped_column(String(16))
+    code: Mapped[str] = mapped_column(String(40))
+    signature: Mapped[bytes | None]
+    rejection: Mapped[bytes | None]
+
+
+class WithdrawnBundle(Table):
+    """A bundle that the operator called back, as it signed that."""
+
+    __tablename__ = "bundle_withdrawals"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    bundle: Mapped[str] = mapped_column(ForeignKey("bundles.digest"), unique=True)
+    statement: Mapped[bytes]

@@ -8,7 +8,7 @@ from typing import Annotated
 import click
 import typer
 
-from polyclinic_simulations.cli.simulate import ManyValues
+from polyclinic_common.cli.many_values import ManyValues
 
 STUDIES = ("iwpc", "warfarin")
 EPSILONS = (0.01, 0.05, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 50.0)

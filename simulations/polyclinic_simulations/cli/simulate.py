@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, get_args
 
 import click
 import typer
-from typer.core import TyperCommand
 
+from polyclinic_common.cli.many_values import ManyValues
 from polyclinic_common.errors import Code, SimulationError
 from polyclinic_common.study.sections import Mode, Strategy
 
@@ -38,41 +38,6 @@ Examples:
 
   polyclinic simulate gbsg2 --epsilon 0.5 1 2 4 --seeds 20 --cluster 192.0.2.7:6379
 """
-
-
-class ManyValues(TyperCommand):
-    """A command whose repeatable options take several values: ``--epsilon 0.5 1 2``."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Rewrite ``--epsilon 0.5 1`` (or ``--epsilon=0.5 1``) as one ``--epsilon`` a value."""
-        repeatable = {
-            name: option.type
-            for option in self.get_params(ctx)
-            if isinstance(option, click.Option) and option.multiple
-            for name in option.opts
-        }
-        rewritten: list[str] = []
-        current: str | None = None
-        for position, word in enumerate(args):
-            after_option = position > 0 and args[position - 1] == current
-            if word.startswith("-"):
-                name = word.partition("=")[0]
-                current = name if name in repeatable else None
-            elif current is not None and not after_option:
-                if _fits(repeatable[current], word):
-                    rewritten.append(current)
-                else:
-                    current = None
-            rewritten.append(word)
-        return super().parse_args(ctx, rewritten)
-
-
-def _fits(kind: click.ParamType[object], word: str) -> bool:
-    try:
-        kind.convert(word, None, None)
-    except click.UsageError:
-        return False
-    return True
 
 
 app = typer.Typer(add_completion=False)
@@ -164,6 +129,13 @@ def simulate(
             "--mlflow", help="Log new cells to mlflow.db in the output folder (extra mlflow)."
         ),
     ] = False,
+    bundle: Annotated[
+        bool,
+        typer.Option(
+            "--bundle",
+            help="Write every model as a file for `polyclinic predict`, marked SIMULATED.",
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print result.json instead of tables.")
     ] = False,
@@ -232,6 +204,7 @@ def simulate(
                 workers=workers or len(os.sched_getaffinity(0)),
                 cluster=cluster,
                 watcher=watcher,
+                bundle=bundle,
             )
     except KeyboardInterrupt:
         sys.stderr.write(

@@ -24,7 +24,7 @@ from polyclinic_server.rounds.metric_sums import MetricReader
 from polyclinic_server.rounds.observers import Checkpoint, Observer
 from polyclinic_server.rounds.plan import RunPlan, make_plan
 from polyclinic_server.rounds.reach import Reaches
-from polyclinic_server.rounds.state import State, Verdict
+from polyclinic_server.rounds.state import Calibrated, State, Verdict
 from polyclinic_simulations.compute.plain import PlainSite
 from polyclinic_simulations.compute.trainer import Trainer
 from polyclinic_simulations.engines import ENGINES
@@ -60,6 +60,8 @@ class Trained:
         The models of a menu, a setting each.
     chosen : int or None
         Which of them is the model; None without a menu.
+    calibrated : Calibrated or None
+        Level and slope, where the study asks for them.
     """
 
     weights: Vector
@@ -71,6 +73,7 @@ class Trained:
     verdict: Verdict | None = None
     candidates: tuple[Vector, ...] = ()
     chosen: int | None = None
+    calibrated: Calibrated | None = None
 
 
 @dataclass(frozen=True)
@@ -140,6 +143,7 @@ def train_federated(
                 None,
                 candidates=state.candidates,
                 chosen=state.chosen,
+                calibrated=state.calibrated,
             )
         hospitals = Hospitals(federation, setting, run_id, trainer, place)
         stack.callback(hospitals.close)
@@ -159,6 +163,7 @@ def train_federated(
             state.verdict,
             state.candidates,
             state.chosen,
+            state.calibrated,
         )
 
 

@@ -33,7 +33,7 @@ Advance = Callable[[float], None]
 
 def run_piece(job: Job, piece: Piece, advance: Advance) -> None:
     """Do one piece of work and keep what it found."""
-    federation = _federation(job, piece.setting, piece.seed)
+    federation = federation_of(job, piece.setting, piece.seed)
     if piece.baselines:
         baselines = shared_baselines(federation, piece.setting, Trainer(job.gradients))
         job.store.write_baselines(piece.setting, piece.seed, baselines)
@@ -42,7 +42,8 @@ def run_piece(job: Job, piece: Piece, advance: Advance) -> None:
         job.store.write_run(piece.setting, run_cell(job, federation, piece.setting, advance))
 
 
-def _federation(job: Job, setting: Setting, seed: int) -> Federation:
+def federation_of(job: Job, setting: Setting, seed: int) -> Federation:
+    """Return the hospitals of a run, split by its seed."""
     frame = job.frame if setting.sites is None else spread(job.study, job.frame, setting.sites)
     federation = build_federation(setting.apply(job.study), frame, seed)
     if job.start is None:
@@ -73,7 +74,8 @@ def run_cell(job: Job, federation: Federation, setting: Setting, advance: Advanc
         engine=job.engine,
         folder=job.store.hospitals(setting, seed),
     )
-    save_model(job.store.model_path(setting, seed), study, trained.weights)
+    known = None if trained.calibrated is None else trained.calibrated.level_and_slope
+    save_model(job.store.model_path(setting, seed), study, trained.weights, known)
     if trained.chosen is not None:
         history = history.of_setting(trained.chosen, rounds)
     alone = None

@@ -60,6 +60,7 @@ def simulate(
     workers: int = 1,
     cluster: str | None = None,
     watcher: Watcher | None = None,
+    bundle: bool = False,
 ) -> Result:
     """Simulate a federation and compare it with honest baselines.
 
@@ -104,6 +105,8 @@ def simulate(
         Address of a Ray cluster (extra ``ray``) whose machines run the cells instead of this one.
     watcher : Watcher or None
         Told how it gets on.
+    bundle : bool
+        Write every model to ``out/bundles`` as the file that a consortium releases.
 
     Returns
     -------
@@ -165,6 +168,10 @@ def simulate(
         )
         if out is not None:
             _write(manifest, result, out)
+        if bundle:
+            from polyclinic_simulations.sweep.bundles import write_bundles  # noqa: PLC0415  (Flower)
+
+            write_bundles(job, settings, seeds)
     return result
 
 

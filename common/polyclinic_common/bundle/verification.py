@@ -1,0 +1,57 @@
+"""What was checked of a bundle, in sentences."""
+
+from __future__ import annotations
+
+from polyclinic_common.bundle.opening import OpenedBundle
+from polyclinic_common.errors import BundleError, Code
+from polyclinic_common.identity.site_key import fingerprint
+
+
+def require_approved(opened: OpenedBundle) -> None:
+    """Refuse, in a hospital's folder, a study that this hospital did not approve.
+
+    Raises
+    ------
+    BundleError
+        B004.
+    """
+    if opened.trust is not None and not opened.is_approved:
+        raise BundleError(
+            Code.BUNDLE_STUDY,
+            f"The study {opened.bundle.study.id} {opened.bundle.study.version} of this model is "
+            "none that this hospital approved.",
+            "See `polyclinic client study list`; for a hospital that only uses the model, work "
+            "outside its folder with --operator.",
+        )
+
+
+def findings(opened: OpenedBundle) -> list[str]:
+    """Return what holds of an opened bundle.
+
+    Raises
+    ------
+    BundleError
+        B005 if its epsilon does not follow from its mechanisms.
+    """
+    opened.bundle.certificate.check()
+    bundle, facts = opened.bundle, opened.bundle.facts
+    operator = fingerprint(bytes.fromhex(facts.operator))
+    known = "a key that was thrown away" if facts.simulated else f"the operator, {operator}"
+    hospitals = len(bundle.signers) - 1
+    others = f", and by {hospitals} more" if hospitals else ""
+    study = f"{facts.study} {facts.study_version} ({facts.study_hash[:12]})"
+    approved = "; this hospital approved it" if opened.is_approved else ""
+    return [
+        f"Bundle {bundle.digest[:16]}: every byte is as it was signed.",
+        f"Signed by {known}{others}; every signature holds.",
+        f"Study {study}, signed by the same operator{approved}.",
+        f"Privacy: {bundle.certificate.sentence}",
+        f"These figures follow from the {_count(opened)} that the certificate lists.",
+        *opened.notes,
+    ]
+
+
+def _count(opened: OpenedBundle) -> str:
+    made = sum(each.times for each in opened.bundle.certificate.mechanisms)
+    kinds = len(opened.bundle.certificate.mechanisms)
+    return f"{made} releases of {kinds} kinds"

@@ -1,0 +1,219 @@
+"""`polyclinic predict`: ask a released model about patients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polyclinic_common.cli.many_values import ManyValues
+from polyclinic_common.cli.options import SITE, AsJson, BundleFile, OperatorOption, SiteOption
+from polyclinic_common.errors import BundleError, Code
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from polyclinic_common.bundle.opening import OpenedBundle
+    from polyclinic_common.bundle.predictor import Predictor
+    from polyclinic_common.bundle.reasons import Reasons
+
+EXAMPLES = """
+Examples:
+
+  polyclinic predict warfarin-1.0-1f0c.polyclinic --patient age=61 sex=female weight=70
+
+  polyclinic predict warfarin-1.0-1f0c.polyclinic patients.csv --map map.toml --out doses.csv
+
+  polyclinic predict warfarin-1.0-1f0c.polyclinic patients.parquet --json
+"""
+app = typer.Typer(add_completion=False)
+
+
+@app.command(cls=ManyValues, epilog=EXAMPLES)
+def predict(
+    file: BundleFile,
+    table: Annotated[
+        Path | None, typer.Argument(help="Patients (CSV, Excel or Parquet).", metavar="TABLE")
+    ] = None,
+    patient: Annotated[
+        list[str] | None,
+        typer.Option(help="One patient: COLUMN=VALUE …; what is left out is missing."),
+    ] = None,
+    mapping: Annotated[
+        Path | None,
+        typer.Option("--map", help="Mapping of the table's columns to the study's (TOML)."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the predictions to this new file (.csv, .parquet).")
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Give no number where a value is outside its range."),
+    ] = False,
+    hospital: Annotated[
+        str | None,
+        typer.Option(help="This hospital's name in the study's roster; else it is outside."),
+    ] = None,
+    site: SiteOption = SITE,
+    operator: OperatorOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict for the patients of a table, or for one patient; nothing leaves this machine.
+
+    One odd patient never blocks the others: what is missing, clamped or not covered is told beside
+    each. A column that is another one as a whole refuses the table.
+    """
+    from polyclinic_common.bundle.opening import open_bundle
+    from polyclinic_common.bundle.predictor import Predictor
+
+    if (table is None) == (not patient):
+        raise typer.BadParameter("give a TABLE, or one patient by --patient")
+    opened = open_bundle(file, site, operator)
+    predictor = Predictor(opened.bundle.study, opened.bundle.model.weights, hospital)
+    if table is None:
+        _one(opened, predictor, patient or [], strict=strict, as_json=as_json)
+    else:
+        _many(opened, predictor, table, mapping, out, strict=strict, as_json=as_json)
+
+
+def _one(
+    opened: OpenedBundle, predictor: Predictor, given: list[str], *, strict: bool, as_json: bool
+) -> None:
+    from polyclinic_common.bundle.answers import as_records, headline_words
+    from polyclinic_common.bundle.patients import patient_frame
+    from polyclinic_common.bundle.reasons import contributions
+    from polyclinic_common.cli.output import print_json
+
+    study = predictor.study
+    predicted = predictor.predict(patient_frame(study, parse_patient(given)), strict=strict)
+    reasons = contributions(study, predictor.weights, predicted.x)
+    if as_json:
+        found = as_records(predicted, None, reasons)
+        print_json({"bundle": _facts(opened), "notes": _notes(opened, predictor)} | found[0])
+        return
+    for line in headline_words(study, predicted):
+        typer.secho(line, bold=True)
+    if predicted.given[0]:
+        _print_reasons(reasons)
+    for flag in predicted.flags[0]:
+        typer.echo(f"{flag.kind}: {flag.words}")
+    _print_notes(opened, predictor)
+
+
+def _many(
+    opened: OpenedBundle,
+    predictor: Predictor,
+    table: Path,
+    mapping: Path | None,
+    out: Path | None,
+    *,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    from polyclinic_common.bundle.answers import as_records, as_table
+    from polyclinic_common.bundle.patients import numbers_of, to_contract
+    from polyclinic_common.cli.output import print_json
+    from polyclinic_common.data.files import read_table
+    from polyclinic_common.data.mapping import load_mapping
+    from polyclinic_common.data.rules import Mapping
+
+    study = predictor.study
+    rules = Mapping() if mapping is None else load_mapping(mapping)
+    frame = read_table(table, rules.table)
+    predicted = predictor.predict(to_contract(study, frame, rules), strict=strict)
+    patients = numbers_of(study, frame, rules)
+    if out is not None:
+        _write(out, as_table(predicted, patients))
+    if as_json:
+        found = as_records(predicted, patients, None)
+        print_json({"bundle": _facts(opened), "notes": _notes(opened, predictor), "rows": found})
+        return
+    if out is None:
+        typer.echo(as_table(predicted, patients).to_csv(index=False), nl=False)
+    without = int((~predicted.given).sum())
+    typer.echo(f"{len(predicted)} patients, {without} of them without a number.", err=True)
+    for note in _notes(opened, predictor):
+        typer.secho(note, err=True)
+
+
+def parse_patient(given: list[str]) -> dict[str, str]:
+    """Return the values of one patient from words like ``age=61``.
+
+    Raises
+    ------
+    BundleError
+        B010 if a word has no ``=``, or a column stands twice.
+    """
+    pairs = [word.partition("=") for word in given]
+    names = [name.strip() for name, _, _ in pairs]
+    if not all(equals and name.strip() for name, equals, _ in pairs) or len(set(names)) < len(
+        names
+    ):
+        raise BundleError(
+            Code.PATIENT_INVALID,
+            "The patient cannot be read: every word behind --patient is COLUMN=VALUE, each once.",
+            'Write for example: --patient age=61 "stage=II b".',
+        )
+    return dict(zip(names, (value for _, _, value in pairs), strict=True))
+
+
+def _write(out: Path, frame: pd.DataFrame) -> None:
+    import io
+
+    from polyclinic_common.files import write_new
+
+    if out.suffix.lower() in {".parquet", ".pq"}:
+        target = io.BytesIO()
+        frame.to_parquet(target, index=False)
+        write_new(out, target.getvalue())
+    else:
+        write_new(out, frame.to_csv(index=False))
+
+
+def _print_reasons(reasons: Reasons) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    found = reasons.table()
+    grid = Table("reason", "this patient", "typical", box=SIMPLE_HEAD, pad_edge=False)
+    grid.add_column(f"adds ({found[0].unit})" if found else "adds", justify="right")
+    grid.add_column("")
+    bars = {bar.feature: bar.length for bar in reasons.bars()}
+    for each in found:
+        bar = "█" * round(8 * abs(bars[each.feature]))
+        sign = f"{each.contribution:+.3g}"
+        grid.add_row(escape(each.feature), escape(each.value), escape(each.typical), sign, bar)
+    console = Console(highlight=False)
+    console.print(grid)
+    console.print(f"against the study's public typical patient: {reasons.outcome.base:.4g}")
+
+
+def _facts(opened: OpenedBundle) -> dict[str, object]:
+    bundle = opened.bundle
+    return {
+        "digest": bundle.digest,
+        "simulated": bundle.facts.simulated,
+        "study": bundle.facts.study,
+        "study_version": bundle.facts.study_version,
+        "run": bundle.facts.run,
+        "epsilon": bundle.certificate.epsilon,
+        "delta": bundle.certificate.delta,
+    }
+
+
+def _notes(opened: OpenedBundle, predictor: Predictor) -> list[str]:
+    """Return what has to be told beside every prediction."""
+    outside = (
+        "This hospital is outside the study's roster: the model knows nothing of what is "
+        "particular to it."
+    )
+    return [*([outside] if predictor.is_outside else []), *opened.notes]
+
+
+def _print_notes(opened: OpenedBundle, predictor: Predictor) -> None:
+    for note in _notes(opened, predictor):
+        typer.secho(note, bold=note.startswith("SIMULATED"))
+    typer.echo(f"Privacy of the patients in it: {opened.bundle.certificate.sentence}")
