@@ -26,13 +26,9 @@ app.command(epilog="Example:  polyclinic client join invitation.txt")(membership
 app.command(epilog="Example:  polyclinic client status")(membership.status)
 app.command(epilog="Example:  polyclinic client preflight invitation.txt")(preflight.preflight)
 app.command(epilog="Example:  polyclinic client up")(up.up)
-<<<<<<< HEAD
-app.command(epilog="Example:  polyclinic client model 1f0c --out model.safetensors")(model.model)
 app.command(epilog="Example:  polyclinic client monitor FILE newer.csv --map map.toml")(
     monitor.monitor
 )
-=======
->>>>>>> s5
 app.add_typer(peers.app, name="peers")
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polyclinic_client.cli.options import SITE, SiteOption
 from polyclinic_common.cli.data import MapFile, Table
-from polyclinic_common.cli.study import AsJson
+from polyclinic_common.cli.options import SITE, AsJson, BundleFile, SiteOption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,7 +26,7 @@ STATUS: dict[Verdict, int] = {"fine": 0, "look": 40, "recalibrate": 41, "withdra
 
 
 def monitor(
-    file: Annotated[Path, typer.Argument(help="The released model (.polyclinic).", metavar="FILE")],
+    file: BundleFile,
     table: Table,
     mapping: MapFile = None,
     site: SiteOption = SITE,
@@ -45,11 +44,11 @@ def monitor(
     import datetime as dt
 
     from polyclinic_client.watch.look_log import LookEntry, LookLog
-    from polyclinic_common.bundle.bundle import read_bundle
+    from polyclinic_common.bundle.opening import open_bundle
     from polyclinic_common.cli.output import print_json
     from polyclinic_common.files import write_new
 
-    bundle, today = read_bundle(file), dt.datetime.now(dt.UTC).date()
+    bundle, today = open_bundle(file, site).bundle, dt.datetime.now(dt.UTC).date()
     log = LookLog(site, bundle.digest)
     look = _look(bundle, table, mapping, site, log)
     if html is not None:
@@ -68,12 +67,10 @@ def _look(bundle: Bundle, table: Path, mapping: Path | None, site: Path, log: Lo
     from polyclinic_client.watch.look import take_look
     from polyclinic_client.watch.newer import newer_patients
     from polyclinic_common.bundle.predictor import Predictor
-    from polyclinic_common.bundle.trust import Trust
     from polyclinic_common.data.files import read_table
     from polyclinic_common.data.mapping import load_mapping
     from polyclinic_common.data.rules import Mapping as Rules
 
-    Trust.read(site).refuse_withdrawn(bundle.digest)
     name, frozen = _own_table(bundle, site)
     rules = Rules() if mapping is None else load_mapping(mapping)
     newer = newer_patients(bundle.study, read_table(table, rules.table), rules)
