@@ -132,8 +132,8 @@ def _print(look: Look) -> None:
     if found is not None:
         console.print(
             f"  {found.patients} known outcomes; evidence of more than predicted "
-            f"{found.sums.more[-1]:.1f}, of less {found.sums.less[-1]:.1f}, "
-            f"limit {found.limit.height:.1f}."
+            f"{found.sums.more[-1]:.1f} (limit {found.limit.more:.1f}), of less "
+            f"{found.sums.less[-1]:.1f} (limit {found.limit.less:.1f})."
         )
     if found is not None and found.ranking is not None:
         told = found.ranking

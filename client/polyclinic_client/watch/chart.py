@@ -17,7 +17,7 @@ MOST_POINTS = 300
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a chart: its name, and points as SVG writes them; `name` is its class, too."""
+    """A line of a chart: its classes in the style sheet, and points as SVG writes them."""
 
     name: str
     points: str
@@ -53,9 +53,16 @@ class Bar:
 def sum_chart(found: Performance) -> SumChart:
     """Return the chart of both sums and their limit."""
     count = len(found.chances)
-    limit = [(each.chances, each.height) for each in found.limits]
+    limit = {
+        "more": [(each.chances, each.more) for each in found.limits],
+        "less": [(each.chances, each.less) for each in found.limits],
+    }
     shown = np.unique(np.linspace(0, count - 1, MOST_POINTS).astype(int))
-    highest = max(*found.sums.more, *found.sums.less, *(height for _, height in limit)) * 1.05
+    highest = max(
+        *found.sums.more,
+        *found.sums.less,
+        *(height for side in limit.values() for _, height in side),
+    )
 
     def place(at: float, value: float) -> str:
         x = LEFT + at / count * (WIDTH - LEFT - 8)
@@ -65,24 +72,29 @@ def sum_chart(found: Performance) -> SumChart:
         Line(name, " ".join(place(at + 1, sums[at]) for at in shown))
         for name, sums in (("more", found.sums.more), ("less", found.sums.less))
     )
-    steps = " ".join(
-        f"{place(start, high)} {place(end, high)}" for start, end, high in _steps(limit)
+    steps = tuple(
+        Line(
+            f"{name} limit",
+            " ".join(f"{place(a, high)} {place(b, high)}" for a, b, high in _steps(side)),
+        )
+        for name, side in limit.items()
     )
     rows = tuple(
         (
-            str(int(found.chances.owner[at - 1]) + 1),
-            f"{found.sums.more[at - 1]:.2f}",
-            f"{found.sums.less[at - 1]:.2f}",
-            f"{height:.2f}",
+            str(int(found.chances.owner[each.chances - 1]) + 1),
+            f"{found.sums.more[each.chances - 1]:.2f}",
+            f"{each.more:.2f}",
+            f"{found.sums.less[each.chances - 1]:.2f}",
+            f"{each.less:.2f}",
         )
-        for at, height in limit
+        for each in found.limits
     )
     across = tuple(
         Tick(LEFT + share * (WIDTH - LEFT - 8), str(round(share * found.patients)))
         for share in (0.0, 0.25, 0.5, 0.75, 1.0)
     )
     up = tuple(Tick(_height(v, highest), f"{v:.1f}") for v in np.linspace(0, highest, 4))
-    return SumChart((*lines, Line("limit", steps)), across, up, rows)
+    return SumChart((*lines, *steps), across, up, rows)
 
 
 def _steps(limit: Sequence[tuple[int, float]]) -> list[tuple[int, int, float]]:

@@ -26,6 +26,8 @@ from polyclinic_client.watch.cusum import SHIFT, cost
 Floats = NDArray[np.float64]
 DRAWS = 9_999
 SEED = 2000
+ROUNDING = 1e-9
+"""What sums of the same outcomes may differ by, added up in another order."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,15 @@ class Limit:
     ----------
     chances : int
         How many.
-    height : float
-        An alarm of calibration, where one of the two sums is larger.
+    more, less : float
+        An alarm of calibration, where the sum of that name is larger.
     tilt : float
         An alarm of the spread, where `tilt_of` is smaller.
     """
 
     chances: int
-    height: float
+    more: float
+    less: float
     tilt: float
 
 
@@ -62,12 +65,17 @@ def limits(
         Probability of a look in alarm.
     """
     found, before = [], np.zeros(DRAWS, dtype=np.bool_)
-    for stop, sums, tilts in _drawn(chances, stops):
-        new = np.where(before, -np.inf, sums)
-        height = max(_exceeded_by(new, calibration), _exceeded_by(sums, 2.0 * calibration))
-        found.append(Limit(stop, height, -_exceeded_by(-tilts, tilt)))
-        before = sums > height
+    for stop, more, less, tilts in _drawn(chances, stops):
+        heights = _height(more, before, calibration), _height(less, before, calibration)
+        found.append(Limit(stop, *heights, -_exceeded_by(-tilts, tilt) - ROUNDING))
+        before = (more > heights[0]) | (less > heights[1])
     return tuple(found)
+
+
+def _height(sums: Floats, before: NDArray[np.bool_], share: float) -> float:
+    """Return the limit of one of two sums: half of the share is for either."""
+    new = np.where(before, -np.inf, sums)
+    return max(_exceeded_by(new, share / 2.0), _exceeded_by(sums, share)) + ROUNDING
 
 
 def tilt_of(chances: Chances) -> float:
@@ -91,8 +99,8 @@ def _exceeded_by(values: Floats, share: float) -> float:
     return float(np.partition(values, len(values) - 1 - above)[len(values) - 1 - above])
 
 
-def _drawn(chances: Chances, stops: Sequence[int]) -> Iterator[tuple[int, Floats, Floats]]:
-    """Yield, at every stop, the larger sum and the tilt of every draw."""
+def _drawn(chances: Chances, stops: Sequence[int]) -> Iterator[tuple[int, Floats, Floats, Floats]]:
+    """Yield, at every stop, both sums and the tilt of every draw."""
     rng = np.random.default_rng(SEED)
     more, less = np.zeros(DRAWS), np.zeros(DRAWS)
     along, total = np.zeros(DRAWS), np.zeros(DRAWS)
@@ -108,7 +116,7 @@ def _drawn(chances: Chances, stops: Sequence[int]) -> Iterator[tuple[int, Floats
         total += surprise
         if row + 1 in stops:
             middle = _middle(chances.first(row + 1))
-            yield row + 1, np.maximum(more, less), along - middle * total
+            yield row + 1, more.copy(), less.copy(), along - middle * total
 
 
 def _draw(chances: Chances, rng: np.random.Generator, row: int) -> Floats:

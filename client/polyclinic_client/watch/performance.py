@@ -22,6 +22,7 @@ from polyclinic_common.study.outcomes import Binary, Continuous, Survival
 
 Floats = NDArray[np.float64]
 BY_CHANCE = 0.5
+LEAST = 1e-9
 RANKING = {"binary": "auc", "survival": "c_index"}
 
 
@@ -72,13 +73,14 @@ class Performance:
 
     @property
     def is_more(self) -> bool:
-        """Whether the larger of the two sums is that for more than predicted."""
-        return bool(self.sums.more[-1] >= self.sums.less[-1])
+        """Whether the sum for more than predicted lies higher in proportion to its limit."""
+        share = self.sums.more[-1] / max(self.limit.more, LEAST)
+        return bool(share >= self.sums.less[-1] / max(self.limit.less, LEAST))
 
     @property
     def is_off(self) -> bool:
         """Whether calibration is in alarm."""
-        return bool(max(self.sums.more[-1], self.sums.less[-1]) > self.limit.height)
+        return bool(self.sums.more[-1] > self.limit.more or self.sums.less[-1] > self.limit.less)
 
     @property
     def is_tilted(self) -> bool:

@@ -4,7 +4,7 @@
 
 Hospitals are made up, and the model is right until the change. A stable hospital is looked at 60
 times; a change of outcomes begins with the first patient or after 400 stable ones, and is looked
-for at ten looks up to 200 outcomes, or 40 expected events, after it.
+for every 20 outcomes, up to 200 of them, or 40 expected events, after it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 POUND = 0.45359237
 STABLE_FIRST = 400
-FOLLOWED, EXPECTED_EVENTS, POWER_LOOKS = 200, 40, 10
+FOLLOWED, EXPECTED_EVENTS, MONTHLY = 200, 40, 20
 
 
 class Alarms(NamedTuple):
@@ -131,8 +131,11 @@ def seen(rng: np.random.Generator, logit: Floats, shift: Floats | float = 0.0) -
 def alarms(chances: Chances, stops: Sequence[int]) -> tuple[Bools, Bools]:
     """Return which looks are in alarm: of calibration, and of tilt."""
     sums, found = cusum(chances), limits(chances, stops, CALIBRATION, TILT)
-    higher = np.maximum(sums.more, sums.less)
-    off = [bool(higher[each.chances - 1] > each.height) for each in found]
+    off = [
+        bool(sums.more[at] > each.more or sums.less[at] > each.less)
+        for each in found
+        for at in (each.chances - 1,)
+    ]
     tilted = [tilt_of(chances.first(each.chances)) < each.tilt for each in found]
     return np.array(off), np.array(tilted)
 
@@ -157,9 +160,8 @@ def found(mean: float, spread: float, shift: float, late: int, seed: tuple[int, 
     """Say whether a shift is found in time."""
     rng = np.random.default_rng(seed)
     followed = FOLLOWED if 0.3 <= mean <= 0.7 else round(EXPECTED_EVENTS / mean)
-    step = followed // POWER_LOOKS
     logit = made(rng, late + followed, mean, spread)
-    stops = [end for end in range(late % step or step, len(logit) + 1, step) if end >= 20]
+    stops = range(MONTHLY, len(logit) + 1, MONTHLY)
     off, _ = alarms(seen(rng, logit, np.where(np.arange(len(logit)) < late, 0.0, shift)), stops)
     return bool(off[np.array(stops) > late].any())
 
