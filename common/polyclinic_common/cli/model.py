@@ -20,9 +20,6 @@ app = typer.Typer(
 )
 
 
-app.command(epilog=CALIBRATE_EXAMPLE)(calibrate)
-
-
 @app.callback()
 def root() -> None:
     """Check a released model, read it, turn it into other forms."""
@@ -78,12 +75,6 @@ def show(
     _print_coefficients(found)
 
 
-app.command(epilog="Example:  polyclinic model card FILE --out card.html --xml card.xml")(card)
-app.command("card-template", epilog="Example:  polyclinic model card-template warfarin.toml")(
-    card_template
-)
-
-
 def _print_coefficients(found: tuple[Coefficient, ...]) -> None:
     """Print coefficients with the interval of the noise alone."""
     from rich.box import SIMPLE_HEAD
@@ -105,6 +96,11 @@ def _print_coefficients(found: tuple[Coefficient, ...]) -> None:
     Console(highlight=False).print(grid)
 
 
+app.command(epilog="Example:  polyclinic model card FILE --out card.html --xml card.xml")(card)
+app.command("card-template", epilog="Example:  polyclinic model card-template warfarin.toml")(
+    card_template
+)
+app.command(epilog=CALIBRATE_EXAMPLE)(calibrate)
 app.command(epilog="Example:  polyclinic model export warfarin-1.0-1f0c.polyclinic --onnx w.onnx")(
     export
 )
