@@ -181,12 +181,7 @@ def _promise(known: Known) -> Value:
     certificate = known.certificate
     lines = [certificate.sentence, certificate.trust, f"Accountant: {certificate.accountant}."]
     if certificate.audit is not None:
-        audit = certificate.audit
-        lines.append(
-            f"An attack on {audit.releases} releases shows that epsilon is at least "
-            f"{audit.epsilon_at_least:.3g}, with confidence {audit.confidence:g}; it does not "
-            "say how much larger it is."
-        )
+        lines += certificate.audit.sentences
     return tuple(lines)
 
 
