@@ -1,4 +1,4 @@
-"""A released model as people type it: made, fetched, accepted, called back, refused at the bedside."""
+"""A released model as people type it: made, fetched, accepted, called back, then refused."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tests.kits.typed_consortium import TypedConsortium
 ROUNDS = 3
 PATIENT = ("--patient", "age=61", "sex=female")
 CARD = """
+[operator]
 developer = "The consortium's statisticians"
 """
 
