@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from polyclinic_common.cli.calibrate import EXAMPLE as CALIBRATE_EXAMPLE
+from polyclinic_common.cli.calibrate import calibrate
+from polyclinic_common.cli.card import card, card_template
 from polyclinic_common.cli.export import export
 from polyclinic_common.cli.options import SITE, AsJson, BundleFile, OperatorOption, SiteOption
 
@@ -93,6 +96,11 @@ def _print_coefficients(found: tuple[Coefficient, ...]) -> None:
     Console(highlight=False).print(grid)
 
 
+app.command(epilog="Example:  polyclinic model card FILE --out card.html --xml card.xml")(card)
+app.command("card-template", epilog="Example:  polyclinic model card-template warfarin.toml")(
+    card_template
+)
+app.command(epilog=CALIBRATE_EXAMPLE)(calibrate)
 app.command(epilog="Example:  polyclinic model export warfarin-1.0-1f0c.polyclinic --onnx w.onnx")(
     export
 )
