@@ -23,6 +23,7 @@ SECRETS = (
     "peers.json",
     "studies/**/*",  # the folder around them holds nothing but their hashes
     "calibrations/*",
+    "monitor/*",
 )
 _PRIVATE_BYTES = 32
 
