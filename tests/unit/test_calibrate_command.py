@@ -133,6 +133,9 @@ def test_a_table_goes_through_the_check_and_the_mapping(tmp_path: Path, bundle: 
     mapping = tmp_path / "map.toml"
     mapping.write_text('[columns.dose]\nsource = "DOSIS"\n')
     assert typed(bundle, rows, "--map", mapping, "--out", out).exit_code == 0
+    mapping.write_text(mapping.read_text() + '[columns.sex]\nsource = "sex"\ncodes = { "9" = "" }\n')
+    done = typed(bundle, rows, "--map", mapping, "--out", out)  # a code that stands in no cell
+    assert done.exit_code == 0
     wrong_unit = odd.assign(DOSIS=odd["DOSIS"] * 1000)
     with pytest.raises(DataError):
         typed(bundle, table(tmp_path, wrong_unit), "--map", mapping, "--out", out)
