@@ -133,7 +133,9 @@ def test_a_table_goes_through_the_check_and_the_mapping(tmp_path: Path, bundle: 
     mapping = tmp_path / "map.toml"
     mapping.write_text('[columns.dose]\nsource = "DOSIS"\n')
     assert typed(bundle, rows, "--map", mapping, "--out", out).exit_code == 0
-    mapping.write_text(mapping.read_text() + '[columns.sex]\nsource = "sex"\ncodes = { "9" = "" }\n')
+    mapping.write_text(
+        mapping.read_text() + '[columns.sex]\nsource = "sex"\ncodes = { "9" = "" }\n'
+    )
     done = typed(bundle, rows, "--map", mapping, "--out", out)  # a code that stands in no cell
     assert done.exit_code == 0
     wrong_unit = odd.assign(DOSIS=odd["DOSIS"] * 1000)
@@ -185,3 +187,6 @@ def test_yes_or_no_is_judged_as_asked(tmp_path: Path) -> None:
     said = typed(file, rows, "--out", out, "--alpha", "0.2").output
     assert "at 80%" in said
     assert np.isclose(read_calibration(out, made.digest).alpha, 0.2)
+    assert read_calibration(out, made.digest).hospital is None
+    typed(file, rows, "--out", out, "--hospital", "site 1")
+    assert read_calibration(out, made.digest).hospital == "site 1"

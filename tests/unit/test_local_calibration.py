@@ -71,8 +71,8 @@ MODELS = {kind: trained(study) for kind, study in STUDIES_OF.items()}
 
 
 def local_patients(kind: str, frame: pd.DataFrame) -> LocalPatients:
-    x = Predictor(STUDIES_OF[kind], MODELS[kind]).encode(frame)
-    return LocalPatients.of(STUDIES_OF[kind], frame, x, np.ones(len(frame), dtype=np.bool_))
+    predictor = Predictor(STUDIES_OF[kind], MODELS[kind])
+    return LocalPatients.of(predictor, frame, np.ones(len(frame), dtype=np.bool_))
 
 
 def on_roots(doses: Floats) -> Floats:
@@ -83,9 +83,9 @@ def on_roots(doses: Floats) -> Floats:
 def found(
     kind: str, frame: pd.DataFrame, weights: Vector | None = None, **wanted: Any
 ) -> LocalCalibration:
-    study, weights = STUDIES_OF[kind], MODELS[kind] if weights is None else weights
+    predictor = Predictor(STUDIES_OF[kind], MODELS[kind] if weights is None else weights)
     patients = local_patients(kind, frame)
-    return calibrated(DIGEST, study, weights, patients, Wanted(**wanted), held_out=0, made=TODAY)
+    return calibrated(DIGEST, predictor, patients, Wanted(**wanted), held_out=0, made=TODAY)
 
 
 def predicted(kind: str, frame: pd.DataFrame) -> Predicted:
@@ -358,8 +358,7 @@ def test_refitted_intervals_cover_patients_who_fitted_neither() -> None:
         everybody = LocalPatients(numbers, x, y, mask, value, np.ones(41))
         local = calibrated(
             DIGEST,
-            study,
-            MODELS["continuous"],
+            Predictor(study, MODELS["continuous"]),
             everybody.take(np.arange(40)),
             Wanted(refit=True),
             held_out=0,
@@ -421,7 +420,9 @@ def test_a_model_that_is_right_stays_as_it_was_released() -> None:
     study, weights = STUDIES_OF["binary"], MODELS["binary"]
     _, _, x, y, mask = moved("binary", 300, 0.0, 1.0)
     patients = LocalPatients(tuple(map(str, range(300))), x, y, mask, y[:, 0], np.ones(300))
-    local = calibrated(DIGEST, study, weights, patients, Wanted(refit=True), held_out=0, made=TODAY)
+    local = calibrated(
+        DIGEST, Predictor(study, weights), patients, Wanted(refit=True), held_out=0, made=TODAY
+    )
     assert local.refit is not None
     assert local.refit.changed == "nothing"
     assert not local.recalibrated

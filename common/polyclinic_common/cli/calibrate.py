@@ -121,11 +121,10 @@ def _found(
     check_table(study, frame, rules, unused).require_usable()
     looked = untrained(study, opened.bundle.facts.study_hash, frame, site)
     rows = looked.rows & predictor.predict(frame).given
-    patients = LocalPatients.of(study, frame, predictor.encode(frame), rows)
+    patients = LocalPatients.of(predictor, frame, rows)
     found = calibrated(
         opened.bundle.digest,
-        study,
-        predictor.weights,
+        predictor,
         patients,
         wanted,
         held_out=looked.held_out,
