@@ -1,4 +1,4 @@
-"""A released model as people type it: made, fetched, accepted, called back, refused at the bedside."""
+"""A released model as people type it: made, fetched, accepted, called back, then refused."""
 
 from __future__ import annotations
 
