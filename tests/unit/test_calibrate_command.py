@@ -15,7 +15,9 @@ from typer.testing import CliRunner
 from polyclinic_client.folder.layout import SECRETS
 from polyclinic_client.study_book.frozen_table import freeze
 from polyclinic_common.bundle.bundle import Bundle, read_bundle
+from polyclinic_common.bundle.here import ModelHere
 from polyclinic_common.bundle.local_calibration import FOLDER, local_calibration, read_calibration
+from polyclinic_common.bundle.opening import open_bundle
 from polyclinic_common.bundle.trust import Trust
 from polyclinic_common.bundle.untrained import FROZEN
 from polyclinic_common.cli.main import main
@@ -190,3 +192,5 @@ def test_yes_or_no_is_judged_as_asked(tmp_path: Path) -> None:
     assert read_calibration(out, made.digest).hospital is None
     typed(file, rows, "--out", out, "--hospital", "site 1")
     assert read_calibration(out, made.digest).hospital == "site 1"
+    here = ModelHere.of(open_bundle(file, tmp_path), tmp_path, None, out)
+    assert here.predictor.site == "site 1"  # what was measured holds for no other reading

@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from polyclinic_client.study_book.book import STUDIES, TABLE
+from polyclinic_client.folder.layout import STUDIES
+from polyclinic_client.study_book.book import TABLE
 from polyclinic_client.study_book.frozen_table import freeze
 from polyclinic_common.bundle.calibration_words import refit_words, rows_of, titles_of
 from polyclinic_common.bundle.contents import Evaluation
@@ -265,7 +266,7 @@ def test_a_patient_without_a_known_outcome_does_not_count() -> None:
 
 
 def test_numbers_have_the_conformal_width_of_the_patients_here() -> None:
-    frame, study = small_table(200, seed=4), STUDIES_OF["continuous"]
+    frame = small_table(200, seed=4)
     said = predicted("continuous", frame).prediction.value
     local = found("continuous", frame)
     by_hand = np.sort(np.abs(np.sqrt(frame["dose"]) - np.sqrt(said)) / 5.0)[181 - 1]
@@ -277,7 +278,8 @@ def test_numbers_have_the_conformal_width_of_the_patients_here() -> None:
         for each, dose in zip(made, frame["dose"], strict=True)
     ]
     assert sum(inside) == 181
-    assert study.outcome.kind == "continuous"
+    assert made[0] is not None
+    assert made[0].words.startswith(f"{made[0].low:.3g} to {made[0].high:.3g} mg: of 100 patients")
 
 
 def test_probabilities_have_the_share_of_patients_like_this_one() -> None:
@@ -541,7 +543,7 @@ def test_without_patients_here_an_interval_follows_from_the_released_error_and_s
         low, high = (np.sqrt(value) - half) ** 2, min(100.0, (np.sqrt(value) + half) ** 2)
         assert (each.low, each.high) == pytest.approx((low, high))
         assert each.how == "approximate"
-        assert each.words.startswith("Approximate")
+        assert each.words.startswith(f"Approximate: {low:.3g} to {high:.3g} mg, ")
         assert each.level == 0.9
     assert made[3] is None
 
