@@ -28,8 +28,8 @@ Examples:
   polyclinic predict warfarin-1.0-1f0c.polyclinic patients.parquet --json
 """
 NO_INTERVAL = (
-    "How far this can be trusted is not known here: calibrate the model on patients of this hospital "
-    "(polyclinic model calibrate)."
+    "How far this can be trusted is not known here: calibrate the model on this hospital's "
+    "patients (polyclinic model calibrate)."
 )
 app = typer.Typer(add_completion=False)
 
@@ -225,4 +225,4 @@ def _facts(here: ModelHere) -> dict[str, object]:
         "epsilon": bundle.certificate.epsilon,
         "delta": bundle.certificate.delta,
     }
-    return {"model": said, "notes": list(here.notes)}
+    return {"bundle": said, "notes": list(here.notes)}
