@@ -1,0 +1,181 @@
+"""A released model is one file, and nothing in it can be changed unseen."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polyclinic_common.bundle.archive import pack_members, unpack_members
+from polyclinic_common.bundle.bundle import ENVELOPE, MEMBERS, Bundle, bundle_of, read_bundle
+from polyclinic_common.bundle.certificate import Certificate
+from polyclinic_common.bundle.envelope import Envelope
+from polyclinic_common.bundle.opening import open_bundle
+from polyclinic_common.bundle.verification import findings
+from polyclinic_common.consortium.signed import SignedStudy
+from polyclinic_common.errors import BundleError, Code
+from polyclinic_common.identity.site_key import Identity, fingerprint
+from tests.kits.bundles import bundle_of_study, draft_of_study, facts_of_study
+from tests.kits.small import small_study
+
+SCRIPT = Path(__file__).parents[2] / "docs" / "verify.py"
+OPERATOR = Identity.from_private(bytes(range(32)))
+HOSPITAL = Identity.from_private(bytes(range(1, 33)))
+STUDY = small_study("binary")
+NAME = "a.polyclinic"
+
+
+@pytest.fixture(scope="module")
+def bundle() -> Bundle:
+    return bundle_of_study(STUDY, OPERATOR).signed(HOSPITAL)
+
+
+def refused(content: bytes) -> Code:
+    with pytest.raises(BundleError) as caught:
+        bundle_of(content, NAME)
+    return caught.value.code
+
+
+def written(folder: Path, content: bytes) -> Path:
+    file = folder / NAME
+    file.write_bytes(content)
+    return file
+
+
+def test_the_same_model_is_the_same_file(bundle: Bundle) -> None:
+    again = bundle_of_study(STUDY, OPERATOR).signed(HOSPITAL)
+    assert again.to_bytes() == bundle.to_bytes()
+    read = bundle_of(bundle.to_bytes(), NAME)
+    assert read.to_bytes() == bundle.to_bytes()
+    assert (read.digest, read.card) == (bundle.digest, bundle.card)
+    assert read.study.hash() == STUDY.hash()
+    np.testing.assert_array_equal(read.model.weights, bundle.model.weights)
+
+
+@pytest.mark.parametrize("member", [ENVELOPE, *MEMBERS])
+def test_a_flipped_byte_of_any_member_is_refused(bundle: Bundle, member: str) -> None:
+    content = bundle.to_bytes()
+    inside = unpack_members(content, NAME)[member]
+    start = content.index(inside)
+    for place in {
+        *range(start, start + len(inside), max(1, len(inside) // 40)),
+        start + len(inside) - 1,
+    }:
+        refused(_flipped(content, place))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_flipped_bit_anywhere_in_the_file_is_refused(data: st.DataObject) -> None:
+    content = bundle_of_study(STUDY, OPERATOR).to_bytes()
+    place = data.draw(st.integers(0, len(content) - 1))
+    refused(_flipped(content, place, 1 << data.draw(st.integers(0, 7))))
+
+
+def test_bytes_behind_before_or_missing_are_refused(bundle: Bundle) -> None:
+    content = bundle.to_bytes()
+    for other in (content + b"\0", b"\0" + content, content[:-1], b"", b"PK", content[:100]):
+        assert refused(other) == Code.BUNDLE_DAMAGED
+
+
+def test_a_member_more_or_less_or_elsewhere_is_refused(bundle: Bundle) -> None:
+    members = unpack_members(bundle.to_bytes(), NAME)
+    more = pack_members(members | {"more.txt": b"x"})
+    less = pack_members({name: each for name, each in members.items() if name != "history.json"})
+    turned = pack_members(dict(reversed(members.items())))
+    assert {refused(more), refused(less), refused(turned)} == {Code.BUNDLE_DAMAGED}
+
+
+def _flipped(content: bytes, place: int, bit: int = 1) -> bytes:
+    return content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :]
+
+
+def test_what_nobody_or_another_signed_is_refused(bundle: Bundle) -> None:
+    bare = Envelope(bundle.envelope.payload, {})
+    for envelope in (bare, bare.signed(HOSPITAL), bare.signed(HOSPITAL).signed(OPERATOR)):
+        assert refused(replace(bundle, envelope=envelope).to_bytes()) == Code.BUNDLE_UNSIGNED
+
+
+def test_a_wrong_signature_of_a_hospital_is_refused(bundle: Bundle) -> None:
+    wrong = bundle.envelope.with_signature(HOSPITAL.public.hex(), bytes(64))
+    assert refused(replace(bundle, envelope=wrong).to_bytes()) == Code.BUNDLE_UNSIGNED
+
+
+def test_a_hospital_signs_the_same_bundle(bundle: Bundle) -> None:
+    alone = bundle_of_study(STUDY, OPERATOR)
+    assert alone.digest == bundle.digest
+    assert bundle.signers == (OPERATOR.public.hex(), HOSPITAL.public.hex())
+
+
+def test_a_study_that_another_operator_signed_is_refused() -> None:
+    draft = replace(draft_of_study(STUDY, OPERATOR), signed_study=SignedStudy.sign(STUDY, HOSPITAL))
+    made = draft.signed(OPERATOR, facts_of_study(STUDY, OPERATOR, "1f0c"), {})
+    assert refused(made.to_bytes()) == Code.BUNDLE_UNSIGNED
+
+
+def test_an_epsilon_that_does_not_follow_is_refused_though_the_operator_signed_it(
+    tmp_path: Path,
+) -> None:
+    draft = draft_of_study(STUDY, OPERATOR)
+    epsilon = draft.certificate.epsilon
+    assert epsilon is not None
+    nicer = draft.certificate.model_copy(update={"epsilon": epsilon * 0.999})
+    facts = facts_of_study(STUDY, OPERATOR, "1f0c")
+    made = replace(draft, certificate=nicer).signed(OPERATOR, facts, {})
+    opened = open_bundle(
+        written(tmp_path, made.to_bytes()), tmp_path / "none", fingerprint(OPERATOR.public)
+    )
+    with pytest.raises(BundleError, match="does not follow") as caught:
+        findings(opened)
+    assert caught.value.code == Code.BUNDLE_CERTIFICATE
+    assert _script(written(tmp_path, made.to_bytes())).returncode != 0
+
+
+@pytest.mark.parametrize("mode", ["secure-sum", "local", "none"])
+def test_the_certificate_follows_in_every_mode(mode: str) -> None:
+    study = small_study("binary", privacy={"mode": mode})
+    certificate = Certificate.of(study, dict.fromkeys(study.training_sites, 60))
+    certificate.check()
+    if mode != "none":
+        assert certificate.epsilon is not None
+        assert certificate.epsilon <= study.privacy.epsilon
+
+
+def test_an_unknown_signer_is_refused_until_its_fingerprint_is_told(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    file = written(tmp_path, bundle.to_bytes())
+    for told in (None, fingerprint(HOSPITAL.public)):
+        with pytest.raises(BundleError) as caught:
+            open_bundle(file, tmp_path / "none", told)
+        assert caught.value.code == Code.BUNDLE_SIGNER
+    opened = open_bundle(file, tmp_path / "none", fingerprint(OPERATOR.public))
+    assert opened.bundle.digest == read_bundle(file).digest
+
+
+def test_a_simulated_bundle_is_marked_everywhere(tmp_path: Path) -> None:
+    made = bundle_of_study(STUDY, OPERATOR, simulated=True)
+    opened = open_bundle(written(tmp_path, made.to_bytes()), tmp_path / "none")
+    assert any("SIMULATED" in note for note in opened.notes)
+    assert made.card.simulated
+
+
+def test_a_program_of_its_own_agrees(bundle: Bundle, tmp_path: Path) -> None:
+    file = written(tmp_path, bundle.to_bytes())
+    assert _script(file).returncode == 0
+    assert _script(file, OPERATOR.public.hex()).returncode == 0
+    assert _script(file, HOSPITAL.public.hex()).returncode != 0
+    content = bundle.to_bytes()
+    place = content.index(unpack_members(content, NAME)["weights.safetensors"]) + 200
+    assert _script(written(tmp_path, _flipped(content, place))).returncode != 0
+
+
+def _script(file: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), str(file), *more]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
