@@ -139,6 +139,7 @@ ROOMS = {
     ),
     "backup": Room(writes=True, outward={"logging", "subprocess"}),
     "page": Room(),
+    "watch": Room(writes=True, patients=True),
     "cli": Room(writes=True, outward={"logging", "shutil"}),
     "": Room(outward={"urllib"}),  # what several rooms share
 }

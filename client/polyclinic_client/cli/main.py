@@ -11,6 +11,7 @@ from polyclinic_client.cli import (
     ledger,
     membership,
     model,
+    monitor,
     peers,
     preflight,
     similar,
@@ -28,6 +29,9 @@ app.command(epilog="Example:  polyclinic client status")(membership.status)
 app.command(epilog="Example:  polyclinic client preflight invitation.txt")(preflight.preflight)
 app.command(epilog="Example:  polyclinic client up")(up.up)
 app.command(cls=ManyValues, epilog=similar.EXAMPLE)(similar.similar)
+app.command(epilog="Example:  polyclinic client monitor FILE newer.csv --map map.toml")(
+    monitor.monitor
+)
 app.add_typer(peers.app, name="peers")
 app.add_typer(data.app, name="data")
 app.add_typer(study.app, name="study")

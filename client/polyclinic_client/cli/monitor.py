@@ -1,0 +1,144 @@
+"""`polyclinic client monitor`: watch a released model on newer patients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from polyclinic_common.cli.data import MapFile, Table
+from polyclinic_common.cli.options import SITE, AsJson, BundleFile, SiteOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pandas import DataFrame
+
+    from polyclinic_client.watch.finding import Verdict
+    from polyclinic_client.watch.look import Look
+    from polyclinic_client.watch.look_log import LookLog
+    from polyclinic_common.bundle.bundle import Bundle
+    from polyclinic_common.evaluation.interval import Reading
+
+STATUS: dict[Verdict, int] = {"fine": 0, "look": 40, "recalibrate": 41, "withdraw": 42}
+"""Exit status of each verdict; errors have others."""
+
+
+def monitor(
+    file: BundleFile,
+    table: Table,
+    mapping: MapFile = None,
+    site: SiteOption = SITE,
+    as_json: AsJson = False,
+    html: Annotated[Path | None, typer.Option(help="Write a page, too; a new file.")] = None,
+) -> None:
+    """Look at newer patients, and say whether inputs or outcomes have left what was to be expected.
+
+    TABLE holds all newer patients so far, oldest first; their outcomes as far as they are known.
+    It is read here and stays here: nothing is sent.
+
+    Exit status: 0 fine, 40 look, 41 recalibrate, 42 withdraw; an error has another. Where nothing
+    has changed, all checks together alarm at most once in 60 looks.
+    """
+    import datetime as dt
+
+    from polyclinic_client.watch.look_log import LookEntry, LookLog
+    from polyclinic_common.bundle.opening import open_bundle
+    from polyclinic_common.cli.output import print_json
+    from polyclinic_common.files import write_new
+
+    bundle, today = open_bundle(file, site).bundle, dt.datetime.now(dt.UTC).date()
+    log = LookLog(site, bundle.digest)
+    look = _look(bundle, table, mapping, site, log)
+    if html is not None:
+        from polyclinic_client.watch.page import look_page
+
+        write_new(html, look_page(look, file.name, today))
+    log.add(LookEntry(day=today, rows=look.rows, known=look.known.patients, verdict=look.verdict))
+    if as_json:
+        print_json(look.as_dict())
+    else:
+        _print(look)
+    raise typer.Exit(STATUS[look.verdict])
+
+
+def _look(bundle: Bundle, table: Path, mapping: Path | None, site: Path, log: LookLog) -> Look:
+    from polyclinic_client.watch.look import take_look
+    from polyclinic_client.watch.newer import newer_patients
+    from polyclinic_common.bundle.predictor import Predictor
+    from polyclinic_common.data.files import read_table
+    from polyclinic_common.data.mapping import load_mapping
+    from polyclinic_common.data.rules import Mapping as Rules
+
+    name, frozen = _own_table(bundle, site)
+    rules = Rules() if mapping is None else load_mapping(mapping)
+    newer = newer_patients(bundle.study, read_table(table, rules.table), rules)
+    predicted = Predictor(bundle.study, bundle.model.weights, name).predict(newer)
+    return take_look(frozen, newer, predicted, _released(bundle), log.read())
+
+
+def _own_table(bundle: Bundle, site: Path) -> tuple[str, DataFrame]:
+    """Return this hospital's name in the bundle's study, and its frozen table of it.
+
+    Raises
+    ------
+    BundleError
+        B030 if it has none.
+    """
+    from polyclinic_client.folder.site_folder import SiteFolder
+    from polyclinic_client.study_book.book import StudyBook
+    from polyclinic_common.errors import BundleError, Code
+
+    study_hash = bundle.signed_study.hash
+    with SiteFolder.open(site, read_only=True) as folder:
+        book = StudyBook.open(folder)
+        if not book.holds(study_hash):
+            raise BundleError(
+                Code.WATCH_STUDY,
+                f"This hospital has no table of the study {bundle.study.id} "
+                f"{bundle.study.version}, so that nothing can be compared with it.",
+                "Give the bundle of a study that it takes part in: polyclinic client study list",
+            )
+        return book.declaration(study_hash).name, book.table(study_hash)
+
+
+def _released(bundle: Bundle) -> Mapping[str, Reading]:
+    """Return the released metrics of all patients together; exact ones of a simulation."""
+    from polyclinic_common.evaluation.interval import Reading
+
+    exact = {name: Reading(value, value, value) for name, value in bundle.evaluation.exact.items()}
+    overall = [group for group in bundle.evaluation.groups if group.kind == "overall"]
+    told = {name: reading for group in overall for name, reading in group.metrics.items()}
+    return exact | {name: reading for name, reading in told.items() if reading is not None}
+
+
+def _print(look: Look) -> None:
+    """Print a look for people."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from polyclinic_common.text import plain
+
+    console = Console(highlight=False, soft_wrap=True)
+    colour = {"fine": "green", "look": "yellow"}.get(look.verdict, "bold red")
+    if look.verdict == "fine" and look.performance is None:
+        colour = "bold"
+    console.print(f"[{colour}]{escape(look.headline)}[/]")
+    for each in look.findings:
+        console.print(f"  {escape(plain(each.reason))}")
+        console.print(f"    [green]→[/] {escape(plain(each.then))}")
+    found = look.performance
+    if found is not None:
+        console.print(
+            f"  {found.patients} known outcomes; evidence of more than predicted "
+            f"{found.sums.more[-1]:.1f} (limit {found.limit.more:.1f}), of less "
+            f"{found.sums.less[-1]:.1f} (limit {found.limit.less:.1f})."
+        )
+    if found is not None and found.ranking is not None:
+        told = found.ranking
+        console.print(
+            f"  Pairs ranked rightly: {told.value:.3f} ({told.low:.3f} to {told.high:.3f})."
+        )
+    for note in look.notes:
+        console.print(f"  [yellow]note[/] {escape(plain(note))}")

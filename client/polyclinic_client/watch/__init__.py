@@ -1,0 +1,1 @@
+"""Watching a released model at one hospital: newer patients against the study's and the model's."""
