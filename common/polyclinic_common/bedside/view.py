@@ -49,9 +49,20 @@ class ReasonRow:
 
 @dataclass(frozen=True)
 class ReasonTable:
-    """Why the model says so: what reasons are counted from, and they, largest first."""
+    """Why the model says so.
+
+    Attributes
+    ----------
+    about : tuple of str
+        What reasons are counted from, and how they add up.
+    what : str
+        What they raise or lower.
+    rows : tuple of ReasonRow
+        The reasons, largest first.
+    """
 
     about: tuple[str, ...]
+    what: str
     rows: tuple[ReasonRow, ...]
 
 
@@ -167,7 +178,7 @@ def _reasons(reasons: Reasons) -> ReasonTable:
         )
         for each, bar in zip(reasons.table(), reasons.bars(), strict=True)
     )
-    return ReasonTable(tuple(about), tuple(rows))
+    return ReasonTable(tuple(about), _raised(study), tuple(rows))
 
 
 def _told(study: Study, base: float) -> str:
@@ -178,6 +189,13 @@ def _told(study: Study, base: float) -> str:
     if isinstance(outcome, Binary):
         return percent(float(expit(np.array([base]))[0]))
     return f"log odds of {base:.2f} in an interval"
+
+
+def _raised(study: Study) -> str:
+    if isinstance(study.outcome, Survival):
+        return "the risk"
+    event = event_in_words(study)
+    return f"the probability of {event}" if isinstance(study.outcome, Binary) else f"the {event}"
 
 
 def _adds(study: Study, reason: Reason) -> str:
