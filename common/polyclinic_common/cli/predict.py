@@ -26,6 +26,8 @@ Examples:
   polyclinic predict warfarin-1.0-1f0c.polyclinic patients.csv --map map.toml --out doses.csv
 
   polyclinic predict warfarin-1.0-1f0c.polyclinic patients.parquet --json
+
+  polyclinic predict warfarin-1.0-1f0c.polyclinic --serve
 """
 NO_INTERVAL = (
     "How far this can be trusted is not known here: calibrate the model on this hospital's "
@@ -63,6 +65,10 @@ def predict(
         Path | None,
         typer.Option(help="What `polyclinic model calibrate --out` wrote (default: the site's)."),
     ] = None,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Serve a page with a form, to this machine alone."),
+    ] = False,
     site: SiteOption = SITE,
     operator: OperatorOption = None,
     as_json: AsJson = False,
@@ -75,13 +81,24 @@ def predict(
     from polyclinic_common.bundle.here import ModelHere
     from polyclinic_common.bundle.opening import open_bundle
 
-    if (table is None) == (not patient):
-        raise typer.BadParameter("give a TABLE, or one patient by --patient")
+    if [table is not None, bool(patient), serve].count(True) != 1:
+        raise typer.BadParameter("give a TABLE, or one patient by --patient, or --serve")
     here = ModelHere.of(open_bundle(file, site, operator), site, hospital, calibration)
-    if table is None:
+    if serve:
+        _serve(here, site)
+    elif table is None:
         _one(here, patient or [], strict=strict, as_json=as_json)
     else:
         _many(here, table, mapping, out, strict=strict, as_json=as_json)
+
+
+def _serve(here: ModelHere, site: Path) -> None:
+    from polyclinic_common.bedside.serve import serve as serve_page
+    from polyclinic_common.bundle.untrained import frozen_table
+
+    own = frozen_table(site, here.opened.bundle.facts.study_hash)
+    typer.echo("For this machine alone, until Ctrl-C; nothing that is entered is kept:", err=True)
+    serve_page(here, typer.echo, table=own)
 
 
 def _one(here: ModelHere, given: list[str], *, strict: bool, as_json: bool) -> None:
