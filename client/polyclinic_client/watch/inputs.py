@@ -139,7 +139,9 @@ def _of_numbers(declared: Declared, rows: int, before: Values, now: Values) -> C
         f"median {np.median(each.numbers):.4g} {declared.unit}" if each.numbers.size else "no value"
         for each in (before, now)
     ]
-    conversion = _unit(declared, before.numbers, now.numbers, size)
+    conversion = None
+    if p <= INPUTS:  # no discovery otherwise, whatever the other tests say
+        conversion = _unit(declared, before.numbers, now.numbers, size)
     return ColumnTest(
         declared.name, "values", rows, said[0], said[1], size, p, conversion=conversion
     )
