@@ -166,7 +166,8 @@ def _of_words(declared: Declared, rows: int, before: Values, now: Values) -> Col
 
 
 def _compared(test: ColumnTest) -> str:
-    return f"{test.before} in this hospital's table of the study, {test.now} in the latest rows"
+    now = f"{test.now} in the latest {test.rows} rows"
+    return f"{test.before} in this hospital's table of the study, {now}"
 
 
 def _another_unit(declared: Declared, test: ColumnTest) -> Finding:
@@ -174,8 +175,7 @@ def _another_unit(declared: Declared, test: ColumnTest) -> Finding:
     return Finding(
         name,
         "look",
-        f"{name} is probably in another unit: {_compared(test)} ({test.rows}); they fit after "
-        f"{test.conversion}.",
+        f"{name} is probably in another unit: {_compared(test)}; they fit after {test.conversion}.",
         f"See in which unit {name} is exported and write its factor into the mapping; do not use "
         "predictions for these patients until then.",
         spoils=True,
@@ -183,7 +183,7 @@ def _another_unit(declared: Declared, test: ColumnTest) -> Finding:
 
 
 def _finding(declared: Declared, test: ColumnTest) -> Finding:
-    name, compared = declared.name, f"{_compared(test)} ({test.rows})"
+    name, compared = declared.name, _compared(test)
     if test.kind == "values":
         then = f"See whether the patients, a device or the extract of {name} changed."
         return Finding(name, "look", f"{name} has changed: {compared}.", then)
