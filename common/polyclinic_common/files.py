@@ -38,6 +38,18 @@ def write_atomically(path: Path, content: bytes) -> None:
     part.replace(path)
 
 
+def write_private(path: Path, content: bytes) -> None:
+    """Write as `write_atomically` does, readable by its owner only from the first byte on."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.unlink(missing_ok=True)
+    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
 def write_new(path: Path, content: str | bytes) -> None:
     """Write text, or bytes, to a file that must not exist yet.
 

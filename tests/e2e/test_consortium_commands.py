@@ -181,10 +181,16 @@ def test_a_server_that_is_down_is_said_to_be(consortium: TypedConsortium) -> Non
         ("client", "data", "add"),
         ("client", "data", "map"),
         ("client", "study", "approve"),
+        ("client", "model", "list"),
+        ("client", "model", "fetch"),
+        ("client", "model", "accept"),
+        ("client", "model", "reject"),
         ("server", "init"),
         ("server", "up"),
         ("server", "site", "invite"),
         ("server", "study", "publish"),
+        ("server", "release", "list"),
+        ("server", "release", "withdraw"),
     ],
 )
 def test_help_shows_an_example_without_importing_what_is_heavy(words: tuple[str, ...]) -> None:

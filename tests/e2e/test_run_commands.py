@@ -140,12 +140,13 @@ def test_from_approvals_to_a_model_at_the_hospitals(house: TypedConsortium, tmp_
     for words in (("status",), ("journal", "show"), ("ledger", "budget"), ("ledger", "replay")):
         assert typed("client", *words, "--site", house.site("site 0")).status == 0
     out = tmp_path / "model.safetensors"
-    house.at("site 0", "model", run[:8], "--out", out)
+    fetch = ("model", "fetch", "--weights")
+    house.at("site 0", *fetch, run[:8], "--out", out)
     assert out.read_bytes() == (house.server / "runs" / run / "model.safetensors").read_bytes()
     rows = typed("study", "coefficients", str(out)).out.splitlines()
     assert [row.partition(",")[0] for row in rows[:3]] == ["name", "intercept", "age"]
-    assert house.refused_at("site 0", "model", run, "--out", out)[0] == "D010"
-    assert house.refused_at("site 0", "model", "nosuch", "--out", tmp_path / "x")[0] == "R004"
+    assert house.refused_at("site 0", *fetch, run, "--out", out)[0] == "D010"
+    assert house.refused_at("site 0", *fetch, "nosuch", "--out", tmp_path / "x")[0] == "R004"
     assert refusal("server", "run", "resume", run, "--folder", house.server)[0] == "R008"
     assert refusal("server", "run", "stop", run, "--folder", house.server)[0] == "R008"
     assert refusal("server", "run", "show", "nosuch", "--folder", house.server)[0] == "R004"

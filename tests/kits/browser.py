@@ -23,6 +23,7 @@ Scheme = Literal["light", "dark"]
 SCHEMES: tuple[Scheme, ...] = ("light", "dark")
 FLAGS = (
     "--headless=new",
+    "--hide-scrollbars",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -85,18 +86,19 @@ def look(driver: WebDriver, width: int, scheme: Scheme) -> None:
 
 def violations(driver: WebDriver) -> list[str]:
     """Return what axe finds against WCAG 2.2 AA on the page as it is shown, a line for each."""
-    import axe_playwright_python
-
-    script = Path(str(axe_playwright_python.__file__)).with_name("axe.min.js")
-    driver.execute_script(script.read_text(encoding="utf-8"))  # type: ignore[no-untyped-call]
-    found: list[str] = driver.execute_async_script(RUN_AXE, list(TAGS))  # type: ignore[no-untyped-call]
+    package = find_spec("axe_playwright_python")
+    assert package is not None
+    assert package.origin is not None
+    script = Path(package.origin).with_name("axe.min.js")
+    driver.execute_script(script.read_text(encoding="utf-8"))
+    found: list[str] = driver.execute_async_script(RUN_AXE, list(TAGS))
     return found
 
 
 def wider_than_window(driver: WebDriver) -> int:
     """Return by how many pixels the page must be scrolled sideways."""
     wide = "const page = document.documentElement; return page.scrollWidth - page.clientWidth"
-    return int(driver.execute_script(wide))  # type: ignore[no-untyped-call]
+    return int(driver.execute_script(wide))
 
 
 def faults(driver: WebDriver, pictures: Path | None = None) -> list[str]:

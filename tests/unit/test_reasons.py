@@ -19,40 +19,9 @@ from polyclinic_common.models.natural import outcome_scale
 from polyclinic_common.models.predict import predict
 from polyclinic_common.models.score_head import Vector, cut, logits
 from polyclinic_common.study import Study
-from tests.kits.other_studies import AGE, EVERY, SEX, SNP, WEIGHT, patients, some_weights, study
+from tests.kits.every_kind import CASES, CONTINUOUS, LINEAR, MLP, every_study
+from tests.kits.other_studies import AGE, SEX, SNP, WEIGHT, patients, some_weights, study
 from tests.kits.small import OUTCOMES
-
-HLA: dict[str, Any] = {
-    "name": "hla",
-    "kind": "hla",
-    "gene": "HLA-B",
-    "alleles": ["*57:01", "*58:01"],
-    "source": "test",
-}
-PROJECTED: dict[str, Any] = {
-    "name": "proteins",
-    "kind": "panel",
-    "columns": ["p1", "p2", "p3", "p4"],
-    "unit": "log2",
-    "range": [0, 1],
-    "source": "test",
-    "projection": {"width": 2, "seed": 1},
-}
-ARMS: dict[str, Any] = {
-    "kind": "arms",
-    "column": "arm",
-    "arms": ["A", "B"],
-    "labels": {"A": "aspirin"},
-    "assignment": "randomised",
-    "source": "test",
-}
-MLP = {"kind": "mlp", "hidden": [5, 4]}
-
-
-def every_study(kind: str, model: dict[str, Any] | None = None, **outcome: Any) -> Study:
-    changes: dict[str, Any] = {"model": model or {"kind": "linear"}, "treatment": ARMS}
-    changes["outcome"] = OUTCOMES[kind] | outcome
-    return study(*EVERY, HLA, PROJECTED, kind=kind, indicator=True, **changes)
 
 
 def encoded(of: Study, count: int = 40) -> Vector:
@@ -64,16 +33,8 @@ def encoded(of: Study, count: int = 40) -> Vector:
     return Encoding(of).encode(table, of.roster.sites[0]).x
 
 
-CONTINUOUS = [
-    {"transform": "none", "range": [-20, 120]},
-    {"transform": "sqrt", "range": [0, 100]},
-    {"transform": "log", "range": [1, 100]},
-]
-CASES = [*(("continuous", each) for each in CONTINUOUS), ("binary", {}), ("survival", {})]
-
-
 @pytest.mark.parametrize(("kind", "outcome"), CASES)
-@pytest.mark.parametrize("model", [{"kind": "linear"}, MLP], ids=["linear", "mlp"])
+@pytest.mark.parametrize("model", [LINEAR, MLP], ids=["linear", "mlp"])
 def test_base_and_contributions_add_up_to_the_prediction(
     kind: str, outcome: dict[str, Any], model: dict[str, Any]
 ) -> None:

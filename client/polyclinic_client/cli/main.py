@@ -14,9 +14,11 @@ from polyclinic_client.cli import (
     monitor,
     peers,
     preflight,
+    similar,
     study,
     up,
 )
+from polyclinic_common.cli.many_values import ManyValues
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +28,7 @@ app.command(epilog="Example:  polyclinic client join invitation.txt")(membership
 app.command(epilog="Example:  polyclinic client status")(membership.status)
 app.command(epilog="Example:  polyclinic client preflight invitation.txt")(preflight.preflight)
 app.command(epilog="Example:  polyclinic client up")(up.up)
+app.command(cls=ManyValues, epilog=similar.EXAMPLE)(similar.similar)
 app.command(epilog="Example:  polyclinic client monitor FILE newer.csv --map map.toml")(
     monitor.monitor
 )

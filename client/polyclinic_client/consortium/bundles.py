@@ -13,6 +13,7 @@ from polyclinic_client.consortium.client import ConsortiumClient
 from polyclinic_client.consortium.trust import learn
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.records.journal import Decided
+from polyclinic_common.bundle.archive import damaged
 from polyclinic_common.bundle.bundle import Bundle, bundle_of
 from polyclinic_common.bundle.find import find_bundle, matching
 from polyclinic_common.bundle.opening import NO_DEVICE, OpenedBundle
@@ -26,6 +27,7 @@ REMEDY = (
     "See: polyclinic client model list; of a run without a bundle, `model fetch RUN --weights` "
     "gets the bare weights."
 )
+FETCHED = "that was fetched"
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,15 @@ def fetch(site: Path, client: ConsortiumClient, word: str) -> Bundle:
     Raises
     ------
     BundleError
-        B070 if it was called back, B074 if none or several match, B003 if it is another operator's
-        or another bundle; as `bundle_of` and `learn`.
+        B070 if it was called back, B074 if none or several match, B001 if another one came, B003 if
+        it is another operator's; as `bundle_of` and `learn`.
     """
     trust = learn(site, client)
     wanted = _wanted(trust, client.bundles(), word)
-    bundle = bundle_of(client.bundle(wanted.digest), "that was fetched")
+    bundle = bundle_of(client.bundle(wanted.digest), FETCHED)
+    if bundle.digest != wanted.digest:
+        raise damaged(FETCHED)
     trust.refuse_foreign(bundle.facts.operator)
-    trust.refuse_withdrawn(bundle.digest)
     return bundle
 
 
@@ -97,13 +100,16 @@ def acceptable(site: Path, client: ConsortiumClient, bundle: Bundle) -> OpenedBu
     ------
     BundleError
         B003 if it is another operator's, B070 if it was called back, B004 if its study is none that
-        was approved here; as `learn`.
+        was approved here, B005 if its epsilon does not follow from its mechanisms, B074 if it is
+        not on offer; as `learn`.
     """
     trust = learn(site, client)
     trust.refuse_foreign(bundle.facts.operator)
     trust.refuse_withdrawn(bundle.digest)
     opened = OpenedBundle(bundle, trust, (NO_DEVICE,))
     require_approved(opened)
+    bundle.certificate.check()
+    find_bundle(client.bundles(), bundle.digest, REMEDY)
     return opened
 
 

@@ -22,6 +22,7 @@ SECRETS = (
     f"{JOURNAL}-*",
     "peers.json",
     "studies/**/*",  # the folder around them holds nothing but their hashes
+    "calibrations/*",
     "monitor/*",
 )
 _PRIVATE_BYTES = 32

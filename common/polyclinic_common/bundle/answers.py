@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from polyclinic_common.study.outcomes import Binary, Continuous, Survival
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from polyclinic_common.bundle.here import ModelHere
 
 REMARKS = "remarks"
 
@@ -37,20 +40,29 @@ def mean_name(outcome: Survival) -> str:
     return f"mean time event-free within {outcome.grid[-1]:g} ({outcome.unit})"
 
 
-def as_table(predicted: Predicted, patients: pd.Series | None) -> pd.DataFrame:
-    """Return one row a patient: number, what is predicted, remarks."""
+def as_table(here: ModelHere, predicted: Predicted, patients: pd.Series | None) -> pd.DataFrame:
+    """Return one row a patient: number, what is predicted, its interval, remarks."""
     import pandas as pd  # noqa: PLC0415
 
     remarks = [" ".join(flag.words for flag in row) for row in predicted.flags]
     number = {} if patients is None else {str(patients.name): patients.to_numpy()}
-    return pd.DataFrame({**number, **columns_of(predicted), REMARKS: remarks})
+    intervals = {}
+    if not isinstance(predicted.study.outcome, Survival):
+        found = here.intervals(predicted)
+        intervals = {
+            "low": [math.nan if each is None else each.low for each in found],
+            "high": [math.nan if each is None else each.high for each in found],
+            "interval": ["" if each is None else each.how for each in found],
+        }
+    return pd.DataFrame({**number, **columns_of(predicted), **intervals, REMARKS: remarks})
 
 
 def as_records(
-    predicted: Predicted, patients: pd.Series | None, reasons: Reasons | None
+    here: ModelHere, predicted: Predicted, patients: pd.Series | None, reasons: Reasons | None
 ) -> list[dict[str, Any]]:
     """Return one dictionary a patient, for JSON; None where no number is given."""
-    columns = columns_of(predicted)
+    columns, intervals = columns_of(predicted), here.intervals(predicted)
+    curves = here.survival_intervals(predicted)
     return [
         {
             "patient": None if patients is None else str(patients.iloc[row]),
@@ -59,6 +71,8 @@ def as_records(
                 name: float(values[row]) if predicted.given[row] else None
                 for name, values in columns.items()
             },
+            "interval": None if intervals[row] is None else vars(intervals[row]),
+            "intervals_in_time": [None if e is None else vars(e) for e in curves[row]],
             "flags": [vars(flag) for flag in predicted.flags[row]],
         }
         | ({} if reasons is None else {"reasons": [vars(each) for each in reasons.table(row)]})

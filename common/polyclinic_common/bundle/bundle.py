@@ -183,7 +183,7 @@ def bundle_of(content: bytes, name: str) -> Bundle:
 
 
 def _json(value: BaseModel) -> bytes:
-    return canonical_json(value.model_dump(mode="json", exclude_none=True))
+    return canonical_json(value.model_dump(mode="json"))
 
 
 def _read(kind: type[M], content: bytes, name: str) -> M:

@@ -21,6 +21,18 @@ from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.charges import Charge, SampledSteps
 from polyclinic_common.study.manifest import Study
 
+GAUSSIAN = "(epsilon, delta), converted from Gaussian DP of the parameter mu"
+SAMPLED = "(epsilon, delta), converted from Renyi DP of the sampled steps"
+QUERY_MODEL = "What is released, when and with how much noise was fixed by the signed study."
+SIDE_CHANNELS = (
+    "Noise is drawn exactly, on integers, from the operating system's randomness; answers leave on "
+    "public ticks; errors carry codes and nothing of a patient. Declared, rounded sizes and the "
+    "number of hospitals are public without noise."
+)
+DATA_COLLECTION = (
+    "Nothing is collected for the study beyond its columns; records stay at the hospital, where "
+    "nothing here protects them."
+)
 AGREED = 1e-9  # relative: what other libraries' last digits may change
 
 
@@ -81,12 +93,18 @@ class Certificate(Record):
         Of the account; None without privacy.
     epsilon, fallback_epsilon : float or None
         Of the whole run at headline and at fallback.
+    variant : str
+        What kind of claim it is, and what it was converted from.
+    mu : float or None
+        The original parameter at headline, of Gaussian DP; None where steps were sampled.
     headline_assumes, fallback_assumes, trust : str
         What either figure stands on, and who is trusted with what.
     mechanisms : tuple of Mechanism
         Everything that a hospital released in the run.
     accountant : str
         How they are added up.
+    query_model, side_channels, data_collection : str
+        Who chose what is released; what else could tell; what is read of a patient at all.
     not_promised : tuple of str
         What the figures do not cover.
     audit : NoiseAudit or None
@@ -99,11 +117,16 @@ class Certificate(Record):
     delta: float | None = None
     epsilon: float | None = None
     fallback_epsilon: float | None = None
+    variant: str = "none"
+    mu: float | None = None
     headline_assumes: str
     fallback_assumes: str
     trust: str
     mechanisms: tuple[Mechanism, ...] = ()
     accountant: str
+    query_model: str = QUERY_MODEL
+    side_channels: str = SIDE_CHANNELS
+    data_collection: str = DATA_COLLECTION
     not_promised: tuple[str, ...]
     audit: NoiseAudit | None = None
 
@@ -137,6 +160,8 @@ class Certificate(Record):
             fallback_epsilon=_epsilon(mechanisms, "fallback", study.privacy.delta),
             mechanisms=mechanisms,
             accountant=_accountant(mechanisms),
+            mu=_mu(mechanisms),
+            variant=SAMPLED if _is_sampled(mechanisms) else GAUSSIAN,
             **stated,
         )
 
@@ -216,8 +241,22 @@ def _epsilon(
 def _accountant(mechanisms: tuple[Mechanism, ...]) -> str:
     if not mechanisms:
         return "none"
-    sampled = any(isinstance(each.headline, SampledSteps) for each in mechanisms)
-    return rdp.ACCOUNTANT if sampled else gdp.ACCOUNTANT
+    return rdp.ACCOUNTANT if _is_sampled(mechanisms) else gdp.ACCOUNTANT
+
+
+def _is_sampled(mechanisms: tuple[Mechanism, ...]) -> bool:
+    return any(isinstance(each.headline, SampledSteps) for each in mechanisms)
+
+
+def _mu(mechanisms: tuple[Mechanism, ...]) -> float | None:
+    if _is_sampled(mechanisms):
+        return None
+    squares = (
+        each.times * each.headline.mu**2
+        for each in mechanisms
+        if not isinstance(each.headline, SampledSteps)
+    )
+    return math.sqrt(math.fsum(squares))
 
 
 _WORDS: Mapping[str, tuple[str, str, str]] = {

@@ -158,9 +158,10 @@ def _element(section: ET.Element, card: Card, name: str, items: list[Item]) -> N
             ET.SubElement(child, _tag("Keyword" if name == "Keywords" else "EHR")).text = _xml(word)
         return
     texts = [_text(item, titled=len(items) > 1) for item in items]
-    if card.simulated and name in {"ModelName", "ReleaseStage", "Summary"}:
+    if card.simulated and name == "Summary":
         texts.insert(0, ONLY_SIMULATED)
-    child.text = _xml("\n\n".join(texts))
+    marked = card.simulated and name in {"ModelName", "ReleaseStage"}
+    child.text = _xml(("SIMULATED: " if marked else "") + "\n\n".join(texts))
 
 
 def _results(section: ET.Element, results: Results) -> None:

@@ -55,7 +55,8 @@ class Scale(Record):
     def gap_text(self, gap: Reading) -> str:
         """Return a difference of two figures, with its sign."""
         value, low, high = (
-            f"{number:+.{self.decimals}f}" for number in (gap.value, gap.low, gap.high)
+            f"{round(number, self.decimals) + 0.0:+.{self.decimals}f}"  # no minus before a zero
+            for number in (gap.value, gap.low, gap.high)
         )
         return f"{_with_unit(value, self.unit_apart)} ({low} to {high})"
 
@@ -82,7 +83,7 @@ def metric_scale(study: Study, metric: Metric) -> Scale:
     outcome = study.outcome
     if metric.in_outcome_unit and isinstance(outcome, Continuous):
         low, high = outcome.range
-        decimals = min(max(3 - math.ceil(math.log10(high - low)), 0), 6)
+        decimals = min(max(4 - math.ceil(math.log10(high - low)), 0), 6)
         return Scale(name=name, unit=outcome.unit, decimals=decimals)
     return Scale(name=name, unit=metric.unit, decimals=metric.decimals)
 

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from polyclinic_common.cli.calibrate import EXAMPLE as CALIBRATE_EXAMPLE
+from polyclinic_common.cli.calibrate import calibrate
+from polyclinic_common.cli.card import card, card_template
+from polyclinic_common.cli.export import export
 from polyclinic_common.cli.options import SITE, AsJson, BundleFile, OperatorOption, SiteOption
 
 if TYPE_CHECKING:
@@ -90,3 +94,13 @@ def _print_coefficients(found: tuple[Coefficient, ...]) -> None:
         ends = f"{each.low:.3g} to {each.high:.3g}" if known else ""
         grid.add_row(escape(each.name), f"{each.value:.4g}", ends, escape(each.unit))
     Console(highlight=False).print(grid)
+
+
+app.command(epilog="Example:  polyclinic model card FILE --out card.html --xml card.xml")(card)
+app.command("card-template", epilog="Example:  polyclinic model card-template warfarin.toml")(
+    card_template
+)
+app.command(epilog=CALIBRATE_EXAMPLE)(calibrate)
+app.command(epilog="Example:  polyclinic model export warfarin-1.0-1f0c.polyclinic --onnx w.onnx")(
+    export
+)

@@ -14,8 +14,8 @@ from polyclinic_common.errors import BundleError, Code
 if TYPE_CHECKING:
     import pandas as pd
 
-    from polyclinic_common.bundle.opening import OpenedBundle
-    from polyclinic_common.bundle.predictor import Predictor
+    from polyclinic_common.bundle.here import ModelHere
+    from polyclinic_common.bundle.predictor import Predicted
     from polyclinic_common.bundle.reasons import Reasons
 
 EXAMPLES = """
@@ -27,6 +27,10 @@ Examples:
 
   polyclinic predict warfarin-1.0-1f0c.polyclinic patients.parquet --json
 """
+NO_INTERVAL = (
+    "How far this can be trusted is not known here: calibrate the model on patients of this hospital "
+    "(polyclinic model calibrate)."
+)
 app = typer.Typer(add_completion=False)
 
 
@@ -55,6 +59,10 @@ def predict(
         str | None,
         typer.Option(help="This hospital's name in the study's roster; else it is outside."),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="What `polyclinic model calibrate --out` wrote (default: the site's)."),
+    ] = None,
     site: SiteOption = SITE,
     operator: OperatorOption = None,
     as_json: AsJson = False,
@@ -64,46 +72,61 @@ def predict(
     One odd patient never blocks the others: what is missing, clamped or not covered is told beside
     each. A column that is another one as a whole refuses the table.
     """
+    from polyclinic_common.bundle.here import ModelHere
     from polyclinic_common.bundle.opening import open_bundle
-    from polyclinic_common.bundle.predictor import Predictor
 
     if (table is None) == (not patient):
         raise typer.BadParameter("give a TABLE, or one patient by --patient")
-    opened = open_bundle(file, site, operator)
-    predictor = Predictor(opened.bundle.study, opened.bundle.model.weights, hospital)
+    here = ModelHere.of(open_bundle(file, site, operator), site, hospital, calibration)
     if table is None:
-        _one(opened, predictor, patient or [], strict=strict, as_json=as_json)
+        _one(here, patient or [], strict=strict, as_json=as_json)
     else:
-        _many(opened, predictor, table, mapping, out, strict=strict, as_json=as_json)
+        _many(here, table, mapping, out, strict=strict, as_json=as_json)
 
 
-def _one(
-    opened: OpenedBundle, predictor: Predictor, given: list[str], *, strict: bool, as_json: bool
-) -> None:
+def _one(here: ModelHere, given: list[str], *, strict: bool, as_json: bool) -> None:
     from polyclinic_common.bundle.answers import as_records, headline_words
     from polyclinic_common.bundle.patients import patient_frame
-    from polyclinic_common.bundle.reasons import contributions
     from polyclinic_common.cli.output import print_json
 
-    study = predictor.study
-    predicted = predictor.predict(patient_frame(study, parse_patient(given)), strict=strict)
-    reasons = contributions(study, predictor.weights, predicted.x)
+    study = here.predictor.study
+    predicted = here.predictor.predict(patient_frame(study, parse_patient(given)), strict=strict)
+    reasons = _reasons(here, predicted)
     if as_json:
-        found = as_records(predicted, None, reasons)
-        print_json({"bundle": _facts(opened), "notes": _notes(opened, predictor)} | found[0])
+        print_json(_facts(here) | as_records(here, predicted, None, reasons)[0])
         return
     for line in headline_words(study, predicted):
         typer.secho(line, bold=True)
-    if predicted.given[0]:
+    for line in interval_words(here, predicted):
+        typer.echo(line)
+    if predicted.given[0] and reasons is not None:
         _print_reasons(reasons)
     for flag in predicted.flags[0]:
         typer.echo(f"{flag.kind}: {flag.words}")
-    _print_notes(opened, predictor)
+    for note in here.notes:
+        typer.secho(note, bold=note.startswith("SIMULATED"))
+    typer.echo(f"Privacy of the patients in it: {here.opened.bundle.certificate.sentence}")
+
+
+def _reasons(here: ModelHere, predicted: Predicted) -> Reasons | None:
+    """Return the reasons; None for a kind of model that does not read columns one by one."""
+    from polyclinic_common.bundle.reasons import contributions
+    from polyclinic_common.models.head import head_of
+
+    if not head_of(here.predictor.study).as_encoded:
+        return None
+    return contributions(here.predictor.study, here.predictor.weights, predicted.x)
+
+
+def interval_words(here: ModelHere, predicted: Predicted) -> list[str]:
+    """Say how far one patient's prediction can be trusted."""
+    found = [*here.intervals(predicted), *here.survival_intervals(predicted)[0]]
+    said = [each.words for each in found if each is not None]
+    return said or ([NO_INTERVAL] if predicted.given[0] else [])
 
 
 def _many(
-    opened: OpenedBundle,
-    predictor: Predictor,
+    here: ModelHere,
     table: Path,
     mapping: Path | None,
     out: Path | None,
@@ -118,22 +141,21 @@ def _many(
     from polyclinic_common.data.mapping import load_mapping
     from polyclinic_common.data.rules import Mapping
 
-    study = predictor.study
+    study = here.predictor.study
     rules = Mapping() if mapping is None else load_mapping(mapping)
     frame = read_table(table, rules.table)
-    predicted = predictor.predict(to_contract(study, frame, rules), strict=strict)
+    predicted = here.predictor.predict(to_contract(study, frame, rules), strict=strict)
     patients = numbers_of(study, frame, rules)
     if out is not None:
-        _write(out, as_table(predicted, patients))
+        _write(out, as_table(here, predicted, patients))
     if as_json:
-        found = as_records(predicted, patients, None)
-        print_json({"bundle": _facts(opened), "notes": _notes(opened, predictor), "rows": found})
+        print_json(_facts(here) | {"patients": as_records(here, predicted, patients, None)})
         return
     if out is None:
-        typer.echo(as_table(predicted, patients).to_csv(index=False), nl=False)
+        typer.echo(as_table(here, predicted, patients).to_csv(index=False), nl=False)
     without = int((~predicted.given).sum())
     typer.echo(f"{len(predicted)} patients, {without} of them without a number.", err=True)
-    for note in _notes(opened, predictor):
+    for note in here.notes:
         typer.secho(note, err=True)
 
 
@@ -191,9 +213,10 @@ def _print_reasons(reasons: Reasons) -> None:
     console.print(f"against the study's public typical patient: {reasons.outcome.base:.4g}")
 
 
-def _facts(opened: OpenedBundle) -> dict[str, object]:
-    bundle = opened.bundle
-    return {
+def _facts(here: ModelHere) -> dict[str, object]:
+    """Return, for JSON, which model answers, and what has to be told beside it."""
+    bundle = here.opened.bundle
+    said = {
         "digest": bundle.digest,
         "simulated": bundle.facts.simulated,
         "study": bundle.facts.study,
@@ -202,18 +225,4 @@ def _facts(opened: OpenedBundle) -> dict[str, object]:
         "epsilon": bundle.certificate.epsilon,
         "delta": bundle.certificate.delta,
     }
-
-
-def _notes(opened: OpenedBundle, predictor: Predictor) -> list[str]:
-    """Return what has to be told beside every prediction."""
-    outside = (
-        "This hospital is outside the study's roster: the model knows nothing of what is "
-        "particular to it."
-    )
-    return [*([outside] if predictor.is_outside else []), *opened.notes]
-
-
-def _print_notes(opened: OpenedBundle, predictor: Predictor) -> None:
-    for note in _notes(opened, predictor):
-        typer.secho(note, bold=note.startswith("SIMULATED"))
-    typer.echo(f"Privacy of the patients in it: {opened.bundle.certificate.sentence}")
+    return {"model": said, "notes": list(here.notes)}

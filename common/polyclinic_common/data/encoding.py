@@ -122,6 +122,8 @@ class Encoding:
         """
         frame = frame.assign(**{self.study.cohort.site: site})
         parts = [encode_feature(feature, frame) for feature in self.features]
+        if site is None and self.study.cohort.site_indicator:
+            parts[-1][:] = 0.0  # nobody without a hospital was trained on: that weight is noise
         return np.column_stack([*parts, np.ones(len(frame))]) / self.row_scale
 
     def start(self) -> Matrix:

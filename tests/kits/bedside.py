@@ -1,0 +1,158 @@
+"""The page at the bedside as people meet it: a bundle in a file, served by a process of its own.
+
+``python -m tests.kits.bedside FILE [TABLE]`` serves until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from polyclinic_common.bedside.hundred import Interval
+from polyclinic_common.bedside.serve import serve
+from polyclinic_common.bundle.bundle import Bundle, Draft
+from polyclinic_common.bundle.certificate import Certificate
+from polyclinic_common.bundle.contents import Evaluation, History
+from polyclinic_common.bundle.envelope import Facts
+from polyclinic_common.bundle.opening import open_bundle
+from polyclinic_common.bundle.predictor import Predicted
+from polyclinic_common.bundle.weights import SavedWeights
+from polyclinic_common.consortium.signed import SignedStudy
+from polyclinic_common.data.encoding import Encoding
+from polyclinic_common.evaluation.interval import Reading
+from polyclinic_common.evaluation.observed import subgroup_names
+from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
+from polyclinic_common.identity.site_key import Identity
+from polyclinic_common.models.head import build_network, initial_weights
+from polyclinic_common.models.score_head import Vector, cut
+from polyclinic_common.study.manifest import Study
+from polyclinic_common.study.outcomes import Continuous
+from polyclinic_common.version import VERSION
+
+ROOT = Path(__file__).parents[2]
+
+
+def plausible_weights(study: Study, seed: int = 1) -> Vector:
+    """Return the public starting point with a score that says something."""
+    encoding, rng = Encoding(study), np.random.default_rng(seed)
+    weights = initial_weights(study, encoding, 0)
+    last = cut(build_network(study, encoding), weights).last
+    last[:] = rng.normal(0.0, 0.6, last.shape) * encoding.row_scale / 2.0
+    return weights
+
+
+def judged(study: Study) -> Evaluation:
+    """Return an evaluation in which a figure is clear, one lost, and a group too small."""
+    name = study.metrics[0]
+    figures = {name: Reading(0.71, 0.64, 0.78), study.metrics[1]: None}
+    first, *_, last = (group for _, group in subgroup_names(study))
+    groups = (
+        GroupReading("overall", "all", 240.0, 9.0, suppressed=False, metrics=figures),
+        GroupReading("subgroup", first, 120.0, 9.0, suppressed=False, metrics=figures),
+        GroupReading("subgroup", last, 12.0, 9.0, suppressed=True, metrics={}),
+    )
+    return Evaluation(metrics=(RoundReadings(study.rounds, groups),))
+
+
+def released(
+    study: Study, weights: Vector | None = None, evaluation: Evaluation | None = None
+) -> Bundle:
+    """Return a model as a simulation releases it."""
+    operator = Identity.generate()
+    signed = SignedStudy.sign(study, operator)
+    declared = dict.fromkeys(study.training_sites, 100)
+    facts = Facts(
+        study=study.id,
+        study_version=study.version,
+        study_hash=signed.hash.hex(),
+        run="run-1",
+        version=VERSION,
+        made="2026-11-29",
+        simulated=True,
+        operator=operator.public.hex(),
+    )
+    draft = Draft(
+        signed,
+        study,
+        SavedWeights(plausible_weights(study) if weights is None else weights),
+        Certificate.of(study, declared),
+        judged(study) if evaluation is None else evaluation,
+        History(rounds=study.rounds, answered=dict.fromkeys(declared, 1), declared=declared),
+    )
+    return draft.signed(operator, facts, {})
+
+
+def sure(predicted: Predicted) -> Interval | None:
+    """Say something about how sure a number is."""
+    outcome = predicted.study.outcome
+    if not isinstance(outcome, Continuous):
+        return None
+    value = float(predicted.prediction.value[0])
+    return Interval(
+        f"The {outcome.column} lies between {value * 0.7:.1f} and {value * 1.4:.1f} "
+        f"{outcome.unit} in about 90 of 100 patients like this one.",
+        "From the errors of 140 patients of this hospital that the model was not trained on.",
+        is_approximate=False,
+        covers=90,
+    )
+
+
+@dataclass
+class Served:
+    """A page that is served, and what its process has printed."""
+
+    address: str
+    process: subprocess.Popen[str]
+    printed: str = ""
+
+    def stop(self) -> int:
+        """Press Ctrl-C and return the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        out, err = self.process.communicate(timeout=30)
+        self.printed += out + err
+        return self.process.returncode
+
+
+@contextmanager
+def served(folder: Path, bundle: Bundle, table: pd.DataFrame | None = None) -> Iterator[Served]:
+    """Serve a bundle from a process of its own; it is stopped at the end."""
+    file, rows = folder / bundle.file_name, folder / "own.parquet"
+    file.write_bytes(bundle.to_bytes())
+    words = [sys.executable, "-m", "tests.kits.bedside", str(file)]
+    if table is not None:
+        table.to_parquet(rows)
+        words.append(str(rows))
+    process = subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    page = Served(process.stdout.readline().strip(), process)
+    try:
+        assert page.address, process.stderr and process.stderr.read()
+        yield page
+    finally:
+        if process.poll() is None:
+            page.stop()
+
+
+def main(file: Path, rows: Path | None = None) -> None:
+    """Serve."""
+    table = None if rows is None else pd.read_parquet(rows)
+
+    def say(text: str) -> None:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+
+    serve(open_bundle(file, file.parent), say, table=table, intervals=sure)
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))
