@@ -323,7 +323,8 @@ def test_survival_has_what_was_observed_at_every_time_and_no_interval_for_one_pe
     low_risk = made[int(first[0])][0]
     assert low_risk is not None
     assert low_risk.low <= free <= low_risk.high
-    assert f"{free:.0%} were without the event at 100 days" in low_risk.words
+    ends = f"{low_risk.low:.0%} to {low_risk.high:.0%}"
+    assert f"{free:.0%} ({ends}) were without the event at 100 days" in low_risk.words
 
 
 @pytest.mark.parametrize("kind", KINDS)
