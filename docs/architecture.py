@@ -35,6 +35,8 @@ with those that import nothing.
   `client/polyclinic_client/gate/gate.py`.
 - Only the client's `node`, `consortium` and `backup` reach the network. The node's process holds
   neither patients nor the ledger; the worker, which does, has nothing but a pipe to the node.
+- `common/polyclinic_common/bedside` listens on loopback and keeps nothing of what it is asked; a
+  model is verified and asked (`common/polyclinic_common/bundle`) without any network.
 - `common/polyclinic_common/privacy` takes numbers and returns numbers: it knows no study, no data
   and no model. Which releases a study makes, when and at what price, is
   `common/polyclinic_common/releases`, and is asked nowhere else.

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from polyclinic_common.bedside.hundred import Interval
 from polyclinic_common.bedside.serve import serve
 from polyclinic_common.bundle.bundle import Bundle, Draft
 from polyclinic_common.bundle.certificate import Certificate
 from polyclinic_common.bundle.contents import Evaluation, History
 from polyclinic_common.bundle.envelope import Facts
-from polyclinic_common.bundle.opening import open_bundle
-from polyclinic_common.bundle.predictor import Predicted
+from polyclinic_common.bundle.here import ModelHere
+from polyclinic_common.bundle.opening import NO_DEVICE, SIMULATED, OpenedBundle, open_bundle
+from polyclinic_common.bundle.predictor import Predictor
 from polyclinic_common.bundle.weights import SavedWeights
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.data.encoding import Encoding
@@ -34,7 +34,6 @@ from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.models.head import build_network, initial_weights
 from polyclinic_common.models.score_head import Vector, cut
 from polyclinic_common.study.manifest import Study
-from polyclinic_common.study.outcomes import Continuous
 from polyclinic_common.version import VERSION
 
 ROOT = Path(__file__).parents[2]
@@ -90,19 +89,11 @@ def released(
     return draft.signed(operator, facts, {})
 
 
-def sure(predicted: Predicted) -> Interval | None:
-    """Say something about how sure a number is."""
-    outcome = predicted.study.outcome
-    if not isinstance(outcome, Continuous):
-        return None
-    value = float(predicted.prediction.value[0])
-    return Interval(
-        f"The {outcome.column} lies between {value * 0.7:.1f} and {value * 1.4:.1f} "
-        f"{outcome.unit} in about 90 of 100 patients like this one.",
-        "From the errors of 140 patients of this hospital that the model was not trained on.",
-        is_approximate=False,
-        covers=90,
-    )
+def here_of(bundle: Bundle, hospital: str | None = None) -> ModelHere:
+    """Return a model that no hospital calibrated."""
+    opened = OpenedBundle(bundle, None, (SIMULATED, NO_DEVICE))
+    predictor = Predictor(bundle.study, bundle.model.weights, hospital)
+    return ModelHere(opened, predictor, None)
 
 
 @dataclass
@@ -151,7 +142,7 @@ def main(file: Path, rows: Path | None = None) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
-    serve(open_bundle(file, file.parent), say, table=table, intervals=sure)
+    serve(ModelHere.of(open_bundle(file, file.parent), file.parent, None), say, table=table)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from polyclinic_common.bedside.answer import OUTSIDE, Asked
+from polyclinic_common.bedside.answer import Asked
 from polyclinic_common.bedside.entered import Entered, read_form
 from polyclinic_common.bedside.facts import model_facts
 from polyclinic_common.bedside.form import MOST_INPUTS, SITE, Field, Group, form_of
@@ -20,13 +20,13 @@ from polyclinic_common.bedside.hundred import percent
 from polyclinic_common.bedside.page import Page, policy
 from polyclinic_common.bedside.view import ResultView
 from polyclinic_common.bundle.contents import Evaluation
-from polyclinic_common.bundle.opening import OpenedBundle
+from polyclinic_common.bundle.here import OUTSIDE
 from polyclinic_common.bundle.patients import patient_frame
 from polyclinic_common.bundle.predictor import Predictor, restricted_mean
 from polyclinic_common.bundle.similar import OwnPatients
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Survival
-from tests.kits.bedside import plausible_weights, released, sure
+from tests.kits.bedside import here_of, plausible_weights, released
 from tests.kits.other_studies import AGE, CYP, EVERY, GENES, SEX, SNP, study
 from tests.kits.small import small_study, small_table, study_data
 
@@ -53,8 +53,7 @@ def result(of: Study, site: str | None = None, **answers: str) -> ResultView:
     found = entered(of, **answers)
     assert not found.problems
     own = OwnPatients(of, plausible_weights(of), small_table(60, 1))
-    asked = Asked(of, plausible_weights(of), sure, own)
-    return asked(Entered(found.typed, found.values, site or found.site))
+    return Asked(here_of(released(of)), own)(Entered(found.typed, found.values, site or found.site))
 
 
 # The form
@@ -138,7 +137,7 @@ def test_everything_may_be_left_empty() -> None:
     of = study(*EVERY, indicator=True)
     found = entered(of)
     assert (found.problems, dict(found.values), found.site) == ((), {}, None)
-    view = Asked(of, plausible_weights(of))(found)
+    view = Asked(here_of(released(of, evaluation=Evaluation())))(found)
     assert view.figure
     assert len(view.missing) == len(EVERY)
 
@@ -196,15 +195,18 @@ def test_a_course_is_told_at_every_time_and_its_mean_is_the_area_under_the_curve
 def test_a_number_is_told_in_its_unit_with_its_interval_as_circles() -> None:
     view = result(small_study("continuous"), age="61")
     assert re.fullmatch(r"\d+\.\d mg", view.figure)
-    assert view.interval is not None
+    assert view.sure is not None
     assert view.hundred is not None
+    low, high = map(float, re.findall(r"[\d.]+", view.sure.text))
+    assert low < float(view.figure.split()[0]) < high
+    assert "Approximate" in view.sure.how
     assert (view.hundred.count, view.hundred.filled) == (90, "within the interval")
 
 
 def test_without_an_interval_nothing_is_said_of_a_hundred_numbers() -> None:
     of = small_study("continuous")
-    view = Asked(of, plausible_weights(of))(entered(of, age="61"))
-    assert (view.hundred, view.interval) == (None, None)
+    view = Asked(here_of(released(of, evaluation=Evaluation())))(entered(of, age="61"))
+    assert (view.hundred, view.sure) == (None, None)
 
 
 def test_reasons_stand_largest_first_with_a_bar_to_the_side_of_their_sign() -> None:
@@ -239,12 +241,12 @@ def test_a_hospital_outside_the_roster_is_told_so() -> None:
 # The page
 
 
-def app(of: Study, evaluation: Any = None) -> Guard:
-    bundle = released(of, evaluation=evaluation)
-    weights = bundle.model.weights
-    asked = Asked(of, weights, sure, OwnPatients(of, weights, small_table(60, 1)))
-    opened = OpenedBundle(bundle, None, ())
-    return Guard(Page(form_of(of), model_facts(opened), asked, {}), PATH, PORT, policy())
+def app(of: Study, evaluation: Evaluation | None = None, hospital: str | None = None) -> Guard:
+    here = here_of(released(of, evaluation=evaluation), hospital)
+    own = OwnPatients(of, here.predictor.weights, small_table(60, 1))
+    start = {SITE: hospital} if hospital else {}
+    page = Page(form_of(of), model_facts(here.opened), Asked(here, own), start)
+    return Guard(page, PATH, PORT, policy())
 
 
 def send(
@@ -394,9 +396,7 @@ def test_a_form_that_is_too_long_or_no_text_is_refused(guarded: Guard) -> None:
 def test_the_form_begins_with_this_hospital() -> None:
     cohort = study_data()["cohort"] | {"site_indicator": True}
     of = small_study(cohort=cohort)
-    facts = model_facts(OpenedBundle(released(of), None, ()))
-    page = Page(form_of(of), facts, Asked(of, plausible_weights(of)), {SITE: "site 1"})
-    text = send(Guard(page, PATH, PORT, policy())).text
+    text = send(app(of, hospital="site 1")).text
     assert '<option value="site 1" selected>' in text
 
 

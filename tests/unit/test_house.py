@@ -141,6 +141,10 @@ COMMON = {
     "evaluation": {"data", "models", "study"},
     "releases": {"data", "evaluation", "models", "privacy", "study"},
     "consortium": {"identity", "study"},
+    "bundle": {
+        *("consortium", "data", "evaluation", "identity", "models", "privacy", "releases", "study"),
+    },
+    "bedside": {"bundle", "data", "identity", "models", "study"},
 }
 """Which rooms of `common` each may import; single files of its root may be imported by all."""
 
@@ -152,6 +156,25 @@ def test_a_room_of_common_imports_what_its_rule_names_alone(room: str) -> None:
         if name.split(".")[:2] == ["polyclinic_common", room]:
             others = {each.split(".")[1] for each in to if each.count(".") > 1} & rooms
             assert others - {room} <= COMMON[room], name
+
+
+NETWORK = {
+    *("socket", "socketserver", "ssl", "asyncio", "selectors", "http", "urllib", "httpx", "grpc"),
+    *("requests", "uvicorn", "starlette", "subprocess", "multiprocessing"),
+}
+
+
+def test_common_reaches_a_network_in_the_consortium_and_listens_on_loopback_at_the_bedside() -> (
+    None
+):
+    """A released model is verified, read and asked without any; certificates are TLS settings."""
+    reaching = {
+        path.relative_to(ROOT / "common/polyclinic_common").as_posix()
+        for path in modules("common")
+        if {name.partition(".")[0] for name in imports(path)} & NETWORK
+    }
+    rooms = {name.partition("/")[0] for name in reaching - {"identity/certificates.py"}}
+    assert rooms == {"consortium", "bedside"}
 
 
 def test_a_circle_would_be_seen() -> None:

@@ -90,7 +90,7 @@ def _own_table(bundle: Bundle, site: Path) -> tuple[str, DataFrame]:
     from polyclinic_client.study_book.book import StudyBook
     from polyclinic_common.errors import BundleError, Code
 
-    study_hash = bundle.signed_study.hash
+    study_hash = bytes.fromhex(bundle.facts.study_hash)
     with SiteFolder.open(site, read_only=True) as folder:
         book = StudyBook.open(folder)
         if not book.holds(study_hash):

@@ -1,30 +1,17 @@
-"""One patient, entered in the form, given to the model: prediction, reasons, interval, similar."""
+"""One patient, entered in the form, given to the model: prediction, interval, reasons, similar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from polyclinic_common.bedside.entered import Entered
-from polyclinic_common.bedside.hundred import Interval
 from polyclinic_common.bedside.view import ResultView, result_view
+from polyclinic_common.bundle.here import ModelHere
 from polyclinic_common.bundle.patients import patient_frame
-from polyclinic_common.bundle.predictor import Predicted, Predictor
+from polyclinic_common.bundle.predictor import Predictor
 from polyclinic_common.bundle.reasons import contributions
 from polyclinic_common.bundle.similar import OwnPatients
 from polyclinic_common.models.head import head_of
-from polyclinic_common.models.score_head import Vector
-from polyclinic_common.study.manifest import Study
-
-OUTSIDE = (
-    "This hospital is not in the roster of the study. The model knows how those hospitals differ, "
-    "and counts this one as none of them: how it differs is not known."
-)
-Intervals = Callable[[Predicted], Interval | None]
-
-
-def no_interval(predicted: Predicted) -> None:
-    """Know nothing of how far the truth may lie from a prediction."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +20,13 @@ class Asked:
 
     Attributes
     ----------
-    study, weights : Study, array of shape (d,)
-        The model.
-    intervals : callable
-        Says how sure a prediction is.
+    here : ModelHere
+        The model, as this hospital uses it.
     own : OwnPatients or None
         This hospital's own patients, where its table was given.
     """
 
-    study: Study
-    weights: Vector
-    intervals: Intervals = no_interval
+    here: ModelHere
     own: OwnPatients | None = None
 
     def __call__(self, entered: Entered) -> ResultView:
@@ -53,15 +36,17 @@ class Asked:
         ------
         BundleError
             B010 if the patient cannot be read.
+        ModelError
+            M002 if no reasons can be given for the model.
         """
-        predictor = Predictor(self.study, self.weights, entered.site)
-        frame = patient_frame(self.study, entered.values)
-        predicted = predictor.predict(frame)
-        told = head_of(self.study).as_encoded
+        study, weights = self.here.predictor.study, self.here.predictor.weights
+        here = replace(self.here, predictor=Predictor(study, weights, entered.site))
+        frame = patient_frame(study, entered.values)
+        predicted = here.predictor.predict(frame)
+        told = head_of(study).as_encoded
         return result_view(
+            here,
             predicted,
-            contributions(self.study, self.weights, predicted.x) if told else None,
-            self.intervals(predicted),
-            self.own.like(frame) if self.own is not None else None,
-            (OUTSIDE,) if predictor.is_outside else (),
+            contributions(study, weights, predicted.x) if told else None,
+            None if self.own is None else self.own.like(frame),
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from polyclinic_common.bedside.pictures import Curve, Icon, curve, icons
 from polyclinic_common.bundle.figures import Table
+from polyclinic_common.bundle.interval import Interval
 from polyclinic_common.bundle.outcome_words import YES, event_in_words
 from polyclinic_common.bundle.predictor import Predicted
 from polyclinic_common.models.score_head import Vector
@@ -15,26 +16,6 @@ from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Survival
 
 LIKE = "In 100 patients like this one"
-
-
-@dataclass(frozen=True)
-class Interval:
-    """How far the truth may lie from the prediction, and how that is known.
-
-    Attributes
-    ----------
-    text, how : str
-        The interval in a sentence, and how it came about.
-    is_approximate : bool
-        Whether it is not this hospital's own.
-    covers : int or None
-        Of a number: in how many of 100 patients the truth lies within.
-    """
-
-    text: str
-    how: str
-    is_approximate: bool
-    covers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,9 +58,10 @@ def hundred(predicted: Predicted, interval: Interval | None) -> Hundred | None:
 
 
 def _within(interval: Interval | None, what: str) -> Hundred | None:
-    if interval is None or interval.covers is None:
+    if interval is None or interval.level is None:
         return None
-    inside, outside = interval.covers, 100 - interval.covers
+    inside = of_hundred(interval.level)
+    outside = 100 - inside
     return Hundred(
         f"In about {inside} of 100 patients like this one the {what} lies within the interval "
         f"below; in {outside} it lies outside.",

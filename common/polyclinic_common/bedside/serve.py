@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from polyclinic_common.bedside.answer import Asked, Intervals, no_interval
+from polyclinic_common.bedside.answer import Asked
 from polyclinic_common.bedside.facts import model_facts
 from polyclinic_common.bedside.form import SITE, form_of
 from polyclinic_common.bedside.guard import LOOPBACK, Guard
 from polyclinic_common.bedside.page import Page, policy
-from polyclinic_common.bundle.opening import OpenedBundle
+from polyclinic_common.bundle.here import ModelHere
 from polyclinic_common.bundle.similar import OwnPatients
 from polyclinic_common.errors import BundleError, Code
 
@@ -28,28 +28,22 @@ GRACE_S = 1
 
 
 def serve(
-    opened: OpenedBundle,
+    here: ModelHere,
     say: Callable[[str], None],
     *,
-    hospital: str | None = None,
     table: pd.DataFrame | None = None,
-    intervals: Intervals = no_interval,
     port: int = 0,
 ) -> None:
     """Serve the page of a model on 127.0.0.1 until Ctrl-C; blocks.
 
     Parameters
     ----------
-    opened : OpenedBundle
-        The model, which may be used here.
+    here : ModelHere
+        The model as this hospital uses it; the form begins with this hospital.
     say : callable
         Told the address, once, as soon as it answers.
-    hospital : str or None
-        This hospital's name in the roster; the form offers the others too.
     table : DataFrame, optional
         This hospital's own patients, in the contract's columns: similar ones are then shown.
-    intervals : callable
-        Says how sure a prediction is.
     port : int
         Port on loopback; 0 takes a free one.
 
@@ -58,11 +52,10 @@ def serve(
     BundleError
         B060 if the port is taken.
     """
-    study, weights = opened.bundle.study, opened.bundle.model.weights
-    own = None if table is None else OwnPatients(study, weights, table)
-    answer = Asked(study, weights, intervals, own)
-    here = {SITE: hospital} if hospital in study.roster.sites else {}
-    page = Page(form_of(study), model_facts(opened), answer, here)
+    predictor = here.predictor
+    own = None if table is None else OwnPatients(predictor.study, predictor.weights, table)
+    start = {SITE: predictor.site} if predictor.site is not None else {}
+    page = Page(form_of(predictor.study), model_facts(here.opened), Asked(here, own), start)
     with listen(port) as listening:
         path, free = secret_path(), listening.getsockname()[1]
         say(f"http://{LOOPBACK}:{free}{path}")

@@ -6,14 +6,15 @@ Nothing is computed here but roundings: predictions, reasons and intervals come 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from polyclinic_common.bedside.hundred import Hundred, Interval, curve_of, hundred, percent
+from polyclinic_common.bedside.hundred import Hundred, curve_of, hundred, percent
 from polyclinic_common.bedside.pictures import Bar, bar_of
+from polyclinic_common.bedside.sure import Sure, sure_of
 from polyclinic_common.bundle.flags import Flag, FlagKind
+from polyclinic_common.bundle.here import ModelHere
 from polyclinic_common.bundle.outcome_words import event_in_words, in_words, number
 from polyclinic_common.bundle.predictor import Predicted, restricted_mean
 from polyclinic_common.bundle.reasons import Reason, Reasons
@@ -48,9 +49,20 @@ class ReasonRow:
 
 @dataclass(frozen=True)
 class ReasonTable:
-    """Why the model says so: what reasons are counted from, and they, largest first."""
+    """Why the model says so.
+
+    Attributes
+    ----------
+    about : tuple of str
+        What reasons are counted from, and how they add up.
+    what : str
+        What they raise or lower.
+    rows : tuple of ReasonRow
+        The reasons, largest first.
+    """
 
     about: tuple[str, ...]
+    what: str
     rows: tuple[ReasonRow, ...]
 
 
@@ -66,8 +78,8 @@ class ResultView:
         What has to be read with it.
     hundred : Hundred or None
         Of a hundred patients.
-    interval : Interval or None
-        None where nothing is known.
+    sure : Sure or None
+        How far the truth may lie from it; None where nothing is known.
     reasons : ReasonTable or None
         Why.
     missing, clamped, not_covered : tuple of str
@@ -80,7 +92,7 @@ class ResultView:
     figure: str
     notes: tuple[str, ...]
     hundred: Hundred | None
-    interval: Interval | None
+    sure: Sure | None
     reasons: ReasonTable | None
     missing: tuple[str, ...]
     clamped: tuple[str, ...]
@@ -89,26 +101,21 @@ class ResultView:
 
 
 def result_view(
+    here: ModelHere,
     predicted: Predicted,
-    reasons: Reasons | None = None,
-    interval: Interval | None = None,
-    similar: Similar | None = None,
-    notes: Sequence[str] = (),
+    reasons: Reasons | None,
+    similar: Similar | None,
 ) -> ResultView:
-    """Return what the page says about the one patient of `predicted`.
-
-    Parameters
-    ----------
-    notes : sequence of str
-        What else has to be read with the prediction.
-    """
+    """Return what the page says about the one patient of `predicted`."""
     study, given = predicted.study, bool(predicted.given[0])
+    (interval,), (in_time,) = here.intervals(predicted), here.survival_intervals(predicted)
+    local = tuple(note for note in here.notes if note not in here.opened.notes)
     return ResultView(
         title=predicted_title(study),
         figure=_figure(predicted) if given else "",
-        notes=(*(_notes(predicted) if given else ()), *notes),
+        notes=(*(_notes(predicted) if given else ()), *local),
         hundred=hundred(predicted, interval) if given else None,
-        interval=interval if given else None,
+        sure=sure_of(study, interval, in_time) if given else None,
         reasons=_reasons(reasons) if given and reasons is not None else None,
         missing=_flagged(predicted, "missing"),
         clamped=_flagged(predicted, "clamped"),
@@ -171,7 +178,7 @@ def _reasons(reasons: Reasons) -> ReasonTable:
         )
         for each, bar in zip(reasons.table(), reasons.bars(), strict=True)
     )
-    return ReasonTable(tuple(about), tuple(rows))
+    return ReasonTable(tuple(about), _raised(study), tuple(rows))
 
 
 def _told(study: Study, base: float) -> str:
@@ -182,6 +189,13 @@ def _told(study: Study, base: float) -> str:
     if isinstance(outcome, Binary):
         return percent(float(expit(np.array([base]))[0]))
     return f"log odds of {base:.2f} in an interval"
+
+
+def _raised(study: Study) -> str:
+    if isinstance(study.outcome, Survival):
+        return "the risk"
+    event = event_in_words(study)
+    return f"the probability of {event}" if isinstance(study.outcome, Binary) else f"the {event}"
 
 
 def _adds(study: Study, reason: Reason) -> str:

@@ -60,7 +60,7 @@ def untrained(study: Study, study_hash: str, frame: pd.DataFrame, site: Path | N
     BundleError
         B022 if the folder's table cannot be read.
     """
-    frozen = None if site is None else _frozen(site / FROZEN.format(study_hash))
+    frozen = None if site is None else frozen_table(site, study_hash)
     if frozen is None:
         return Untrained(np.ones(len(frame), dtype=np.bool_))
     out = held_out(study, frozen)
@@ -70,9 +70,17 @@ def untrained(study: Study, study_hash: str, frame: pd.DataFrame, site: Path | N
     return Untrained(~trained, int(trained.sum()), int(kept.sum()), looked=True)
 
 
-def _frozen(path: Path) -> pd.DataFrame | None:
+def frozen_table(site: Path, study_hash: str) -> pd.DataFrame | None:
+    """Return the table that a site's folder holds for a study; None if it holds none.
+
+    Raises
+    ------
+    BundleError
+        B022 if it cannot be read.
+    """
     import pandas as pd  # noqa: PLC0415
 
+    path = site / FROZEN.format(study_hash)
     try:
         return pd.read_parquet(path)
     except FileNotFoundError:

@@ -26,6 +26,8 @@ Examples:
   polyclinic predict warfarin-1.0-1f0c.polyclinic patients.csv --map map.toml --out doses.csv
 
   polyclinic predict warfarin-1.0-1f0c.polyclinic patients.parquet --json
+
+  polyclinic predict warfarin-1.0-1f0c.polyclinic --serve
 """
 NO_INTERVAL = (
     "How far this can be trusted is not known here: calibrate the model on this hospital's "
@@ -63,6 +65,10 @@ def predict(
         Path | None,
         typer.Option(help="What `polyclinic model calibrate --out` wrote (default: the site's)."),
     ] = None,
+    serve: Annotated[
+        bool,
+        typer.Option("--serve", help="Serve a page with a form, to this machine alone."),
+    ] = False,
     site: SiteOption = SITE,
     operator: OperatorOption = None,
     as_json: AsJson = False,
@@ -75,13 +81,24 @@ def predict(
     from polyclinic_common.bundle.here import ModelHere
     from polyclinic_common.bundle.opening import open_bundle
 
-    if (table is None) == (not patient):
-        raise typer.BadParameter("give a TABLE, or one patient by --patient")
+    if [table is not None, bool(patient), serve].count(True) != 1:
+        raise typer.BadParameter("give a TABLE, or one patient by --patient, or --serve")
     here = ModelHere.of(open_bundle(file, site, operator), site, hospital, calibration)
-    if table is None:
+    if serve:
+        _serve(here, site)
+    elif table is None:
         _one(here, patient or [], strict=strict, as_json=as_json)
     else:
         _many(here, table, mapping, out, strict=strict, as_json=as_json)
+
+
+def _serve(here: ModelHere, site: Path) -> None:
+    from polyclinic_common.bedside.serve import serve as serve_page
+    from polyclinic_common.bundle.untrained import frozen_table
+
+    own = frozen_table(site, here.opened.bundle.facts.study_hash)
+    typer.echo("For this machine alone, until Ctrl-C; nothing that is entered is kept:", err=True)
+    serve_page(here, typer.echo, table=own)
 
 
 def _one(here: ModelHere, given: list[str], *, strict: bool, as_json: bool) -> None:
@@ -201,7 +218,7 @@ def _print_reasons(reasons: Reasons) -> None:
 
     found = reasons.table()
     grid = Table("reason", "this patient", "typical", box=SIMPLE_HEAD, pad_edge=False)
-    grid.add_column(f"adds ({found[0].unit})" if found else "adds", justify="right")
+    grid.add_column("adds", justify="right")
     grid.add_column("")
     bars = {bar.feature: bar.length for bar in reasons.bars()}
     for each in found:
@@ -210,7 +227,8 @@ def _print_reasons(reasons: Reasons) -> None:
         grid.add_row(escape(each.feature), escape(each.value), escape(each.typical), sign, bar)
     console = Console(highlight=False)
     console.print(grid)
-    console.print(f"against the study's public typical patient: {reasons.outcome.base:.4g}")
+    unit, base = escape(reasons.outcome.unit), f"{reasons.outcome.base:.4g}"
+    console.print(f"Added to {base}, of the study's public typical patient, in {unit}.")
 
 
 def _facts(here: ModelHere) -> dict[str, object]:
