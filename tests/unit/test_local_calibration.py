@@ -565,7 +565,14 @@ def test_where_nothing_was_released_there_is_no_interval(kind: str) -> None:
     hidden = Evaluation(
         metrics=(RoundReadings(60, (GroupReading("overall", "all", 3.0, 5.0, True, metrics={}),)),)
     )
-    for evaluation in (NOTHING, hidden, released(kind, metrics={}, calibration=(), times=())):
+    (everybody,) = released(kind).groups
+    of_some = Evaluation(metrics=(RoundReadings(60, (replace(everybody, kind="subgroup"),)),))
+    for evaluation in (
+        NOTHING,
+        hidden,
+        of_some,
+        released(kind, metrics={}, calibration=(), times=()),
+    ):
         assert intervals_for(said, evaluation, None) == (None,) * 20
         if kind == "survival":
             assert survival_intervals_for(said, evaluation, None) == ((None,) * 4,) * 20
