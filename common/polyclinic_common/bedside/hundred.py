@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from polyclinic_common.bedside.pictures import Curve, Icon, curve, icons
 from polyclinic_common.bundle.figures import Table
@@ -86,7 +87,7 @@ def _yes_or_no(study: Study, outcome: Binary, chance: float) -> Hundred:
     )
 
 
-def _course(study: Study, outcome: Survival, shares: Sequence[float]) -> Hundred:
+def _course(study: Study, outcome: Survival, shares: Vector) -> Hundred:
     event, unit, end = event_in_words(study), outcome.unit, outcome.grid[-1]
     free = [of_hundred(float(share)) for share in shares]
     rows = tuple(
@@ -127,4 +128,4 @@ def curve_of(predicted: Predicted) -> Vector:
     """Return the survival curve of the patient, shape (K,)."""
     if predicted.prediction.survival is None:
         raise ValueError("no survival curve was predicted")
-    return predicted.prediction.survival[0]
+    return np.asarray(predicted.prediction.survival[0])
