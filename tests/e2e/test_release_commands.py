@@ -13,6 +13,7 @@ from tests.kits.typed_consortium import TypedConsortium
 ROUNDS = 3
 PATIENT = ("--patient", "age=61", "sex=female")
 CARD = """
+[operator]
 developer = "The consortium's statisticians"
 """
 

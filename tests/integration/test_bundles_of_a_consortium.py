@@ -21,6 +21,7 @@ from polyclinic_common.bundle.bundle import Bundle, read_bundle
 from polyclinic_common.bundle.opening import open_bundle
 from polyclinic_common.bundle.statements import BundleRejection, BundleWithdrawal
 from polyclinic_common.bundle.trust import TRUST, Trust
+from polyclinic_common.bundle.verification import findings
 from polyclinic_common.consortium import consortium_pb2 as pb
 from polyclinic_common.consortium.transport import STREAM_S, UNARY_S
 from polyclinic_common.errors import Code, PolyclinicError
@@ -149,6 +150,7 @@ def test_a_bundle_goes_from_the_operator_to_two_signatures_and_back(house: Relea
     assert house.decided("site 0") == [("accepted", bundle.digest, "")]
     opened = open_bundle(file, house.path("site 0"))
     assert opened.is_approved
+    assert "Not called back, as the consortium said on" in "\n".join(findings(opened))
     withdraw_bundle(house.server, house.run, "weight was read in pounds")
     open_bundle(file, house.path("site 0"))  # what it has not heard of, it does not know
     house.learn("site 0")
@@ -173,6 +175,8 @@ def test_everybody_joined_may_fetch_and_only_who_approved_may_sign(house: Releas
         assert house.fetched(name).digest == bundle.digest
         assert code_of(house.accept, name, bundle) == Code.BUNDLE_STUDY
         assert house.decided(name) == []
+    assert code_of(house.reject, OUTSIDE, bundle) == Code.STUDY_NOT_OURS
+    assert house.decided(OUTSIDE) == []
     assert house.signers("site 0") == ["operator"]
 
 
@@ -387,6 +391,7 @@ def test_a_server_that_sends_without_end_is_not_listened_to_for_ever(
 
 def test_a_bundle_that_is_not_on_offer_is_not_signed(house: ReleasedRun) -> None:
     assert code_of(house.accept, "site 0", house.made()) == Code.BUNDLE_UNKNOWN
+    assert code_of(house.reject, "site 0", house.made()) == Code.BUNDLE_UNKNOWN
     assert house.decided("site 0") == []
     assert code_of(house.fetched, "site 0") == Code.BUNDLE_UNKNOWN
 

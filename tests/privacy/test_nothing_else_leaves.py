@@ -248,6 +248,25 @@ def test_what_reaches_out_holds_no_patient() -> None:
         assert not patients, f"{name} reaches {patients}"
 
 
+def test_what_watches_a_released_model_reaches_nothing_that_sends() -> None:
+    """Its room imports no other of the client; its command reaches disk and studies, no more."""
+    trees = dict(client_trees())
+    within = {name: set(ours(tree)) for name, tree in trees.items()}
+    rooms = {name: {module.partition(".")[0] for module in to} for name, to in within.items()}
+    watching = [name for name in trees if name.startswith("watch/")]
+    assert len(watching) > 8
+    for name in watching:
+        assert rooms[name] <= {"watch"}, name
+    found, waiting = set[str](), ["cli/monitor.py"]
+    while waiting:
+        for module in within.get(waiting.pop(), set()) - found:
+            found.add(module)
+            waiting.append(f"{module.replace('.', '/')}.py")
+    sending = {"node", "consortium", "backup", "gate", "run", "worker", "page", "proxy"}
+    assert {"watch.look", "study_book.book"} <= found
+    assert not {module for module in found if module.partition(".")[0] in sending}
+
+
 def ours(tree: ast.Module) -> Iterator[str]:
     """Yield the modules of the client package that a module imports, without the package's name."""
     for module, _ in imported(tree):

@@ -100,8 +100,8 @@ def test_the_card_names_the_group_that_stands_out() -> None:
 
 
 def test_predicted_ranges_that_observed_shares_leave_are_named() -> None:
-    shares = (around(0.05), around(0.3), None, around(0.9))
-    edges = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.5), (0.95, 1.0))
+    shares = (around(0.05), around(0.3), around(0.41), None, around(0.9))
+    edges = ((0.0, 0.1), (0.1, 0.2), (0.2, 0.4), (0.4, 0.9), (0.95, 1.0))
     bins = tuple(
         BinReading(low, high, 100.0, share)
         for (low, high), share in zip(edges, shares, strict=True)
@@ -118,6 +118,7 @@ def test_predicted_ranges_that_observed_shares_leave_are_named() -> None:
     assert said == [
         "not shown to be off",
         "more have the outcome than predicted",
+        "not shown to be off",
         TOO_FEW,
         "fewer have the outcome than predicted",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +17,7 @@ from polyclinic_common.bundle.archive import pack_members, unpack_members
 from polyclinic_common.bundle.bundle import ENVELOPE, MEMBERS, Bundle, bundle_of, read_bundle
 from polyclinic_common.bundle.certificate import Certificate
 from polyclinic_common.bundle.envelope import Envelope
+from polyclinic_common.bundle.noise_audit import read_noise_audit
 from polyclinic_common.bundle.opening import open_bundle
 from polyclinic_common.bundle.verification import findings
 from polyclinic_common.consortium.signed import SignedStudy
@@ -179,3 +181,37 @@ def test_a_program_of_its_own_agrees(bundle: Bundle, tmp_path: Path) -> None:
 def _script(file: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT), str(file), *more]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def audit_file(folder: Path, **changes: object) -> Path:
+    finding = {"kind": "update", "reader": "headline", "claimed": 1.0, "at_least": 0.8, "copies": 3}
+    privacy = STUDY.privacy
+    audit = {"study": STUDY.id, "mode": privacy.mode, "epsilon": privacy.epsilon, "rounds": 6}
+    audit |= {"delta": privacy.delta, "gradients": "opacus", "findings": [finding]}
+    audit |= {"refuted": False} | changes
+    file = folder / "audit.json"
+    file.write_text(json.dumps([audit]), encoding="utf-8")
+    return file
+
+
+def test_an_audit_of_the_noise_stands_in_certificate_and_card(tmp_path: Path) -> None:
+    audit = read_noise_audit(audit_file(tmp_path), STUDY)
+    sizes = dict.fromkeys(STUDY.training_sites, 60)
+    draft = replace(
+        draft_of_study(STUDY, OPERATOR), certificate=Certificate.of(STUDY, sizes, audit)
+    )
+    made = draft.signed(OPERATOR, facts_of_study(STUDY, OPERATOR, "1f0c"), {})
+    read = bundle_of(made.to_bytes(), NAME)
+    assert read.certificate.audit == audit
+    assert "at least 0.8" in read.card.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    "changes", [{"study": "another"}, {"epsilon": 9.0}, {"refuted": True}, {"findings": []}]
+)
+def test_an_audit_of_something_else_or_that_refutes_is_not_attached(
+    changes: dict[str, object], tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError) as caught:
+        read_noise_audit(audit_file(tmp_path, **changes), STUDY)
+    assert caught.value.code == Code.AUDIT_UNUSABLE

@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
-from polyclinic_client.study_book.book import STUDIES, TABLE
+from polyclinic_client.folder.layout import STUDIES
+from polyclinic_client.study_book.book import TABLE
 from polyclinic_client.study_book.frozen_table import freeze
 from polyclinic_common.bundle.calibration_words import refit_words, rows_of, titles_of
 from polyclinic_common.bundle.contents import Evaluation
@@ -71,8 +72,8 @@ MODELS = {kind: trained(study) for kind, study in STUDIES_OF.items()}
 
 
 def local_patients(kind: str, frame: pd.DataFrame) -> LocalPatients:
-    x = Predictor(STUDIES_OF[kind], MODELS[kind]).encode(frame)
-    return LocalPatients.of(STUDIES_OF[kind], frame, x, np.ones(len(frame), dtype=np.bool_))
+    predictor = Predictor(STUDIES_OF[kind], MODELS[kind])
+    return LocalPatients.of(predictor, frame, np.ones(len(frame), dtype=np.bool_))
 
 
 def on_roots(doses: Floats) -> Floats:
@@ -83,9 +84,9 @@ def on_roots(doses: Floats) -> Floats:
 def found(
     kind: str, frame: pd.DataFrame, weights: Vector | None = None, **wanted: Any
 ) -> LocalCalibration:
-    study, weights = STUDIES_OF[kind], MODELS[kind] if weights is None else weights
+    predictor = Predictor(STUDIES_OF[kind], MODELS[kind] if weights is None else weights)
     patients = local_patients(kind, frame)
-    return calibrated(DIGEST, study, weights, patients, Wanted(**wanted), held_out=0, made=TODAY)
+    return calibrated(DIGEST, predictor, patients, Wanted(**wanted), held_out=0, made=TODAY)
 
 
 def predicted(kind: str, frame: pd.DataFrame) -> Predicted:
@@ -265,7 +266,7 @@ def test_a_patient_without_a_known_outcome_does_not_count() -> None:
 
 
 def test_numbers_have_the_conformal_width_of_the_patients_here() -> None:
-    frame, study = small_table(200, seed=4), STUDIES_OF["continuous"]
+    frame = small_table(200, seed=4)
     said = predicted("continuous", frame).prediction.value
     local = found("continuous", frame)
     by_hand = np.sort(np.abs(np.sqrt(frame["dose"]) - np.sqrt(said)) / 5.0)[181 - 1]
@@ -277,7 +278,8 @@ def test_numbers_have_the_conformal_width_of_the_patients_here() -> None:
         for each, dose in zip(made, frame["dose"], strict=True)
     ]
     assert sum(inside) == 181
-    assert study.outcome.kind == "continuous"
+    assert made[0] is not None
+    assert made[0].words.startswith(f"{made[0].low:.3g} to {made[0].high:.3g} mg: of 100 patients")
 
 
 def test_probabilities_have_the_share_of_patients_like_this_one() -> None:
@@ -358,8 +360,7 @@ def test_refitted_intervals_cover_patients_who_fitted_neither() -> None:
         everybody = LocalPatients(numbers, x, y, mask, value, np.ones(41))
         local = calibrated(
             DIGEST,
-            study,
-            MODELS["continuous"],
+            Predictor(study, MODELS["continuous"]),
             everybody.take(np.arange(40)),
             Wanted(refit=True),
             held_out=0,
@@ -421,7 +422,9 @@ def test_a_model_that_is_right_stays_as_it_was_released() -> None:
     study, weights = STUDIES_OF["binary"], MODELS["binary"]
     _, _, x, y, mask = moved("binary", 300, 0.0, 1.0)
     patients = LocalPatients(tuple(map(str, range(300))), x, y, mask, y[:, 0], np.ones(300))
-    local = calibrated(DIGEST, study, weights, patients, Wanted(refit=True), held_out=0, made=TODAY)
+    local = calibrated(
+        DIGEST, Predictor(study, weights), patients, Wanted(refit=True), held_out=0, made=TODAY
+    )
     assert local.refit is not None
     assert local.refit.changed == "nothing"
     assert not local.recalibrated
@@ -540,7 +543,7 @@ def test_without_patients_here_an_interval_follows_from_the_released_error_and_s
         low, high = (np.sqrt(value) - half) ** 2, min(100.0, (np.sqrt(value) + half) ** 2)
         assert (each.low, each.high) == pytest.approx((low, high))
         assert each.how == "approximate"
-        assert each.words.startswith("Approximate")
+        assert each.words.startswith(f"Approximate: {low:.3g} to {high:.3g} mg, ")
         assert each.level == 0.9
     assert made[3] is None
 

@@ -153,7 +153,7 @@ def test_the_table_says_what_the_model_read_and_what_it_did() -> None:
     of = every_study("survival")
     encoding = Encoding(of)
     table = patients(2).assign(
-        age=[61.0, 200.0], weight=[None, 80.1], sex=["male", "?"], grade="II", snp=["A/A", "G/A"],
+        age=[61.0, 200.0], weight=[np.nan, 80.1], sex=["male", "?"], grade="II", snp=["A/A", "G/A"],
         cyp=["*3/*2", "*1/*2"], g1=1.0, g2=None, g3=2.0, hla=["*57:01/*07:02", "*01:01/*02:01"],
         arm=["A", "B"], p1=0.5, p2=0.5, p3=0.5, p4=None,
     )  # fmt: skip

@@ -213,6 +213,15 @@ def test_nobody_is_led_to_refit_to_values_that_are_wrong(
     assert verdict_of(findings) == verdict
 
 
+def test_a_refit_is_not_proposed_before_wrong_values_are_mended() -> None:
+    model, frame = watched(shift=1.5)
+    found = look(model, frame.assign(weight=(frame["weight"] / 0.45359237).round(1)))
+    assert found.verdict == "look"
+    assert found.findings[0].spoils
+    assert {each.verdict for each in found.findings} == {"look", "recalibrate"}
+    assert not any("--refit" in each.then for each in found.findings)
+
+
 def test_earlier_looks_are_remembered_and_a_shorter_table_is_told() -> None:
     model, frame = watched()
     earlier = [LookEntry(day=TODAY, rows=n, known=n, verdict="fine") for n in (10, 50, 120, 900)]

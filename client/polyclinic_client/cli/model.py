@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from polyclinic_client.cli.options import SITE, SiteOption
-from polyclinic_common.bundle.rejecting import REJECTING
+from polyclinic_common.bundle.rejecting import REJECTING, Rejecting
 from polyclinic_common.cli.options import AsJson, BundleFile
 
 if TYPE_CHECKING:
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from polyclinic_common.bundle.opening import OpenedBundle
 
 app = typer.Typer(no_args_is_help=True, help="Released models: list, fetch, accept, reject.")
-Why = StrEnum("Why", {code: code for code in REJECTING})
 REASONS = "; ".join(f"{code}: {words}" for code, words in REJECTING.items())
 
 
@@ -175,7 +173,7 @@ def _ask(member: Membership, checked: OpenedBundle) -> None:
 )
 def reject(
     file: BundleFile,
-    reason: Annotated[Why, typer.Option(help=REASONS)],
+    reason: Annotated[Rejecting, typer.Option(help=REASONS)],
     site: SiteOption = SITE,
     as_json: AsJson = False,
 ) -> None:
@@ -191,8 +189,8 @@ def reject(
 
     bundle = read_bundle(file)
     with ConsortiumClient.open(site) as client, SiteFolder.open(site) as opened:
-        refuse(opened, client, bundle, reason.value)
+        refuse(opened, client, bundle, reason)
     if as_json:
-        print_json({"digest": bundle.digest, "rejected": reason.value})
+        print_json({"digest": bundle.digest, "rejected": reason})
         return
-    typer.echo(f"Rejected {bundle.digest[:12]} ({reason.value}); the consortium was told.")
+    typer.echo(f"Rejected {bundle.digest[:12]} ({reason}); the consortium was told.")

@@ -65,10 +65,10 @@ def monitor(
 
 def _look(bundle: Bundle, table: Path, mapping: Path | None, site: Path, log: LookLog) -> Look:
     from polyclinic_client.watch.look import take_look
-    from polyclinic_client.watch.newer import newer_patients
     from polyclinic_common.bundle.predictor import Predictor
     from polyclinic_common.data.files import read_table
     from polyclinic_common.data.mapping import load_mapping
+    from polyclinic_common.data.newer import newer_patients
     from polyclinic_common.data.rules import Mapping as Rules
 
     name, frozen = _own_table(bundle, site)
@@ -90,7 +90,7 @@ def _own_table(bundle: Bundle, site: Path) -> tuple[str, DataFrame]:
     from polyclinic_client.study_book.book import StudyBook
     from polyclinic_common.errors import BundleError, Code
 
-    study_hash = bundle.signed_study.hash
+    study_hash = bytes.fromhex(bundle.facts.study_hash)
     with SiteFolder.open(site, read_only=True) as folder:
         book = StudyBook.open(folder)
         if not book.holds(study_hash):

@@ -21,6 +21,7 @@ from polyclinic_common.bundle.rejecting import Rejecting
 from polyclinic_common.bundle.statements import BundleRejection
 from polyclinic_common.bundle.trust import Trust
 from polyclinic_common.bundle.verification import require_approved
+from polyclinic_common.errors import Code, ConsortiumError
 from polyclinic_common.files import write_atomically
 
 REMEDY = (
@@ -137,9 +138,18 @@ def reject(site: SiteFolder, client: ConsortiumClient, bundle: Bundle, code: Rej
     Raises
     ------
     BundleError
-        B003 if it is another operator's; as `learn`.
+        B003 if it is another operator's, B074 if it is not on offer; as `learn`.
+    ConsortiumError
+        C015 if the study does not name this hospital: nobody asked it.
     """
     learn(site.path, client).refuse_foreign(bundle.facts.operator)
+    find_bundle(client.bundles(), bundle.digest, REMEDY)
+    if client.membership.name not in bundle.study.roster.sites:
+        raise ConsortiumError(
+            Code.STUDY_NOT_OURS,
+            f"The study {bundle.study.id} does not name this hospital ({client.membership.name}).",
+            "Leave the model alone, or write to the operator.",
+        )
     rejection = BundleRejection(
         identity=site.identity.public,
         study_hash=bytes.fromhex(bundle.facts.study_hash),

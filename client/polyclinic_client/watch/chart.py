@@ -11,7 +11,7 @@ from polyclinic_client.watch.inputs import ColumnTest
 from polyclinic_client.watch.performance import Performance
 
 WIDTH, HEIGHT = 640, 220
-LEFT, BOTTOM, TOP = 44, 28, 12
+LEFT, RIGHT, BOTTOM, TOP = 44, 20, 28, 12
 MOST_POINTS = 300
 
 
@@ -65,7 +65,7 @@ def sum_chart(found: Performance) -> SumChart:
     )
 
     def place(at: float, value: float) -> str:
-        x = LEFT + at / count * (WIDTH - LEFT - 8)
+        x = LEFT + at / count * (WIDTH - LEFT - RIGHT)
         return f"{x:.1f},{_height(value, highest):.1f}"
 
     lines = tuple(
@@ -90,7 +90,7 @@ def sum_chart(found: Performance) -> SumChart:
         for each in found.limits
     )
     across = tuple(
-        Tick(LEFT + share * (WIDTH - LEFT - 8), str(round(share * found.patients)))
+        Tick(LEFT + share * (WIDTH - LEFT - RIGHT), str(round(share * found.patients)))
         for share in (0.0, 0.25, 0.5, 0.75, 1.0)
     )
     up = tuple(Tick(_height(v, highest), f"{v:.1f}") for v in np.linspace(0, highest, 4))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Verdict = Literal["fine", "look", "recalibrate", "withdraw"]
@@ -33,6 +34,19 @@ class Finding:
     reason: str
     then: str
     spoils: bool = False
+
+
+MEND = "First mend the values named above, then look again."
+
+
+def in_order(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return findings, wrong values first; while there are any, nobody is led to a refit."""
+    spoilt = any(each.spoils for each in findings)
+    told = [
+        replace(each, then=MEND) if spoilt and each.verdict == "recalibrate" else each
+        for each in findings
+    ]
+    return tuple(sorted(told, key=lambda each: not each.spoils))
 
 
 def verdict_of(findings: tuple[Finding, ...]) -> Verdict:

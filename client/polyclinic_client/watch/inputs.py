@@ -139,7 +139,9 @@ def _of_numbers(declared: Declared, rows: int, before: Values, now: Values) -> C
         f"median {np.median(each.numbers):.4g} {declared.unit}" if each.numbers.size else "no value"
         for each in (before, now)
     ]
-    conversion = _unit(declared, before.numbers, now.numbers, size)
+    conversion = None
+    if p <= INPUTS:  # no discovery otherwise, whatever the other tests say
+        conversion = _unit(declared, before.numbers, now.numbers, size)
     return ColumnTest(
         declared.name, "values", rows, said[0], said[1], size, p, conversion=conversion
     )
@@ -164,7 +166,8 @@ def _of_words(declared: Declared, rows: int, before: Values, now: Values) -> Col
 
 
 def _compared(test: ColumnTest) -> str:
-    return f"{test.before} in this hospital's table of the study, {test.now} in the latest rows"
+    now = f"{test.now} in the latest {test.rows} rows"
+    return f"{test.before} in this hospital's table of the study, {now}"
 
 
 def _another_unit(declared: Declared, test: ColumnTest) -> Finding:
@@ -172,8 +175,7 @@ def _another_unit(declared: Declared, test: ColumnTest) -> Finding:
     return Finding(
         name,
         "look",
-        f"{name} is probably in another unit: {_compared(test)} ({test.rows}); they fit after "
-        f"{test.conversion}.",
+        f"{name} is probably in another unit: {_compared(test)}; they fit after {test.conversion}.",
         f"See in which unit {name} is exported and write its factor into the mapping; do not use "
         "predictions for these patients until then.",
         spoils=True,
@@ -181,7 +183,7 @@ def _another_unit(declared: Declared, test: ColumnTest) -> Finding:
 
 
 def _finding(declared: Declared, test: ColumnTest) -> Finding:
-    name, compared = declared.name, f"{_compared(test)} ({test.rows})"
+    name, compared = declared.name, _compared(test)
     if test.kind == "values":
         then = f"See whether the patients, a device or the extract of {name} changed."
         return Finding(name, "look", f"{name} has changed: {compared}.", then)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from polyclinic_client.watch.budget import FEWEST
 from polyclinic_client.watch.chances import Known, known_of
-from polyclinic_client.watch.finding import Finding, Verdict, verdict_of
+from polyclinic_client.watch.finding import Finding, Verdict, in_order, verdict_of
 from polyclinic_client.watch.inputs import ColumnTest, compare_inputs, input_findings
 from polyclinic_client.watch.look_log import LookEntry
 from polyclinic_client.watch.performance import Performance, judge, performance_findings
@@ -134,7 +134,7 @@ def take_look(
     if performance is not None:
         findings += performance_findings(study, performance)
     notes = tuple(_notes(study, len(newer), known, error, earlier))
-    return Look(study, len(newer), known, tests, performance, tuple(findings), notes)
+    return Look(study, len(newer), known, tests, performance, in_order(findings), notes)
 
 
 def _absent(study: Study, table: pd.DataFrame, newer: pd.DataFrame) -> Iterator[Finding]:

@@ -41,7 +41,7 @@ def look_page(look: Look, file_name: str, day: dt.date) -> str:
         day=day,
         fewest=FEWEST,
         looks=LOOKS,
-        size=(chart.WIDTH, chart.HEIGHT, chart.LEFT, chart.BOTTOM),
+        size=(chart.WIDTH, chart.HEIGHT, chart.LEFT, chart.WIDTH - chart.RIGHT),
     )
 
 

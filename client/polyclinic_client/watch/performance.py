@@ -156,8 +156,7 @@ def performance_findings(study: Study, found: Performance) -> Iterator[Finding]:
         yield Finding(
             "calibration",
             "recalibrate",
-            f"Outcomes have left the predictions: {_level(study, found)} The deviation began after "
-            f"about {found.since} of these patients.",
+            f"Outcomes have left the predictions: {_level(study, found)} {_began(found)}",
             "Set level and slope right on this hospital's patients: "
             "polyclinic model calibrate FILE TABLE --refit",
         )
@@ -171,6 +170,12 @@ def performance_findings(study: Study, found: Performance) -> Iterator[Finding]:
             f"was released ({_words(found.released_error)}).",
             "See whether these patients differ from those of the study; compare the columns above.",
         )
+
+
+def _began(found: Performance) -> str:
+    if not found.since:
+        return "They were off from the first of these patients on."
+    return f"The deviation began after about {found.since} of these patients."
 
 
 def _level(study: Study, found: Performance) -> str:

@@ -44,7 +44,6 @@ def as_table(here: ModelHere, predicted: Predicted, patients: pd.Series | None) 
     """Return one row a patient: number, what is predicted, its interval, remarks."""
     import pandas as pd  # noqa: PLC0415
 
-    remarks = [" ".join(flag.words for flag in row) for row in predicted.flags]
     number = {} if patients is None else {str(patients.name): patients.to_numpy()}
     intervals = {}
     if not isinstance(predicted.study.outcome, Survival):
@@ -54,7 +53,14 @@ def as_table(here: ModelHere, predicted: Predicted, patients: pd.Series | None) 
             "high": [math.nan if each is None else each.high for each in found],
             "interval": ["" if each is None else each.how for each in found],
         }
-    return pd.DataFrame({**number, **columns_of(predicted), **intervals, REMARKS: remarks})
+    return pd.DataFrame(
+        {**number, **columns_of(predicted), **intervals, REMARKS: remarks_of(predicted)}
+    )
+
+
+def remarks_of(predicted: Predicted) -> list[str]:
+    """Return all that there is to say about every patient's values, in words."""
+    return [" ".join(flag.words for flag in row) for row in predicted.flags]
 
 
 def as_records(

@@ -33,10 +33,9 @@ from polyclinic_common.study.sections import TestSites
 
 def _title(known: Known) -> Value:
     kind = "neural network" if known.study.model.hidden else "linear"
-    return (
-        f"{known.study.title}: development of a {kind} prediction model across "
-        f"{len(known.study.training_sites)} hospitals"
-    )
+    count = len(known.study.training_sites)
+    where = f"across {count} hospitals" if count > 1 else "at one hospital"
+    return f"{known.study.title}: development of a {kind} prediction model {where}"
 
 
 def _summary(known: Known) -> Value:
@@ -110,7 +109,7 @@ def _limits(known: Known) -> Value:
 
 def _outcome(known: Known) -> Value:
     outcome = known.study.outcome
-    lines = [outcome_in_words(known.study), f"Source of its definition: {outcome.source}."]
+    lines = [_begun(outcome_in_words(known.study)), f"Source of its definition: {outcome.source}."]
     if isinstance(outcome, Survival):
         lines.append(
             f"Times: {', '.join(f'{end:g}' for end in outcome.grid)} {outcome.unit}. Competing "
@@ -181,12 +180,7 @@ def _promise(known: Known) -> Value:
     certificate = known.certificate
     lines = [certificate.sentence, certificate.trust, f"Accountant: {certificate.accountant}."]
     if certificate.audit is not None:
-        audit = certificate.audit
-        lines.append(
-            f"An attack on {audit.releases} releases shows that epsilon is at least "
-            f"{audit.epsilon_at_least:.3g}, with confidence {audit.confidence:g}; it does not "
-            "say how much larger it is."
-        )
+        lines += certificate.audit.sentences
     return tuple(lines)
 
 
@@ -219,6 +213,11 @@ def _limitations(known: Known) -> Value:
     return tuple(lines)
 
 
+def _begun(words: str) -> str:
+    """Return words as the beginning of a sentence."""
+    return words[0].upper() + words[1:]
+
+
 def _said(value: Value) -> Callable[[Known], Value]:
     return lambda _: value
 
@@ -242,7 +241,7 @@ SYSTEM: Mapping[str, Callable[[Known], Value]] = {
     "use.limits": _limits,
     "tripod.4": lambda known: f"To develop and judge a model. {known.study.purpose}",
     "tripod.6a": lambda known: hospitals_in_words(known.study),
-    "tripod.6c": lambda known: treatment_in_words(known.study),
+    "tripod.6c": lambda known: _begun(treatment_in_words(known.study)),
     "tripod.7": _said(
         (
             "Every hospital maps its own table to the columns of the study by rules in a file of "

@@ -16,6 +16,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from polyclinic_common.bundle.noise_audit import NoiseAudit
 from polyclinic_common.errors import BundleError, Code
 from polyclinic_common.privacy import gdp, rdp
 from polyclinic_common.privacy.charges import Charge, SampledSteps
@@ -60,24 +61,6 @@ class Mechanism(Record):
     times: int = Field(ge=1)
     headline: Charge
     fallback: Charge
-
-
-class NoiseAudit(Record):
-    """What an attack found on noise drawn by the same mechanism.
-
-    Attributes
-    ----------
-    epsilon_at_least : float
-        Lower bound on epsilon that canaries showed, with the confidence given.
-    confidence : float
-        Of that bound.
-    releases : int
-        How many releases it looked at.
-    """
-
-    epsilon_at_least: float = Field(ge=0)
-    confidence: float = Field(gt=0, lt=1)
-    releases: int = Field(ge=1)
 
 
 class Certificate(Record):

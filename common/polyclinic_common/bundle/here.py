@@ -50,7 +50,7 @@ class ModelHere:
         Parameters
         ----------
         hospital : str or None
-            The hospital's name in the roster.
+            The hospital's name in the roster; default: that of its calibration.
         calibration : Path, optional
             What `polyclinic model calibrate --out` wrote; default: what the site's folder keeps.
 
@@ -67,6 +67,7 @@ class ModelHere:
         weights = bundle.model.weights
         if local is not None:
             weights = local.applied_to(bundle.study, weights)
+            hospital = hospital or local.hospital
         return ModelHere(opened, Predictor(bundle.study, weights, hospital), local)
 
     @property

@@ -76,20 +76,25 @@ def _local(predicted: Predicted, local: LocalCalibration) -> Intervals:
     outcome, value = predicted.study.outcome, predicted.prediction.value
     match local.found:
         case Width(half_width=half) if isinstance(outcome, Continuous):
-            words = (
-                f"Of 100 patients of this hospital about {100 * (1 - local.alpha):.0f} lie within "
-                f"an interval made like this one ({_basis(local)})."
-            )
-            ends = zip(*conformal.bounds(outcome, value, half), strict=True)
-            level = 1.0 - local.alpha
-            return tuple(
-                Interval(float(low), float(high), level, "conformal", words) for low, high in ends
-            )
+            return tuple(_from_width(local, outcome, half, value))
         case Bins() as bins:
             return tuple(_from_local_bins(local, bins, value))
         case VennAbers() as fits:
             return tuple(_from_fits(local, fits, value))
     return (None,) * len(value)
+
+
+def _from_width(
+    local: LocalCalibration, outcome: Continuous, half: float, value: Floats
+) -> Iterator[Interval]:
+    level = 1.0 - local.alpha
+    words = (
+        f"{outcome.unit}: of 100 patients of this hospital about {100 * level:.0f} lie within an "
+        f"interval made like this one ({_basis(local)})."
+    )
+    lows, highs = conformal.bounds(outcome, value, half)
+    for low, high in zip(lows.tolist(), highs.tolist(), strict=True):
+        yield Interval(low, high, level, "conformal", f"{low:.3g} to {high:.3g} {words}")
 
 
 def _basis(local: LocalCalibration) -> str:

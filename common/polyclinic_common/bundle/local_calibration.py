@@ -107,6 +107,8 @@ class LocalCalibration(Record):
     held_out : int
         How many of the table's patients the study held out; of the others the hospital says that
         they are new.
+    hospital : str or None
+        The name in the roster under which the model read the patients; None outside it.
     refit : Refit or None
         Level and slope of this hospital, where they were fitted.
     found : Width, Bins, VennAbers or Curves
@@ -119,6 +121,7 @@ class LocalCalibration(Record):
     alpha: float = Field(gt=0, lt=1)
     patients: int
     held_out: int
+    hospital: str | None = None
     refit: Refit | None = None
     found: Width | Bins | VennAbers | Curves = Field(discriminator="kind")
 

@@ -18,14 +18,14 @@ from polyclinic_common.bundle.local_calibration import (
     VennAbers,
     Width,
 )
+from polyclinic_common.bundle.predictor import Predictor
 from polyclinic_common.bundle.refit import refit
-from polyclinic_common.data.encoding import Encoding, encode_outcome
+from polyclinic_common.data.encoding import encode_outcome
 from polyclinic_common.data.holdout import uniform
 from polyclinic_common.data.outcome import read_outcome
 from polyclinic_common.data.patients import patient_numbers
 from polyclinic_common.errors import BundleError, Code
 from polyclinic_common.models.predict import Prediction, predict
-from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Continuous, Survival
 
@@ -61,16 +61,19 @@ class LocalPatients:
         return len(self.value)
 
     @staticmethod
-    def of(study: Study, frame: pd.DataFrame, x: Floats, rows: NDArray[np.bool_]) -> LocalPatients:
+    def of(predictor: Predictor, frame: pd.DataFrame, rows: NDArray[np.bool_]) -> LocalPatients:
         """Return those of a table's `rows` whose outcome is known.
 
         Parameters
         ----------
+        predictor : Predictor
+            The model, as it reads this hospital's patients.
         frame : DataFrame of n rows
             The checked table, in the contract's columns.
-        x : array of shape (n, width)
-            Its encoded rows.
+        rows : array of shape (n,)
+            Whom it was not trained on, and has a number for.
         """
+        study, x = predictor.study, predictor.encode(frame)
         seen = read_outcome(study.outcome, frame)
         y, mask = encode_outcome(study.outcome, frame)
         numbers = tuple(map(str, patient_numbers(study, frame)))
@@ -115,8 +118,7 @@ class Wanted:
 
 def calibrated(
     digest: str,
-    study: Study,
-    weights: Vector,
+    predictor: Predictor,
     patients: LocalPatients,
     wanted: Wanted,
     *,
@@ -131,8 +133,8 @@ def calibrated(
 
     Parameters
     ----------
-    digest, weights
-        Name of the model, and the model, shape (d,).
+    digest : str
+        Names the model.
     held_out : int
         How many patients of the table the study holds out.
 
@@ -141,6 +143,7 @@ def calibrated(
     BundleError
         B020 if there are too few patients, B021 if level and slope cannot be fitted.
     """
+    study, weights = predictor.study, predictor.weights
     fitting = judging = patients
     if wanted.refit and isinstance(study.outcome, Continuous):
         fitting, judging = patients.halves()
@@ -149,13 +152,14 @@ def calibrated(
     if wanted.refit:
         local = refit(study, weights, fitting.x, fitting.y, fitting.mask)
         weights = local.applied_to(study, weights)
-    said = predict(study, Encoding(study), weights, judging.x)
+    said = predict(study, predictor.encoding, weights, judging.x)
     return LocalCalibration(
         bundle=digest,
         made=made,
         alpha=wanted.alpha,
         patients=len(judging),
         held_out=held_out,
+        hospital=predictor.site,
         refit=local,
         found=_found(study, said, judging, wanted),
     )

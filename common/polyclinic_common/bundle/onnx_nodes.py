@@ -7,6 +7,7 @@ names begin with ``#``, which no column of a study does.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -45,7 +46,7 @@ class Nodes:
         self._constants.append(numpy_helper.from_array(np.asarray(values), name))
         return name
 
-    def add(self, operator: str, *inputs: str, domain: str = "", **attributes: object) -> str:
+    def add(self, operator: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Apply an operator."""
         name = f"#{len(self._nodes) + 1} {operator}"
         node = helper.make_node(operator, list(inputs), [name], domain=domain, **attributes)

@@ -15,6 +15,7 @@ from polyclinic_common.bundle.flags import Flag, flag_rows
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.models.predict import Prediction, predict
 from polyclinic_common.models.score_head import Matrix, Vector
+from polyclinic_common.rowwise import weighted_sums
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Survival
 
@@ -109,7 +110,7 @@ def restricted_mean(outcome: Survival, survival: Matrix) -> Vector:
     """
     widths = np.diff(np.array([0.0, *outcome.grid]))
     curve = np.column_stack([np.ones(len(survival)), survival])
-    return np.asarray((curve[:, 1:] + curve[:, :-1]) / 2.0 @ widths)
+    return weighted_sums((curve[:, 1:] + curve[:, :-1]) / 2.0, widths[None, :])[:, 0]
 
 
 def _only(given: NDArray[np.bool_], values: Matrix) -> Matrix:

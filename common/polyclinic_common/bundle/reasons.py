@@ -161,7 +161,7 @@ class Reasons:
 
 
 def _largest_first(given: Vector) -> list[int]:
-    return np.argsort(-np.abs(given), kind="stable").tolist()
+    return [int(k) for k in np.argsort(-np.abs(given), kind="stable")]
 
 
 def direction(study: Study, contribution: float) -> str:
@@ -317,5 +317,6 @@ def _slope(outcome: Continuous, scores: Vector) -> Vector:
     """Return the derivative of the outcome by the score: 0 beyond its range."""
     half, middle = outcome_scale(outcome)
     inside = np.clip(scores, middle - half, middle + half)
-    slopes = {"none": np.ones_like, "sqrt": lambda z: 2.0 * z, "log": np.exp}
-    return np.where(_beyond(outcome, scores), 0.0, slopes[outcome.transform](inside))
+    slope = np.exp(inside) if outcome.transform == "log" else 2.0 * inside
+    slope = np.ones_like(inside) if outcome.transform == "none" else slope
+    return np.where(_beyond(outcome, scores), 0.0, slope)

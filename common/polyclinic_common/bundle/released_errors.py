@@ -87,12 +87,13 @@ def _from_errors(outcome: Continuous, everybody: GroupReading, value: Floats) ->
     half = NormalDist().inv_cdf((1.0 + LEVEL) / 2.0) * deviation
     around = conformal.on_scale(outcome, outcome.start + np.array([-half, half]))
     words = (
-        f"Approximate: from the {name} that all hospitals released, errors taken as normal; not "
-        "measured in this hospital."
+        f"{outcome.unit}, in about {LEVEL:.0%} of patients: from the {name} that all hospitals "
+        "released, errors taken as normal; not measured in this hospital."
     )
-    ends = zip(*conformal.bounds(outcome, value, float(np.ptp(around)) / 2.0), strict=True)
+    lows, highs = conformal.bounds(outcome, value, float(np.ptp(around)) / 2.0)
     return tuple(
-        Interval(float(low), float(high), LEVEL, "approximate", words) for low, high in ends
+        Interval(low, high, LEVEL, "approximate", f"Approximate: {low:.3g} to {high:.3g} {words}")
+        for low, high in zip(lows.tolist(), highs.tolist(), strict=True)
     )
 
 

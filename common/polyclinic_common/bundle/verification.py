@@ -47,8 +47,17 @@ def findings(opened: OpenedBundle) -> list[str]:
         f"Study {study}, signed by the same operator{approved}.",
         f"Privacy: {bundle.certificate.sentence}",
         f"These figures follow from the {_count(opened)} that the certificate lists.",
+        *(() if facts.simulated else (_recall(opened),)),
         *opened.notes,
     ]
+
+
+def _recall(opened: OpenedBundle) -> str:
+    """Say since when nothing is known of a bundle's being called back; a server can hide it."""
+    asked = None if opened.trust is None else opened.trust.asked
+    if asked is None:
+        return "Whether it was called back is not known here."
+    return f"Not called back, as the consortium said on {asked:%Y-%m-%d at %H:%M} UTC."
 
 
 def _count(opened: OpenedBundle) -> str:

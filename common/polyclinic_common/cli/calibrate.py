@@ -109,21 +109,22 @@ def _found(
     from polyclinic_common.bundle.untrained import untrained
     from polyclinic_common.data.check import check_table
     from polyclinic_common.data.files import read_table
-    from polyclinic_common.data.mapping import load_mapping, translate
+    from polyclinic_common.data.mapping import load_mapping
+    from polyclinic_common.data.newer import newer_patients
     from polyclinic_common.data.rules import Mapping
 
     study = predictor.study
     rules = Mapping() if mapping is None else load_mapping(mapping)
-    translated = translate(rules, read_table(table, rules.table), study)
-    check_table(study, translated.frame, rules, translated.unused).require_usable()
-    looked = untrained(study, opened.bundle.facts.study_hash, translated.frame, site)
-    rows = looked.rows & predictor.predict(translated.frame).given
-    x = predictor.encode(translated.frame)
-    patients = LocalPatients.of(study, translated.frame, x, rows)
+    extract = read_table(table, rules.table)
+    frame = newer_patients(study, extract, rules)
+    unused = tuple(str(name) for name in extract.columns if str(name) not in frame.columns)
+    check_table(study, frame, rules, unused).require_usable()
+    looked = untrained(study, opened.bundle.facts.study_hash, frame, site)
+    rows = looked.rows & predictor.predict(frame).given
+    patients = LocalPatients.of(predictor, frame, rows)
     found = calibrated(
         opened.bundle.digest,
-        study,
-        predictor.weights,
+        predictor,
         patients,
         wanted,
         held_out=looked.held_out,

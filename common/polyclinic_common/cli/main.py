@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from typing import Annotated
 
 import click
 import typer
@@ -16,6 +17,7 @@ from typer.core import TyperGroup
 
 from polyclinic_common.cli.output import print_error
 from polyclinic_common.errors import PolyclinicError
+from polyclinic_common.version import VERSION
 
 GROUP = "polyclinic.commands"
 SUMMARIES = {
@@ -80,9 +82,21 @@ app = typer.Typer(
 )
 
 
+def _tell_version(asked: bool) -> None:
+    """Print the version and end, if that is what was asked."""
+    if asked:
+        typer.echo(f"polyclinic {VERSION}")
+        raise typer.Exit
+
+
 @app.callback()
-def root() -> None:
-    """Carry the options that all commands share: none."""
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Tell the version."),
+    ] = False,
+) -> None:
+    """Carry the options that all commands share."""
 
 
 def main(arguments: list[str] | None = None) -> None:

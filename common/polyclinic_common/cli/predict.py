@@ -30,8 +30,8 @@ Examples:
   polyclinic predict warfarin-1.0-1f0c.polyclinic --serve
 """
 NO_INTERVAL = (
-    "How far this can be trusted is not known here: calibrate the model on patients of this hospital "
-    "(polyclinic model calibrate)."
+    "How far this can be trusted is not known here: calibrate the model on this hospital's "
+    "patients (polyclinic model calibrate)."
 )
 app = typer.Typer(add_completion=False)
 
@@ -218,7 +218,7 @@ def _print_reasons(reasons: Reasons) -> None:
 
     found = reasons.table()
     grid = Table("reason", "this patient", "typical", box=SIMPLE_HEAD, pad_edge=False)
-    grid.add_column(f"adds ({found[0].unit})" if found else "adds", justify="right")
+    grid.add_column("adds", justify="right")
     grid.add_column("")
     bars = {bar.feature: bar.length for bar in reasons.bars()}
     for each in found:
@@ -227,7 +227,8 @@ def _print_reasons(reasons: Reasons) -> None:
         grid.add_row(escape(each.feature), escape(each.value), escape(each.typical), sign, bar)
     console = Console(highlight=False)
     console.print(grid)
-    console.print(f"against the study's public typical patient: {reasons.outcome.base:.4g}")
+    unit, base = escape(reasons.outcome.unit), f"{reasons.outcome.base:.4g}"
+    console.print(f"Added to {base}, of the study's public typical patient, in {unit}.")
 
 
 def _facts(here: ModelHere) -> dict[str, object]:
@@ -242,4 +243,4 @@ def _facts(here: ModelHere) -> dict[str, object]:
         "epsilon": bundle.certificate.epsilon,
         "delta": bundle.certificate.delta,
     }
-    return {"model": said, "notes": list(here.notes)}
+    return {"bundle": said, "notes": list(here.notes)}

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from polyclinic_common.study import Study
 
 app = typer.Typer(no_args_is_help=True, help="Write, check and read study manifests.")
-StudyFile = Annotated[Path, typer.Argument(help="The study manifest (TOML).", metavar="FILE")]
+StudyFile = Annotated[
+    Path,
+    typer.Argument(help="The study manifest (TOML), or a built-in study.", metavar="FILE|NAME"),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Out = Annotated[
     Path | None, typer.Option(help="Write to this new file instead of standard output.")
@@ -33,8 +36,9 @@ def check(file: StudyFile, as_json: AsJson = False) -> None:
     """Validate a study and name every wrong field with its remedy."""
     from polyclinic_common.cli.output import print_json
     from polyclinic_common.study import load_study
+    from polyclinic_common.study.built_in import manifest_of
 
-    study = load_study(file)
+    study = load_study(manifest_of(file))
     privacy = study.privacy
     facts: dict[str, object] = {
         "id": study.id,
@@ -75,7 +79,34 @@ def new(out: Out = None) -> None:
     typer.echo(f"Wrote {out}. Edit it, then run: polyclinic study check {out}")
 
 
-@app.command(epilog="Example:  polyclinic study show warfarin.toml")
+@app.command("list", epilog="Example:  polyclinic study list")
+def list_studies(as_json: AsJson = False) -> None:
+    """List the built-in studies: `study show NAME` and `simulate NAME` take their names."""
+    from polyclinic_common.cli.output import print_json
+    from polyclinic_common.study import load_study
+    from polyclinic_common.study.built_in import built_in_studies
+
+    studies = {name: load_study(path) for name, path in built_in_studies().items()}
+    if as_json:
+        print_json([_in_list(name, study) for name, study in studies.items()])
+        return
+    for name, study in studies.items():
+        typer.echo(f"{name:<14} {study.outcome.kind:<11} {study.title}")
+    if not studies:
+        typer.echo("None: they come with the extra `simulations`.")
+
+
+def _in_list(name: str, study: Study) -> dict[str, object]:
+    return {
+        "name": name,
+        "title": study.title,
+        "outcome": study.outcome.kind,
+        "hospitals": len(study.roster.sites),
+        "synthetic": study.synthetic,
+    }
+
+
+@app.command(epilog="Example:  polyclinic study show gbsg2")
 def show(file: StudyFile, as_json: AsJson = False) -> None:
     """Say in plain words what a study asks, computes and promises."""
     from dataclasses import asdict
@@ -83,8 +114,9 @@ def show(file: StudyFile, as_json: AsJson = False) -> None:
     from polyclinic_common.cli.output import print_json
     from polyclinic_common.releases.plain_words import describe
     from polyclinic_common.study import load_study
+    from polyclinic_common.study.built_in import manifest_of
 
-    study = load_study(file)
+    study = load_study(manifest_of(file))
     sections = describe(study)
     if as_json:
         print_json(

@@ -48,10 +48,14 @@ def make(
     card: Annotated[
         Path | None, typer.Option(help="What only people know of the model (TOML).")
     ] = None,
+    noise_audit: Annotated[
+        Path | None, typer.Option(help="What `polyclinic audit noise STUDY --json` printed.")
+    ] = None,
     folder: FolderOption = FOLDER,
     as_json: AsJson = False,
 ) -> None:
     """Make the bundle of a finished run, signed by the operator, and offer it to the hospitals."""
+    from polyclinic_common.bundle.noise_audit import read_noise_audit
     from polyclinic_common.cli.output import print_json
     from polyclinic_common.files import write_atomically
     from polyclinic_server.consortium.bundles import offer_bundle
@@ -59,7 +63,10 @@ def make(
     from polyclinic_server.runs.release import make_bundle
 
     opened, found = ServerFolder.open(folder), meant_run(folder, run)
-    bundle = make_bundle(opened, found, _people(card), None)
+    audit = None
+    if noise_audit is not None:
+        audit = read_noise_audit(noise_audit, found.description().parsed_study)
+    bundle = make_bundle(opened, found, _people(card), audit)
     others, file = offer_bundle(opened, bundle), found.path / bundle.file_name
     write_atomically(file, bundle.to_bytes())
     if as_json:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from polyclinic_common.bundle.bundle import Bundle, Draft
-from polyclinic_common.bundle.certificate import Certificate, NoiseAudit
+from polyclinic_common.bundle.certificate import Certificate
 from polyclinic_common.bundle.contents import Evaluation, History, Votes
 from polyclinic_common.bundle.envelope import Facts
+from polyclinic_common.bundle.noise_audit import NoiseAudit
 from polyclinic_common.bundle.weights import SavedWeights
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.data.holdout import declared_for_training

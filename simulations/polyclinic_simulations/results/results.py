@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from polyclinic_common.errors import Code, SimulationError
 from polyclinic_common.evaluation.interval import Reading
 from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
+from polyclinic_common.study.manifest import Study
 from polyclinic_server.rounds.state import Verdict
 
 if TYPE_CHECKING:
@@ -17,6 +20,9 @@ if TYPE_CHECKING:
 
 Metrics = dict[str, float | None]
 SettingKey = tuple[str, float | None, str, int | None, float]
+ModelKey = tuple[SettingKey, int]
+Model = tuple[Study, NDArray[np.float64]]
+"""A study as a cell trained it, and the weights, shape (d,)."""
 
 
 class Record(BaseModel):
@@ -327,6 +333,7 @@ class Result(Record):
     cells: list[Cell]
     warm_start: str | None = None
     warm_start_columns: list[str] = []
+    _models: Mapping[ModelKey, Model] = PrivateAttr(default_factory=dict)
 
     def settings(self) -> list[list[Cell]]:
         """Return the cells of each setting, in order of first appearance."""
@@ -350,6 +357,88 @@ class Result(Record):
                 private = _private_columns(cell.private_of(kind, name))
                 rows.append({**key, "group": kind, "name": name, **scores, **private})
         return pd.DataFrame(rows)
+
+    def keep_models(self, models: Mapping[ModelKey, Model]) -> None:
+        """Keep the model of every cell in memory, by setting and seed; they are in no JSON."""
+        self._models = models
+
+    def predict(
+        self, frame: pd.DataFrame, cell: Cell | None = None, *, site: str | None = None
+    ) -> pd.DataFrame:
+        """Predict for the patients of a table in the study's columns, as `polyclinic predict` does.
+
+        Parameters
+        ----------
+        frame : DataFrame of n rows
+            The patients; outcomes need not be in it.
+        cell : Cell, optional
+            One of `cells`, whose model predicts (where the study personalises: the common one);
+            default: the first with privacy, else the first.
+        site : str, optional
+            The hospital they are from, where the study has a site indicator; else one outside it.
+
+        Returns
+        -------
+        DataFrame of n rows
+            What is predicted, in the units of the study, and remarks: what is missing, clamped, or
+            not covered by the study, for which there is no number.
+
+        Raises
+        ------
+        BundleError
+            B011 if columns of the table are not what the study asks for.
+        SimulationError
+            X003 if the result was read from a file, which holds no models.
+        """
+        import pandas as pd  # noqa: PLC0415
+
+        from polyclinic_common.bundle import answers  # noqa: PLC0415  (when it is asked)
+        from polyclinic_common.bundle.patients import to_contract  # noqa: PLC0415
+        from polyclinic_common.bundle.predictor import Predictor  # noqa: PLC0415
+
+        study, weights = self._model(cell)
+        made = Predictor(study, weights, site).predict(to_contract(study, frame))
+        said = {answers.REMARKS: answers.remarks_of(made)}
+        return pd.DataFrame(answers.columns_of(made) | said, index=frame.index)
+
+    def coefficients(self, cell: Cell | None = None) -> pd.DataFrame:
+        """Return a linear model's coefficients per unit of each column, for analysis in a notebook.
+
+        Parameters
+        ----------
+        cell : Cell, optional
+            As for `predict`.
+
+        Returns
+        -------
+        DataFrame
+            Columns name, coefficient, unit; the intercept comes first.
+
+        Raises
+        ------
+        ModelError
+            M002 if the model has hidden layers.
+        SimulationError
+            X003 if the result was read from a file, which holds no models.
+        """
+        import pandas as pd  # noqa: PLC0415
+
+        from polyclinic_common.data.encoding import Encoding  # noqa: PLC0415  (when it is asked)
+        from polyclinic_common.models.coefficients import rows_of  # noqa: PLC0415
+
+        study, weights = self._model(cell)
+        return pd.DataFrame([vars(row) for row in rows_of(study, Encoding(study), weights)])
+
+    def _model(self, cell: Cell | None) -> Model:
+        private = (each for each in self.cells if each.epsilon is not None)
+        cell = cell or next(private, self.cells[0])
+        if (cell.setting, cell.seed) not in self._models:
+            raise SimulationError(
+                Code.SIMULATION_OPTION,
+                "This result does not hold the cell's model: results read from a file hold none.",
+                "Call simulate() again with the same folder: nothing is trained anew.",
+            )
+        return self._models[cell.setting, cell.seed]
 
 
 def plain_json(result: Result) -> str:

@@ -17,7 +17,9 @@ from polyclinic_common.study import Study, load_study
 
 HERE = Path(__file__).parent
 DATA_VARIABLE = "POLYCLINIC_DATA"
-BUILT_IN = tuple(sorted(path.parent.name.replace("_", "-") for path in HERE.glob("*/study.toml")))
+MANIFESTS = {path.parent.name.replace("_", "-"): path for path in sorted(HERE.glob("*/study.toml"))}
+"""Manifests by name: the entry point of this package in the group ``polyclinic.studies``."""
+BUILT_IN = tuple(MANIFESTS)
 Loader = Callable[[Path | None], pd.DataFrame]
 
 
@@ -73,7 +75,7 @@ def find_study(study: str | Path) -> Study:
         S004 if there is none of that name, or what the manifest breaks.
     """
     if str(study) in BUILT_IN:
-        return load_study(HERE / str(study).replace("-", "_") / "study.toml")
+        return load_study(MANIFESTS[str(study)])
     path = Path(study)
     if path.suffix != ".toml":
         raise StudyError(

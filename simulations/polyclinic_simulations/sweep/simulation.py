@@ -18,6 +18,7 @@ from polyclinic_common.evaluation.observed import observe
 from polyclinic_common.files import write_atomically
 from polyclinic_common.models.head import initial_weights
 from polyclinic_common.models.start import read_start
+from polyclinic_common.models.vectors import load_model
 from polyclinic_common.privacy import gdp
 from polyclinic_common.releases.plans import noise_plan
 from polyclinic_common.study.manifest import Study
@@ -27,7 +28,7 @@ from polyclinic_simulations.draft.mapped import translate_hospitals
 from polyclinic_simulations.federation.federation import refuse_repeated, refuse_unusable
 from polyclinic_simulations.federation.setting import Setting
 from polyclinic_simulations.results.exact_metrics import reported_metrics
-from polyclinic_simulations.results.results import Cell, Result, plain_json
+from polyclinic_simulations.results.results import Cell, Model, Result, plain_json
 from polyclinic_simulations.studies import resolve
 from polyclinic_simulations.sweep.digests import start_digest, table_digest
 from polyclinic_simulations.sweep.store import Job, Piece, Store
@@ -111,13 +112,14 @@ def simulate(
     Returns
     -------
     Result
-        Every cell with its baselines.
+        Every cell with its baselines; it predicts for patients, and gives coefficients.
 
     Examples
     --------
     >>> from polyclinic_simulations import simulate
     >>> result = simulate("gbsg2", epsilons=[1, 4], seeds=5)  # doctest: +SKIP
     >>> result.to_frame().groupby(["mode", "epsilon"]).c_index.mean()  # doctest: +SKIP
+    >>> result.predict(patients), result.coefficients()  # doctest: +SKIP
     """
     start, out = _path(start), _path(out)
     rules = load_mapping(Path(mapping)) if isinstance(mapping, str | Path) else mapping
@@ -151,8 +153,8 @@ def simulate(
         job = Job(manifest, frame, Store(folder, identity), engine, gradients, start)
         processes = 1 if engine == "ray" else workers
         _run_missing(job, settings, seeds, processes, watcher or Silent(), cluster)
-        cells = [
-            _gather(job, setting, seed)
+        ran = [
+            (setting, _gather(job, setting, seed))
             for setting in settings
             for seed in setting.seeds(manifest, seeds)
         ]
@@ -162,9 +164,12 @@ def simulate(
             version=VERSION,
             main_metric=reported_metrics(manifest, observe(manifest, frame).value)[0],
             sites=summarise_sites(manifest, frame),
-            cells=cells,
+            cells=[cell for _, cell in ran],
             warm_start=start.name if start is not None else None,
             warm_start_columns=started,
+        )
+        result.keep_models(
+            {(cell.setting, cell.seed): _model(job, setting, cell.seed) for setting, cell in ran}
         )
         if out is not None:
             _write(manifest, result, out)
@@ -244,6 +249,12 @@ def _gather(job: Job, setting: Setting, seed: int) -> Cell:
             "Check that the disk is not full and nobody else writes there; run it again.",
         )
     return Cell.of(run, shared)
+
+
+def _model(job: Job, setting: Setting, seed: int) -> Model:
+    """Return the study as a finished run trained it, and its model's weights."""
+    path = job.store.model_path(setting, seed)
+    return setting.apply(job.study), load_model(path).weights
 
 
 def _load(

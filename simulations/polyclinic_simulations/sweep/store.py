@@ -49,7 +49,9 @@ class Store:
         return canonical_hash([self.identity, *setting.key, seed])[:16]
 
     def read_run(self, setting: Setting, seed: int) -> Run | None:
-        """Return a finished run, if kept."""
+        """Return a finished run, if it and its model are kept."""
+        if not self.model_path(setting, seed).is_file():
+            return None
         return self._read(Run, self.run_id(setting, seed))
 
     def read_baselines(self, setting: Setting, seed: int) -> SharedBaselines | None:

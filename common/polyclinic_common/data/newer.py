@@ -19,7 +19,7 @@ def newer_patients(study: Study, frame: pd.DataFrame, rules: Mapping) -> pd.Data
     """Return a hospital's table in the contract's columns.
 
     Unlike for training, a code of the mapping may stand in no cell, a column may be absent, and
-    nothing is refused because it is not understood: that is what the monitor is there to find.
+    nothing is refused because it is not understood: whoever asks looks at that.
 
     Raises
     ------
