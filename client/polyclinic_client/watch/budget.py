@@ -1,4 +1,4 @@
-r"""How often a stable hospital may be alarmed: at most once in 60 looks, all checks together.
+r"""How often a stable hospital may be alarmed: at most once in 60 looks, on average.
 
 A look is one run of the monitor on a table that has grown; the same table again gives the same
 answer and costs nothing. Expected numbers add up whatever depends on what, so the bound holds by
