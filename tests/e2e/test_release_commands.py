@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.kits.typed import answer, refusal, typed
+from polyclinic_common.bundle.trust import Trust
+from tests.kits.typed import answer, refusal, typed, wait_for
 from tests.kits.typed_consortium import TypedConsortium
 
 ROUNDS = 3
@@ -83,8 +84,38 @@ def test_from_a_run_to_a_model_that_is_called_back(house: TypedConsortium, tmp_p
     assert (stands["number"], stands["digest"]) == (1, made["digest"])
     house.at("site 0", "model", "list")
     house.down()
+    try:
+        _refused_without_a_server(file, site)
+    finally:
+        house.up()
+
+
+def _refused_without_a_server(file: Path, site: tuple[object, ...]) -> None:
     code, _ = refusal("predict", file, *PATIENT, *site)
     assert code == "B070"
     done = typed("predict", file, *PATIENT, *site)
     assert "weight was in pounds" in done.err
     assert refusal("model", "verify", file, *site)[0] == "B070"
+
+
+@pytest.mark.slow
+def test_a_node_learns_by_itself_what_was_called_back(
+    house: TypedConsortium, tmp_path: Path
+) -> None:
+    """No command is typed at the hospital between the withdrawal and the refusal."""
+    (run,) = [each["run"] for each in house.operate("run", "list")]
+    card, file = tmp_path / "card.toml", tmp_path / "small.polyclinic"
+    card.write_text(CARD.replace("statisticians", "physicians"), encoding="utf-8")
+    digest = house.operate("release", "--card", card, run)["digest"]
+    at = ("--site", house.site("site 2"))
+    house.at("site 2", "model", "fetch", digest[:12], "--out", file)
+    assert answer("predict", file, *PATIENT, *at)["bundle"]["digest"] == digest
+    house.operate("release", "withdraw", digest[:12], "--reason", "wrong table")
+    house.node_up("site 2")
+    wait_for("withdrawal", lambda: knows(house.site("site 2"), digest), 120.0)
+    house.node_down("site 2")
+    assert refusal("predict", file, *PATIENT, *at)[0] == "B070"
+
+
+def knows(site: Path, digest: str) -> bool:
+    return Trust.read(site).withdrawal(digest) is not None
