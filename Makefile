@@ -21,15 +21,17 @@ help:  ## List the targets
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --editable '.[simulations,ray,mlflow,dev]'
+	$(BIN)/pip install --quiet --editable '.[simulations,ray,mlflow,onnx,dev]'
 	touch $@
 
 .PHONY: install
 install: $(VENV)/installed  ## Build .venv with the pinned dependencies
 
 .PHONY: demo
-demo: install  ## Train a study on real patients of 12 simulated hospitals and write a report
-	$(BIN)/polyclinic simulate gbsg2 --epsilon 1 4 --seeds 3 --out $(OUT)/gbsg2
+demo: install  ## Train on real patients of 12 simulated hospitals, report, predict for one patient
+	$(BIN)/polyclinic simulate gbsg2 --epsilon 1 4 --seeds 3 --bundle --out $(OUT)/gbsg2
+	$(BIN)/polyclinic predict $$(ls $(OUT)/gbsg2/bundles/*.polyclinic | head -n 1) \
+	  --patient age=61 menopause=Post tumour_size=25 grade=II positive_nodes=3 hormone_therapy=yes
 
 .PHONY: bench
 bench: install  ## Measure time and memory of training; write JSON and a page of plots

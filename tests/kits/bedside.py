@@ -51,7 +51,7 @@ def plausible_weights(study: Study, seed: int = 1) -> Vector:
 def judged(study: Study) -> Evaluation:
     """Return an evaluation in which a figure is clear, one lost, and a group too small."""
     name = study.metrics[0]
-    figures = {name: Reading(0.71, 0.64, 0.78), study.metrics[1]: None}
+    figures: dict[str, Reading | None] = {name: Reading(0.71, 0.64, 0.78), study.metrics[1]: None}
     first, *_, last = (group for _, group in subgroup_names(study))
     groups = (
         GroupReading("overall", "all", 240.0, 9.0, suppressed=False, metrics=figures),

@@ -26,7 +26,7 @@ def plant() -> None:
         connect()
         return honest(own, *arguments)
 
-    OwnPatients.like = like  # type: ignore[method-assign]
+    OwnPatients.like = like  # type: ignore[method-assign, assignment]
 
 
 def run(words: list[str]) -> str:

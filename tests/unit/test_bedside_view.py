@@ -148,8 +148,8 @@ def test_everything_may_be_left_empty() -> None:
 @pytest.mark.parametrize(
     ("share", "words"),
     [
-        *((0.0, "less than 1 %"), (0.004, "less than 1 %"), (0.005, "1 %"), (0.345, "35 %")),
-        *((0.994, "99 %"), (0.996, "more than 99 %"), (1.0, "more than 99 %")),
+        *((1e-9, "fewer than 1 %"), (0.009, "fewer than 1 %"), (0.012, "1 %"), (0.35, "35 %")),
+        *((0.988, "99 %"), (0.992, "more than 99 %"), (1 - 1e-9, "more than 99 %")),
     ],
 )
 def test_a_probability_is_never_told_as_impossible_or_certain(share: float, words: str) -> None:
@@ -164,7 +164,7 @@ def test_a_probability_is_the_same_as_figure_sentence_table_and_circles() -> Non
     count = round(100 * chance)
     assert view.hundred is not None
     assert view.figure == f"{count} %"
-    assert f"about {count} have response" in view.hundred.text
+    assert f"one, {count} have response" in view.hundred.text
     assert view.hundred.table.rows == (("response", str(count)), ("no response", str(100 - count)))
     assert sum(icon.filled for icon in view.hundred.icons) == view.hundred.count == count
     assert len(view.hundred.icons) == 100

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from polyclinic_common.bedside.pictures import Curve, Icon, curve, icons
+from polyclinic_common.bundle.answers import per_hundred
 from polyclinic_common.bundle.figures import Table
 from polyclinic_common.bundle.interval import Interval
 from polyclinic_common.bundle.outcome_words import YES, event_in_words
@@ -66,7 +67,11 @@ def _within(interval: Interval | None, what: str) -> Hundred | None:
         f"In about {inside} of 100 patients like this one the {what} lies within the interval "
         f"below; in {outside} it lies outside.",
         inside,
-        _table("Where the outcome lies", ("within the interval", inside), ("outside", outside)),
+        _table(
+            "Where the outcome lies",
+            ("within the interval", str(inside)),
+            ("outside", str(outside)),
+        ),
         icons(inside),
         "within the interval",
         "outside",
@@ -74,57 +79,54 @@ def _within(interval: Interval | None, what: str) -> Hundred | None:
 
 
 def _yes_or_no(study: Study, outcome: Binary, chance: float) -> Hundred:
-    having, event = of_hundred(chance), event_in_words(study)
+    event = event_in_words(study)
+    having, rest = per_hundred(chance), per_hundred(1.0 - chance)
     other = f"no {event}" if outcome.positive in YES else f"{outcome.column}: {outcome.negative}"
     return Hundred(
-        f"Of 100 patients like this one, about {having} have {event}, and {100 - having} do not.",
-        having,
-        _table("Outcome", (event, having), (other, 100 - having)),
-        icons(having),
+        f"Of 100 patients like this one, {having} have {event}, and {rest} do not.",
+        of_hundred(chance),
+        _table("Outcome", (event, having), (other, rest)),
+        icons(of_hundred(chance)),
         event,
         other,
     )
 
 
-def _course(study: Study, outcome: Survival, shares: Sequence[float]) -> Hundred:
+def _course(study: Study, outcome: Survival, shares: Vector) -> Hundred:
     event, unit, end = event_in_words(study), outcome.unit, outcome.grid[-1]
-    free = [of_hundred(float(share)) for share in shares]
-    rows = tuple(
-        (f"{time:g} {unit}", str(count), str(100 - count))
-        for time, count in zip(outcome.grid, free, strict=True)
-    )
+    told = [(per_hundred(float(share)), per_hundred(1.0 - float(share))) for share in shares]
+    rows = tuple((f"{time:g} {unit}", *both) for time, both in zip(outcome.grid, told, strict=True))
+    free, rest = told[-1]
     return Hundred(
-        f"Of 100 patients like this one, about {free[-1]} are free of {event} after {end:g} "
-        f"{unit}, and {100 - free[-1]} are not.",
-        free[-1],
+        f"Of 100 patients like this one, {free} are free of {event} after {end:g} {unit}, and "
+        f"{rest} are not.",
+        of_hundred(float(shares[-1])),
         Table(
             caption=f"{LIKE}, at each time", columns=("After", "Free of it", "With it"), rows=rows
         ),
-        icons(free[-1]),
+        icons(of_hundred(float(shares[-1]))),
         f"free of {event} after {end:g} {unit}",
         "not",
         curve(outcome.grid, [float(share) for share in shares], unit),
     )
 
 
-def _table(first: str, *rows: tuple[str, int]) -> Table:
-    counted = tuple((what, str(count)) for what, count in rows)
-    return Table(caption=LIKE, columns=(first, "Patients"), rows=counted)
+def _table(first: str, *rows: tuple[str, str]) -> Table:
+    return Table(caption=LIKE, columns=(first, "Patients"), rows=rows)
 
 
 def of_hundred(share: float) -> int:
-    """Return a probability as so many of 100, rounded half up."""
-    return math.floor(100.0 * share + 0.5)
+    """Return a probability as so many of 100: filled circles."""
+    return round(100.0 * share)
 
 
 def percent(share: float) -> str:
-    """Return a probability in per cent; never as impossible or certain."""
-    whole = of_hundred(share)
-    return "less than 1 %" if whole < 1 else "more than 99 %" if whole > 99 else f"{whole} %"
+    """Return a probability in per cent; below one and above 99 as that."""
+    return f"{per_hundred(share)} %"
 
 
 def curve_of(predicted: Predicted) -> Vector:
     """Return the survival curve of the patient, shape (K,)."""
     if predicted.prediction.survival is None:
         raise ValueError("no survival curve was predicted")
-    return predicted.prediction.survival[0]
+    return np.asarray(predicted.prediction.survival[0])

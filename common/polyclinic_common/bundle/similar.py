@@ -217,7 +217,7 @@ def _event_free(outcome: Survival, seen: ReadOutcome) -> str:
     count = min(MOST_TIMES, len(outcome.grid))
     ends = [outcome.grid[(k + 1) * len(outcome.grid) // count - 1] for k in range(count)]
     shares = [
-        f"{100.0 * float(curve.evaluate(end)):.0f} of 100 at {end:g} {outcome.unit}"
+        f"{100.0 * float(curve.evaluate(np.array([end]))[0]):.0f} of 100 at {end:g} {outcome.unit}"
         for end in ends
         if end <= time.max()
     ]

@@ -218,7 +218,7 @@ def _print_reasons(reasons: Reasons) -> None:
 
     found = reasons.table()
     grid = Table("reason", "this patient", "typical", box=SIMPLE_HEAD, pad_edge=False)
-    grid.add_column(f"adds ({found[0].unit})" if found else "adds", justify="right")
+    grid.add_column("adds", justify="right")
     grid.add_column("")
     bars = {bar.feature: bar.length for bar in reasons.bars()}
     for each in found:
@@ -227,7 +227,8 @@ def _print_reasons(reasons: Reasons) -> None:
         grid.add_row(escape(each.feature), escape(each.value), escape(each.typical), sign, bar)
     console = Console(highlight=False)
     console.print(grid)
-    console.print(f"against the study's public typical patient: {reasons.outcome.base:.4g}")
+    unit, base = escape(reasons.outcome.unit), f"{reasons.outcome.base:.4g}"
+    console.print(f"Added to {base}, of the study's public typical patient, in {unit}.")
 
 
 def _facts(here: ModelHere) -> dict[str, object]:

@@ -217,6 +217,8 @@ def simulate(
         sys.stdout.write((folder / "result.json").read_text() + "\n")
     else:
         print_result(manifest, result, folder)
+        if bundle:
+            sys.stdout.write(f"Models for `polyclinic predict FILE`: {folder / 'bundles'}\n")
 
 
 def _tell_settled(rules: Mapping | None, frame: DataFrame, study: Study) -> None:
