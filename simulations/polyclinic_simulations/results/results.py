@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 Metrics = dict[str, float | None]
 SettingKey = tuple[str, float | None, str, int | None, float]
 ModelKey = tuple[SettingKey, int]
-Model = tuple[Study, NDArray[np.float64]]
-"""A study as a cell trained it, and the weights, shape (d,)."""
 
 
 class Record(BaseModel):
@@ -314,6 +313,24 @@ class Cell(SettingRecord):
         return self.mode, self.epsilon, self.strategy, self.sites, self.drop
 
 
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A study as a cell trained it, and the weights of its model, shape (d,)."""
+
+    study: Study
+    weights: NDArray[np.float64]
+
+    def __eq__(self, other: object) -> bool:
+        """Say whether another is the same model of the same study."""
+        if not isinstance(other, Model):
+            return NotImplemented
+        return self.study == other.study and np.array_equal(self.weights, other.weights)
+
+    def __hash__(self) -> int:
+        """Return the same number for equal models."""
+        return hash(self.study.hash())
+
+
 class SiteSummary(Record):
     """A site's data in numbers (known in simulation only)."""
 
@@ -401,8 +418,9 @@ class Result(Record):
         from polyclinic_common.bundle.patients import to_contract  # noqa: PLC0415
         from polyclinic_common.bundle.predictor import Predictor  # noqa: PLC0415
 
-        study, weights = self._model(cell)
-        made = Predictor(study, weights, site).predict(to_contract(study, frame))
+        model = self._model(cell)
+        contract = to_contract(model.study, frame)
+        made = Predictor(model.study, model.weights, site).predict(contract)
         said = {answers.REMARKS: answers.remarks_of(made)}
         return pd.DataFrame(answers.columns_of(made) | said, index=frame.index)
 
@@ -431,8 +449,9 @@ class Result(Record):
         from polyclinic_common.data.encoding import Encoding  # noqa: PLC0415  (when it is asked)
         from polyclinic_common.models.coefficients import rows_of  # noqa: PLC0415
 
-        study, weights = self._model(cell)
-        return pd.DataFrame([vars(row) for row in rows_of(study, Encoding(study), weights)])
+        model = self._model(cell)
+        rows = rows_of(model.study, Encoding(model.study), model.weights)
+        return pd.DataFrame([vars(row) for row in rows])
 
     def _model(self, cell: Cell | None) -> Model:
         private = (each for each in self.cells if each.epsilon is not None)

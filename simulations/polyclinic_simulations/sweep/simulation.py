@@ -254,7 +254,7 @@ def _gather(job: Job, setting: Setting, seed: int) -> Cell:
 def _model(job: Job, setting: Setting, seed: int) -> Model:
     """Return the study as a finished run trained it, and its model's weights."""
     path = job.store.model_path(setting, seed)
-    return setting.apply(job.study), load_model(path).weights
+    return Model(setting.apply(job.study), load_model(path).weights)
 
 
 def _load(
