@@ -18,6 +18,7 @@ from polyclinic_client.cli.monitor import STATUS
 from polyclinic_client.folder.membership import Membership
 from polyclinic_client.folder.site_folder import SiteFolder
 from polyclinic_client.study_book.book import StudyBook
+from polyclinic_client.watch.finding import Verdict
 from polyclinic_common.bundle.bundle import Draft
 from polyclinic_common.bundle.certificate import Certificate
 from polyclinic_common.bundle.contents import Evaluation, History
@@ -32,6 +33,7 @@ from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.models.head import initial_weights
 from polyclinic_common.study import Study
 from polyclinic_server.runs.release import facts_of
+from polyclinic_simulations.try_out.typed import Typed
 from tests.kits.ledger import DELTA
 from tests.kits.other_studies import AGE, SEX, study
 from tests.kits.typed import typed_here
@@ -125,7 +127,7 @@ def newer(ward: Ward, folder: Path, count: int = 120, shift: float = 0.0) -> Pat
     return path
 
 
-def monitor(ward: Ward, table: Path, *words: object, bundle: Path | None = None) -> object:
+def monitor(ward: Ward, table: Path, *words: object, bundle: Path | None = None) -> Typed:
     return typed_here(
         "client", "monitor", bundle or ward.bundle, table, "--site", ward.site, *words
     )
@@ -141,7 +143,7 @@ def test_the_statuses_of_verdicts_are_those_of_no_error() -> None:
 
 @pytest.mark.parametrize(("shift", "verdict"), [(0.0, "fine"), (1.5, "recalibrate")])
 def test_the_verdict_is_words_a_status_json_and_a_page(
-    ward: Ward, tmp_path: Path, shift: float, verdict: str
+    ward: Ward, tmp_path: Path, shift: float, verdict: Verdict
 ) -> None:
     table, page = newer(ward, tmp_path, shift=shift), tmp_path / "look.html"
     done = monitor(ward, table, "--json", "--html", page)
@@ -153,8 +155,24 @@ def test_the_verdict_is_words_a_status_json_and_a_page(
     shown = monitor(ward, table)
     assert shown.status == STATUS[verdict]
     assert told["headline"] in shown.out
+    assert "not a medical device" in shown.out
+    assert "not a medical device" in page.read_text()
     again = monitor(ward, table, "--html", page)
     assert again.status == EXIT_STATUS["D"]
+
+
+def test_a_refit_mends_what_the_verdict_asked_it_to(ward: Ward, tmp_path: Path) -> None:
+    table = newer(ward, tmp_path, shift=1.5)
+    assert monitor(ward, table).status == STATUS["recalibrate"]
+    words = ("model", "calibrate", ward.bundle, table, "--refit", "--hospital", "site 0")
+    done = typed_here(*words, "--site", ward.site)
+    assert done.status == 0, done.err
+    mended = monitor(ward, table)
+    assert mended.status == STATUS["fine"], mended.out
+    assert "recalibrated" in mended.out.lower()
+    assert "judged kindly" in mended.out
+    for file in (ward.site / "calibrations").iterdir():
+        file.unlink()
 
 
 def test_a_look_keeps_counts_alone_and_for_its_owner_only(ward: Ward, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_simulation_predicts_with_the_model_of_the_first_private_cell(tmp_path
     result = simulate(
         study, table, modes=["none", "local"], epsilons=[4.0], out=tmp_path, bundle=True
     )
-    frame = table[["age", "sex"]].head(3).assign(age=[61.0, None, 200.0])
+    frame = table[["age", "sex"]].head(3).assign(age=[61.0, float("nan"), 200.0])
     frame.index = pd.Index([7, 8, 9])
     made = result.predict(frame)
     assert made.index.tolist() == [7, 8, 9]

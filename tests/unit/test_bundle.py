@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 from polyclinic_common.bundle.archive import pack_members, unpack_members
 from polyclinic_common.bundle.bundle import ENVELOPE, MEMBERS, Bundle, bundle_of, read_bundle
 from polyclinic_common.bundle.certificate import Certificate
+from polyclinic_common.bundle.contents import Evaluation
 from polyclinic_common.bundle.envelope import Envelope
 from polyclinic_common.bundle.noise_audit import read_noise_audit
 from polyclinic_common.bundle.opening import open_bundle
 from polyclinic_common.bundle.verification import findings
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.errors import BundleError, Code
+from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
 from polyclinic_common.identity.site_key import Identity, fingerprint
 from tests.kits.bundles import bundle_of_study, draft_of_study, facts_of_study
 from tests.kits.small import small_study
@@ -215,3 +217,16 @@ def test_an_audit_of_something_else_or_that_refutes_is_not_attached(
     with pytest.raises(BundleError) as caught:
         read_noise_audit(audit_file(tmp_path, **changes), STUDY)
     assert caught.value.code == Code.AUDIT_UNUSABLE
+
+
+@pytest.mark.parametrize(("released", "final"), [(2, 0), (3, 2)], ids=["menu", "menu, calibrated"])
+def test_quality_is_that_of_the_model_that_was_kept(released: int, final: int) -> None:
+    """Of two settings the first was kept; a third release is about it once it was calibrated."""
+    readings = tuple(
+        RoundReadings(
+            6 * (k + 1), (GroupReading("overall", "", 100.0 + k, 1.0, suppressed=True, metrics={}),)
+        )
+        for k in range(released)
+    )
+    known = Evaluation(metrics=readings, settings=2, chosen=1)
+    assert known.groups == readings[final].groups

@@ -323,7 +323,8 @@ def test_survival_has_what_was_observed_at_every_time_and_no_interval_for_one_pe
     low_risk = made[int(first[0])][0]
     assert low_risk is not None
     assert low_risk.low <= free <= low_risk.high
-    assert f"{free:.0%} were without the event at 100 days" in low_risk.words
+    ends = f"{low_risk.low:.0%} to {low_risk.high:.0%}"
+    assert f"{free:.0%} ({ends}) were without the event at 100 days" in low_risk.words
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -564,7 +565,14 @@ def test_where_nothing_was_released_there_is_no_interval(kind: str) -> None:
     hidden = Evaluation(
         metrics=(RoundReadings(60, (GroupReading("overall", "all", 3.0, 5.0, True, metrics={}),)),)
     )
-    for evaluation in (NOTHING, hidden, released(kind, metrics={}, calibration=(), times=())):
+    (everybody,) = released(kind).groups
+    of_some = Evaluation(metrics=(RoundReadings(60, (replace(everybody, kind="subgroup"),)),))
+    for evaluation in (
+        NOTHING,
+        hidden,
+        of_some,
+        released(kind, metrics={}, calibration=(), times=()),
+    ):
         assert intervals_for(said, evaluation, None) == (None,) * 20
         if kind == "survival":
             assert survival_intervals_for(said, evaluation, None) == ((None,) * 4,) * 20

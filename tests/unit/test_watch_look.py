@@ -78,7 +78,7 @@ def predictor_of(model: Predictor, frame: pd.DataFrame) -> Any:
 
 
 def shifted(risk: np.ndarray, shift: float) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.log(risk / (1 - risk)) - shift))
+    return np.asarray(1 / (1 + np.exp(-np.log(risk / (1 - risk)) - shift)))
 
 
 def look(model: Predictor, newer: pd.DataFrame, *earlier: LookEntry) -> Look:
@@ -115,7 +115,8 @@ def test_below_twenty_outcomes_performance_is_silent_and_inputs_are_not(kind: st
     assert found.known.patients == 19
     assert found.performance is None
     assert found.verdict == "look"
-    frame.loc[19, columns] = frame.loc[18, columns]
+    for column in columns:
+        frame.loc[19, column] = frame.loc[18, column]
     assert look(model, frame).performance is not None
 
 

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from polyclinic_client.watch.look import Look
     from polyclinic_client.watch.look_log import LookLog
     from polyclinic_common.bundle.bundle import Bundle
+    from polyclinic_common.bundle.opening import OpenedBundle
     from polyclinic_common.evaluation.interval import Reading
 
 STATUS: dict[Verdict, int] = {"fine": 0, "look": 40, "recalibrate": 41, "withdraw": 42}
 """Exit status of each verdict; errors have others."""
+REFITTED = (
+    "Patients on whom level and slope were fitted are judged kindly: leave them out of the table."
+)
 
 
 def monitor(
@@ -48,9 +52,9 @@ def monitor(
     from polyclinic_common.cli.output import print_json
     from polyclinic_common.files import write_new
 
-    bundle, today = open_bundle(file, site).bundle, dt.datetime.now(dt.UTC).date()
-    log = LookLog(site, bundle.digest)
-    look = _look(bundle, table, mapping, site, log)
+    opened, today = open_bundle(file, site), dt.datetime.now(dt.UTC).date()
+    log = LookLog(site, opened.bundle.digest)
+    look = _look(opened, table, mapping, site, log)
     if html is not None:
         from polyclinic_client.watch.page import look_page
 
@@ -63,19 +67,27 @@ def monitor(
     raise typer.Exit(STATUS[look.verdict])
 
 
-def _look(bundle: Bundle, table: Path, mapping: Path | None, site: Path, log: LookLog) -> Look:
+def _look(
+    opened: OpenedBundle, table: Path, mapping: Path | None, site: Path, log: LookLog
+) -> Look:
+    """Return the look at the model as this hospital uses it: recalibrated, where it did so."""
+    from dataclasses import replace
+
     from polyclinic_client.watch.look import take_look
-    from polyclinic_common.bundle.predictor import Predictor
+    from polyclinic_common.bundle.here import ModelHere
     from polyclinic_common.data.files import read_table
     from polyclinic_common.data.mapping import load_mapping
     from polyclinic_common.data.newer import newer_patients
     from polyclinic_common.data.rules import Mapping as Rules
 
-    name, frozen = _own_table(bundle, site)
+    name, frozen = _own_table(opened.bundle, site)
+    here = ModelHere.of(opened, site, name)
     rules = Rules() if mapping is None else load_mapping(mapping)
-    newer = newer_patients(bundle.study, read_table(table, rules.table), rules)
-    predicted = Predictor(bundle.study, bundle.model.weights, name).predict(newer)
-    return take_look(frozen, newer, predicted, _released(bundle), log.read())
+    newer = newer_patients(opened.bundle.study, read_table(table, rules.table), rules)
+    predicted = here.predictor.predict(newer)
+    look = take_look(frozen, newer, predicted, _released(opened.bundle), log.read())
+    refit = (REFITTED,) if here.local is not None and here.local.recalibrated else ()
+    return replace(look, notes=(*look.notes, *here.notes, *refit))
 
 
 def _own_table(bundle: Bundle, site: Path) -> tuple[str, DataFrame]:

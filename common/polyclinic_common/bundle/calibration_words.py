@@ -31,9 +31,11 @@ def titles_of(study: Study, found: LocalCalibration) -> tuple[str, ...]:
             return (f"predicted ({study.outcome.unit})", "interval")
         case VennAbers():
             return ("predicted", "fitted here, counted as one without", "counted as one with")
-        case Curves() if isinstance(study.outcome, Survival):
-            when = (f"event-free at {end:g} {study.outcome.unit}" for end in study.outcome.grid)
-            return ("predicted risk", "patients", *when)
+        case Curves() as curves:
+            last = len(curves.patients)
+            risks = (f"risk group {group} of {last}" for group in range(1, last + 1))
+            named = (f"{risk}, {n}" for risk, n in zip(risks, curves.patients, strict=True))
+            return ("observed event-free at", *named)
     return ("predicted", "patients", "with the outcome", "interval")
 
 
@@ -50,8 +52,8 @@ def rows_of(study: Study, found: LocalCalibration) -> Iterator[tuple[str, ...]]:
             yield from ((f"{p:.0%}", f"{a:.1%}", f"{b:.1%}") for p, a, b in pairs)
         case Bins() as bins:
             yield from _bins(found, bins)
-        case Curves() as curves:
-            yield from _curves(curves)
+        case Curves() as curves if isinstance(study.outcome, Survival):
+            yield from _curves(study.outcome, curves)
 
 
 def refit_words(refit: Refit) -> str:
@@ -81,12 +83,10 @@ def _bins(found: LocalCalibration, bins: Bins) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _curves(curves: Curves) -> Iterator[tuple[str, ...]]:
-    for index, (patients, observed) in enumerate(
-        zip(curves.patients, curves.observed, strict=True)
-    ):
-        name = "all" if not curves.edges else f"group {index + 1} of {len(curves.patients)}"
-        yield (name, str(patients), *map(_observed, observed))
+def _curves(outcome: Survival, curves: Curves) -> Iterator[tuple[str, ...]]:
+    """Yield a row a time: by group, the lowest risk first."""
+    for end, observed in zip(outcome.grid, zip(*curves.observed, strict=True), strict=True):
+        yield (f"{end:g} {outcome.unit}", *map(_observed, observed))
 
 
 def _observed(share: ObservedShare | None) -> str:

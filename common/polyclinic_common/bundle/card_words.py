@@ -109,7 +109,10 @@ def _limits(known: Known) -> Value:
 
 def _outcome(known: Known) -> Value:
     outcome = known.study.outcome
-    lines = [_begun(outcome_in_words(known.study)), f"Source of its definition: {outcome.source}."]
+    lines = [
+        f"Predicted: {outcome_in_words(known.study)}",
+        f"Source of its definition: {outcome.source}.",
+    ]
     if isinstance(outcome, Survival):
         lines.append(
             f"Times: {', '.join(f'{end:g}' for end in outcome.grid)} {outcome.unit}. Competing "
@@ -213,11 +216,6 @@ def _limitations(known: Known) -> Value:
     return tuple(lines)
 
 
-def _begun(words: str) -> str:
-    """Return words as the beginning of a sentence."""
-    return words[0].upper() + words[1:]
-
-
 def _said(value: Value) -> Callable[[Known], Value]:
     return lambda _: value
 
@@ -241,7 +239,7 @@ SYSTEM: Mapping[str, Callable[[Known], Value]] = {
     "use.limits": _limits,
     "tripod.4": lambda known: f"To develop and judge a model. {known.study.purpose}",
     "tripod.6a": lambda known: hospitals_in_words(known.study),
-    "tripod.6c": lambda known: _begun(treatment_in_words(known.study)),
+    "tripod.6c": lambda known: f"Given: {treatment_in_words(known.study)}",
     "tripod.7": _said(
         (
             "Every hospital maps its own table to the columns of the study by rules in a file of "

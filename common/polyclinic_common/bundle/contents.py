@@ -46,8 +46,8 @@ class Evaluation(Record):
         Private metrics of every group, by the round after which they were released.
     verdict : Votes or None
         Where the study asks for votes.
-    chosen : int or None
-        Which setting of a menu became the model, from 1.
+    settings, chosen : int, int or None
+        How many settings a menu tried, and which of them became the model, from 1.
     exact : mapping of str to float
         Exact scores on held-out patients: a simulation alone can know them.
     weight_deviation : float or None
@@ -57,16 +57,21 @@ class Evaluation(Record):
 
     metrics: tuple[RoundReadings, ...] = ()
     verdict: Votes | None = None
+    settings: int = 0
     chosen: int | None = None
     exact: Mapping[str, float] = Field(default_factory=dict)
     weight_deviation: float | None = None
 
     @property
     def groups(self) -> tuple[GroupReading, ...]:
-        """What is known of every group of patients under the final model."""
+        """What is known of every group of patients under the final model.
+
+        Where a release follows those of the menu's settings, after calibration, it is that one.
+        """
         if not self.metrics:
             return ()
-        return self.metrics[-1 if self.chosen is None else self.chosen - 1].groups
+        by_setting = self.chosen is not None and len(self.metrics) == self.settings
+        return self.metrics[self.chosen - 1 if by_setting and self.chosen else -1].groups
 
 
 class History(Record):

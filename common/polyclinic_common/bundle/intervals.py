@@ -98,7 +98,7 @@ def _from_width(
 
 
 def _basis(local: LocalCalibration) -> str:
-    who = f"measured on {local.patients} patients here that it was not trained on"
+    who = f"measured on {local.patients} patients here whom the model was not trained on"
     return f"{who}; recalibrated here" if local.recalibrated else who
 
 
@@ -132,23 +132,19 @@ def _from_curves(local: LocalCalibration, outcome: Survival, risk: Floats) -> tu
     if not isinstance(found, Curves):
         return ((None,) * len(outcome.grid),) * len(risk)
     level = 1.0 - local.alpha
+    basis = f"{level:.0%} interval; {_basis(local)}"
     made = []
     for patients, observed in zip(found.patients, found.observed, strict=True):
         times: list[Interval | None] = []
         for end, share in zip(outcome.grid, observed, strict=True):
-            words = f"Of {patients} patients here of a like predicted risk"
-            basis = f"{level:.0%} interval; {_basis(local)}"
-            times.append(
-                None
-                if share is None
-                else Interval(
-                    share.low,
-                    share.high,
-                    level,
-                    "bins",
-                    f"{words}, {share.value:.0%} were without the event at {end:g} {outcome.unit} "
-                    f"({basis}).",
-                )
+            if share is None:
+                times.append(None)
+                continue
+            words = (
+                f"Of {patients} patients here of a like predicted risk, {share.value:.0%} "
+                f"({share.low:.0%} to {share.high:.0%}) were without the event at {end:g} "
+                f"{outcome.unit} ({basis})."
             )
+            times.append(Interval(share.low, share.high, level, "bins", words))
         made.append(tuple(times))
     return tuple(made[group] for group in groups_of(found.edges, risk))

@@ -70,8 +70,8 @@ def _at(time: TimeReading | None, group: int, when: str) -> Interval | None:
 
 
 def _everybody(evaluation: Evaluation) -> GroupReading | None:
-    shown = [each for each in evaluation.groups if each.kind == "overall" and not each.suppressed]
-    return shown[0] if shown else None
+    """Return what is known of all patients; of too few of them a reading holds nothing."""
+    return next((each for each in evaluation.groups if each.kind == "overall"), None)
 
 
 def _from_errors(outcome: Continuous, everybody: GroupReading, value: Floats) -> Intervals:

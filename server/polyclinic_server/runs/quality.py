@@ -62,7 +62,7 @@ class Quality(Record):
         ]
         if self.chosen is not None:
             said.append(
-                f"chosen: setting {self.chosen} of {len(self.metrics)}, for the best of these "
+                f"chosen: setting {self.chosen} of the menu, for the best of these "
                 "released metrics alone; the best of several noisy values flatters"
             )
         if self.verdict is not None:

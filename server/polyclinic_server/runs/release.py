@@ -108,6 +108,7 @@ def evaluation_of(study: Study, quality: Quality, trained: Mapping[str, int]) ->
     return Evaluation(
         metrics=quality.metrics,
         verdict=None if verdict is None else Votes.model_validate(vars(verdict)),
+        settings=len(study.training.menu),
         chosen=quality.chosen,
         weight_deviation=weight_deviation(study, trained, chosen),
     )

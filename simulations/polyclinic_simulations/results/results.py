@@ -299,8 +299,13 @@ class Cell(SettingRecord):
 
     @property
     def private_groups(self) -> Sequence[GroupReading]:
-        """Private metrics of the model: those at the end, or at the end of the chosen setting."""
+        """Private metrics of the model: those at the end, or at the end of the chosen setting.
+
+        Where a release follows those of all settings, after calibration, it is that one.
+        """
         chosen = [index for index, each in enumerate(self.menu) if each.chosen]
+        if len(self.private) > len(self.menu):
+            chosen = []
         return self.private[(chosen or [-1])[0]].groups if self.private else ()
 
     @property

@@ -75,6 +75,7 @@ def _evaluation(federation: Federation, run: Run) -> Evaluation:
     return Evaluation(
         metrics=tuple(run.private),
         verdict=None if run.verdict is None else Votes.model_validate(vars(run.verdict)),
+        settings=len(run.menu),
         chosen=None if chosen is None else chosen + 1,
         exact={name: value for name, value in exact.items() if value is not None},
         weight_deviation=weight_deviation(federation.study, federation.declared, chosen),
