@@ -204,6 +204,7 @@ def test_a_number_is_told_in_its_unit_with_its_interval_as_circles() -> None:
     assert low < float(view.figure.split()[0]) < high
     assert "Approximate" in view.sure.how
     assert (view.hundred.count, view.hundred.filled) == (90, "within the interval")
+    assert "of all patients together, not only of those like this patient" in view.hundred.text
 
 
 def test_without_an_interval_nothing_is_said_of_a_hundred_numbers() -> None:
