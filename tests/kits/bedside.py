@@ -1,7 +1,4 @@
-"""The page at the bedside as people meet it: a bundle in a file, served by a process of its own.
-
-``python -m tests.kits.bedside FILE [TABLE]`` serves until Ctrl-C.
-"""
+"""The page at the bedside as people meet it: a bundle in a file, served by the typed command."""
 
 from __future__ import annotations
 
@@ -16,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from polyclinic_common.bedside.serve import serve
 from polyclinic_common.bundle.bundle import Bundle, Draft
 from polyclinic_common.bundle.certificate import Certificate
 from polyclinic_common.bundle.contents import Evaluation, History
 from polyclinic_common.bundle.envelope import Facts
 from polyclinic_common.bundle.here import ModelHere
-from polyclinic_common.bundle.opening import NO_DEVICE, SIMULATED, OpenedBundle, open_bundle
+from polyclinic_common.bundle.opening import NO_DEVICE, SIMULATED, OpenedBundle
 from polyclinic_common.bundle.predictor import Predictor
+from polyclinic_common.bundle.untrained import FROZEN
 from polyclinic_common.bundle.weights import SavedWeights
 from polyclinic_common.consortium.signed import SignedStudy
 from polyclinic_common.data.encoding import Encoding
@@ -37,6 +34,7 @@ from polyclinic_common.study.manifest import Study
 from polyclinic_common.version import VERSION
 
 ROOT = Path(__file__).parents[2]
+POLYCLINIC = "from polyclinic_common.cli.main import main; main()"
 
 
 def plausible_weights(study: Study, seed: int = 1) -> Vector:
@@ -114,15 +112,25 @@ class Served:
 
 @contextmanager
 def served(folder: Path, bundle: Bundle, table: pd.DataFrame | None = None) -> Iterator[Served]:
-    """Serve a bundle from a process of its own; it is stopped at the end."""
-    file, rows = folder / bundle.file_name, folder / "own.parquet"
+    """Serve a bundle by the command that people type; it is stopped at the end.
+
+    Parameters
+    ----------
+    folder : Path
+        Stands for the hospital's own folder, which may hold its `table` of the study.
+    """
+    file = folder / bundle.file_name
     file.write_bytes(bundle.to_bytes())
-    words = [sys.executable, "-m", "tests.kits.bedside", str(file)]
     if table is not None:
+        rows = folder / FROZEN.format(bundle.facts.study_hash)
+        rows.parent.mkdir(parents=True)
         table.to_parquet(rows)
-        words.append(str(rows))
     process = subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", POLYCLINIC, "predict", str(file), "--serve", "--site", str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     page = Served(process.stdout.readline().strip(), process)
@@ -132,18 +140,3 @@ def served(folder: Path, bundle: Bundle, table: pd.DataFrame | None = None) -> I
     finally:
         if process.poll() is None:
             page.stop()
-
-
-def main(file: Path, rows: Path | None = None) -> None:
-    """Serve."""
-    table = None if rows is None else pd.read_parquet(rows)
-
-    def say(text: str) -> None:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-
-    serve(ModelHere.of(open_bundle(file, file.parent), file.parent, None), say, table=table)
-
-
-if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))

@@ -23,11 +23,14 @@ from polyclinic_common.bundle.contents import Evaluation
 from polyclinic_common.bundle.here import OUTSIDE
 from polyclinic_common.bundle.patients import patient_frame
 from polyclinic_common.bundle.predictor import Predictor, restricted_mean
+from polyclinic_common.bundle.reasons import contributions
 from polyclinic_common.bundle.similar import OwnPatients
+from polyclinic_common.errors import ModelError
+from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Survival
 from tests.kits.bedside import here_of, plausible_weights, released
-from tests.kits.other_studies import AGE, CYP, EVERY, GENES, SEX, SNP, study
+from tests.kits.other_studies import AGE, CYP, EVERY, GENES, SEX, SNP, some_weights, study
 from tests.kits.small import small_study, small_table, study_data
 
 PATH, PORT = "/secret/", 4711
@@ -201,6 +204,7 @@ def test_a_number_is_told_in_its_unit_with_its_interval_as_circles() -> None:
     assert low < float(view.figure.split()[0]) < high
     assert "Approximate" in view.sure.how
     assert (view.hundred.count, view.hundred.filled) == (90, "within the interval")
+    assert "of all patients together, not only of those like this patient" in view.hundred.text
 
 
 def test_without_an_interval_nothing_is_said_of_a_hundred_numbers() -> None:
@@ -223,6 +227,21 @@ def test_reasons_stand_largest_first_with_a_bar_to_the_side_of_their_sign() -> N
     assert max(row.bar.width for row in rows) == 50.0
 
 
+def test_a_model_of_which_no_reasons_can_be_told_predicts_all_the_same() -> None:
+    of = study(*EVERY, model={"kind": "mlp", "hidden": [6, 6]})
+    weights = 1e5 * some_weights(of)  # so steep that contributions do not add up
+    frame = patient_frame(of, {"age": "61"})
+    with pytest.raises(ModelError):
+        contributions(of, weights, Predictor(of, weights).encode(frame))
+    view = Asked(here_of(released(of, weights, Evaluation())))(entered(of, age="61"))
+    assert view.figure
+    assert view.reasons is None
+    text = send(
+        app(of, Evaluation(), weights=weights), "POST", headers=FORM, content=b"q0-0=61"
+    ).text
+    assert "No reasons can be given" in text
+
+
 def test_what_is_missing_and_beyond_its_range_is_told() -> None:
     view = result(small_study("binary"), age="99")
     assert view.missing == ("sex: no value.",)
@@ -241,8 +260,13 @@ def test_a_hospital_outside_the_roster_is_told_so() -> None:
 # The page
 
 
-def app(of: Study, evaluation: Evaluation | None = None, hospital: str | None = None) -> Guard:
-    here = here_of(released(of, evaluation=evaluation), hospital)
+def app(
+    of: Study,
+    evaluation: Evaluation | None = None,
+    hospital: str | None = None,
+    weights: Vector | None = None,
+) -> Guard:
+    here = here_of(released(of, weights, evaluation), hospital)
     own = OwnPatients(of, here.predictor.weights, small_table(60, 1))
     start = {SITE: hospital} if hospital else {}
     page = Page(form_of(of), model_facts(here.opened), Asked(here, own), start)

@@ -37,10 +37,9 @@ def similar(
     summarised. Nothing leaves, and no patient is named.
     """
     from polyclinic_common.bundle.opening import open_bundle
-    from polyclinic_common.bundle.patients import patient_frame
+    from polyclinic_common.bundle.patients import parse_patient, patient_frame
     from polyclinic_common.bundle.similar import OwnPatients
     from polyclinic_common.cli.output import print_json
-    from polyclinic_common.cli.predict import parse_patient
 
     opened = open_bundle(file, site, operator)
     study, weights = opened.bundle.study, opened.bundle.model.weights

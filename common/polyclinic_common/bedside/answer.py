@@ -8,10 +8,10 @@ from polyclinic_common.bedside.entered import Entered
 from polyclinic_common.bedside.view import ResultView, result_view
 from polyclinic_common.bundle.here import ModelHere
 from polyclinic_common.bundle.patients import patient_frame
-from polyclinic_common.bundle.predictor import Predictor
-from polyclinic_common.bundle.reasons import contributions
+from polyclinic_common.bundle.predictor import Predicted, Predictor
+from polyclinic_common.bundle.reasons import Reasons, contributions
 from polyclinic_common.bundle.similar import OwnPatients
-from polyclinic_common.models.head import head_of
+from polyclinic_common.errors import ModelError
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,18 @@ class Asked:
         ------
         BundleError
             B010 if the patient cannot be read.
-        ModelError
-            M002 if no reasons can be given for the model.
         """
         study, weights = self.here.predictor.study, self.here.predictor.weights
         here = replace(self.here, predictor=Predictor(study, weights, entered.site))
         frame = patient_frame(study, entered.values)
         predicted = here.predictor.predict(frame)
-        told = head_of(study).as_encoded
-        return result_view(
-            here,
-            predicted,
-            contributions(study, weights, predicted.x) if told else None,
-            None if self.own is None else self.own.like(frame),
-        )
+        similar = None if self.own is None else self.own.like(frame)
+        return result_view(here, predicted, _reasons(here, predicted), similar)
+
+
+def _reasons(here: ModelHere, predicted: Predicted) -> Reasons | None:
+    """Return the reasons; None where they cannot be told: the model predicts all the same."""
+    try:
+        return contributions(predicted.study, here.predictor.weights, predicted.x)
+    except ModelError:
+        return None

@@ -64,8 +64,8 @@ def _within(interval: Interval | None, what: str) -> Hundred | None:
     inside = of_hundred(interval.level)
     outside = 100 - inside
     return Hundred(
-        f"In about {inside} of 100 patients like this one the {what} lies within the interval "
-        f"below; in {outside} it lies outside.",
+        f"Of 100 patients, about {inside} have a {what} within an interval made like this one, "
+        f"and {outside} do not: of all patients together, not only of those like this patient.",
         inside,
         _table(
             "Where the outcome lies",

@@ -6,7 +6,7 @@ coded in another way. One odd patient blocks no other: see :mod:`polyclinic_comm
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from polyclinic_common.bundle.flags import flag_rows, inputs_of
@@ -113,6 +113,27 @@ def _refuse_misfits(problems: list[Problem]) -> None:
             "Mend the mapping and try again.",
             problems,
         )
+
+
+def parse_patient(given: Sequence[str]) -> dict[str, str]:
+    """Return the values of one patient from words like ``age=61``.
+
+    Raises
+    ------
+    BundleError
+        B010 if a word has no ``=``, or a column stands twice.
+    """
+    pairs = [word.partition("=") for word in given]
+    names = [name.strip() for name, _, _ in pairs]
+    if not all(equals and name.strip() for name, equals, _ in pairs) or len(set(names)) < len(
+        names
+    ):
+        raise BundleError(
+            Code.PATIENT_INVALID,
+            "The patient cannot be read: every word behind --patient is COLUMN=VALUE, each once.",
+            'Write for example: --patient age=61 "stage=II b".',
+        )
+    return dict(zip(names, (value for _, _, value in pairs), strict=True))
 
 
 def patient_frame(study: Study, given: Mapping[str, str]) -> pd.DataFrame:

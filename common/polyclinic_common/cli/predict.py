@@ -9,7 +9,6 @@ import typer
 
 from polyclinic_common.cli.many_values import ManyValues
 from polyclinic_common.cli.options import SITE, AsJson, BundleFile, OperatorOption, SiteOption
-from polyclinic_common.errors import BundleError, Code
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +102,7 @@ def _serve(here: ModelHere, site: Path) -> None:
 
 def _one(here: ModelHere, given: list[str], *, strict: bool, as_json: bool) -> None:
     from polyclinic_common.bundle.answers import as_records, headline_words
-    from polyclinic_common.bundle.patients import patient_frame
+    from polyclinic_common.bundle.patients import parse_patient, patient_frame
     from polyclinic_common.cli.output import print_json
 
     study = here.predictor.study
@@ -174,27 +173,6 @@ def _many(
     typer.echo(f"{len(predicted)} patients, {without} of them without a number.", err=True)
     for note in here.notes:
         typer.secho(note, err=True)
-
-
-def parse_patient(given: list[str]) -> dict[str, str]:
-    """Return the values of one patient from words like ``age=61``.
-
-    Raises
-    ------
-    BundleError
-        B010 if a word has no ``=``, or a column stands twice.
-    """
-    pairs = [word.partition("=") for word in given]
-    names = [name.strip() for name, _, _ in pairs]
-    if not all(equals and name.strip() for name, equals, _ in pairs) or len(set(names)) < len(
-        names
-    ):
-        raise BundleError(
-            Code.PATIENT_INVALID,
-            "The patient cannot be read: every word behind --patient is COLUMN=VALUE, each once.",
-            'Write for example: --patient age=61 "stage=II b".',
-        )
-    return dict(zip(names, (value for _, _, value in pairs), strict=True))
 
 
 def _write(out: Path, frame: pd.DataFrame) -> None:
