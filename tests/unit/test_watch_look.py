@@ -233,9 +233,8 @@ def test_rows_without_a_patient_number_are_told_and_not_judged() -> None:
 def test_a_patient_stands_under_the_chart_where_the_sums_reach_it() -> None:
     """Survival: a patient followed for long has more chances than another."""
     model, frame = watched("survival", 60)
-    frame.loc[:29, ["days", "event"]] = [400.0, "0"]
-    frame.loc[30:, ["days", "event"]] = [150.0, "0"]
-    found = look(model, frame).performance
+    followed = np.where(np.arange(60) < 30, 400.0, 150.0)
+    found = look(model, frame.assign(days=followed, event="0")).performance
     assert found is not None
     assert len(found.chances) == 30 * 3 + 30
     across = sum_chart(found).across
