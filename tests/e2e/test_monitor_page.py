@@ -20,7 +20,7 @@ from tests.kits.other_studies import EVERY, patients, some_weights, study
 @pytest.mark.slow
 def test_the_page_has_no_fault_that_axe_finds_and_fits_a_telephone(tmp_path: Path) -> None:
     model = study(*EVERY, kind="binary")
-    newer = patients(90, 4)
+    newer = patients(90, 4).assign(patient=[f"P{row}" for row in range(90)])
     newer["weight"] = pd.to_numeric(newer["weight"]) / 0.45359237
     newer["response"] = np.where(np.random.default_rng(1).random(90) < 0.9, "yes", "no")
     predicted = Predictor(model, some_weights(model)).predict(newer)

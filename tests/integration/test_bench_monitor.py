@@ -25,3 +25,11 @@ def test_alarms_that_last_are_counted_once() -> None:
     lasting = np.array([False, True, True, False, True])
     assert monitor.Alarms(lasting, none, none).begun == 2
     assert monitor.Alarms(none, none, none).begun == 0
+
+
+def test_made_doses_are_predicted_rightly_on_the_scale_of_roots() -> None:
+    made = monitor.doses(np.random.default_rng(2), 20_000)
+    assert made.risk is None
+    assert len(made) > 19_800
+    assert abs(made.seen.mean()) < 0.03
+    assert abs(made.seen.std() - 1.0) < 0.03

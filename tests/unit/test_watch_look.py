@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from polyclinic_client.watch.chart import sum_chart
 from polyclinic_client.watch.finding import Finding, Verdict, verdict_of
 from polyclinic_client.watch.look import Look, take_look
 from polyclinic_client.watch.look_log import LookEntry
@@ -169,6 +170,80 @@ def test_a_column_that_is_gone_and_words_that_nobody_knows_are_findings_not_refu
     assert odd.known.unread == 5
     assert odd.known.waiting == 0
     assert any(each.about == "outcome" for each in odd.findings)
+
+
+@pytest.mark.parametrize(
+    ("kind", "gone"), [("binary", "response"), ("continuous", "dose"), ("survival", "days")]
+)
+def test_an_outcome_column_that_is_gone_is_not_an_outcome_that_is_late(
+    kind: str, gone: str
+) -> None:
+    model, frame = watched(kind, 60)
+    table = people(300, 7).assign(
+        **{each: None for each in frame.columns if each not in people(1, 0)}
+    )
+    newer = frame.drop(columns=gone)
+    found = take_look(table, newer, model.predict(newer), RELEASED)
+    assert found.verdict == "look"
+    (told,) = [each for each in found.findings if each.about == "outcome"]
+    assert gone in told.reason
+    assert not any("not known yet" in note for note in found.notes)
+    late = frame.assign(**{gone: None})
+    waiting = take_look(table, late, model.predict(late), RELEASED)
+    assert waiting.verdict == "fine"
+    assert any("not known yet" in note for note in waiting.notes)
+
+
+def test_one_row_forty_times_is_not_forty_outcomes() -> None:
+    model, frame = watched(count=60)
+    unlucky = int(np.argmin(np.abs(predictor_of(model, frame).value - 0.3)))
+    copies = frame.assign(response="no").loc[[unlucky] * 40].assign(response="yes")
+    found = look(model, copies.reset_index(drop=True))
+    assert found.known.patients == 0
+    assert found.performance is None
+    assert found.verdict == "look"
+    (told,) = [each for each in found.findings if each.about == "patient"]
+    assert told.reason.startswith("40 rows")
+
+
+def test_repeated_patients_are_left_out_of_what_is_judged_and_the_others_are_judged() -> None:
+    model, frame = watched(count=120)
+    again = pd.concat([frame, frame.head(30)], ignore_index=True)
+    again.loc[120:, "patient"] = " " + again.loc[120:, "patient"].str.lower()
+    found, alone = look(model, again), look(model, frame.loc[30:].reset_index(drop=True))
+    assert found.performance is not None
+    assert alone.performance is not None
+    assert found.performance.sums.more == pytest.approx(alone.performance.sums.more)
+    assert found.rows == 150
+    assert {each.rows for each in found.tests} == {120, 30}
+    assert any(each.about == "patient" and "60 rows" in each.reason for each in found.findings)
+
+
+def test_rows_without_a_patient_number_are_told_and_not_judged() -> None:
+    model, frame = watched(count=100)
+    frame.loc[:9, "patient"] = None
+    found = look(model, frame)
+    assert found.known.patients == 90
+    assert any(each.about == "patient" and "10 rows" in each.reason for each in found.findings)
+    nobody = look(model, frame.drop(columns="patient"))
+    assert nobody.performance is None
+    assert nobody.verdict == "look"
+
+
+def test_a_patient_stands_under_the_chart_where_the_sums_reach_it() -> None:
+    """Survival: a patient followed for long has more chances than another."""
+    model, frame = watched("survival", 60)
+    followed = np.where(np.arange(60) < 30, 400.0, 150.0)
+    found = look(model, frame.assign(days=followed, event="0")).performance
+    assert found is not None
+    assert len(found.chances) == 30 * 3 + 30
+    across = sum_chart(found).across
+    assert [tick.text for tick in across] == ["0", "10", "20", "30", "60"]
+    line = next(each for each in sum_chart(found).lines if each.name == "more limit")
+    assert line.points.split()[-1].startswith(f"{across[-1].at:.1f},")
+    assert across[3].at - across[0].at == pytest.approx(
+        (across[-1].at - across[0].at) * found.chances.until(30) / len(found.chances)
+    )
 
 
 def test_more_missing_values_than_there_were_are_found() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from polyclinic_common.bundle.conformal import on_scale
 from polyclinic_common.data.encoding import encode_outcome
 from polyclinic_common.data.outcome import ReadOutcome, read_outcome
 from polyclinic_common.data.values import as_text, column_or_missing
@@ -31,7 +32,8 @@ class Chances:
     Attributes
     ----------
     seen : array of shape (m,)
-        0 or 1; or how far an outcome lies above its prediction, in released standard errors.
+        0 or 1; or how far an outcome lies above its prediction on the scale of the model, in
+        released standard errors.
     risk : array of shape (m,), or None
         Predicted probability of 1; None for numbers, where the model says that residuals lie above
         as often and as far as below.
@@ -124,7 +126,8 @@ def known_of(
     given : array of shape (n,)
         Whether the model gave a number.
     error : float
-        Released standard error of a prediction, in the outcome's unit; used for numbers alone.
+        Released standard error of a prediction, on the scale of the model: a root or logarithm is
+        fitted there, and errors are skewed in the outcome's unit. Used for numbers alone.
     """
     outcome = read_outcome(study.outcome, frame)
     judged = outcome.known & given
@@ -142,8 +145,8 @@ def known_of(
     )
     told = prediction.take(judged)
     if isinstance(study.outcome, Continuous):
-        residual = (outcome.value[judged] - told.value) / error
-        score = told.value / error
+        score = on_scale(study.outcome, told.value) / error
+        residual = on_scale(study.outcome, outcome.value[judged]) / error - score
         chances = Chances(residual, None, score, np.arange(len(residual)))
         return Known(judged, *counts, chances, outcome)
     y, mask = encode_outcome(study.outcome, frame.loc[judged])

@@ -90,11 +90,16 @@ def sum_chart(found: Performance) -> SumChart:
         for each in found.limits
     )
     across = tuple(
-        Tick(LEFT + share * (WIDTH - LEFT - RIGHT), str(round(share * found.patients)))
-        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
+        Tick(LEFT + at / count * (WIDTH - LEFT - RIGHT), _patient(found, at))
+        for at in (round(share * count) for share in (0.0, 0.25, 0.5, 0.75, 1.0))
     )
     up = tuple(Tick(_height(v, highest), f"{v:.1f}") for v in np.linspace(0, highest, 4))
     return SumChart((*lines, *steps), across, up, rows)
+
+
+def _patient(found: Performance, chances: int) -> str:
+    """Return whose chance is the last of so many: which patient, counted from 1."""
+    return str(int(found.chances.owner[chances - 1]) + 1) if chances else "0"
 
 
 def _steps(limit: Sequence[tuple[int, float]]) -> list[tuple[int, int, float]]:

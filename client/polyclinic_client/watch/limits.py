@@ -1,15 +1,21 @@
 r"""Limits of the sums, from the model's own predictions.
 
 If the model is right, the outcomes of these very patients are draws of its predicted risks; for
-numbers, a residual is as likely above as below. So both sums are walked over 9,999 such draws, and
-a limit is an order statistic of them: with the real outcomes they are 10,000 exchangeable draws, so
-that the probability of being among the k largest is k/10,000, exactly and for any number of
-patients, risks or events (Barnard 1963; Dwass, Modified randomization tests for nonparametric
-hypotheses (1957)). Draws are seeded and run in the order of rows: a limit says the same at every
-later look. For survival the patients that are still followed in an interval are taken as they
-are, which leaves the variance what it is for a martingale (Andersen et al., Statistical Models
-Based on Counting Processes (1993), section II.5). An alarm that lasts over several looks is one:
-the limit of a look bounds alarms that the look before did not give.
+numbers, a residual on the scale of the model is as likely above as below. So both sums are walked
+over 9,999 such draws, and a limit is an order statistic of them: with the real outcomes they are
+10,000 exchangeable draws, so that the probability of being among the k largest is at most k/10,000,
+for any number of patients, risks or events (Barnard 1963; Dwass, Modified randomization tests for
+nonparametric hypotheses (1957)). For survival the patients that are still followed in an interval
+are taken as they are, though who they are depends on earlier events: close, not exact. It leaves
+the variance what it is for a martingale (Andersen et al., Statistical Models Based on Counting
+Processes (1993), section II.5).
+
+An alarm that lasts over several looks is one: the limit of a look bounds alarms that the look
+before did not give, and twice that bounds a look in alarm, whatever was before. Draws are seeded
+and run in the order of rows. While the chances of an earlier look are the first ones of this look,
+its limit is what it was then. Outcomes that became known out of order, patients of survival who
+were followed on, a refit, or errors measured by their own size move it: of earlier looks a guess is
+left then, and what is proven is the bound on a look in alarm.
 """
 
 from __future__ import annotations

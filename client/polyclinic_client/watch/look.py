@@ -15,6 +15,8 @@ from polyclinic_client.watch.finding import Finding, Verdict, in_order, verdict_
 from polyclinic_client.watch.inputs import ColumnTest, compare_inputs, input_findings
 from polyclinic_client.watch.look_log import LookEntry
 from polyclinic_client.watch.performance import Performance, judge, performance_findings
+from polyclinic_client.watch.rows import row_findings, rows_of
+from polyclinic_common.bundle.conformal import on_scale
 from polyclinic_common.bundle.flags import inputs_of
 from polyclinic_common.bundle.predictor import Predicted
 from polyclinic_common.evaluation.interval import Reading
@@ -38,9 +40,9 @@ class Look:
     study : Study
         The study.
     rows : int
-        Newer patients.
+        Rows of the table.
     known : Known
-        Whose outcome is known, and whose is not.
+        Whose outcome is known, and whose is not, among rows that are one patient each.
     tests : tuple of ColumnTest
         All comparisons of inputs.
     performance : Performance or None
@@ -121,20 +123,24 @@ def take_look(
     earlier : sequence of LookEntry
         Earlier looks.
     """
-    study, prediction = predicted.study, predicted.prediction
-    error = _standard_error(released)
-    known = known_of(study, newer, prediction, predicted.given, error or 1.0)
+    study, rows = predicted.study, rows_of(predicted.study, newer)
+    single, prediction = newer.loc[rows.single], predicted.prediction.take(rows.single)
+    given, error = predicted.given[rows.single], _standard_error(study, released)
+    known = known_of(study, single, prediction, given, error or 1.0)
     if error is None and isinstance(study.outcome, Continuous) and known.patients:
         own = float(np.sqrt(np.mean(known.chances.seen**2))) or 1.0
-        known = known_of(study, newer, prediction, predicted.given, own)
+        known = known_of(study, single, prediction, given, own)
     performance = judge(study, known, prediction, released, [each.known for each in earlier])
-    tests = compare_inputs(study, table, newer)
+    tests = compare_inputs(study, table, newer.loc[rows.first])
+    no_outcome = [*_absent_outcomes(study, table, newer)]
     findings = [*_absent(study, table, newer), *input_findings(study, tests)]
-    findings += _unread_outcomes(study, known)
+    findings += [*row_findings(study, rows), *no_outcome, *_unread_outcomes(study, known)]
     if performance is not None:
         findings += performance_findings(study, performance)
-    notes = tuple(_notes(study, len(newer), known, error, earlier))
-    return Look(study, len(newer), known, tests, performance, in_order(findings), notes)
+    notes = [*_few(known), *_notes(study, len(newer), known, error, earlier)]
+    if known.waiting and not no_outcome:
+        notes.append(_waiting(known))
+    return Look(study, len(newer), known, tests, performance, in_order(findings), tuple(notes))
 
 
 def _absent(study: Study, table: pd.DataFrame, newer: pd.DataFrame) -> Iterator[Finding]:
@@ -152,6 +158,19 @@ def _absent(study: Study, table: pd.DataFrame, newer: pd.DataFrame) -> Iterator[
             )
 
 
+def _absent_outcomes(study: Study, table: pd.DataFrame, newer: pd.DataFrame) -> Iterator[Finding]:
+    """Yield a finding where a column of the outcome is gone: nothing would ever become known."""
+    gone = [e for e in outcome_columns(study.outcome) if e in table and e not in newer]
+    if gone:
+        yield Finding(
+            "outcome",
+            "look",
+            f"The table has no {' and no '.join(gone)}, which this hospital's table of the study "
+            "had: no outcome can be read, and nothing is said of performance.",
+            "Name its column in the mapping; leave cells empty where an outcome is not known yet.",
+        )
+
+
 def _unread_outcomes(study: Study, known: Known) -> Iterator[Finding]:
     if known.unread:
         yield Finding(
@@ -164,26 +183,38 @@ def _unread_outcomes(study: Study, known: Known) -> Iterator[Finding]:
         )
 
 
-def _standard_error(released: Mapping[str, Reading]) -> float | None:
-    """Return the released standard error of a prediction of a number, None if none was."""
-    if "rmse" in released:
-        return max(released["rmse"].value, np.finfo(float).tiny)
-    return NORMAL * released["mae"].value if "mae" in released else None
+def _standard_error(study: Study, released: Mapping[str, Reading]) -> float | None:
+    """Return the released standard error of a number on the scale of the model, None if none was.
+
+    It is released in the outcome's unit: half of what it spans around the study's typical value,
+    as for intervals from released errors.
+    """
+    outcome = study.outcome
+    if not isinstance(outcome, Continuous) or not {"rmse", "mae"} & released.keys():
+        return None
+    error = released["rmse"].value if "rmse" in released else NORMAL * released["mae"].value
+    around = on_scale(outcome, outcome.start + max(error, 0.0) * np.array([-1.0, 1.0]))
+    return float(np.ptp(around)) / 2.0 or None
+
+
+def _few(known: Known) -> Iterator[str]:
+    if known.patients < FEWEST:
+        yield (
+            f"{known.patients} outcomes are known: nothing is said of performance below {FEWEST}."
+        )
+
+
+def _waiting(known: Known) -> str:
+    return (
+        f"The outcome of {known.waiting} of {len(known.judged)} patients is not known yet: they "
+        "are not judged, and count neither for nor against the model. If one answer becomes known "
+        "sooner than the other, leave out patients until both could be known."
+    )
 
 
 def _notes(
     study: Study, rows: int, known: Known, error: float | None, earlier: Sequence[LookEntry]
 ) -> Iterator[str]:
-    if known.patients < FEWEST:
-        yield (
-            f"{known.patients} outcomes are known: nothing is said of performance below {FEWEST}."
-        )
-    if known.waiting:
-        yield (
-            f"The outcome of {known.waiting} of {rows} patients is not known yet: they are not "
-            "judged, and count neither for nor against the model. If one answer becomes known "
-            "sooner than the other, leave out patients until both could be known."
-        )
     if known.unpredicted:
         yield f"{known.unpredicted} patients with a known outcome get no prediction: not judged."
     if isinstance(study.outcome, Continuous) and error is None:

@@ -15,6 +15,8 @@ from polyclinic_client.watch.cusum import Cusum, cusum
 from polyclinic_client.watch.finding import Finding
 from polyclinic_client.watch.limits import Limit, limits, tilt_of
 from polyclinic_client.watch.ranking import concordance
+from polyclinic_common.bundle.conformal import on_scale
+from polyclinic_common.data.encoding import inverse_transform
 from polyclinic_common.evaluation.interval import Reading, Z
 from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study.manifest import Study
@@ -23,6 +25,7 @@ from polyclinic_common.study.outcomes import Binary, Continuous, Survival
 Floats = NDArray[np.float64]
 BY_CHANCE = 0.5
 LEAST = 1e-9
+MEAN_OF = {"none": "", "sqrt": " (of square roots)", "log": " (of logarithms)"}
 RANKING = {"binary": "auc", "survival": "c_index"}
 
 
@@ -35,7 +38,8 @@ class Performance:
     patients : int
         Patients with a known outcome and a prediction.
     observed, expected : float
-        Events seen and predicted; for numbers, means of outcomes and predictions.
+        Events seen and predicted; for numbers, means of outcomes and predictions, taken on the
+        scale of the model and told in the outcome's unit.
     chances : Chances
         The outcomes one by one.
     sums : Cusum
@@ -118,20 +122,25 @@ def judge(
         return None
     looks = {chances.until(count) for count in earlier if FEWEST <= count < known.patients}
     stops = sorted({*(stop for stop in looks if stop), len(chances)})
-    is_number = isinstance(study.outcome, Continuous)
-    share = TILT / 2.0 if is_number else TILT
+    outcome, share = study.outcome, TILT
     told, value = prediction.value[known.judged], known.outcome.value[known.judged]
+    observed, expected, error = float(chances.seen.sum()), 0.0, None
+    if isinstance(outcome, Continuous):
+        observed, expected = _mean(outcome, value), _mean(outcome, told)
+        share, error = TILT / 2.0, _error(np.abs(value - told))
+    elif chances.risk is not None:
+        expected = float(chances.risk.sum())
     return Performance(
         patients=known.patients,
-        observed=float(value.mean() if is_number else chances.seen.sum()),
-        expected=float(told.mean() if chances.risk is None else chances.risk.sum()),
+        observed=observed,
+        expected=expected,
         chances=chances,
         sums=cusum(chances),
         limits=limits(chances, stops, CALIBRATION, share),
         tilt=tilt_of(chances),
         ranking=_ranking(study, known, told),
         released=released.get(RANKING.get(study.outcome.kind, "")),
-        error=_error(np.abs(value - told)) if is_number else None,
+        error=error,
         released_error=released.get("mae"),
     )
 
@@ -143,6 +152,11 @@ def _ranking(study: Study, known: Known, told: Floats) -> Reading | None:
     if isinstance(study.outcome, Survival):
         return concordance(told, value, event)
     return concordance(told, -value, event)
+
+
+def _mean(outcome: Continuous, values: Floats) -> float:
+    """Return the mean on the scale of the model, in the outcome's unit."""
+    return float(inverse_transform(outcome, on_scale(outcome, values).mean()))
 
 
 def _error(errors: Floats) -> Reading:
@@ -182,8 +196,9 @@ def _level(study: Study, found: Performance) -> str:
     outcome = study.outcome
     if isinstance(outcome, Continuous):
         return (
-            f"{outcome.column} is {found.observed:.4g} {outcome.unit} on average among "
-            f"{found.patients} patients, {found.expected:.4g} was predicted."
+            f"{outcome.column} is {found.observed:.4g} {outcome.unit} on average"
+            f"{MEAN_OF[outcome.transform]} among {found.patients} patients, "
+            f"{found.expected:.4g} was predicted."
         )
     event = outcome.positive if isinstance(outcome, Binary) else outcome.occurred
     column = outcome.column if isinstance(outcome, Binary) else outcome.event

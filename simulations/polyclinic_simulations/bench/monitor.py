@@ -10,7 +10,7 @@ for every 20 outcomes, up to 200 of them, or 40 expected events, after it.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -22,19 +22,38 @@ from rich.table import Table
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from polyclinic_client.watch.budget import CALIBRATION, LOOKS, TILT
-from polyclinic_client.watch.chances import Chances
+from polyclinic_client.watch.budget import CALIBRATION, FEWEST, LOOKS, TILT
+from polyclinic_client.watch.chances import Chances, known_of
 from polyclinic_client.watch.cusum import cusum
 from polyclinic_client.watch.inputs import compare_inputs
 from polyclinic_client.watch.limits import limits, tilt_of
+from polyclinic_common.bundle.conformal import on_scale
 from polyclinic_common.cli.output import print_json
+from polyclinic_common.models.predict import Prediction
 from polyclinic_common.study import Study, parse_study
+from polyclinic_common.study.outcomes import Continuous
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 POUND = 0.45359237
 STABLE_FIRST = 400
 FOLLOWED, EXPECTED_EVENTS, MONTHLY = 200, 40, 20
+RESPONSE = {
+    "kind": "binary",
+    "column": "response",
+    "positive": "yes",
+    "negative": "no",
+    "source": "bench",
+}
+DOSE = {
+    "kind": "continuous",
+    "column": "dose",
+    "unit": "mg/week",
+    "range": [7, 105],
+    "transform": "sqrt",
+    "typical": 35,
+    "source": "bench",
+}
 
 
 class Alarms(NamedTuple):
@@ -55,7 +74,7 @@ class Alarms(NamedTuple):
         return int((self.any & ~np.append(False, self.any[:-1])).sum())
 
 
-def study() -> Study:
+def study(outcome: Mapping[str, object] = RESPONSE) -> Study:
     """Return the study of the made-up hospitals."""
     return parse_study(
         {
@@ -78,13 +97,7 @@ def study() -> Study:
                     _words("smoker", "no", "yes"),
                 ],
             },
-            "outcome": {
-                "kind": "binary",
-                "column": "response",
-                "positive": "yes",
-                "negative": "no",
-                "source": "bench",
-            },
+            "outcome": dict(outcome),
         },
         "bench.toml",
     )
@@ -128,6 +141,20 @@ def seen(rng: np.random.Generator, logit: Floats, shift: Floats | float = 0.0) -
     return Chances(happened, expit(logit), logit, np.arange(len(logit)))
 
 
+def doses(rng: np.random.Generator, count: int) -> Chances:
+    """Return weekly doses of warfarin about as IWPC's, of patients whose roots are predicted right.
+
+    A dose outside the public range is no known outcome, as everywhere.
+    """
+    contract = study(DOSE)
+    told = rng.normal(5.8, 0.6, count)
+    frame = pd.DataFrame({"dose": (told + rng.normal(size=count)) ** 2})
+    # Roots are off by 1, as far as 25 and 36 are apart.
+    low, high = on_scale(Continuous.model_validate(DOSE), np.array([25.0, 36.0]))
+    everybody = np.ones(count, dtype=np.bool_)
+    return known_of(contract, frame, Prediction(told**2), everybody, float(high - low)).chances
+
+
 def alarms(chances: Chances, stops: Sequence[int]) -> tuple[Bools, Bools]:
     """Return which looks are in alarm: of calibration, and of tilt."""
     sums, found = cusum(chances), limits(chances, stops, CALIBRATION, TILT)
@@ -149,7 +176,7 @@ def stable(
     newer = patients(rng, monthly * LOOKS)
     ends = [monthly * (month + 1) for month in range(LOOKS)]
     logit = made(rng, len(newer), mean, 1.0)
-    judged = [end for end in ends if end >= 20]
+    judged = [end for end in ends if end >= FEWEST]
     off, tilted = alarms(seen(rng, logit), judged)
     silent = np.zeros(LOOKS - len(judged), dtype=np.bool_)
     moved = [
@@ -202,6 +229,23 @@ def _stable_rows(hospitals: int, seed: int, *, inputs: bool) -> Iterator[dict[st
         }
 
 
+def _dose_rows(hospitals: int, seed: int) -> Iterator[dict[str, object]]:
+    for monthly in (10, 40):
+        runs = []
+        for each in range(hospitals):
+            made = doses(np.random.default_rng((seed, monthly, each)), 2 * monthly * LOOKS)
+            ends = [monthly * month for month in range(1, LOOKS + 1) if monthly * month >= FEWEST]
+            off, tilted = alarms(made.first(ends[-1]), ends)
+            runs.append(Alarms(off, tilted, np.zeros(len(ends), dtype=np.bool_)))
+        yield {
+            "patients a month": monthly,
+            "hospitals": hospitals,
+            "alarms begun in 60 looks": float(np.mean([run.begun for run in runs])),
+            "looks in alarm of 60": float(np.mean([run.any.sum() for run in runs])),
+            "hospitals with more than one": float(np.mean([run.begun > 1 for run in runs])),
+        }
+
+
 def _power_rows(runs: int, seed: int) -> Iterator[dict[str, object]]:
     for mean, spread, late in product((0.05, 0.1, 0.3, 0.5, 0.7), (0.5, 1.0), (0, STABLE_FIRST)):
         up, down = (
@@ -239,6 +283,9 @@ def main() -> None:
         ),
         "60 looks at more stable hospitals, outcomes alone": list(
             _stable_rows(10 * options.hospitals, options.seed, inputs=False)
+        ),
+        "60 looks at stable hospitals, square roots of doses": list(
+            _dose_rows(10 * options.hospitals, options.seed)
         ),
         "a shift of 0.5 on the logit": list(_power_rows(options.runs, options.seed)),
         "kilograms turned pounds, within 30 rows": list(_unit_rows(options.runs, options.seed)),
