@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -19,17 +20,21 @@ from polyclinic_common.bedside.guard import LARGEST_BODY, Guard
 from polyclinic_common.bedside.hundred import percent
 from polyclinic_common.bedside.page import Page, policy
 from polyclinic_common.bedside.view import ResultView
+from polyclinic_common.bundle.bundle import Bundle
 from polyclinic_common.bundle.contents import Evaluation
 from polyclinic_common.bundle.here import OUTSIDE
+from polyclinic_common.bundle.opening import OpenedBundle
 from polyclinic_common.bundle.patients import patient_frame
 from polyclinic_common.bundle.predictor import Predictor, restricted_mean
 from polyclinic_common.bundle.reasons import contributions
 from polyclinic_common.bundle.similar import OwnPatients
 from polyclinic_common.errors import ModelError
+from polyclinic_common.identity.site_key import Identity, fingerprint
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Survival
 from tests.kits.bedside import here_of, plausible_weights, released
+from tests.kits.bundles import bundle_of_study, draft_of_study, facts_of_study
 from tests.kits.other_studies import AGE, CYP, EVERY, GENES, SEX, SNP, some_weights, study
 from tests.kits.small import small_study, small_table, study_data
 
@@ -188,7 +193,7 @@ def test_a_course_is_told_at_every_time_and_its_mean_is_the_area_under_the_curve
     assert [row[1:] for row in rows] == [(str(n), str(100 - n)) for n in free]
     area = np.trapezoid([1.0, *made.survival[0]], [0.0, *of.outcome.grid])
     assert restricted_mean(of.outcome, made.survival)[0] == pytest.approx(area)
-    assert f"On average {area:.0f} of the first 400 days" in view.notes[0]
+    assert f"On average {area:.1f} of the first 400 days" in view.notes[0]
     points = [tuple(map(float, each.split(","))) for each in view.hundred.curve.points.split()]
     down = np.array([y for _, y in points])
     shares = 1.0 - (down - down[0]) / (view.hundred.curve.up[0].at - down[0])
@@ -205,6 +210,17 @@ def test_a_number_is_told_in_its_unit_with_its_interval_as_circles() -> None:
     assert "Approximate" in view.sure.how
     assert (view.hundred.count, view.hundred.filled) == (90, "within the interval")
     assert "of all patients together, not only of those like this patient" in view.hundred.text
+    assert view.hundred.title == view.hundred.table.caption == "In 100 patients of every kind"
+
+
+def test_a_mean_time_is_told_as_finely_as_its_grid_deserves() -> None:
+    """A grid in years must not round a mean of 4.3 years to 4."""
+    outcome = study_data("survival")["outcome"] | {"unit": "years", "grid": [1, 2, 3.5, 5]}
+    of = small_study("survival", outcome=outcome)
+    made = Predictor(of, plausible_weights(of)).predict(patient_frame(of, {"age": "61"})).prediction
+    assert made.survival is not None
+    area = np.trapezoid([1.0, *made.survival[0]], [0.0, 1.0, 2.0, 3.5, 5.0])
+    assert f"On average {area:.2f} of the first 5 years" in result(of, age="61").notes[0]
 
 
 def test_without_an_interval_nothing_is_said_of_a_hundred_numbers() -> None:
@@ -299,6 +315,17 @@ ORDER = (
 )
 
 
+@pytest.mark.parametrize(
+    ("kind", "like"), [("binary", True), ("continuous", False), ("survival", True)]
+)
+def test_an_intervals_promise_is_never_told_of_patients_like_this_one(
+    kind: str, like: bool
+) -> None:
+    text = send(app(small_study(kind)), "POST", headers=FORM, content=b"q0-0=61&q1=male").text
+    assert ("100 patients like this one" in text) == like
+    assert ("100 patients of every kind" in text) != like
+
+
 @pytest.mark.parametrize("kind", ["binary", "continuous", "survival"])
 def test_the_result_is_told_in_one_order_with_one_main_heading(kind: str) -> None:
     text = send(app(small_study(kind)), "POST", headers=FORM, content=b"q0-0=61&q1=male").text
@@ -314,6 +341,32 @@ def test_the_result_is_told_in_one_order_with_one_main_heading(kind: str) -> Non
         each for found in re.findall('aria-describedby="([^"]+)"', text) for each in found.split()
     }
     assert described <= set(ids)
+
+
+def papers_of(bundle: Bundle) -> list[tuple[str, str]]:
+    return list(model_facts(OpenedBundle(bundle, None, ())).papers)
+
+
+def test_hospitals_are_counted_by_what_the_operator_signed_and_no_signature_names_one() -> None:
+    of, operator = small_study(), Identity.generate()
+    facts = facts_of_study(of, operator, "1f0c")
+    draft = draft_of_study(of, operator)
+    names = dict(zip(of.training_sites, (3, 0, 2), strict=True))
+    history = draft.history.model_copy(update={"answered": names})
+    stranger = Identity.generate()
+    made = replace(draft, history=history).signed(operator, facts, {}).signed(stranger)
+    papers = papers_of(made)
+    assert ("Hospitals", "2 took part") in papers
+    assert papers[-2:] == [
+        ("Signed by the operator", fingerprint(operator.public)),
+        ("Signed by a key that is not known here", fingerprint(stranger.public)),
+    ]
+
+
+def test_of_a_simulation_it_is_said_how_many_hospitals_were_simulated() -> None:
+    of, operator = small_study(), Identity.generate()
+    papers = papers_of(bundle_of_study(of, operator, simulated=True))
+    assert ("Hospitals", f"{len(of.training_sites)} simulated; none took part") in papers
 
 
 def test_the_page_holds_no_script_and_loads_nothing(guarded: Guard) -> None:
