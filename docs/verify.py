@@ -65,6 +65,12 @@ body = b"l" + (2).to_bytes(8, "big") + b"t" + len(label).to_bytes(8, "big") + la
 body += b"b" + len(digest).to_bytes(8, "big") + digest
 check(facts["operator"], members["study.signature"], body)
 certificate = json.loads(members["certificate.json"])
+mode = json.loads(members["study.json"])["privacy"].get("mode", "secure-sum")
+private = bool(certificate["mechanisms"])
+require(certificate["mode"] == mode and private == (mode != "none"), "the study's mode is stated")
+require(
+    private == (certificate["epsilon"] is not None), "an epsilon is stated where there is privacy"
+)
 for side, name in (("headline", "epsilon"), ("fallback", "fallback_epsilon")):
     mechanisms = certificate["mechanisms"]
     mu = sqrt(sum(each["times"] * mu_squared(each[side]) for each in mechanisms))

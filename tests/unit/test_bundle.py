@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,8 +24,9 @@ from polyclinic_common.bundle.envelope import Envelope
 from polyclinic_common.bundle.noise_audit import read_noise_audit
 from polyclinic_common.bundle.opening import open_bundle
 from polyclinic_common.bundle.verification import findings
+from polyclinic_common.bundle.weights import SavedWeights
 from polyclinic_common.consortium.signed import SignedStudy
-from polyclinic_common.errors import BundleError, Code
+from polyclinic_common.errors import BundleError, Code, ModelError
 from polyclinic_common.evaluation.reading import GroupReading, RoundReadings
 from polyclinic_common.identity.site_key import Identity, fingerprint
 from tests.kits.bundles import bundle_of_study, draft_of_study, facts_of_study
@@ -123,29 +127,103 @@ def test_a_study_that_another_operator_signed_is_refused() -> None:
     assert refused(made.to_bytes()) == Code.BUNDLE_UNSIGNED
 
 
-def test_an_epsilon_that_does_not_follow_is_refused_though_the_operator_signed_it(
-    tmp_path: Path,
-) -> None:
-    draft = draft_of_study(STUDY, OPERATOR)
-    epsilon = draft.certificate.epsilon
-    assert epsilon is not None
-    nicer = draft.certificate.model_copy(update={"epsilon": epsilon * 0.999})
-    facts = facts_of_study(STUDY, OPERATOR, "1f0c")
-    made = replace(draft, certificate=nicer).signed(OPERATOR, facts, {})
-    opened = open_bundle(
-        written(tmp_path, made.to_bytes()), tmp_path / "none", fingerprint(OPERATOR.public)
+def signed_with(certificate: Certificate) -> bytes:
+    draft = replace(draft_of_study(STUDY, OPERATOR), certificate=certificate)
+    return draft.signed(OPERATOR, facts_of_study(STUDY, OPERATOR, "1f0c"), {}).to_bytes()
+
+
+def lying(how: str) -> Certificate:
+    """Return a certificate that an operator may sign, and nobody may believe."""
+    true = draft_of_study(STUDY, OPERATOR).certificate
+    assert true.epsilon is not None
+    nothing: dict[str, object] = {"mechanisms": (), "accountant": "none"}
+    once = tuple(each.model_copy(update={"times": 1}) for each in true.mechanisms)
+    few = Certificate.of(
+        small_study("binary", training={"rounds": 2}), dict.fromkeys(STUDY.training_sites, 60)
     )
-    with pytest.raises(BundleError, match="does not follow") as caught:
-        findings(opened)
-    assert caught.value.code == Code.BUNDLE_CERTIFICATE
-    assert _script(written(tmp_path, made.to_bytes())).returncode != 0
+    changes: dict[str, dict[str, object]] = {
+        "smaller epsilon": {"epsilon": true.epsilon * 0.999},
+        "no mechanisms": nothing,
+        "no privacy": nothing
+        | {"mode": "none", "epsilon": None, "fallback_epsilon": None}
+        | {"delta": None},
+        "fewer releases": {"mechanisms": once},
+        "a shorter run": dict(few),
+    }
+    return true.model_copy(update=changes[how])
+
+
+LIES = ("smaller epsilon", "no mechanisms", "no privacy", "fewer releases", "a shorter run")
+
+
+@pytest.mark.parametrize("how", LIES)
+def test_a_certificate_that_does_not_follow_is_refused_though_the_operator_signed_it(
+    how: str, tmp_path: Path
+) -> None:
+    content = signed_with(lying(how))
+    assert refused(content) == Code.BUNDLE_CERTIFICATE
+    if how != "a shorter run":  # whose figures follow, from another study's mechanisms
+        assert _script(written(tmp_path, content)).returncode != 0
+
+
+def test_hostile_files_are_refused_and_end_in_no_traceback(bundle: Bundle) -> None:
+    members = unpack_members(bundle.to_bytes(), NAME)
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    squeezed = bytearray(target.getvalue())
+    squeezed[60:70] = bytes(10)
+    deep = b"[" * 200_000
+    envelope = json.dumps(
+        {
+            "payload": base64.b64encode(deep).decode(),
+            "payloadType": "application/vnd.in-toto+json",
+            "signatures": [],
+        }
+    ).encode()
+    for hostile in (
+        bytes(squeezed),
+        pack_members(members | {ENVELOPE: deep}),
+        pack_members(members | {ENVELOPE: envelope}),
+    ):
+        assert refused(hostile) == Code.BUNDLE_DAMAGED
+
+
+@pytest.mark.parametrize("what", ["no numpy type", "no precision", "slope nought"])
+def test_weights_that_no_run_writes_are_refused(what: str) -> None:
+    model = SavedWeights(np.ones(6), np.array([0.0, 1.0]), np.eye(2))
+    content = model.to_bytes()
+    if what == "no numpy type":
+        content = content.replace(b'"F64"', b'"BF1"', 1)
+    elif what == "no precision":
+        content = replace(model, precision=np.ones((2, 2))).to_bytes()
+    else:
+        content = replace(model, level_and_slope=np.zeros(2)).to_bytes()
+    with pytest.raises(ModelError):
+        SavedWeights.read(content, STUDY)
+
+
+def test_control_characters_of_a_bundle_reach_no_terminal(tmp_path: Path) -> None:
+    loud = draft_of_study(STUDY, OPERATOR).certificate
+    loud = loud.model_copy(update={"headline_assumes": "\x1b]0;evil\x07"})
+    opened = open_bundle(
+        written(tmp_path, signed_with(loud)), tmp_path / "none", fingerprint(OPERATOR.public)
+    )
+    assert "\x1b" not in "".join(findings(opened))
+
+
+def test_keys_that_anybody_may_append_are_no_hospitals(bundle: Bundle, tmp_path: Path) -> None:
+    file = written(tmp_path, bundle.signed(Identity.generate()).to_bytes())
+    said = findings(open_bundle(file, tmp_path / "none", fingerprint(OPERATOR.public)))
+    assert any("2 more, of keys that nobody here knows" in each for each in said)
 
 
 @pytest.mark.parametrize("mode", ["secure-sum", "local", "none"])
 def test_the_certificate_follows_in_every_mode(mode: str) -> None:
     study = small_study("binary", privacy={"mode": mode})
     certificate = Certificate.of(study, dict.fromkeys(study.training_sites, 60))
-    certificate.check()
+    certificate.check(study)
     if mode != "none":
         assert certificate.epsilon is not None
         assert certificate.epsilon <= study.privacy.epsilon

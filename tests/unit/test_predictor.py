@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import datetime as dt
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from polyclinic_common.bundle.answers import columns_of
+from polyclinic_common.bundle.here import ModelHere
+from polyclinic_common.bundle.local_calibration import LocalCalibration, Width, keep
+from polyclinic_common.bundle.opening import OpenedBundle
 from polyclinic_common.bundle.patients import patient_frame, to_contract
 from polyclinic_common.bundle.predictor import Predictor, restricted_mean
 from polyclinic_common.data.encoding import Encoding
 from polyclinic_common.data.mapping import parse_mapping
 from polyclinic_common.errors import BundleError, Code
+from polyclinic_common.identity.site_key import Identity
 from polyclinic_common.models.head import length_of
 from polyclinic_common.models.predict import predict
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Survival
+from tests.kits.bundles import bundle_of_study
 from tests.kits.small import small_study, small_table
 
 KINDS = ("binary", "continuous", "survival")
@@ -178,3 +186,39 @@ def test_every_answer_names_its_unit(kind: str) -> None:
     names = list(columns_of(found))
     units = {"binary": "response = yes", "continuous": "(mg)", "survival": "days"}
     assert all(units[kind] in name for name in names)
+
+
+def with_indicator() -> Study:
+    data = small_study("continuous").model_dump(mode="json", exclude_none=True)
+    data["cohort"]["site_indicator"] = True
+    return Study.model_validate_json(Study.model_validate(data).model_dump_json())
+
+
+def test_a_calibration_made_under_another_hospitals_name_is_left_out_and_told(
+    tmp_path: Path,
+) -> None:
+    study, operator = with_indicator(), Identity.generate()
+    bundle = bundle_of_study(study, operator, simulated=True)
+    opened = OpenedBundle(bundle, None, ())
+    kept = LocalCalibration(
+        bundle=bundle.digest,
+        made=dt.date(2026, 12, 1),
+        alpha=0.1,
+        patients=50,
+        held_out=0,
+        hospital="site 1",
+        found=Width(half_width=0.1),
+    )
+    file = tmp_path / "kept.json"
+    keep(kept, file)
+    its_own = ModelHere.of(opened, tmp_path, None, file)
+    assert its_own.local == kept
+    assert its_own.predictor.site == "site 1"
+    frame = to_contract(study, inputs(3))
+    for name in ("site 2", "elsewhere"):
+        for other in (ModelHere.of(opened, tmp_path, name, file), its_own.under(name)):
+            assert other.local is None
+            assert any("another hospital's name" in note for note in other.notes)
+            found = other.intervals(other.predictor.predict(frame))
+            assert all(each is None or each.how != "conformal" for each in found)
+    assert its_own.under("site 2").under("site 1").local == kept

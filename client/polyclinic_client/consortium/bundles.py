@@ -101,15 +101,13 @@ def acceptable(site: Path, client: ConsortiumClient, bundle: Bundle) -> OpenedBu
     ------
     BundleError
         B003 if it is another operator's, B070 if it was called back, B004 if its study is none that
-        was approved here, B005 if its epsilon does not follow from its mechanisms, B074 if it is
-        not on offer; as `learn`.
+        was approved here, B074 if it is not on offer; as `learn`.
     """
     trust = learn(site, client)
     trust.refuse_foreign(bundle.facts.operator)
     trust.refuse_withdrawn(bundle.digest)
     opened = OpenedBundle(bundle, trust, (NO_DEVICE,))
     require_approved(opened)
-    bundle.certificate.check()
     find_bundle(client.bundles(), bundle.digest, REMEDY)
     return opened
 

@@ -28,9 +28,11 @@ def known_trust(site: Path) -> Trust:
         As `Trust.read`.
     """
     member = Membership.read(site)
-    new = Trust(consortium=member.consortium, operator_key=member.operator_key)
+    mine = {"consortium": member.consortium, "name": member.name}
+    new = Trust(operator_key=member.operator_key, **mine)
     known = Trust.read(site) if (site / TRUST).exists() else new
-    return known if known.operator_key == member.operator_key else new
+    same = known.operator_key == member.operator_key
+    return known.model_copy(update=mine) if same else new
 
 
 def learn(site: Path, client: ConsortiumClient) -> Trust:

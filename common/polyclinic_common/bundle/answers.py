@@ -81,9 +81,19 @@ def as_records(
             "intervals_in_time": [None if e is None else vars(e) for e in curves[row]],
             "flags": [vars(flag) for flag in predicted.flags[row]],
         }
-        | ({} if reasons is None else {"reasons": [vars(each) for each in reasons.table(row)]})
+        | _reasons_of(reasons if predicted.given[row] else None, row)
         for row in range(len(predicted))
     ]
+
+
+def _reasons_of(reasons: Reasons | None, row: int) -> dict[str, Any]:
+    """Return the reasons of one patient, and the number to which they are added."""
+    if reasons is None:
+        return {}
+    return {
+        "reasons": [vars(each) for each in reasons.table(row)],
+        "reasons_add_to": {"base": reasons.outcome.base, "unit": reasons.outcome.unit},
+    }
 
 
 def headline_words(study: Study, predicted: Predicted, row: int = 0) -> tuple[str, ...]:

@@ -45,7 +45,8 @@ def unpack_members(content: bytes, name: str) -> dict[str, bytes]:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > LARGEST:
+            stored = all(e.compress_type == zipfile.ZIP_STORED for e in archive.infolist())
+            if not stored or sum(entry.file_size for entry in archive.infolist()) > LARGEST:
                 raise damaged(name)
             members = {entry.filename: archive.read(entry) for entry in archive.infolist()}
     except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, OSError):

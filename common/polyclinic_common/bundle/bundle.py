@@ -2,8 +2,8 @@
 
 Nothing in it is executed, and nothing of it is used before all of it was checked: every byte
 (:mod:`polyclinic_common.bundle.archive`), the statement about its members, every signature in the
-envelope, and the study. That the certificate's epsilon follows from its mechanisms is
-:meth:`Certificate.check`, which `polyclinic model verify` asks for.
+envelope, the study, and that the certificate's epsilon follows from mechanisms which are those of
+the study.
 """
 
 from __future__ import annotations
@@ -150,7 +150,8 @@ def read_bundle(path: Path) -> Bundle:
     Raises
     ------
     BundleError
-        B001 if the file is damaged, B002 if its operator did not sign it.
+        B001 if the file is damaged, B002 if its operator did not sign it, B005 if its epsilon does
+        not follow from its mechanisms, or these are not its study's.
     StudyError
         S006 if its study needs a newer version.
     """
@@ -169,12 +170,14 @@ def bundle_of(content: bytes, name: str) -> Bundle:
     if next(iter(envelope.signatures)) != facts.operator:
         raise _unsigned(name)
     study = _study(SignedStudy(members[STUDY], members[SIGNATURE]), facts, name)
+    certificate = _read(Certificate, members[CERTIFICATE], name)
+    certificate.check(study)
     return Bundle(
         members,
         study,
         _weights(members[WEIGHTS], study, name),
         _read(Card, members[CARD], name),
-        _read(Certificate, members[CERTIFICATE], name),
+        certificate,
         _read(Evaluation, members[EVALUATION], name),
         _read(History, members[HISTORY], name),
         facts,

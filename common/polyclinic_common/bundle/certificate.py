@@ -19,8 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from polyclinic_common.bundle.noise_audit import NoiseAudit
 from polyclinic_common.errors import BundleError, Code
 from polyclinic_common.privacy import gdp, rdp
-from polyclinic_common.privacy.charges import Charge, SampledSteps
+from polyclinic_common.privacy.account import ALLOWANCE, MOST_EPSILON, discreteness
+from polyclinic_common.privacy.charges import Charge, GaussianSum, SampledSteps
+from polyclinic_common.releases.kinds import kinds_of
 from polyclinic_common.study.manifest import Study
+from polyclinic_common.text import plain
+
+Side = Literal["headline", "fallback"]
 
 GAUSSIAN = "(epsilon, delta), converted from Gaussian DP of the parameter mu"
 SAMPLED = "(epsilon, delta), converted from Renyi DP of the sampled steps"
@@ -34,7 +39,8 @@ DATA_COLLECTION = (
     "Nothing is collected for the study beyond its columns; records stay at the hospital, where "
     "nothing here protects them."
 )
-AGREED = 1e-9  # relative: what other libraries' last digits may change
+MOST_TIMES = 10**6
+AGREED = 1e-6  # relative: what other libraries' last digits may change
 
 
 class Record(BaseModel):
@@ -58,7 +64,7 @@ class Mechanism(Record):
 
     kind: str
     what: str
-    times: int = Field(ge=1)
+    times: int = Field(ge=1, le=MOST_TIMES)
     headline: Charge
     fallback: Charge
 
@@ -148,40 +154,44 @@ class Certificate(Record):
             **stated,
         )
 
-    def check(self) -> None:
-        """Refuse a certificate whose figures do not follow from its mechanisms.
+    def check(self, study: Study) -> None:
+        """Refuse a certificate whose figures do not follow from its mechanisms, nor these from it.
+
+        The mechanisms are the kinds of release that the signed study makes, each as often as it
+        makes them; their noise follows from declared sizes too, and is not looked at.
 
         Raises
         ------
         BundleError
             B005.
         """
-        if self.mode == "none":
-            stated = (self.epsilon, self.fallback_epsilon, self.delta, self.mechanisms)
-            agreed = stated == (None, None, None, ())
-        else:
-            agreed = self.delta is not None and all(
-                claimed is not None
-                and math.isclose(
-                    claimed, _epsilon(self.mechanisms, side, self.delta), rel_tol=AGREED
-                )
-                for side, claimed in self._claims.items()
-            )
-        if not agreed or self.accountant != _accountant(self.mechanisms):
+        made = {each.kind: each.times for each in self.mechanisms}
+        if made != _asked(study) or self.mode != study.privacy.mode or not self._follows():
             raise BundleError(
                 Code.BUNDLE_CERTIFICATE,
                 "The epsilon that this model's certificate states does not follow from the "
-                "mechanisms that it lists.",
+                "mechanisms that it lists, or these are not what its study releases.",
                 "Do not use the model; tell the operator.",
             )
 
-    @property
-    def _claims(self) -> dict[Literal["headline", "fallback"], float | None]:
-        return {"headline": self.epsilon, "fallback": self.fallback_epsilon}
+    def _follows(self) -> bool:
+        if self.accountant != _accountant(self.mechanisms):
+            return False
+        if self.delta is None:
+            return (self.epsilon, self.fallback_epsilon, self.mechanisms) == (None, None, ())
+        sides: tuple[Side, ...] = ("headline", "fallback")
+        claims = dict(zip(sides, (self.epsilon, self.fallback_epsilon), strict=True))
+        return all(
+            claimed is not None and _is_epsilon(claimed, self.mechanisms, side, self.delta)
+            for side, claimed in claims.items()
+        )
 
     @property
     def sentence(self) -> str:
-        """The promise in one sentence."""
+        """The promise in one sentence, safe to print."""
+        return plain(self._sentence())
+
+    def _sentence(self) -> str:
         if self.epsilon is None or self.fallback_epsilon is None:
             return "Trained without privacy: nothing protects the patients in it."
         said = f"epsilon {self.epsilon:.3g} at delta {self.delta:g} for every {self.unit}"
@@ -210,9 +220,37 @@ def _mechanisms(study: Study, declared: Mapping[str, int], name: str) -> tuple[M
     )
 
 
-def _epsilon(
-    mechanisms: tuple[Mechanism, ...], side: Literal["headline", "fallback"], delta: float
-) -> float:
+def _asked(study: Study) -> dict[str, int]:
+    """Return the kinds of release that a study charges for, and how often it makes each."""
+    if study.privacy.mode == "none":
+        return {}
+    return {kind.name: kind.times(study) for kind in kinds_of(study)}
+
+
+def _is_epsilon(
+    claimed: float, mechanisms: tuple[Mechanism, ...], side: Side, delta: float
+) -> bool:
+    """Say whether an epsilon is that of the mechanisms.
+
+    With Gaussian DP it is put into Balle and Wang's formula, which is quicker than to solve it.
+    """
+    charges = [(getattr(each, side), each.times) for each in mechanisms]
+    if _is_sampled(mechanisms):
+        return math.isclose(claimed, _epsilon(mechanisms, side, delta), rel_tol=AGREED)
+    mu = math.sqrt(math.fsum(times * charge.mu**2 for charge, times in charges))
+    sums = [(charge, times) for charge, times in charges if isinstance(charge, GaussianSum)]
+    spare = sum(times * discreteness(charge) for charge, times in sums) <= ALLOWANCE
+    room = claimed - ALLOWANCE
+    if not (mechanisms and spare and 0.0 < room <= MOST_EPSILON):
+        return False
+    upper, lower = room / mu - mu / 2.0, room / mu + mu / 2.0
+    found = (
+        math.erfc(upper / math.sqrt(2)) / 2 - math.exp(room) * math.erfc(lower / math.sqrt(2)) / 2
+    )
+    return math.isclose(found, delta * math.exp(-ALLOWANCE), rel_tol=AGREED)
+
+
+def _epsilon(mechanisms: tuple[Mechanism, ...], side: Side, delta: float) -> float:
     from polyclinic_common.privacy.account import spent_epsilon  # noqa: PLC0415  (heavy)
 
     charges = Counter[Charge]()

@@ -102,7 +102,7 @@ class Envelope:
         try:
             found = DsseEnvelope.from_dict(json.loads(content))
             signed = {key: bytes.fromhex(each.signature) for key, each in found.signatures.items()}
-        except (DsseError, ValueError, KeyError, TypeError, AttributeError):
+        except (DsseError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise damaged(name) from None
         envelope = Envelope(found.payload, signed)
         keys = all(re.fullmatch(KEY, key) for key in signed)
@@ -131,7 +131,7 @@ class Envelope:
         try:
             statement: dict[str, Any] = json.loads(self.payload)
             facts = Facts.model_validate(statement["predicate"])
-        except (ValueError, KeyError, TypeError, ValidationError):
+        except (ValueError, KeyError, TypeError, ValidationError, RecursionError):
             raise damaged(name) from None
         if Envelope.about(members, facts).payload != self.payload:
             raise damaged(name)

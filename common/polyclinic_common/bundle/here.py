@@ -17,6 +17,10 @@ from polyclinic_common.bundle.predictor import Predicted, Predictor
 from polyclinic_common.study.outcomes import Survival
 
 RECALIBRATED = "Recalibrated here: level or slope were fitted to this hospital's own patients."
+LEFT_OUT = (
+    "The calibration that is kept here was made under another hospital's name, and is left out: "
+    "calibrate the model under this one."
+)
 OUTSIDE = (
     "This hospital is outside the study's roster: the model knows nothing of what is particular to "
     "it."
@@ -35,11 +39,14 @@ class ModelHere:
         It, recalibrated where this hospital did so.
     local : LocalCalibration or None
         What was measured on this hospital's patients.
+    left_out : LocalCalibration or None
+        The same, where it was measured under another hospital's name: it says nothing here.
     """
 
     opened: OpenedBundle
     predictor: Predictor
     local: LocalCalibration | None
+    left_out: LocalCalibration | None = None
 
     @staticmethod
     def of(
@@ -50,7 +57,8 @@ class ModelHere:
         Parameters
         ----------
         hospital : str or None
-            The hospital's name in the roster; default: that of its calibration.
+            The hospital's name in the roster; default: the name of the site's folder, else that of
+            the calibration. A calibration under another name is left out, and that is told.
         calibration : Path, optional
             What `polyclinic model calibrate --out` wrote; default: what the site's folder keeps.
 
@@ -64,11 +72,21 @@ class ModelHere:
             local = local_calibration(site, bundle.digest)
         else:
             local = read_calibration(calibration, bundle.digest)
-        weights = bundle.model.weights
-        if local is not None:
-            weights = local.applied_to(bundle.study, weights)
-            hospital = hospital or local.hospital
-        return ModelHere(opened, Predictor(bundle.study, weights, hospital), local)
+        joined = None if opened.trust is None else opened.trust.name or None
+        name = hospital or joined or (None if local is None else local.hospital)
+        return ModelHere._as(opened, name, local)
+
+    @staticmethod
+    def _as(opened: OpenedBundle, name: str | None, local: LocalCalibration | None) -> ModelHere:
+        study, weights = opened.bundle.study, opened.bundle.model.weights
+        name = name if name in study.roster.sites else None
+        if local is None or local.hospital != name:
+            return ModelHere(opened, Predictor(study, weights, name), None, local)
+        return ModelHere(opened, Predictor(study, local.applied_to(study, weights), name), local)
+
+    def under(self, name: str | None) -> ModelHere:
+        """Return the model for patients of the hospital of that name."""
+        return ModelHere._as(self.opened, name, self.local or self.left_out)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -77,6 +95,7 @@ class ModelHere:
         return (
             *((OUTSIDE,) if self.predictor.is_outside else ()),
             *((RECALIBRATED,) if recalibrated else ()),
+            *((LEFT_OUT,) if self.left_out is not None else ()),
             *self.opened.notes,
         )
 

@@ -28,8 +28,8 @@ class Trust(BaseModel):
 
     Attributes
     ----------
-    consortium : str
-        Its name.
+    consortium, name : str
+        Its name, and this hospital's in it; empty in files that do not say.
     operator_key : bytes
         The Ed25519 key under which its bundles and withdrawals are signed; pinned at joining.
     approved : tuple of str
@@ -45,6 +45,7 @@ class Trust(BaseModel):
     )
 
     consortium: str
+    name: str = ""
     operator_key: Digest
     approved: tuple[Hash, ...] = ()
     withdrawals: tuple[bytes, ...] = ()

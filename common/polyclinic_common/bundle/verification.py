@@ -5,6 +5,7 @@ from __future__ import annotations
 from polyclinic_common.bundle.opening import OpenedBundle
 from polyclinic_common.errors import BundleError, Code
 from polyclinic_common.identity.site_key import fingerprint
+from polyclinic_common.text import plain
 
 
 def require_approved(opened: OpenedBundle) -> None:
@@ -26,30 +27,25 @@ def require_approved(opened: OpenedBundle) -> None:
 
 
 def findings(opened: OpenedBundle) -> list[str]:
-    """Return what holds of an opened bundle.
-
-    Raises
-    ------
-    BundleError
-        B005 if its epsilon does not follow from its mechanisms.
-    """
-    opened.bundle.certificate.check()
+    """Return what holds of an opened bundle, in sentences that are safe to print."""
     bundle, facts = opened.bundle, opened.bundle.facts
     operator = fingerprint(bytes.fromhex(facts.operator))
     known = "a key that was thrown away" if facts.simulated else f"the operator, {operator}"
-    hospitals = len(bundle.signers) - 1
-    others = f", and by {hospitals} more" if hospitals else ""
+    keys = len(bundle.signers) - 1
+    others = f", and by {keys} more, of keys that nobody here knows" if keys else ""
     study = f"{facts.study} {facts.study_version} ({facts.study_hash[:12]})"
     approved = "; this hospital approved it" if opened.is_approved else ""
-    return [
+    found = [
         f"Bundle {bundle.digest[:16]}: every byte is as it was signed.",
         f"Signed by {known}{others}; every signature holds.",
         f"Study {study}, signed by the same operator{approved}.",
         f"Privacy: {bundle.certificate.sentence}",
-        f"These figures follow from the {_count(opened)} that the certificate lists.",
+        f"These figures follow from the {_count(opened)} that the certificate lists, which are "
+        "those of the study.",
         *(() if facts.simulated else (_recall(opened),)),
         *opened.notes,
     ]
+    return [plain(sentence) for sentence in found]
 
 
 def _recall(opened: OpenedBundle) -> str:

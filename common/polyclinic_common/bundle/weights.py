@@ -59,7 +59,7 @@ class SavedWeights:
         """
         try:
             vectors: dict[str, NDArray[np.float64]] = load(content)
-        except SafetensorError as error:
+        except (SafetensorError, KeyError, ValueError) as error:  # KeyError: a type numpy lacks
             raise _unreadable() from error
         shapes = {name: vector.shape for name, vector in vectors.items()}
         calibrated = {LEVEL_AND_SLOPE: (2,), PRECISION: (2, 2)}
@@ -67,8 +67,16 @@ class SavedWeights:
         finite = all(v.dtype == np.float64 and np.isfinite(v).all() for v in vectors.values())
         if _WEIGHTS not in shapes or rest not in ({}, calibrated) or not finite:
             raise _unreadable()
+        if rest and not _is_precision(vectors[PRECISION], vectors[LEVEL_AND_SLOPE]):
+            raise _unreadable()
         refuse_misfit(build_network(study, Encoding(study)), vectors[_WEIGHTS])
         return SavedWeights(vectors[_WEIGHTS], vectors.get(LEVEL_AND_SLOPE), vectors.get(PRECISION))
+
+
+def _is_precision(precision: Matrix, level_and_slope: Vector) -> bool:
+    """Say whether a matrix is one, and the slope that goes with it one that can be divided by."""
+    positive = np.linalg.eigvalsh(precision).min() > 0.0
+    return bool(positive and np.array_equal(precision, precision.T) and level_and_slope[1] != 0.0)
 
 
 def _unreadable() -> ModelError:

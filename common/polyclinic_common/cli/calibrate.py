@@ -59,7 +59,9 @@ def calibrate(
     ] = False,
     hospital: Annotated[
         str | None,
-        typer.Option(help="This hospital's name in the study's roster; else it is outside."),
+        typer.Option(
+            help="This hospital's name in the roster (default: that of the site's folder)."
+        ),
     ] = None,
     site: SiteOption = SITE,
     operator: OperatorOption = None,
@@ -81,7 +83,8 @@ def calibrate(
     if out is None and not site.is_dir():
         raise typer.BadParameter(f"there is no site's folder {site}: name it by --site, or --out")
     opened = open_bundle(file, site, operator)
-    predictor = Predictor(opened.bundle.study, opened.bundle.model.weights, hospital)
+    joined = None if opened.trust is None else opened.trust.name or None
+    predictor = Predictor(opened.bundle.study, opened.bundle.model.weights, hospital or joined)
     found, looked = _found(
         opened, predictor, table, mapping, site, Wanted(alpha=alpha, method=method, refit=refit)
     )

@@ -58,7 +58,9 @@ def predict(
     ] = False,
     hospital: Annotated[
         str | None,
-        typer.Option(help="This hospital's name in the study's roster; else it is outside."),
+        typer.Option(
+            help="This hospital's name in the roster (default: that of the site's folder)."
+        ),
     ] = None,
     calibration: Annotated[
         Path | None,
@@ -82,6 +84,11 @@ def predict(
 
     if [table is not None, bool(patient), serve].count(True) != 1:
         raise typer.BadParameter("give a TABLE, or one patient by --patient, or --serve")
+    told = out is not None or mapping is not None
+    if table is None and (told or (serve and (strict or as_json))):
+        raise typer.BadParameter(
+            "--map and --out go with a TABLE; --strict and --json not with --serve"
+        )
     here = ModelHere.of(open_bundle(file, site, operator), site, hospital, calibration)
     if serve:
         _serve(here, site)
