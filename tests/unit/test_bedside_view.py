@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,11 +23,13 @@ from polyclinic_common.bedside.page import Page, policy
 from polyclinic_common.bedside.view import ResultView
 from polyclinic_common.bundle.bundle import Bundle
 from polyclinic_common.bundle.contents import Evaluation
-from polyclinic_common.bundle.here import OUTSIDE
+from polyclinic_common.bundle.here import LEFT_OUT, OUTSIDE, RECALIBRATED, ModelHere
+from polyclinic_common.bundle.local_calibration import LocalCalibration, Width
 from polyclinic_common.bundle.opening import OpenedBundle
 from polyclinic_common.bundle.patients import patient_frame
 from polyclinic_common.bundle.predictor import Predictor, restricted_mean
 from polyclinic_common.bundle.reasons import contributions
+from polyclinic_common.bundle.refit import Refit
 from polyclinic_common.bundle.similar import OwnPatients
 from polyclinic_common.errors import ModelError
 from polyclinic_common.identity.site_key import Identity, fingerprint
@@ -271,6 +274,52 @@ def test_a_hospital_outside_the_roster_is_told_so() -> None:
     assert OUTSIDE in result(of, age="50").notes
     assert OUTSIDE not in result(of, site="site 1", age="50").notes
     assert OUTSIDE not in result(small_study(), age="50").notes
+
+
+def calibrated_under(name: str | None, of: Study) -> ModelHere:
+    """Return a model whose level was set right, and which was measured, under one name."""
+    opened = OpenedBundle(released(of), None, ())
+    local = LocalCalibration(
+        bundle=opened.bundle.digest,
+        made=dt.date(2026, 11, 29),
+        alpha=0.1,
+        patients=200,
+        held_out=0,
+        hospital=name,
+        refit=Refit(shift=0.5, slope=1.0, changed="level", patients=200),
+        found=Width(half_width=0.2),
+    )
+    return ModelHere(opened, Predictor(of, opened.bundle.model.weights), None, local).under(name)
+
+
+@pytest.mark.parametrize("made_as", ["site 1", None])
+@pytest.mark.parametrize("chosen", ["site 1", "site 2", None])
+def test_a_calibration_counts_for_no_other_hospital_of_the_form(
+    made_as: str | None, chosen: str | None
+) -> None:
+    of = small_study("continuous", cohort=study_data()["cohort"] | {"site_indicator": True})
+    given = entered(of, age="61", **({} if chosen is None else {"hospital": chosen}))
+    view = Asked(calibrated_under(made_as, of))(given)
+    plain = Asked(here_of(released(of)))(given)
+    assert view.sure is not None
+    if made_as == chosen:
+        assert view.figure != plain.figure
+        assert "patients of this hospital" in view.sure.how
+        assert RECALIBRATED in view.notes
+        assert LEFT_OUT not in view.notes
+    else:
+        assert view.figure == plain.figure
+        assert view.sure == plain.sure
+        assert RECALIBRATED not in view.notes
+        assert LEFT_OUT in view.notes
+
+
+def test_where_the_form_asks_for_no_hospital_a_calibration_counts_under_any_name() -> None:
+    view = Asked(calibrated_under("site 1", small_study("continuous")))(
+        entered(small_study("continuous"), age="61")
+    )
+    assert RECALIBRATED in view.notes
+    assert LEFT_OUT not in view.notes
 
 
 # The page
