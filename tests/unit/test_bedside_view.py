@@ -17,7 +17,7 @@ from polyclinic_common.bedside.answer import Asked
 from polyclinic_common.bedside.entered import Entered, read_form
 from polyclinic_common.bedside.facts import model_facts
 from polyclinic_common.bedside.form import MOST_INPUTS, SITE, Field, Group, form_of
-from polyclinic_common.bedside.guard import LARGEST_BODY, Guard
+from polyclinic_common.bedside.guard import FAULT, LARGEST_BODY, Guard
 from polyclinic_common.bedside.hundred import percent
 from polyclinic_common.bedside.page import Page, policy
 from polyclinic_common.bedside.view import ResultView
@@ -346,7 +346,7 @@ def send(
     content: bytes | None = None,
 ) -> httpx.Response:
     async def answered() -> httpx.Response:
-        transport = httpx.ASGITransport(app=guarded)
+        transport = httpx.ASGITransport(app=guarded, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}") as client:
             return await client.request(method, path, headers=headers, content=content)
 
@@ -501,6 +501,24 @@ def test_a_stranger_gets_a_404_that_tells_nothing(guarded: Guard, name: str) -> 
     content = b"q0-0=61" if STRANGE[name].get("method") == "POST" else None
     answer = send(guarded, **STRANGE[name] | {"content": content})
     assert (answer.status_code, answer.text) == (404, "Not found")
+
+
+def test_a_fault_is_told_plainly_and_tells_nothing_of_the_patient() -> None:
+    """The guard before a page that fails on every patient, naming them."""
+
+    def fail(given: Entered) -> ResultView:
+        raise ZeroDivisionError(str(given.values))
+
+    of = small_study()
+    page = Page(form_of(of), model_facts(here_of(released(of)).opened), fail, {})
+    answer = send(
+        Guard(page, PATH, PORT, policy()), "POST", headers=FORM, content=b"q0-0=61.25&q1=male"
+    )
+    assert (answer.status_code, answer.text) == (500, FAULT)
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "61.25" not in answer.text + str(answer.headers)
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["content-security-policy"] == policy()
 
 
 def test_a_form_of_the_page_itself_is_answered(guarded: Guard) -> None:
