@@ -253,7 +253,8 @@ def test_what_this_hospital_recalibrated_stands_on_the_card_as_its_own_addition(
     bundle = simulated_bundle()
     file, here, other = tmp_path / bundle.file_name, tmp_path / "here", tmp_path / "other"
     file.write_bytes(bundle.to_bytes())
-    for site, changed in ((here, "level"), (other, "nothing")):
+    kinds: tuple[tuple[Path, Changed], ...] = ((here, "level"), (other, "nothing"))
+    for site, changed in kinds:
         site.mkdir()
         found = calibration_of(bundle.digest, changed)
         keep(found, kept_at(site, bundle.digest))
