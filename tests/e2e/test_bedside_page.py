@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from polyclinic_common.bedside.guard import FAULT
 from polyclinic_common.study import Study
 from tests.kits.bedside import Served, released, served
 from tests.kits.browser import browser, faults
@@ -37,6 +41,19 @@ ARMS = {
     "assignment": "observational",
     "source": "test",
 }
+
+FAULTY = """
+from polyclinic_common.bedside.guard import Guard
+from polyclinic_common.bedside.serve import listen, run
+
+async def page(scope, receive, send):
+    raise ZeroDivisionError("Zaphod")
+
+with listen(0) as listening:
+    port = listening.getsockname()[1]
+    print(port, flush=True)
+    run(Guard(page, "/secret/", port, "default-src 'none'"), listening)
+"""
 
 
 def of_every_kind() -> dict[str, Study]:
@@ -190,3 +207,24 @@ def test_ctrl_c_ends_it_and_nothing_was_logged_or_kept(tmp_path: Path) -> None:
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
         assert page.stop() == 0
         assert page.printed == f"{SAID}\n"
+
+
+def test_a_fault_is_answered_and_not_logged() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", FAULTY],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection.request("GET", "/secret/")
+        answer = connection.getresponse()
+        assert (answer.status, answer.read().decode()) == (500, FAULT)
+        assert answer.headers["cache-control"] == "no-store"
+    finally:
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, "", "")

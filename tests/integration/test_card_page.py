@@ -44,7 +44,8 @@ def full_page() -> str:
     long = "A_word_without_a_blank_in_it_" * 6
     people = {field.id: f"{long}\nand a line" for field in ASKED[::2]}
     survival = evaluation_of(made_up_groups("survival", 3000))
-    return card_html(made_up_card(study_of("survival"), survival, people, simulated=True))
+    card = made_up_card(study_of("survival"), survival, people, simulated=True)
+    return card_html(card, ("What this hospital adds.",))
 
 
 def empty_page() -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -15,21 +17,27 @@ from polyclinic_common.bedside.answer import Asked
 from polyclinic_common.bedside.entered import Entered, read_form
 from polyclinic_common.bedside.facts import model_facts
 from polyclinic_common.bedside.form import MOST_INPUTS, SITE, Field, Group, form_of
-from polyclinic_common.bedside.guard import LARGEST_BODY, Guard
+from polyclinic_common.bedside.guard import FAULT, LARGEST_BODY, Guard
 from polyclinic_common.bedside.hundred import percent
 from polyclinic_common.bedside.page import Page, policy
 from polyclinic_common.bedside.view import ResultView
+from polyclinic_common.bundle.bundle import Bundle
 from polyclinic_common.bundle.contents import Evaluation
-from polyclinic_common.bundle.here import OUTSIDE
+from polyclinic_common.bundle.here import LEFT_OUT, OUTSIDE, RECALIBRATED, ModelHere
+from polyclinic_common.bundle.local_calibration import LocalCalibration, Width
+from polyclinic_common.bundle.opening import OpenedBundle
 from polyclinic_common.bundle.patients import patient_frame
 from polyclinic_common.bundle.predictor import Predictor, restricted_mean
 from polyclinic_common.bundle.reasons import contributions
+from polyclinic_common.bundle.refit import Refit
 from polyclinic_common.bundle.similar import OwnPatients
 from polyclinic_common.errors import ModelError
+from polyclinic_common.identity.site_key import Identity, fingerprint
 from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study import Study
 from polyclinic_common.study.outcomes import Survival
 from tests.kits.bedside import here_of, plausible_weights, released
+from tests.kits.bundles import bundle_of_study, draft_of_study, facts_of_study
 from tests.kits.other_studies import AGE, CYP, EVERY, GENES, SEX, SNP, some_weights, study
 from tests.kits.small import small_study, small_table, study_data
 
@@ -188,7 +196,7 @@ def test_a_course_is_told_at_every_time_and_its_mean_is_the_area_under_the_curve
     assert [row[1:] for row in rows] == [(str(n), str(100 - n)) for n in free]
     area = np.trapezoid([1.0, *made.survival[0]], [0.0, *of.outcome.grid])
     assert restricted_mean(of.outcome, made.survival)[0] == pytest.approx(area)
-    assert f"On average {area:.0f} of the first 400 days" in view.notes[0]
+    assert f"On average {area:.1f} of the first 400 days" in view.notes[0]
     points = [tuple(map(float, each.split(","))) for each in view.hundred.curve.points.split()]
     down = np.array([y for _, y in points])
     shares = 1.0 - (down - down[0]) / (view.hundred.curve.up[0].at - down[0])
@@ -205,6 +213,17 @@ def test_a_number_is_told_in_its_unit_with_its_interval_as_circles() -> None:
     assert "Approximate" in view.sure.how
     assert (view.hundred.count, view.hundred.filled) == (90, "within the interval")
     assert "of all patients together, not only of those like this patient" in view.hundred.text
+    assert view.hundred.title == view.hundred.table.caption == "In 100 patients of every kind"
+
+
+def test_a_mean_time_is_told_as_finely_as_its_grid_deserves() -> None:
+    """A grid in years must not round a mean of 4.3 years to 4."""
+    outcome = study_data("survival")["outcome"] | {"unit": "years", "grid": [1, 2, 3.5, 5]}
+    of = small_study("survival", outcome=outcome)
+    made = Predictor(of, plausible_weights(of)).predict(patient_frame(of, {"age": "61"})).prediction
+    assert made.survival is not None
+    area = np.trapezoid([1.0, *made.survival[0]], [0.0, 1.0, 2.0, 3.5, 5.0])
+    assert f"On average {area:.2f} of the first 5 years" in result(of, age="61").notes[0]
 
 
 def test_without_an_interval_nothing_is_said_of_a_hundred_numbers() -> None:
@@ -257,6 +276,52 @@ def test_a_hospital_outside_the_roster_is_told_so() -> None:
     assert OUTSIDE not in result(small_study(), age="50").notes
 
 
+def calibrated_under(name: str | None, of: Study) -> ModelHere:
+    """Return a model whose level was set right, and which was measured, under one name."""
+    opened = OpenedBundle(released(of), None, ())
+    local = LocalCalibration(
+        bundle=opened.bundle.digest,
+        made=dt.date(2026, 11, 29),
+        alpha=0.1,
+        patients=200,
+        held_out=0,
+        hospital=name,
+        refit=Refit(shift=0.5, slope=1.0, changed="level", patients=200),
+        found=Width(half_width=0.2),
+    )
+    return ModelHere(opened, Predictor(of, opened.bundle.model.weights), None, local).under(name)
+
+
+@pytest.mark.parametrize("made_as", ["site 1", None])
+@pytest.mark.parametrize("chosen", ["site 1", "site 2", None])
+def test_a_calibration_counts_for_no_other_hospital_of_the_form(
+    made_as: str | None, chosen: str | None
+) -> None:
+    of = small_study("continuous", cohort=study_data()["cohort"] | {"site_indicator": True})
+    given = entered(of, age="61", **({} if chosen is None else {"hospital": chosen}))
+    view = Asked(calibrated_under(made_as, of))(given)
+    plain = Asked(here_of(released(of)))(given)
+    assert view.sure is not None
+    if made_as == chosen:
+        assert view.figure != plain.figure
+        assert "patients of this hospital" in view.sure.how
+        assert RECALIBRATED in view.notes
+        assert LEFT_OUT not in view.notes
+    else:
+        assert view.figure == plain.figure
+        assert view.sure == plain.sure
+        assert RECALIBRATED not in view.notes
+        assert LEFT_OUT in view.notes
+
+
+def test_where_the_form_asks_for_no_hospital_a_calibration_counts_under_any_name() -> None:
+    view = Asked(calibrated_under("site 1", small_study("continuous")))(
+        entered(small_study("continuous"), age="61")
+    )
+    assert RECALIBRATED in view.notes
+    assert LEFT_OUT not in view.notes
+
+
 # The page
 
 
@@ -281,7 +346,7 @@ def send(
     content: bytes | None = None,
 ) -> httpx.Response:
     async def answered() -> httpx.Response:
-        transport = httpx.ASGITransport(app=guarded)
+        transport = httpx.ASGITransport(app=guarded, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url=f"http://{HOST}") as client:
             return await client.request(method, path, headers=headers, content=content)
 
@@ -299,6 +364,17 @@ ORDER = (
 )
 
 
+@pytest.mark.parametrize(
+    ("kind", "like"), [("binary", True), ("continuous", False), ("survival", True)]
+)
+def test_an_intervals_promise_is_never_told_of_patients_like_this_one(
+    kind: str, like: bool
+) -> None:
+    text = send(app(small_study(kind)), "POST", headers=FORM, content=b"q0-0=61&q1=male").text
+    assert ("100 patients like this one" in text) == like
+    assert ("100 patients of every kind" in text) != like
+
+
 @pytest.mark.parametrize("kind", ["binary", "continuous", "survival"])
 def test_the_result_is_told_in_one_order_with_one_main_heading(kind: str) -> None:
     text = send(app(small_study(kind)), "POST", headers=FORM, content=b"q0-0=61&q1=male").text
@@ -314,6 +390,32 @@ def test_the_result_is_told_in_one_order_with_one_main_heading(kind: str) -> Non
         each for found in re.findall('aria-describedby="([^"]+)"', text) for each in found.split()
     }
     assert described <= set(ids)
+
+
+def papers_of(bundle: Bundle) -> list[tuple[str, str]]:
+    return list(model_facts(OpenedBundle(bundle, None, ())).papers)
+
+
+def test_hospitals_are_counted_by_what_the_operator_signed_and_no_signature_names_one() -> None:
+    of, operator = small_study(), Identity.generate()
+    facts = facts_of_study(of, operator, "1f0c")
+    draft = draft_of_study(of, operator)
+    names = dict(zip(of.training_sites, (3, 0, 2), strict=True))
+    history = draft.history.model_copy(update={"answered": names})
+    stranger = Identity.generate()
+    made = replace(draft, history=history).signed(operator, facts, {}).signed(stranger)
+    papers = papers_of(made)
+    assert ("Hospitals", "2 took part") in papers
+    assert papers[-2:] == [
+        ("Signed by the operator", fingerprint(operator.public)),
+        ("Signed by a key that is not known here", fingerprint(stranger.public)),
+    ]
+
+
+def test_of_a_simulation_it_is_said_how_many_hospitals_were_simulated() -> None:
+    of, operator = small_study(), Identity.generate()
+    papers = papers_of(bundle_of_study(of, operator, simulated=True))
+    assert ("Hospitals", f"{len(of.training_sites)} simulated; none took part") in papers
 
 
 def test_the_page_holds_no_script_and_loads_nothing(guarded: Guard) -> None:
@@ -399,6 +501,24 @@ def test_a_stranger_gets_a_404_that_tells_nothing(guarded: Guard, name: str) -> 
     content = b"q0-0=61" if STRANGE[name].get("method") == "POST" else None
     answer = send(guarded, **STRANGE[name] | {"content": content})
     assert (answer.status_code, answer.text) == (404, "Not found")
+
+
+def test_a_fault_is_told_plainly_and_tells_nothing_of_the_patient() -> None:
+    """The guard before a page that fails on every patient, naming them."""
+
+    def fail(given: Entered) -> ResultView:
+        raise ZeroDivisionError(str(given.values))
+
+    of = small_study()
+    page = Page(form_of(of), model_facts(here_of(released(of)).opened), fail, {})
+    answer = send(
+        Guard(page, PATH, PORT, policy()), "POST", headers=FORM, content=b"q0-0=61.25&q1=male"
+    )
+    assert (answer.status_code, answer.text) == (500, FAULT)
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "61.25" not in answer.text + str(answer.headers)
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["content-security-policy"] == policy()
 
 
 def test_a_form_of_the_page_itself_is_answered(guarded: Guard) -> None:

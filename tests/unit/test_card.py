@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import html
+import json
 import subprocess
 import sys
 import tomllib
@@ -18,7 +21,11 @@ from polyclinic_common.bundle.card_file import card_template, load_card_toml
 from polyclinic_common.bundle.card_page import card_html
 from polyclinic_common.bundle.chai import card_xml
 from polyclinic_common.bundle.figures import Table
+from polyclinic_common.bundle.here import RECALIBRATED
+from polyclinic_common.bundle.local_calibration import Bins, LocalCalibration, keep, kept_at
+from polyclinic_common.bundle.refit import Changed, Refit
 from polyclinic_common.canonical import canonical_json
+from polyclinic_common.cli.card import ADDED
 from polyclinic_common.cli.model import app
 from polyclinic_common.errors import BundleError, Code
 from polyclinic_simulations.audit.coverage import study_of
@@ -225,6 +232,53 @@ def test_the_commands_write_page_xml_and_template(tmp_path: Path) -> None:
     assert tomllib.loads(template.read_text(encoding="utf-8")).keys() == {
         "operator", "hospitals", "clinical_lead", "statistician",
     }  # fmt: skip
+
+
+def shown_at(file: Path, site: Path) -> tuple[str, str, dict[str, object]]:
+    """Return the page, the XML and the JSON of a card, as a hospital's folder shows them."""
+    page, xml = site.with_suffix(".html"), site.with_suffix(".xml")
+    words = ["card", str(file), "--out", str(page), "--xml", str(xml), "--json"]
+    done = CliRunner().invoke(app, [*words, "--site", str(site)])
+    assert done.exit_code == 0, done.output
+    return (
+        page.read_text(encoding="utf-8"),
+        xml.read_text(encoding="utf-8"),
+        json.loads(done.stdout),
+    )
+
+
+def test_what_this_hospital_recalibrated_stands_on_the_card_as_its_own_addition(
+    tmp_path: Path,
+) -> None:
+    bundle = simulated_bundle()
+    file, here, other = tmp_path / bundle.file_name, tmp_path / "here", tmp_path / "other"
+    file.write_bytes(bundle.to_bytes())
+    kinds: tuple[tuple[Path, Changed], ...] = ((here, "level"), (other, "nothing"))
+    for site, changed in kinds:
+        site.mkdir()
+        found = calibration_of(bundle.digest, changed)
+        keep(found, kept_at(site, bundle.digest))
+    page, xml, said = shown_at(file, here)
+    plain_page, plain_xml, plain = shown_at(file, other)
+    added = said.pop(ADDED)
+    assert added == [f"{RECALIBRATED} Done on 2026-11-29, with 137 patients."]
+    assert (said, xml) == (plain, plain_xml)
+    assert page.index("the operator did not sign it") < page.index("<main")
+    assert added[0] in html.unescape(page.partition("<main")[0])
+    assert "Recalibrated" not in plain_page
+    assert "did not sign" not in plain_page
+
+
+def calibration_of(digest: str, changed: Changed) -> LocalCalibration:
+    return LocalCalibration(
+        bundle=digest,
+        made=dt.date(2026, 11, 29),
+        alpha=0.1,
+        patients=200,
+        held_out=0,
+        refit=Refit(shift=0.25, slope=1.0, changed=changed, patients=137),
+        found=Bins(edges=(0.5,), patients=(100, 100), having=(20, 60)),
+    )
 
 
 def test_a_card_is_made_and_shown_without_torch_and_tables() -> None:

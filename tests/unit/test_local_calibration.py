@@ -53,7 +53,7 @@ from polyclinic_common.models.score_head import Vector
 from polyclinic_common.rowwise import expit
 from polyclinic_common.study import Study
 from polyclinic_simulations.bench.trusted import Trusted
-from tests.kits.small import small_study, small_table
+from tests.kits.small import small_study, small_table, study_data
 
 Floats = NDArray[np.float64]
 KINDS = ("binary", "continuous", "survival")
@@ -528,17 +528,16 @@ def released(kind: str, **changes: Any) -> Evaluation:
     return Evaluation(metrics=(RoundReadings(60, (group,)),))
 
 
-def numbers(value: list[float]) -> Predicted:
-    study = STUDIES_OF["continuous"]
+def numbers(value: list[float], study: Study = STUDIES_OF["continuous"]) -> Predicted:
     x = np.zeros((len(value), Encoding(study).width))
     made = Prediction(np.array(value))
     return Predicted(study, x, made, ((),) * len(value), np.isfinite(made.value))
 
 
 def test_without_patients_here_an_interval_follows_from_the_released_error_and_says_so() -> None:
-    """1.6449 deviations of 8 mg to both sides of the typical 25 mg, as roots: 3.4403 to 6.1775."""
+    """1.6449 deviations of 8 mg, at the typical 25 mg: as roots 1.316 to both sides."""
     made = intervals_for(numbers([25.0, 64.0, 99.0, np.nan]), released("continuous"), None)
-    half = (np.sqrt(25 + 1.644854 * 8) - np.sqrt(25 - 1.644854 * 8)) / 2
+    half = 1.644854 * 8 / (2 * np.sqrt(25))
     for each, value in zip(made[:3], (25.0, 64.0, 99.0), strict=True):
         assert each is not None
         low, high = (np.sqrt(value) - half) ** 2, min(100.0, (np.sqrt(value) + half) ** 2)
@@ -547,6 +546,39 @@ def test_without_patients_here_an_interval_follows_from_the_released_error_and_s
         assert each.words.startswith(f"Approximate: {low:.3g} to {high:.3g} mg, ")
         assert each.level == 0.9
     assert made[3] is None
+
+
+@pytest.mark.parametrize("scale", ["none", "sqrt", "log"])
+@pytest.mark.parametrize("typical", [10.0, 50.0, 99.0])
+def test_a_large_error_is_not_cut_off_at_the_range_but_for_an_intervals_ends(
+    scale: str, typical: float
+) -> None:
+    """Of a released 12 mg nine of ten errors lie within 19.74 mg, wherever the range ends."""
+    outcome = study_data("continuous")["outcome"]
+    far = outcome | {"range": [1, 100], "transform": scale, "typical": typical}
+    error = {"metrics": {"rmse": Reading(12.0, 11.0, 13.0)}}
+    values = [10.0, 50.0, 99.0]
+    made = approximate(
+        released("continuous", **error), numbers(values, small_study("continuous", outcome=far))
+    )
+    change, back, rise = {
+        "none": (np.positive, np.positive, 1.0),
+        "sqrt": (np.sqrt, np.square, 0.5 / np.sqrt(typical)),
+        "log": (np.log, np.exp, 1.0 / typical),
+    }[scale]
+    half = 1.644854 * 12 * rise
+    for each, value in zip(made, values, strict=True):
+        assert each is not None
+        low, high = (max(change(value) + by, change(1.0)) for by in (-half, half))
+        assert (each.low, each.high) == pytest.approx((back(low), min(100.0, back(high))))
+
+
+def test_where_the_typical_number_is_0_a_root_says_nothing_and_the_range_stands() -> None:
+    outcome = study_data("continuous")["outcome"] | {"typical": 0.0}
+    said = numbers([49.0], small_study("continuous", outcome=outcome))
+    (made,) = approximate(released("continuous"), said)
+    assert made is not None
+    assert (made.low, made.high) == (0.0, 100.0)
 
 
 def test_a_mean_error_alone_is_that_of_a_normal_error() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from polyclinic_common.bedside.entered import Entered
 from polyclinic_common.bedside.view import ResultView, result_view
 from polyclinic_common.bundle.here import ModelHere
 from polyclinic_common.bundle.patients import patient_frame
-from polyclinic_common.bundle.predictor import Predicted, Predictor
+from polyclinic_common.bundle.predictor import Predicted
 from polyclinic_common.bundle.reasons import Reasons, contributions
 from polyclinic_common.bundle.similar import OwnPatients
 from polyclinic_common.errors import ModelError
@@ -37,12 +37,16 @@ class Asked:
         BundleError
             B010 if the patient cannot be read.
         """
-        study, weights = self.here.predictor.study, self.here.predictor.weights
-        here = replace(self.here, predictor=Predictor(study, weights, entered.site))
-        frame = patient_frame(study, entered.values)
+        here = self._under(entered.site)
+        frame = patient_frame(here.predictor.study, entered.values)
         predicted = here.predictor.predict(frame)
         similar = None if self.own is None else self.own.like(frame)
         return result_view(here, predicted, _reasons(here, predicted), similar)
+
+    def _under(self, name: str | None) -> ModelHere:
+        """Return the model as the form's hospital uses it; where none is asked for, as here."""
+        asked = self.here.predictor.study.cohort.site_indicator
+        return self.here.under(name) if asked else self.here
 
 
 def _reasons(here: ModelHere, predicted: Predicted) -> Reasons | None:

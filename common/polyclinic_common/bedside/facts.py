@@ -148,9 +148,17 @@ def _papers(opened: OpenedBundle) -> Iterator[tuple[str, str]]:
     yield "Study", f"{facts.study} {facts.study_version}, hash {facts.study_hash[:12]}{approved}"
     yield "Run", f"{facts.run}, made on {facts.made}"
     yield "Bundle", bundle.digest[:16]
-    yield "Hospitals", f"{len(bundle.history.answered)} took part"
+    yield "Hospitals", _hospitals(bundle)
     for key in bundle.signers:
-        who = "a hospital"
+        # Anybody can add a signature, and a bundle does not say which keys are hospitals'.
+        who = "a key that is not known here"
         if key == facts.operator:
             who = "a key that was thrown away" if facts.simulated else "the operator"
         yield f"Signed by {who}", fingerprint(bytes.fromhex(key))
+
+
+def _hospitals(bundle: Bundle) -> str:
+    """Say how many hospitals took part, as the operator signed it, or were simulated."""
+    if bundle.facts.simulated:
+        return f"{len(bundle.history.declared)} simulated; none took part"
+    return f"{sum(rounds > 0 for rounds in bundle.history.answered.values())} took part"

@@ -10,12 +10,18 @@ from __future__ import annotations
 import hmac
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_BODY = 256 * 1024
 FORM = "application/x-www-form-urlencoded"
 LOOPBACK = "127.0.0.1"
+FAULT = (
+    "The page failed, and predicted nothing. Go back and send the form again; if it fails again, "
+    "stop it by Ctrl-C and ask for the prediction by: polyclinic predict FILE --patient"
+)
 
 
 class Guard:
@@ -34,7 +40,7 @@ class Guard:
     """
 
     def __init__(self, page: ASGIApp, path: str, port: int, policy: str):
-        self._page = page
+        self._page = ServerErrorMiddleware(page, handler=_told_of_a_fault)
         self._path = path.encode()
         self._host = f"{LOOPBACK}:{port}"
         self._headers = {
@@ -78,6 +84,11 @@ class Guard:
         near = headers.get("sec-fetch-site") == "same-origin"
         foreign = headers.get("sec-fetch-site", "same-origin") != "same-origin"
         return (own or near) and not foreign and headers.get("content-type") == FORM
+
+
+async def _told_of_a_fault(_request: Request, _fault: Exception) -> Response:
+    """Answer where the page failed unexpectedly: nothing of what was entered, or of why."""
+    return PlainTextResponse(FAULT, status_code=500)
 
 
 async def read_body(receive: Receive) -> bytes | None:

@@ -16,17 +16,19 @@ from polyclinic_common.models.score_head import Vector
 from polyclinic_common.study.manifest import Study
 from polyclinic_common.study.outcomes import Binary, Continuous, Survival
 
-LIKE = "In 100 patients like this one"
+LIKE, ALL = "In 100 patients like this one", "In 100 patients of every kind"
 
 
 @dataclass(frozen=True)
 class Hundred:
-    """What happens to a hundred patients like this one.
+    """What happens to a hundred patients.
 
     Attributes
     ----------
+    title : str
+        Which patients: those like this one, or, of a number's interval, all of them.
     text : str
-        In a sentence.
+        The same in a sentence.
     count : int
         How many of them.
     table : Table
@@ -39,6 +41,7 @@ class Hundred:
         Of survival.
     """
 
+    title: str
     text: str
     count: int
     table: Table
@@ -64,10 +67,12 @@ def _within(interval: Interval | None, what: str) -> Hundred | None:
     inside = of_hundred(interval.level)
     outside = 100 - inside
     return Hundred(
+        ALL,
         f"Of 100 patients, about {inside} have a {what} within an interval made like this one, "
         f"and {outside} do not: of all patients together, not only of those like this patient.",
         inside,
         _table(
+            ALL,
             "Where the outcome lies",
             ("within the interval", str(inside)),
             ("outside", str(outside)),
@@ -83,9 +88,10 @@ def _yes_or_no(study: Study, outcome: Binary, chance: float) -> Hundred:
     having, rest = per_hundred(chance), per_hundred(1.0 - chance)
     other = f"no {event}" if outcome.positive in YES else f"{outcome.column}: {outcome.negative}"
     return Hundred(
+        LIKE,
         f"Of 100 patients like this one, {having} have {event}, and {rest} do not.",
         of_hundred(chance),
-        _table("Outcome", (event, having), (other, rest)),
+        _table(LIKE, "Outcome", (event, having), (other, rest)),
         icons(of_hundred(chance)),
         event,
         other,
@@ -98,6 +104,7 @@ def _course(study: Study, outcome: Survival, shares: Vector) -> Hundred:
     rows = tuple((f"{time:g} {unit}", *both) for time, both in zip(outcome.grid, told, strict=True))
     free, rest = told[-1]
     return Hundred(
+        LIKE,
         f"Of 100 patients like this one, {free} are free of {event} after {end:g} {unit}, and "
         f"{rest} are not.",
         of_hundred(float(shares[-1])),
@@ -111,8 +118,8 @@ def _course(study: Study, outcome: Survival, shares: Vector) -> Hundred:
     )
 
 
-def _table(first: str, *rows: tuple[str, str]) -> Table:
-    return Table(caption=LIKE, columns=(first, "Patients"), rows=rows)
+def _table(title: str, first: str, *rows: tuple[str, str]) -> Table:
+    return Table(caption=title, columns=(first, "Patients"), rows=rows)
 
 
 def of_hundred(share: float) -> int:

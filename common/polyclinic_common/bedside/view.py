@@ -15,7 +15,7 @@ from polyclinic_common.bedside.pictures import Bar, bar_of
 from polyclinic_common.bedside.sure import Sure, sure_of
 from polyclinic_common.bundle.flags import Flag, FlagKind
 from polyclinic_common.bundle.here import ModelHere
-from polyclinic_common.bundle.outcome_words import event_in_words, in_words, number
+from polyclinic_common.bundle.outcome_words import event_in_words, in_words, number, rounded
 from polyclinic_common.bundle.predictor import Predicted, restricted_mean
 from polyclinic_common.bundle.reasons import Reason, Reasons
 from polyclinic_common.bundle.similar import Similar
@@ -146,9 +146,10 @@ def _notes(predicted: Predicted) -> tuple[str, ...]:
     outcome = predicted.study.outcome
     if not isinstance(outcome, Survival):
         return ()
-    mean = float(restricted_mean(outcome, curve_of(predicted)[None, :])[0])
+    end = outcome.grid[-1]
+    mean = rounded(float(restricted_mean(outcome, curve_of(predicted)[None, :])[0]), end)
     return (
-        f"On average {mean:.0f} of the first {outcome.grid[-1]:g} {outcome.unit} are spent free of "
+        f"On average {mean} of the first {end:g} {outcome.unit} are spent free of "
         f"{event_in_words(predicted.study)}: the area under the curve, which is drawn straight "
         "between the times at which the model gives a value (restricted mean survival time).",
     )

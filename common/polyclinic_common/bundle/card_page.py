@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -12,8 +12,14 @@ from polyclinic_common.bundle.card_fields import PEOPLE, Who
 from polyclinic_common.bundle.figures import Table
 
 
-def card_html(card: Card) -> str:
-    """Return the page of a card."""
+def card_html(card: Card, notes: Sequence[str] = ()) -> str:
+    """Return the page of a card.
+
+    Parameters
+    ----------
+    notes : sequence of str
+        What the hospital that shows it adds: shown as its own, which the operator did not sign.
+    """
     environment = Environment(
         loader=PackageLoader("polyclinic_common.bundle", "."),
         autoescape=True,
@@ -23,6 +29,7 @@ def card_html(card: Card) -> str:
     )
     return environment.get_template("card.html.j2").render(
         card=card,
+        notes=notes,
         simulated=ONLY_SIMULATED,
         empty=list(_empty(card)),
         bias=[table.table for table in card.bias],

@@ -39,5 +39,10 @@ def event_in_words(study: Study) -> str:
 def number(value: float, outcome: Continuous) -> str:
     """Return a number in the unit of the outcome, as finely as its range deserves."""
     low, high = outcome.range
-    decimals = max(0, math.ceil(-math.log10((high - low) / FIGURES)))
-    return f"{value:.{decimals}f} {outcome.unit}"
+    return f"{rounded(value, high - low)} {outcome.unit}"
+
+
+def rounded(value: float, width: float) -> str:
+    """Return a number as finely as the width of the range that it lies in deserves."""
+    decimals = max(0, math.ceil(-math.log10(width / FIGURES)))
+    return f"{value:.{decimals}f}"

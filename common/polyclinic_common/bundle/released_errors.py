@@ -5,6 +5,8 @@ They hold for patients of all hospitals together, as far as noise lets anybody k
 
 from __future__ import annotations
 
+import math
+import sys
 from statistics import NormalDist
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from polyclinic_common.bundle import conformal
 from polyclinic_common.bundle.contents import Evaluation
 from polyclinic_common.bundle.interval import Interval, Intervals
 from polyclinic_common.bundle.observed_rates import groups_of
+from polyclinic_common.data.encoding import transform
 from polyclinic_common.evaluation.statistic import survival_histogram
 from polyclinic_common.study.outcomes import Continuous, Survival
 
@@ -84,17 +87,28 @@ def _from_errors(outcome: Continuous, everybody: GroupReading, value: Floats) ->
         deviation, name = mae.value * float(np.sqrt(np.pi / 2.0)), "mean error"
     else:
         return (None,) * len(value)
-    half = NormalDist().inv_cdf((1.0 + LEVEL) / 2.0) * deviation
-    around = conformal.on_scale(outcome, outcome.start + np.array([-half, half]))
+    half = NormalDist().inv_cdf((1.0 + LEVEL) / 2.0) * deviation * _steepness(outcome)
     words = (
         f"{outcome.unit}, in about {LEVEL:.0%} of patients: from the {name} that all hospitals "
         "released, errors taken as normal; not measured in this hospital."
     )
-    lows, highs = conformal.bounds(outcome, value, float(np.ptp(around)) / 2.0)
+    lows, highs = conformal.bounds(outcome, value, half)
     return tuple(
         Interval(low, high, LEVEL, "approximate", f"Approximate: {low:.3g} to {high:.3g} {words}")
         for low, high in zip(lows.tolist(), highs.tolist(), strict=True)
     )
+
+
+def _steepness(outcome: Continuous) -> float:
+    """Return by how much the scale of the model rises with the outcome, at its typical value.
+
+    An error counts as it would without the range's ends: only an interval itself ends there. At 0
+    a root rises without bound; its steepness is then a number beyond every range.
+    """
+    least, greatest = transform(outcome, np.array(outcome.range))
+    start = max(outcome.start, sys.float_info.min)
+    rise = {"none": 1.0, "sqrt": 0.5 / math.sqrt(start), "log": 1.0 / start}[outcome.transform]
+    return 2.0 * rise / float(greatest - least)
 
 
 def _from_bins(everybody: GroupReading, value: Floats) -> Intervals:
