@@ -43,7 +43,8 @@ def monitor(
     It is read here and stays here: nothing is sent.
 
     Exit status: 0 fine, 40 look, 41 recalibrate, 42 withdraw; an error has another. Where nothing
-    has changed, all checks together alarm at most once in 60 looks, on average.
+    has changed, all checks together alarm at most once in 60 looks, on average, if outcomes become
+    known in the order of rows.
     """
     import datetime as dt
 

@@ -80,7 +80,8 @@ class ModelHere:
     def _as(opened: OpenedBundle, name: str | None, local: LocalCalibration | None) -> ModelHere:
         study, weights = opened.bundle.study, opened.bundle.model.weights
         name = name if name in study.roster.sites else None
-        if local is None or local.hospital != name:
+        reads_it = study.cohort.site_indicator  # else a name changes nothing
+        if local is None or (reads_it and local.hospital != name):
             return ModelHere(opened, Predictor(study, weights, name), None, local)
         return ModelHere(opened, Predictor(study, local.applied_to(study, weights), name), local)
 
