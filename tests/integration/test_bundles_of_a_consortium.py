@@ -333,7 +333,7 @@ def test_a_bundle_of_another_operator_is_neither_offered_nor_taken(house: Releas
     assert house.decided("site 0") == []
 
 
-def test_a_bundle_whose_epsilon_does_not_follow_is_not_accepted(house: ReleasedRun) -> None:
+def test_a_bundle_whose_epsilon_does_not_follow_is_not_even_fetched(house: ReleasedRun) -> None:
     """The operator signed it, and the figure is smaller than what the mechanisms cost."""
     operator = house.server.operator
     draft = draft_of_study(house.study, operator)
@@ -342,7 +342,7 @@ def test_a_bundle_whose_epsilon_does_not_follow_is_not_accepted(house: ReleasedR
     facts = facts_of_study(house.study, operator, house.run)
     made = replace(draft, certificate=better).signed(operator, facts, {})
     offer_bundle(house.server, made)
-    assert code_of(house.accept, "site 0", house.fetched("site 0")) == Code.BUNDLE_CERTIFICATE
+    assert code_of(house.fetched, "site 0") == Code.BUNDLE_CERTIFICATE
     assert house.decided("site 0") == []
 
 
