@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from polyclinic_client.consortium import client as client_module
+from polyclinic_client.consortium import connection
 from polyclinic_common.consortium.consortium_pb2_grpc import ConsortiumStub
 from polyclinic_simulations import simulate
 from polyclinic_simulations.results.results import Result
@@ -36,7 +36,7 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
     def recorded(channel: grpc.Channel) -> ConsortiumStub:
         return ConsortiumStub(grpc.intercept_channel(channel, made))
 
-    monkeypatch.setattr(client_module, "ConsortiumStub", recorded)
+    monkeypatch.setattr(connection, "ConsortiumStub", recorded)
     return made
 
 
