@@ -24,12 +24,15 @@ class Quality(Record):
         Private metrics of every group, by the round after which they were released.
     verdict : Verdict or None
         The hospitals' votes, where the study asks for them.
+    settings : int
+        How many settings of a menu were trained; 0 without one, and in files of earlier versions.
     chosen : int or None
-        Which setting of the menu became the model, counted from 1; None without a menu.
+        Which of them became the model, counted from 1; None without a menu.
     """
 
     metrics: tuple[RoundReadings, ...] = ()
     verdict: Verdict | None = None
+    settings: int = 0
     chosen: int | None = None
 
     @classmethod
@@ -41,7 +44,8 @@ class Quality(Record):
             RoundReadings(said.round_number, evaluation.read(said)) for said in state.kept(METRICS)
         ]
         chosen = None if state.chosen is None else state.chosen + 1
-        return cls(metrics=tuple(read), verdict=state.verdict, chosen=chosen)
+        settings = len(state.candidates)
+        return cls(metrics=tuple(read), verdict=state.verdict, settings=settings, chosen=chosen)
 
     def write(self, run: Path) -> None:
         """Keep it in the folder of a run."""
@@ -61,8 +65,9 @@ class Quality(Record):
             for group in released.groups
         ]
         if self.chosen is not None:
+            number = f"{self.chosen} of {self.settings}" if self.settings else f"{self.chosen}"
             said.append(
-                f"chosen: setting {self.chosen} of the menu, for the best of these "
+                f"chosen: setting {number}, for the best of these "
                 "released metrics alone; the best of several noisy values flatters"
             )
         if self.verdict is not None:
