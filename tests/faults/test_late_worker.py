@@ -15,9 +15,10 @@ from typing import Any, cast
 import pytest
 from flwr.app import RecordDict
 
-from polyclinic_client.backup.row_keeper import EVERY_S, RowKeeper
+from polyclinic_client.backup.row_keeper import RowKeeper
 from polyclinic_client.folder.layout import JOURNAL, LEDGER
 from polyclinic_client.gate.due import OVER, Due, Rung
+from polyclinic_client.node.at_rest import GRID_S
 from polyclinic_client.node.fleet import Fleet, Received, to_bytes
 from polyclinic_client.node.node import Node
 from polyclinic_client.node.rest import Rest
@@ -197,7 +198,7 @@ def test_rows_of_an_answer_that_has_not_left_stay(kept: Kept, clock: Elsewhen) -
     node.start()
     assert handling.wait(30)
     clock.now += 1000.0
-    looking = threading.Thread(target=kept.keeper.look, args=(EVERY_S,))
+    looking = threading.Thread(target=kept.keeper.look, args=(GRID_S,))
     looking.start()
     looking.join(timeout=0.3)
     assert looking.is_alive()
@@ -206,8 +207,8 @@ def test_rows_of_an_answer_that_has_not_left_stay(kept: Kept, clock: Elsewhen) -
     looking.join(timeout=30)
     node.join(timeout=30)
     assert not kept.sent
-    clock.now += EVERY_S
-    kept.keeper.look(EVERY_S)
+    clock.now += GRID_S
+    kept.keeper.look(GRID_S)
     assert kept.sent == [clock.now]
 
 

@@ -9,7 +9,8 @@ import typer
 
 from polyclinic_client.cli.options import SITE, SiteOption
 from polyclinic_common.cli.data import MapFile, Proposals
-from polyclinic_common.cli.study import AsJson, Out
+from polyclinic_common.cli.options import AsJson
+from polyclinic_common.cli.study import Out
 
 if TYPE_CHECKING:
     from polyclinic_common.consortium.statements import Declaration

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polyclinic_client.cli.options import SITE, SiteOption
-from polyclinic_common.cli.study import AsJson
+from polyclinic_common.cli.options import AsJson
 
 if TYPE_CHECKING:
     from polyclinic_client.records.journal import Climbed, Noted, TableEvent

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from polyclinic_client.cli.options import SITE, SiteOption, WitnessOption
-from polyclinic_common.cli.study import AsJson, Out
+from polyclinic_common.cli.options import AsJson
+from polyclinic_common.cli.study import Out
 from polyclinic_common.files import write_new
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 from polyclinic_client.cli.accounts import AccountsOption, RuleOption, confirmed_rule
 from polyclinic_client.cli.invited import HELP, read_invited
 from polyclinic_client.cli.options import SITE, SiteOption, WitnessOption
-from polyclinic_common.cli.study import AsJson
+from polyclinic_common.cli.options import AsJson
 
 EPSILON_CAP = 2.0
 DELTA = 1e-5

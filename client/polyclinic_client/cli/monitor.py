@@ -121,8 +121,8 @@ def _released(bundle: Bundle) -> Mapping[str, Reading]:
     from polyclinic_common.evaluation.interval import Reading
 
     exact = {name: Reading(value, value, value) for name, value in bundle.evaluation.exact.items()}
-    overall = [group for group in bundle.evaluation.groups if group.kind == "overall"]
-    told = {name: reading for group in overall for name, reading in group.metrics.items()}
+    overall = bundle.evaluation.overall
+    told = {} if overall is None else overall.metrics
     return exact | {name: reading for name, reading in told.items() if reading is not None}
 
 

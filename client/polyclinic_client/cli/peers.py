@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from polyclinic_client.cli.options import SITE, SiteOption
-from polyclinic_common.cli.study import AsJson
+from polyclinic_common.cli.options import AsJson
 
 app = typer.Typer(no_args_is_help=True, help="The other hospitals: list and verify them.")
 

@@ -8,7 +8,7 @@ import typer
 
 from polyclinic_client.cli.invited import HELP, read_invited
 from polyclinic_client.cli.options import SITE, SiteOption
-from polyclinic_common.cli.study import AsJson
+from polyclinic_common.cli.options import AsJson
 
 
 def preflight(

@@ -261,20 +261,7 @@ Event = (
     | Decided
 )
 _ADAPTER: TypeAdapter[Began | Event] = TypeAdapter(
-    Annotated[
-        Began
-        | Asked
-        | Left
-        | SettledEvent
-        | Refused
-        | Failed
-        | Bundle
-        | Climbed
-        | PeerReset
-        | TableEvent
-        | Decided,
-        Field(discriminator="entry"),
-    ]
+    Annotated[Began | Event, Field(discriminator="entry")]
 )
 
 

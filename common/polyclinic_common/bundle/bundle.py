@@ -18,7 +18,6 @@ from pydantic import BaseModel, ValidationError
 
 from polyclinic_common.bundle.archive import damaged, pack_members, read_file, unpack_members
 from polyclinic_common.bundle.card import Card
-from polyclinic_common.bundle.card_making import make_card
 from polyclinic_common.bundle.certificate import Certificate
 from polyclinic_common.bundle.contents import Evaluation, History
 from polyclinic_common.bundle.envelope import Envelope, Facts
@@ -120,6 +119,8 @@ class Draft:
             What people state on the card, of
             :func:`polyclinic_common.bundle.card_file.load_card_toml`.
         """
+        from polyclinic_common.bundle.card_making import make_card  # noqa: PLC0415  (heavy)
+
         declared = self.history.declared
         card = make_card(self.study, facts, self.evaluation, self.certificate, declared, people)
         members = {

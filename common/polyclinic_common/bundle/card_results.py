@@ -53,16 +53,10 @@ class Known:
     declared: Mapping[str, int]
     bias: tuple[BiasTable, ...]
 
-    @property
-    def overall(self) -> GroupReading | None:
-        """What was released of all patients."""
-        groups = self.evaluation.groups
-        return next((group for group in groups if group.kind == "overall"), None)
-
 
 def performance(known: Known) -> tuple[Figure, ...]:
     """Return the released metrics of all patients."""
-    group = known.overall
+    group = known.evaluation.overall
     return () if group is None else _figures(known.study, group)
 
 
@@ -135,7 +129,7 @@ def patients_table(known: Known) -> Value:
 def performance_table(known: Known) -> Value:
     """Return the metrics of all patients, released and (in a simulation) exact."""
     exact = known.evaluation.exact
-    group = known.overall
+    group = known.evaluation.overall
     if group is None and not exact:
         return NOT_RELEASED
     released = "released, with noise"
@@ -164,7 +158,7 @@ def _exact(study: Study, name: str, value: float) -> str:
 
 def calibration_table(known: Known) -> Value:
     """Return predicted against observed outcomes of all patients."""
-    group = known.overall
+    group = known.evaluation.overall
     if group is None or not (group.calibration or group.times):
         return "No figure of calibration was released."
     if group.times:

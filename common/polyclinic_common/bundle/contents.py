@@ -63,6 +63,11 @@ class Evaluation(Record):
     weight_deviation: float | None = None
 
     @property
+    def overall(self) -> GroupReading | None:
+        """What is known of all patients together under the final model."""
+        return next((group for group in self.groups if group.kind == "overall"), None)
+
+    @property
     def groups(self) -> tuple[GroupReading, ...]:
         """What is known of every group of patients under the final model.
 

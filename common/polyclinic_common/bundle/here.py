@@ -72,8 +72,7 @@ class ModelHere:
             local = local_calibration(site, bundle.digest)
         else:
             local = read_calibration(calibration, bundle.digest)
-        joined = None if opened.trust is None else opened.trust.name or None
-        name = hospital or joined or (None if local is None else local.hospital)
+        name = hospital or opened.hospital or (None if local is None else local.hospital)
         return ModelHere._as(opened, name, local)
 
     @staticmethod

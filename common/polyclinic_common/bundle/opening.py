@@ -33,6 +33,11 @@ class OpenedBundle:
     notes: tuple[str, ...]
 
     @property
+    def hospital(self) -> str | None:
+        """Name of this hospital in its consortium, where its folder says so."""
+        return None if self.trust is None else self.trust.name or None
+
+    @property
     def is_approved(self) -> bool:
         """Whether this hospital approved the study."""
         return self.trust is not None and self.bundle.facts.study_hash in self.trust.approved

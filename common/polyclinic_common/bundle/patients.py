@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from polyclinic_common.bundle.flags import flag_rows, inputs_of
 from polyclinic_common.data.rules import Mapping as Rules
-from polyclinic_common.errors import BundleError, Code, DataError, Problem
+from polyclinic_common.errors import BundleError, Code, Problem
 from polyclinic_common.study.columns import Declared
 from polyclinic_common.study.manifest import Study
 
@@ -39,25 +39,15 @@ def to_contract(study: Study, frame: pd.DataFrame, rules: Rules | None = None) -
     BundleError
         B011 with one problem for every column that is not what the study asks for.
     """
-    import pandas as pd  # noqa: PLC0415
-
-    from polyclinic_common.data.mapping import AppliedRules  # noqa: PLC0415  (heavy)
-    from polyclinic_common.data.misfits import misfits, source_of  # noqa: PLC0415
+    from polyclinic_common.data.newer import as_written  # noqa: PLC0415  (heavy)
 
     wanted = inputs_of(study)
     names = {column for each in wanted for column in each.columns}
     rules = rules or Rules()
     kept = {name: entry for name, entry in rules.columns.items() if name in names}
     rules = rules.model_copy(update={"columns": kept})
-    _refuse_misfits(list(misfits(rules, frame, study)))
-    columns = {
-        column: AppliedRules(rules, declared).translate(column, frame[source])
-        for declared in wanted
-        for column in declared.columns
-        if (source := source_of(rules, column)) in frame.columns
-    }
-    unused = [str(name) for name in frame.columns if name not in columns]
-    contract = pd.DataFrame(columns, index=frame.index)
+    contract = as_written(study, frame, rules, wanted)
+    unused = [str(name) for name in frame.columns if name not in contract.columns]
     refuse_unlike(study, contract, rules, unused)
     return contract
 
@@ -103,16 +93,6 @@ def _of_column(declared: Declared, frame: pd.DataFrame, rules: Rules) -> Iterato
     whole = check.unit_error is not None or odd > MOST_SHARE * cells
     if odd >= FEWEST and whole:
         yield from (deviation.problem() for deviation in deviations)
-
-
-def _refuse_misfits(problems: list[Problem]) -> None:
-    if problems:
-        raise DataError(
-            Code.MAPPING_INVALID,
-            "The mapping does not fit the study and the table.",
-            "Mend the mapping and try again.",
-            problems,
-        )
 
 
 def parse_patient(given: Sequence[str]) -> dict[str, str]:

@@ -39,7 +39,7 @@ def approximate(evaluation: Evaluation, predicted: Predicted) -> Intervals:
     Probabilities: the observed share in the released bin, with its released interval.
     """
     study, value = predicted.study, predicted.prediction.value
-    everybody = _everybody(evaluation)
+    everybody = evaluation.overall
     if everybody is None or isinstance(study.outcome, Survival):
         return (None,) * len(value)
     if isinstance(study.outcome, Continuous):
@@ -55,7 +55,7 @@ def approximate_survival(evaluation: Evaluation, predicted: Predicted) -> tuple[
     outcome, risk = predicted.study.outcome, predicted.prediction.value
     if not isinstance(outcome, Survival):
         raise TypeError(outcome.kind)
-    everybody = _everybody(evaluation)
+    everybody = evaluation.overall
     histogram = survival_histogram(predicted.study)
     known = {} if everybody is None else {each.end: each for each in everybody.times}
     made = [
@@ -70,11 +70,6 @@ def _at(time: TimeReading | None, group: int, when: str) -> Interval | None:
         return None
     words = "patients of all hospitals of a like predicted risk, {} were without the event at "
     return _released(observed, words + when)
-
-
-def _everybody(evaluation: Evaluation) -> GroupReading | None:
-    """Return what is known of all patients; of too few of them a reading holds nothing."""
-    return next((each for each in evaluation.groups if each.kind == "overall"), None)
 
 
 def _from_errors(outcome: Continuous, everybody: GroupReading, value: Floats) -> Intervals:

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from polyclinic_common.cli.data import MapFile
-from polyclinic_common.cli.options import SITE, AsJson, BundleFile, OperatorOption, SiteOption
+from polyclinic_common.cli.options import (
+    SITE,
+    AsJson,
+    BundleFile,
+    HospitalOption,
+    OperatorOption,
+    SiteOption,
+)
 
 if TYPE_CHECKING:
     from polyclinic_common.bundle.local_calibration import LocalCalibration
@@ -57,12 +64,7 @@ def calibrate(
         bool,
         typer.Option("--refit", help="Fit level and slope anew, if these patients ask for it."),
     ] = False,
-    hospital: Annotated[
-        str | None,
-        typer.Option(
-            help="This hospital's name in the roster (default: that of the site's folder)."
-        ),
-    ] = None,
+    hospital: HospitalOption = None,
     site: SiteOption = SITE,
     operator: OperatorOption = None,
     as_json: AsJson = False,
@@ -83,8 +85,9 @@ def calibrate(
     if out is None and not site.is_dir():
         raise typer.BadParameter(f"there is no site's folder {site}: name it by --site, or --out")
     opened = open_bundle(file, site, operator)
-    joined = None if opened.trust is None else opened.trust.name or None
-    predictor = Predictor(opened.bundle.study, opened.bundle.model.weights, hospital or joined)
+    predictor = Predictor(
+        opened.bundle.study, opened.bundle.model.weights, hospital or opened.hospital
+    )
     found, looked = _found(
         opened, predictor, table, mapping, site, Wanted(alpha=alpha, method=method, refit=refit)
     )

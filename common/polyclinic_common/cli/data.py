@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polyclinic_common.cli.study import AsJson, Out
+from polyclinic_common.cli.options import AsJson
+from polyclinic_common.cli.study import Out
 from polyclinic_common.files import decoded, write_new
 
 if TYPE_CHECKING:

@@ -16,6 +16,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 BundleFile = Annotated[
     Path, typer.Argument(help="The released model (.polyclinic).", metavar="FILE")
 ]
+HospitalOption = Annotated[
+    str | None,
+    typer.Option(
+        "--hospital",
+        help="This hospital's name in the roster (default: that of the site's folder).",
+    ),
+]
 OperatorOption = Annotated[
     str | None,
     typer.Option(

@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from polyclinic_common.cli.data import MapFile
 from polyclinic_common.cli.many_values import ManyValues
-from polyclinic_common.cli.options import SITE, AsJson, BundleFile, OperatorOption, SiteOption
+from polyclinic_common.cli.options import (
+    SITE,
+    AsJson,
+    BundleFile,
+    HospitalOption,
+    OperatorOption,
+    SiteOption,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,10 +53,7 @@ def predict(
         list[str] | None,
         typer.Option(help="One patient: COLUMN=VALUE …; what is left out is missing."),
     ] = None,
-    mapping: Annotated[
-        Path | None,
-        typer.Option("--map", help="Mapping of the table's columns to the study's (TOML)."),
-    ] = None,
+    mapping: MapFile = None,
     out: Annotated[
         Path | None, typer.Option(help="Write the predictions to this new file (.csv, .parquet).")
     ] = None,
@@ -56,12 +61,7 @@ def predict(
         bool,
         typer.Option("--strict", help="Give no number where a value is outside its range."),
     ] = False,
-    hospital: Annotated[
-        str | None,
-        typer.Option(
-            help="This hospital's name in the roster (default: that of the site's folder)."
-        ),
-    ] = None,
+    hospital: HospitalOption = None,
     calibration: Annotated[
         Path | None,
         typer.Option(help="What `polyclinic model calibrate --out` wrote (default: the site's)."),

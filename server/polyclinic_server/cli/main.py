@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from polyclinic_common import logs
-from polyclinic_common.cli.study import AsJson
+from polyclinic_common.cli.options import AsJson
 from polyclinic_server.cli import release, run, site, study
 from polyclinic_server.cli.options import FOLDER, FolderOption
 

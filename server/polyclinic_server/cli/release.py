@@ -10,7 +10,7 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from polyclinic_common.cli.study import AsJson
+from polyclinic_common.cli.options import AsJson
 from polyclinic_server.cli.options import FOLDER, FolderOption
 from polyclinic_server.cli.run import meant_run
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from polyclinic_common.cli.study import AsJson
+from polyclinic_common.cli.options import AsJson
 from polyclinic_server.cli.options import FOLDER, FolderOption
 
 if TYPE_CHECKING:

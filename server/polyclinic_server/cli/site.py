@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from polyclinic_common.cli.study import AsJson, Out
+from polyclinic_common.cli.options import AsJson
+from polyclinic_common.cli.study import Out
 from polyclinic_common.files import write_new
 from polyclinic_server.cli.options import FOLDER, FolderOption
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from polyclinic_common.cli.study import AsJson
+from polyclinic_common.cli.options import AsJson
 from polyclinic_server.cli.options import FOLDER, FolderOption
 
 app = typer.Typer(no_args_is_help=True, help="Publish studies, see who approved them.")

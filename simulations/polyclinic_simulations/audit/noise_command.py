@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import click
 import typer
 
-from polyclinic_common.cli.study import AsJson
+from polyclinic_common.cli.options import AsJson
 from polyclinic_simulations.audit.options import EpsilonOption, StudyName
 
 if TYPE_CHECKING:
